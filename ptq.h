@@ -240,8 +240,8 @@ typedef enum ptq_names {
     PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
     PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
     PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
-    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
-    PTQ_NAMES_PRESET_TEXT
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best". Empty under PTQ_RUN_ONLY, as is ... */
+    PTQ_NAMES_PRESET_TEXT  /* ... this one */
 } ptq_names;
 
 /* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
@@ -1279,7 +1279,7 @@ struct ptq_comparison {
     size_t before, after;        /* right answers of the baseline, and of the other */
     size_t lost, won;            /* right to wrong, wrong to right */
     double delta_pp;             /* accuracy difference in percentage points */
-    double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
+    double low_pp, high_pp;      /* 95 % interval of it, see ptq_paired_interval */
     double p_value;              /* McNemar's exact test, two-sided */
     double sqnr_db;              /* of the logits: 10 log10(sum x^2 / sum (x - x')^2), infinite if
                                     they are equal; 0 if an evaluation has none */
@@ -1288,15 +1288,23 @@ struct ptq_comparison {
 };
 
 /* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
-   same number of classes. Sums are exact: the order of the images does not matter. The interval is
-   Clopper and Pearson's (1934) for the share of `won` among the images that changed between right
-   and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+   same number of classes. Sums are exact: the order of the images does not matter. The test is
+   McNemar's (1947, Psychometrika 12) in its exact, binomial form. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
 #ifndef PTQ_RUN_ONLY
-/* Clopper and Pearson's exact interval for a share: `k` of `n`, at confidence 0 < level < 1. */
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high);
+/* 95 % interval of the difference of two accuracies on the same `total` images, in percentage
+   points: of these, the second model has `lost` and `won` some against the first. Score interval for
+   paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike those that look at the
+   images that changed alone, it does not shrink to nothing where few changed or none. Not whole
+   numbers: what so many images would show at the rates seen. lost + won <= total, total > 0. */
+PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
+                                 double *high_pp);
+
+/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen, from
+   0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association 22). */
+PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
 /* One tensor of the quantized model beside the same tensor of the float model. */
@@ -1473,6 +1481,13 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 /* The next thing to do as long as nothing has failed, in functions that release something. */
 #define PTQ__THEN(status, expression) (status) = (status) ? (status) : (expression)
 
+/* What must not be, and the message if it is, in `err`. Leaves the function. */
+#define PTQ__FAIL_IF(condition, status, ...)                                                       \
+    do {                                                                                           \
+        if (condition)                                                                             \
+            return ptq_error_set(err, status, __VA_ARGS__);                                        \
+    } while (0)
+
 /* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
 #define PTQ__GIVE(status, object, release, out)                                                    \
     do {                                                                                           \
@@ -1492,10 +1507,12 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 
 /* What the other parts give to this one. */
 typedef struct ptq__text ptq__text;
+typedef struct ptq__span ptq__span;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
+static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
@@ -1509,45 +1526,49 @@ static int ptq__is_separator(char c);
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
-   What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
+   What everything below stands on: names, text, errors, memory, sorting.
    None of it is about networks; skip it, and come back where a name is not plain. The library
    formats and reads numbers itself, since printf and strtod obey the locale of the program, in
    which 0.5 may be written "0,5", and since a build without stdio has neither. */
 
-/* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
-   give the same entries to the enumerators, so that the two agree. */
+/* The lists of ptq_names one after another: each name ends with a 0, each list with an empty name.
+   One string instead of pointers to many, because every pointer takes an entry of 24 bytes in a
+   program that may be loaded anywhere. The X lists above the divider give the same entries to the
+   enumerators, so that the two agree. PTQ_RUN_ONLY knows no presets, and lists none. */
 /* clang-format off */
-static const char *const ptq__names[] = {
-#define PTQ_X(id, text) #id,
-    PTQ_STATUS_LIST(PTQ_X) NULL,
+static const char ptq__names[] =
+#define PTQ_X(id, text) #id "\0"
+    PTQ_STATUS_LIST(PTQ_X) "\0"
 #undef PTQ_X
-#define PTQ_X(id, text) text,
-    PTQ_STATUS_LIST(PTQ_X) NULL,
-    "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S", NULL,
-    PTQ_OP_LIST(PTQ_X) NULL,
-    PTQ_ISA_LIST(PTQ_X) NULL,
-    PTQ_METHOD_LIST(PTQ_X) NULL,
-    "integer", "dynamic", "half", "float", NULL,
+#define PTQ_X(id, text) text "\0"
+    PTQ_STATUS_LIST(PTQ_X) "\0"
+    "F32\0" "F16\0" "U8\0" "S8\0" "S32\0" "PACKED_U\0" "PACKED_S\0" "\0"
+    PTQ_OP_LIST(PTQ_X) "\0"
+    PTQ_ISA_LIST(PTQ_X) "\0"
+    PTQ_METHOD_LIST(PTQ_X) "\0"
+    "integer\0" "dynamic\0" "half\0" "float\0" "\0"
 #undef PTQ_X
-#define PTQ_X(name, text) name,
-    PTQ_PRESET_LIST(PTQ_X) NULL,
+#ifndef PTQ_RUN_ONLY
+#define PTQ_X(name, text) name "\0"
+    PTQ_PRESET_LIST(PTQ_X) "\0"
 #undef PTQ_X
-#define PTQ_X(name, text) text,
-    PTQ_PRESET_LIST(PTQ_X) NULL
+#define PTQ_X(name, text) text "\0"
+    PTQ_PRESET_LIST(PTQ_X)
 #undef PTQ_X
-};
+#endif
+    "\0";
 /* clang-format on */
 
 PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
-    const char *const *name = ptq__names;
+    const char *name = ptq__names;
     unsigned before = (unsigned)list; /* lists to step over */
     if (before > (unsigned)PTQ_NAMES_PRESET_TEXT)
         return NULL;
-    for (; before > 0; name++)
-        before -= *name == NULL;
-    for (; *name && value > 0; name++)
+    for (; before > 0; name += strlen(name) + 1)
+        before -= !*name;
+    for (; *name && value > 0; name += strlen(name) + 1)
         value--;
-    return *name;
+    return *name ? name : NULL;
 }
 
 PTQ_API int ptq_find_name(ptq_names list, const char *name) {
@@ -1727,15 +1748,23 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
+/* The end of both functions that set an error. `node` is the one that it is about, or NULL: all
+   messages about a node begin with its name. */
+static void ptq__verror(ptq_error *err, ptq_status status, const char *node, const char *format,
+                        va_list args) {
+    ptq__text text = ptq__text_over(err->text, sizeof err->text);
+    err->status = status;
+    if (node)
+        ptq__put(&text, "node %s: ", node);
+    ptq__vput(&text, format, args);
+}
+
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
     va_list args;
-    if (err) {
-        ptq__text text = ptq__text_over(err->text, sizeof err->text);
-        err->status = status;
-        va_start(args, format);
-        ptq__vput(&text, format, args);
-        va_end(args);
-    }
+    va_start(args, format);
+    if (err)
+        ptq__verror(err, status, NULL, format, args);
+    va_end(args);
     return status;
 }
 
@@ -1780,6 +1809,7 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
 #define PTQ__NEW(allocator, pointer, count, what, err)                                             \
     ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
+/* The allocator may lie in the memory itself: it is not looked at any more once that is gone. */
 static void ptq__free(const ptq_allocator *allocator, void *memory) {
     if (memory && allocator && allocator->release)
         allocator->release(allocator->user, memory);
@@ -1787,6 +1817,7 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
+#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1801,6 +1832,7 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+#endif
 
 PTQ_API void ptq_release(ptq_memory *memory) {
     int i;
@@ -1878,15 +1910,15 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
 
 /* Reading.
 
-   What is read may come from anywhere: nothing relies on a terminating 0, and numbers are refused
-   unless the whole of their text is one. Readers walk over a text by cutting pieces off its front;
-   nothing is copied, so that the text must stay as long as its pieces are used.
+   What is read may come from anywhere: nothing relies on a terminating 0. Readers walk over a text
+   by cutting pieces off its front; nothing is copied, so that the text must stay as long as its
+   pieces are used. Numbers are read where files are, in part two.
 
    A piece of a text: n bytes, not terminated. */
-typedef struct ptq__span {
+struct ptq__span {
     const char *p;
     size_t n;
-} ptq__span;
+};
 
 static ptq__span ptq__span_of(const char *text) {
     ptq__span span = {text, strlen(text)};
@@ -1921,71 +1953,6 @@ static ptq__quote ptq__quoted(ptq__span span) {
         quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
     quote.text[n] = 0;
     return quote;
-}
-
-/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
-static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
-    int64_t value = 0;
-    size_t i, sign = span.n && span.p[0] == '-';
-    for (i = sign; i < span.n; i++) {
-        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
-            return 0;
-        value = value * 10 + (span.p[i] - '0');
-    }
-    value = sign ? -value : value;
-    if (span.n == sign || value < low || value > high)
-        return 0;
-    *out = value;
-    return 1;
-}
-
-/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
-   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
-   precision:
-
-       value = digits * 10^exponent
-
-   That is exact enough for every float that was written with nine digits to come back the same. */
-static int ptq__read_float(ptq__span span, float *out) {
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    double value = 0;
-    uint64_t digits = 0;
-    int64_t power = 0;
-    int exponent = 0, seen = 0, point = 0;
-    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
-    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
-        if (span.p[i] == '.' && !point) {
-            point = 1;
-            continue;
-        }
-        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
-            return 0;
-        seen = 1;
-        if (digits < 100000000000000000u) {
-            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
-            exponent -= point;
-        } else {
-            exponent += !point; /* a digit more than counts: ten times as much */
-        }
-    }
-    if (i < span.n) { /* behind the e */
-        ptq__span rest = {span.p + i + 1, span.n - i - 1};
-        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
-            rest.p++;
-            rest.n--;
-        }
-        seen = seen && ptq__read_int(rest, -400, 400, &power);
-    }
-    exponent += (int)power;
-    if (!seen || (digits && exponent > 300))
-        return 0;
-    if (digits && exponent >= -300) /* below is nothing that a float could hold */
-        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
-                             : (double)digits * ptq__pow10(exponent);
-    if (value >= most)
-        return 0;
-    *out = (float)(span.p[0] == '-' ? -value : value);
-    return 1;
 }
 
 /* ---- [TENSOR] -----------------------------------------------------------------------------------
@@ -2160,6 +2127,7 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     return ptq__packed_code(tensor, index, NULL);
 }
 
+/* The stored number as it is, without its scale: exact for all codes, and for sums up to 2^24. */
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     if (tensor->type == PTQ_TYPE_F32)
         return ((const float *)tensor->data)[index];
@@ -2418,19 +2386,14 @@ struct ptq__step {
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
 
-/* All messages about a node begin with its name. */
 PTQ_FORMAT(4, 5)
 static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
                                 const char *format, ...) {
     va_list args;
-    if (err) {
-        ptq__text text = ptq__text_over(err->text, sizeof err->text);
-        err->status = status;
-        ptq__put(&text, "node %s: ", node->name);
-        va_start(args, format);
-        ptq__vput(&text, format, args);
-        va_end(args);
-    }
+    va_start(args, format);
+    if (err)
+        ptq__verror(err, status, node->name, format, args);
+    va_end(args);
     return status;
 }
 
@@ -2982,42 +2945,63 @@ static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int
     return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
-/* Every pool in one loop. For each element of the result `sum` begins at START, with x[at] the
-   first input under the window; FOLD takes in one input after the other; PUT stores it. */
-#define PTQ__POOL(NAME, SUM, START, FOLD, PUT)                                                     \
-    static void NAME(const ptq__step *step, const ptq__frame *frame) {                             \
-        const ptq_qparams *q = &step->from[0]->q;                                                  \
-        const void *x = frame->in[0];                                                              \
-        int width = step->in[1], channels = step->in[2], i, c, u, v, at, taps;                     \
-        for (i = 0; i < step->elements; i += channels) {                                           \
-            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
-            taps = ptq__pool_taps(step, &clip);                                                    \
-            for (c = 0; c < channels; c++) {                                                       \
-                SUM sum;                                                                           \
-                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
-                sum = START;                                                                       \
-                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
-                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
-                        at = (u * width + v) * channels + c;                                       \
-                        FOLD;                                                                      \
-                    }                                                                              \
-                PUT;                                                                               \
-            }                                                                                      \
-        }                                                                                          \
-        (void)q, (void)taps;                                                                       \
+/* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
+   window, of which the result is the largest or the average. `first`: where the first of them is,
+   with which the search for the largest begins. Inline, so that the question which of both it is
+   leaves the loop. */
+static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int largest) {
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H' x W' x C */
+    int width = step->in[1], channels = step->in[2], i, c, u, v;
+    for (i = 0; i < step->elements; i += channels) {
+        ptq__clip clip = ptq__clip_window(step, i / channels);
+        int first = (clip.begin[0] * width + clip.begin[1]) * channels;
+        int taps = largest ? 1 : ptq__pool_taps(step, &clip);
+        for (c = 0; c < channels; c++) {
+            float sum = largest ? x[first + c] : 0;
+            for (u = clip.begin[0]; u < clip.end[0]; u++)
+                for (v = clip.begin[1]; v < clip.end[1]; v++) {
+                    float value = x[(u * width + v) * channels + c];
+                    if (!largest)
+                        sum += value;
+                    else if (value > sum)
+                        sum = value;
+                }
+            y[i + c] = sum / (float)taps;
+        }
     }
+}
 
-#define PTQ__REAL ((const float *)x)[at]
-#define PTQ__CODE ptq__load(x, at, q->type)
+/* The same of codes x, of which an average takes off the zero point: H x W x C -> H' x W' x C. */
+static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = frame->in[0];
+    int width = step->in[1], channels = step->in[2], i, c, u, v;
+    for (i = 0; i < step->elements; i += channels) {
+        ptq__clip clip = ptq__clip_window(step, i / channels);
+        int first = (clip.begin[0] * width + clip.begin[1]) * channels;
+        int taps = ptq__pool_taps(step, &clip);
+        for (c = 0; c < channels; c++) {
+            int32_t sum = largest ? ptq__load(x, first + c, q->type) : 0;
+            for (u = clip.begin[0]; u < clip.end[0]; u++)
+                for (v = clip.begin[1]; v < clip.end[1]; v++) {
+                    int32_t code = ptq__load(x, (u * width + v) * channels + c, q->type);
+                    if (!largest)
+                        sum += code - q->zero_point;
+                    else if (code > sum)
+                        sum = code;
+                }
+            ptq__store(frame->out, i + c,
+                       largest ? sum : ptq__average_code(q, &step->node->q, sum, taps));
+        }
+    }
+}
+
 /* clang-format off */
-PTQ__POOL(ptq__max_pool_f32, float, PTQ__REAL, sum = PTQ__REAL > sum ? PTQ__REAL : sum,
-          ((float *)frame->out)[i + c] = sum)
-PTQ__POOL(ptq__max_pool_int, int32_t, PTQ__CODE, sum = PTQ__CODE > sum ? PTQ__CODE : sum,
-          ptq__store(frame->out, i + c, sum))
-PTQ__POOL(ptq__avg_pool_f32, float, 0, sum += PTQ__REAL,
-          ((float *)frame->out)[i + c] = sum / (float)taps)
-PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
-          ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
+static void ptq__max_pool_f32(const ptq__step *s, const ptq__frame *f) { ptq__pool_f32(s, f, 1); }
+static void ptq__max_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__pool_int(s, f, 1); }
+static void ptq__avg_pool_f32(const ptq__step *s, const ptq__frame *f) { ptq__pool_f32(s, f, 0); }
+static void ptq__avg_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__pool_int(s, f, 0); }
 /* clang-format on */
 
 /* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
@@ -3280,7 +3264,6 @@ static const char *ptq__param_name(int param) {
     return name[param];
 }
 
-/* What a node computes with: its weights say it where there are some, else its result. */
 /* What a node computes with: its weights say it where there are some, else its result does. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
@@ -3301,13 +3284,13 @@ static int ptq__is_quantized(const ptq_model *model) {
     return 0;
 }
 
-/* By the name of a node or of its result; -1 if there is none. */
+/* By the name of a node or of its result, of `length` bytes; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     int i;
-    for (i = 0; i < model->nodes; i++) {
+    for (i = 0; i < model->nodes && length < PTQ_NAME_SIZE; i++) {
         const ptq_node *node = &model->node[i];
-        if ((strlen(node->name) == length && !memcmp(node->name, name, length)) ||
-            (strlen(node->out) == length && !memcmp(node->out, name, length)))
+        if ((!node->name[length] && !memcmp(node->name, name, length)) ||
+            (!node->out[length] && !memcmp(node->out, name, length)))
             return i;
     }
     return -1;
@@ -3336,8 +3319,9 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
-   */
+/* How many operands are the result of node `index`; x + x counts twice. Fusion may hide a tensor
+   that has one reader, and a tensor without any, unless it is the last, is a mistake in the
+   graph. */
 static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
     for (i = index + 1; i < model->nodes; i++)
@@ -3368,16 +3352,14 @@ static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
 }
 
 PTQ_API void ptq_model_free(ptq_model *model) {
-    ptq_allocator allocator;
     int i;
     if (!model)
         return;
-    allocator = model->allocator;
     for (i = 0; i < model->nodes; i++)
-        ptq__free_params(&model->node[i], &allocator);
-    ptq__free(&allocator, model->node);
-    ptq__free_metas(model->meta, model->metas, &allocator);
-    ptq__free(&allocator, model);
+        ptq__free_params(&model->node[i], &model->allocator);
+    ptq__free(&model->allocator, model->node);
+    ptq__free_metas(model->meta, model->metas, &model->allocator);
+    ptq__free(&model->allocator, model);
 }
 
 /* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
@@ -3393,7 +3375,8 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
     return PTQ_OK;
 }
 
-/* Appends a copy of a node with its parameters. Input indices are taken as they are: a pass that
+/* Appends a copy of a node with its parameters. The array may move when it grows, so that no pass
+   keeps a pointer into it over a call. Input indices are taken as they are: a pass that
    drops nodes puts them right itself. */
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
@@ -3407,15 +3390,6 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
     return status;
 }
 
-/* The end of every function that makes a model: hands it out, or frees it after a failure. */
-static ptq_status ptq__hand_over(ptq_model *model, ptq_status status, ptq_model **out) {
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
-}
-
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
@@ -3426,7 +3400,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    return ptq__hand_over(copy, status, out);
+    PTQ__GIVE(status, copy, ptq_model_free, out);
 }
 
 /* The builder. A node is checked against those before it, gets its shape, and then its parameters.
@@ -3445,21 +3419,22 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
-/* Operands come before their node: the order of the array is an order in which the graph can run.
-   A step has two operands at most. */
-static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
-                                    ptq_error *err) {
-    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
-    PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
-                   "the first node, and no other, must be the input");
-    for (k = 0; k < 2; k++)
-        PTQ__REFUSE_IF(k < need ? node->input[k] < 0 || node->input[k] >= index
-                                : node->input[k] != -1,
-                       PTQ_BAD_GRAPH, "needs %d inputs, each an earlier node", need);
-    for (k = 0; k < need; k++) {
-        const ptq_node *in = &model->node[node->input[k]];
-        PTQ__REFUSE_IF(ptq__operator_of(in)->properties & PTQ__LAST, PTQ_BAD_GRAPH,
-                       "%s can only be the last node", ptq_name(PTQ_NAMES_OP, in->op));
+/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
+   A node may bear the name of its own result. */
+static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
+                                   ptq_error *err) {
+    int k, found;
+    for (k = 0; k < 2; k++) {
+        ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
+        name = ptq__cut(&name, 0);
+        found = ptq__find(model, name.p, name.n);
+        if (!ptq__is_name(name.p, name.n))
+            return ptq_error_set(err, PTQ_BAD_GRAPH,
+                                 "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
+                                 ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
+        if (found >= 0 && found != index)
+            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                 name.p);
     }
     return PTQ_OK;
 }
@@ -3474,29 +3449,54 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
                        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
                        (unsigned)node->residual > PTQ_RESIDUAL_SECOND,
                    PTQ_BAD_GRAPH, "an attribute is none of its kind");
-    PTQ__REFUSE_IF(node->act && !ptq__has_key(node, PTQ__KEY_ACT), PTQ_BAD_GRAPH,
-                   "a %s has no fused activation", ptq_name(PTQ_NAMES_OP, node->op));
-    PTQ__REFUSE_IF(node->residual && !ptq__has_key(node, PTQ__KEY_ADD), PTQ_BAD_GRAPH,
-                   "a %s has no fused addition", ptq_name(PTQ_NAMES_OP, node->op));
-    PTQ__REFUSE_IF(node->add_act && !node->residual, PTQ_BAD_GRAPH,
-                   "add_act without a fused addition");
+    PTQ__REFUSE_IF((node->act && !ptq__has_key(node, PTQ__KEY_ACT)) ||
+                       (node->residual && !ptq__has_key(node, PTQ__KEY_ADD)) ||
+                       (node->add_act && !node->residual),
+                   PTQ_BAD_GRAPH, "a %s cannot have this fused activation or addition",
+                   ptq_name(PTQ_NAMES_OP, node->op));
     return PTQ_OK;
 }
 
-/* Fills shape and padding of a node whose attributes and inputs are set. Elements are bounded, so
-   that int indices are enough everywhere. */
-static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
-    const ptq__rules *rules = &ptq__operator_of(node)->rules;
-    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
-    const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
-    if (in)
-        memcpy(node->shape, in, sizeof node->shape);
-    if (ptq__operator_of(node)->properties & PTQ__WHOLE)
+/* Operands come before their node: the order of the array is an order in which the graph can run.
+   A step has two operands at most. */
+static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
+                                    ptq_error *err) {
+    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
+    PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
+                   "the first node, and no other, must be the input");
+    for (k = 0; k < 2; k++) {
+        int in = node->input[k];
+        PTQ__REFUSE_IF(k < need ? in < 0 || in >= index : in != -1, PTQ_BAD_GRAPH,
+                       "needs %d inputs, each an earlier node", need);
+        PTQ__REFUSE_IF(k < need && ptq__operator_of(&model->node[in])->properties & PTQ__LAST,
+                       PTQ_BAD_GRAPH, "its input %s can only be the last node",
+                       model->node[in].name);
+    }
+    return PTQ_OK;
+}
+
+/* Checks a node against those before it, and fills in its shape and padding. `index` is where it
+   stands, or is to stand, in the model. Elements are bounded, so that int indices are enough
+   everywhere. The builder asks this of new nodes, ptq_model_check of a copy of each. */
+static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, int index, ptq_error *err) {
+    const ptq__operator *op;
+    const int *in[2] = {NULL, NULL}; /* H, W, C of each operand */
+    int k;
+    PTQ__TRY(ptq__check_names(model, node, index, err));
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    op = ptq__operator_of(node);
+    for (k = 0; k < 2; k++)
+        if (node->input[k] >= 0)
+            in[k] = model->node[node->input[k]].shape;
+    if (in[0])
+        memcpy(node->shape, in[0], sizeof node->shape);
+    if (op->properties & PTQ__WHOLE)
         node->shape[0] = node->shape[1] = 1;
     if (ptq__has_key(node, PTQ__KEY_CHANNELS))
         node->shape[2] = node->channels;
-    if (rules->shape)
-        PTQ__TRY(rules->shape(node, in, second, err));
+    if (op->rules.shape)
+        PTQ__TRY(op->rules.shape(node, in[0], in[1], err));
     PTQ__REFUSE_IF(!ptq__shape_elements(3, node->shape), PTQ_BAD_GRAPH,
                    "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
                    node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
@@ -3522,8 +3522,10 @@ static ptq_type ptq__param_type(const ptq_node *node, int param) {
     return ptq__is_integer_type(weight) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
-/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of a
-   batch norm). Of a bare model they have type and shape, but no memory. */
+/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of
+   a batch norm, which then changes nothing but by epsilon). Convolution O x C/groups x KH x KW,
+   dense O x (H * W * C), all others of one number for each channel. Of a bare model they have
+   type and shape, but no memory. */
 static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int param,
                                     ptq_type type, int bits, ptq_error *err) {
     ptq_tensor *tensor = &node->param[param];
@@ -3556,12 +3558,7 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_t
                    PTQ_MAX_NODES);
     if (!node->out[0])
         memcpy(node->out, node->name, sizeof node->out);
-    if (ptq_model_find(model, node->name) >= 0 || ptq_model_find(model, node->out) >= 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                             ptq_model_find(model, node->name) >= 0 ? node->name : node->out);
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, model->nodes, err));
-    PTQ__TRY(ptq__infer(model, node, err));
+    PTQ__TRY(ptq__infer(model, node, model->nodes, err));
     PTQ__TRY(
         PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
@@ -3587,100 +3584,97 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
 
 /* The builder's end of ptq__append: the index as result, -1 after a failure. The first failure
    stays in the model and makes all later calls fail, so that a network can be written down without
-   a check behind every line; ptq_model_check reports it. */
-static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
+   a check behind every line; ptq_model_check reports it. A name that is too long is copied without
+   its terminator, and refused like all other wrong ones. `wrong`: NULL, or what is to be said of an
+   operator that the calling function does not make. */
+static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const char *wrong) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
         return -1;
-    if (!ptq__is_name(name, length)) {
-        ptq_error_set(&model->error, PTQ_BAD_GRAPH,
-                      "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text, PTQ_NAME_SIZE - 1);
-        return -1;
-    }
-    memcpy(node->name, name, length);
-    return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
+    memcpy(node->name, name ? name : "", length < PTQ_NAME_SIZE ? length : PTQ_NAME_SIZE);
+    if (wrong)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text, wrong);
+    else if (ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) == PTQ_OK)
+        return model->nodes - 1;
+    return -1;
 }
 
-/* -> H x W x C */
+/* -> H x W x C, each at least 1: the image. Every model has one input, its first node. */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
-/* Refuses, as the builder does, operators that are not of the kind that a function makes. */
-static void ptq__require(ptq_model *model, int right, const char *name, const char *what) {
-    if (!right && !model->error.status)
-        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text, what);
-}
-
+/* H x W x C -> H' x W' x C' by the operator's rule. */
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
     ptq_node node = ptq__blank(op, input, -1);
-    ptq__require(model,
-                 (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].operands == 1 &&
-                     ptq__operators[op].keys == PTQ__PLAIN_KEYS,
-                 name, "ptq_add_op is for operators with one input and without parameters");
-    return ptq__build(model, &node, name);
+    int fits = (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].keys == PTQ__PLAIN_KEYS &&
+               ptq__operators[op].operands == 1;
+    return ptq__build(model, &node, name,
+                      fits ? NULL
+                           : "ptq_add_op makes operators with one input and without parameters");
 }
 
-/* Height and width, where 0 stands for the height, and for a default if that is 0 too. */
-static void ptq__set_pair(int *pair, int height, int width, int default_h, int default_w) {
-    pair[0] = height ? height : default_h;
-    pair[1] = width ? width : height ? height : default_w;
+/* Height and width of kernel or stride, where 0 stands for the height, and for a default if that is
+   0 too. */
+static void ptq__set_pair(int *pair, int height, int width, const int *standard) {
+    pair[0] = height ? height : standard[0];
+    pair[1] = width ? width : height ? height : standard[1];
 }
 
-/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. */
+/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. A kernel of 0 is refused
+   by the shape rule. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
+    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.channels = options->channels;
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
-    ptq__set_pair(node.stride, options->stride_h, options->stride_w, 1, 1);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.stride);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.groups = options->groups ? options->groups : 1;
     node.no_bias = options->no_bias != 0;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
-/* Windows do not overlap by default: the stride is the kernel. */
+/* H x W x C -> H' x W' x C. Windows do not overlap by default: the stride is the kernel. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
+    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(op, input, -1);
     unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
-    ptq__require(model, (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS, name,
-                 "ptq_add_pool makes max_pool and avg_pool");
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
-    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
-                  node.kernel[1]);
+    int fits = (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS;
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.include_pad = (keys & PTQ__KEY_INCLUDE_PAD) && options->include_pad;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, fits ? NULL : "ptq_add_pool makes max_pool and avg_pool");
 }
 
 /* H x W x C -> H x W x C; gamma and variance begin as 1, beta and mean as 0. */
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
 /* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
 /* H x W x C -> 1 x 1 x channels: every input goes into every result. */
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.channels = channels;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
 /* ResNet8, the network of MLPerf Tiny, of which the examples tell: a first convolution, three
@@ -3689,28 +3683,36 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
 /* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
-static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node *node) {
     char name[PTQ_NAME_SIZE];
     ptq__text text = ptq__text_over(name, sizeof name);
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    if (ptq__has_key(&node, PTQ__KEY_EPSILON))
-        node.epsilon = 1e-3f; /* Keras's, with which the model was trained */
-    return ptq__build(m, &node, name);
+    return ptq__build(m, node, name, NULL);
 }
 
-static int ptq__resnet_conv(ptq_model *m, int block, const char *part, int input, int channels,
-                            int kernel, int stride) {
+static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int first,
+                          int second) {
+    ptq_node node = ptq__blank(op, first, second);
+    return ptq__resnet_node(m, block, part, &node);
+}
+
+/* H x W x C -> H/s x W/s x channels: a convolution and, if it has a name, the batch norm behind it,
+   with Keras's epsilon, with which the model was trained. */
+static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const char *norm, int input,
+                            int channels, int kernel, int stride) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
+    int x;
     node.channels = channels;
     node.kernel[0] = node.kernel[1] = kernel;
     node.stride[0] = node.stride[1] = stride;
-    return ptq__resnet_node(m, block, part, node);
-}
-
-static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int input) {
-    return ptq__resnet_node(m, block, part, ptq__blank(op, input, -1));
+    x = ptq__resnet_node(m, block, part, &node);
+    if (!norm)
+        return x;
+    node = ptq__blank(PTQ_OP_BATCH_NORM, x, -1);
+    node.epsilon = 1e-3f;
+    return ptq__resnet_node(m, block, norm, &node);
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
@@ -3718,15 +3720,13 @@ static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, 
    1 x 1 convolution. */
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
     int x, shortcut = input;
-    x = ptq__resnet_conv(m, block, "conv1", input, channels, 3, stride);
-    x = ptq__resnet_op(m, block, "bn1", PTQ_OP_BATCH_NORM, x);
-    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x);
+    x = ptq__resnet_conv(m, block, "conv1", "bn1", input, channels, 3, stride);
+    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x, -1);
     if (stride != 1)
-        shortcut = ptq__resnet_conv(m, block, "shortcut", input, channels, 1, stride);
-    x = ptq__resnet_conv(m, block, "conv2", x, channels, 3, 1);
-    x = ptq__resnet_op(m, block, "bn2", PTQ_OP_BATCH_NORM, x);
-    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
-    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x);
+        shortcut = ptq__resnet_conv(m, block, "shortcut", NULL, input, channels, 1, stride);
+    x = ptq__resnet_conv(m, block, "conv2", "bn2", x, channels, 3, 1);
+    x = ptq__resnet_op(m, block, "add", PTQ_OP_ADD, shortcut, x);
+    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x, -1);
 }
 
 /* A bare model has shapes but no parameters: a file brings them. */
@@ -3742,10 +3742,9 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3);        /* shapes for MLPerf's: 32 x 32 x 3 */
-    x = ptq__resnet_conv(m, 0, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq__resnet_op(m, 0, "bn1", PTQ_OP_BATCH_NORM, x);
-    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x);
+    x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, 0, "conv1", "bn1", x, width, 3, 1); /* 32 x 32 x 16 */
+    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x, -1);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -3759,8 +3758,10 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
+    ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
-    return ptq__hand_over(model, ptq_model_check(model, err), out);
+    status = ptq_model_check(model, err);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 /* ---- [CHECK] ------------------------------------------------------------------------------------
@@ -3839,7 +3840,9 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     return PTQ_OK;
 }
 
-/* Scales are compared as numbers, without ==, which compilers warn of. */
+/* An operator that only chooses among codes, max pool or ReLU, stores them under the scale of its
+   result: were that another than its input's, all numbers would silently change. Scales are
+   compared as numbers, without ==, which compilers warn of. */
 static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
@@ -3873,6 +3876,11 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     }
 }
 
+/* Codes of one node: how the result is coded, whether that goes with what comes in, and what its
+   integer kernel relies on, which the operator's row knows: for a convolution that no sum
+       |b| + sum |w - zw| max |x - zx|
+   exceeds 2^31 - 1 and that every multiplier is a normal number; for additions and averages that
+   the ratios of scales are. */
 static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     const ptq__operator *op = ptq__operator_of(node);
@@ -3894,9 +3902,7 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
     int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
+    PTQ__TRY(ptq__infer(model, &again, index, err));
     PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
                        memcmp(again.pad, node->pad, sizeof again.pad),
                    PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
@@ -3906,23 +3912,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     return ptq__check_codes(model, index, err);
 }
 
-/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
-   A node may bear the name of its own result. */
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i, k;
-    for (i = 0; i < model->nodes; i++)
-        for (k = 0; k < 2; k++) {
-            const char *name = k ? model->node[i].out : model->node[i].name;
-            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
-                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-            if (ptq_model_find(model, name) != i)
-                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                     name);
-        }
-    return PTQ_OK;
-}
-
-/* Images are preprocessed by (pixel - mean) / std. */
+/* Images are preprocessed by (pixel - mean) / std: finite for every pixel, 0 to 255, and with a
+   positive divisor, since a negative one would turn the image's brightness round. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
@@ -3943,7 +3934,6 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
     if (model->nodes < 2)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
     PTQ__TRY(ptq__check_pixels(model, err));
     for (i = 0; i < model->nodes; i++)
         PTQ__TRY(ptq__check_node(model, i, err));
@@ -3971,7 +3961,7 @@ typedef struct ptq__fuser {
     const ptq_model *old;
     ptq_model *model;        /* the new one */
     int *to;                 /* the node of the new model that computes what node i of the old one
-                                computed; -1 before that is known */
+                                computed */
     ptq_fuse_report *report; /* NULL: not wanted */
     int capacity;            /* of the report */
 } ptq__fuser;
@@ -3999,14 +3989,16 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
 /* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
        g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
    a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
-   once. Jacob et al. 2018, 3.2. */
+   once. Jacob et al. 2018, 3.2. The root is of a positive number: ptq__check_param. Padding changes
+   nothing: the norm comes after the sum, so that a padded tap is 0 before and after. A convolution
+   without a bias gets one, of zeros, which takes in beta and mean. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* O each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* C x taps, C */
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
     size_t k, channels = (size_t)conv->channels, o;
     size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
@@ -4030,7 +4022,9 @@ static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
     return !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1;
 }
 
-/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
+/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. Folding
+   needs a linear node: with max(x, 0) in between, g max(x, 0) is max(g x, 0) only for g > 0. Of two
+   activations in a row a node could remember one only. */
 static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
     int from = node->input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
@@ -4047,8 +4041,9 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     return NULL;
 }
 
-/* The operand of an addition whose convolution can take the addition in: the last node of the new
-   graph, so that the other operand exists before it. -1 if neither can. */
+/* The operand of an addition whose convolution can take the addition in: the later one, so that the
+   other operand exists before it. -1 if neither can. x + x has one operand only, which cannot be
+   the convolution's result and its residual at once. */
 static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     int k;
     for (k = 0; k < 2; k++) {
@@ -4061,75 +4056,63 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     return -1;
 }
 
-/* Makes the addition, of which the host is operand k, the end of its host. Which operand came first
-   is kept: on codes the second one's product is rounded first. */
-static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
-                               ptq_node *host) {
-    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
-    host->input[1] = fuser->to[add->input[1 - k]];
-    host->add_act = add->act;
-    host->mid = host->q; /* the convolution rounds to its own codes first, as it did */
-    host->q = add->q;
-}
-
-/* Moves a node into its host, if one can take it in; `reason` says why not. */
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reason,
-                                 ptq_error *err) {
-    const ptq_node *node = &fuser->old->node[index];
+/* Makes a node the end of its host, the node of the new model that computes its operand k. */
+static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, ptq_node *host,
+                               ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
-    int k = kind == PTQ_FUSION_RESIDUAL ? ptq__residual_host(fuser, node) : 0;
-    ptq_node *host;
-    if (kind != PTQ_FUSION_RESIDUAL)
-        *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
-    else if (k < 0)
-        *reason = "neither operand is a convolution, used once, behind the other operand";
-    if (*reason)
-        return PTQ_OK;
-    fuser->to[index] = fuser->to[node->input[k]];
-    host = &fuser->model->node[fuser->to[index]];
-    if (kind == PTQ_FUSION_BATCH_NORM)
-        PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, node, err));
-    else if (kind == PTQ_FUSION_RESIDUAL)
-        ptq__take_addition(fuser, node, k, host);
-    else
-        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
     memcpy(host->out, node->out, sizeof host->out);
-    return ptq__fuse_note(fuser, node, host, NULL, err);
+    if (kind == PTQ_FUSION_BATCH_NORM)
+        return ptq__fold_batch_norm(fuser->model, host, node, err);
+    if (kind == PTQ_FUSION_ACTIVATION) {
+        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
+        return PTQ_OK;
+    }
+    /* Which operand came first is kept: on codes the second one's product is rounded first. And the
+       convolution rounds to its own codes before the addition, as it did. */
+    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
+    host->input[1] = fuser->to[node->input[1 - k]];
+    host->add_act = node->act;
+    host->mid = host->q;
+    host->q = node->q;
+    return PTQ_OK;
 }
 
-/* A node is fused into its host, or copied with its operands' new numbers. */
-static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
+/* A node joins its host if there is one, or is copied with its operands' new numbers. Whatever may
+   be fused gets a line in the report. */
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
+    ptq_node *host;
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    int k, *input;
-    fuser->to[index] = -1;
-    if (quantized ? kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node) : kind != PTQ_FUSION_NONE)
-        PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
-    if (fuser->to[index] >= 0)
-        return PTQ_OK;
+    int i, k = 0, *input;
+    if (kind == PTQ_FUSION_NONE ||
+        (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
+        k = -1;
+    else if (kind != PTQ_FUSION_RESIDUAL)
+        reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
+    else if ((k = ptq__residual_host(fuser, node)) < 0)
+        reason = "neither operand is a convolution, used once, behind the other operand";
+    if (k >= 0 && !reason) {
+        fuser->to[index] = fuser->to[node->input[k]];
+        host = &fuser->model->node[fuser->to[index]];
+        PTQ__TRY(ptq__move_in(fuser, node, k, host, err));
+        return ptq__fuse_note(fuser, node, host, NULL, err);
+    }
     if (reason)
         PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     input = fuser->model->node[fuser->to[index]].input;
-    for (k = 0; k < 2; k++)
-        input[k] = input[k] < 0 ? -1 : fuser->to[input[k]];
+    for (i = 0; i < 2; i++)
+        input[i] = input[i] < 0 ? -1 : fuser->to[input[i]];
     return PTQ_OK;
-}
-
-static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
-    int i, quantized = ptq__is_quantized(fuser->old);
-    PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
-    for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_or_copy(fuser, i, quantized, err));
-    return ptq_model_check(fuser->model, err);
 }
 
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
     ptq_status status;
+    int i, quantized;
     memset(&fuser, 0, sizeof fuser);
     fuser.old = model;
     fuser.report = report;
@@ -4139,15 +4122,18 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     }
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
+    quantized = ptq__is_quantized(model);
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
-    if (!status)
-        status = ptq__fuse_all(&fuser, err);
+    PTQ__THEN(status, ptq__copy_head(fuser.model, model, err));
+    for (i = 0; i < model->nodes && !status; i++)
+        status = ptq__fuse_node(&fuser, i, quantized, err);
+    PTQ__THEN(status, ptq_model_check(fuser.model, err));
     ptq__free(&model->allocator, fuser.to);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
     }
-    return ptq__hand_over(fuser.model, status, out);
+    PTQ__GIVE(status, fuser.model, ptq_model_free, out);
 }
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
@@ -4158,7 +4144,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 
    The arena is laid out twice: once so that tensors take over each other's memory, and once, for
    sessions that keep their intermediates, so that every tensor has a place of its own. */
-enum { PTQ__LAYOUT_REUSE, PTQ__LAYOUT_KEEP, PTQ__LAYOUTS };
+enum { PTQ__LAYOUT_REUSE, PTQ__LAYOUT_KEEP, PTQ__LAYOUTS }; /* ptq_session_options.keep: 0, 1 */
 
 typedef struct ptq__layout {
     size_t *offset; /* of each node's result. In the layout that keeps, behind a result lies what
@@ -4181,6 +4167,8 @@ enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the wide
 
 static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
+/* Bytes of a result in the arena: one for each code whatever its bits, since kernels read single
+   elements; four for each real number. */
 static size_t ptq__node_bytes(const ptq_node *node) {
     return ptq__align(ptq__shape_elements(3, node->shape) *
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
@@ -4196,12 +4184,22 @@ static size_t ptq__node_bytes(const ptq_node *node) {
        b + x             #    0           written over x, which nobody reads after it
 
    two places are enough for three tensors, and the arena is as large as the most that lives at one
-   time, not as all tensors together. */
+   time, not as all tensors together.
+
+   ResNet8 is a row of such blocks, and never needs a third place. Where the shape changes, the
+   shortcut is a convolution of its own: x -> a, x -> s, a -> b + s. While s is made, x, a and s
+   live, but a and s have half of x's elements each: H/2 x W/2 x 2 C. So with codes of one byte
+   32 x 32 x 16 twice, 32,768 bytes, hold all activations of the network; the image, of three
+   channels, is read where the caller has it or lies in one of the places until conv1 is done.
+
+   Why not free and allocate while running? An allocator takes an unknown time and may fail; here
+   the size is known before the first image, and every run uses the same addresses. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
-    int tensor, root; /* the root is the first tensor of the block, and describes all of it */
+    int root;         /* the first tensor of the block, which describes all of it */
     int first, last;  /* steps between which the block lives */
-    size_t size, at;  /* `at`: its place */
+    int placed;       /* 1: `at` is known */
+    size_t size, at;  /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
     ptq__block *next; /* the one placed next, in the order of addresses */
 };
 
@@ -4218,11 +4216,15 @@ static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int 
     return over;
 }
 
+/* block: one for each node, all zeros. First every tensor lives for itself, from the step that
+   makes it to its last reader; then those that are written over an operand join the operand's
+   block, which lives on as long as they do. Results are looked at in order, so that a chain of
+   several, conv -> add -> relu, ends in one block. */
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
     int i, k;
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        block[i].tensor = block[i].root = block[i].first = block[i].last = i;
+        block[i].first = block[i].last = i;
         block[i].size = ptq__node_bytes(node);
         for (k = 0; k < 2; k++)
             if (node->input[k] >= 0)
@@ -4230,17 +4232,11 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
     }
     block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
     for (i = 0; i < model->nodes; i++) {
-        int over = ptq__overwrites(model, block, i);
-        ptq__block *root = &block[over < 0 ? i : block[over].root];
-        block[i].root = root->tensor;
-        root->last = block[i].last > root->last ? block[i].last : root->last;
+        int over = ptq__overwrites(model, block, i), root = over < 0 ? i : block[over].root;
+        block[i].root = root;
+        if (block[i].last > block[root].last)
+            block[root].last = block[i].last;
     }
-}
-
-static int ptq__larger_block(const void *a, const void *b, const void *context) {
-    const ptq__block *x = (const ptq__block *)a, *y = (const ptq__block *)b;
-    (void)context;
-    return x->size != y->size ? x->size > y->size : x->tensor < y->tensor;
 }
 
 /* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
@@ -4255,34 +4251,35 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
         placed = &(*placed)->next;
     block->next = *placed;
     *placed = block;
+    block->placed = 1;
 }
 
 /* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
    large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. */
+   bin packing); this order is the usual approximation. To look for the largest again and again
+   takes as many steps as a placement itself. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
-    ptq__block *b, *placed = NULL;
-    ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
-    for (b = block; b < block + n; b++)
-        if (b->root == b->tensor) {
-            ptq__place(b, &placed);
-            layout->offset[b->tensor] = b->at;
-            layout->size = b->at + b->size > layout->size ? b->at + b->size : layout->size;
-        }
-    for (b = block; b < block + n; b++)
-        layout->offset[b->tensor] = layout->offset[b->root];
-}
-
-static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        layout->offset[i] = layout->size;
-        layout->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
+    ptq__block *b, *largest, *placed = NULL;
+    do {
+        for (b = block, largest = NULL; b < block + n; b++)
+            if (!b->placed && b == &block[b->root] && (!largest || b->size > largest->size))
+                largest = b;
+        if (largest)
+            ptq__place(largest, &placed);
+    } while (largest);
+    for (b = block; b < block + n; b++) {
+        size_t at = block[b->root].at;
+        layout->offset[b - block] = at;
+        layout->size = at + b->size > layout->size ? at + b->size : layout->size;
     }
 }
 
+/* Both layouts, and behind the tensors of each the scratch memory, as large as the step needs that
+   needs most: steps run one after the other. The sum is made in 64 bits before anything is laid
+   out, so that no offset can overflow where size_t has 32. */
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
+    ptq__layout *keep = &plan->layout[PTQ__LAYOUT_KEEP];
     size_t n = (size_t)plan->steps, scratch = 0;
     ptq__block *block = NULL;
     uint64_t sum = 0;
@@ -4299,7 +4296,10 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     ptq__make_blocks(model, block);
     ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__LAYOUT_REUSE]);
     ptq__free(&plan->allocator, block);
-    ptq__lay_keeping(model, &plan->layout[PTQ__LAYOUT_KEEP]);
+    for (i = 0; i < plan->steps; i++) {
+        keep->offset[i] = keep->size;
+        keep->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
+    }
     for (k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
         plan->layout[k].size += ptq__align(scratch);
@@ -4327,7 +4327,9 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* One step: first the scalar kernel, which part three may replace by a faster one. */
+/* One step: what does not depend on the image is computed here, once: geometry, constants, the
+   multipliers m[o] = sx sw[o] / sy. First it gets the scalar kernel, which part three may replace
+   by a faster one. Steps point into the model, and so the model must not move. */
 static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *node = &model->node[index];
@@ -4358,7 +4360,9 @@ static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
     return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
 }
 
-/* Preprocessing and coding of pixels in one table; none where a pixel is its own code. */
+/* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
+   C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
+   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
@@ -4383,11 +4387,9 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
 static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq_plan_info *info = &plan->info;
-    int i;
     PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->step, (size_t)model->nodes, "plan", err));
-    plan->steps = model->nodes;
-    for (i = 0; i < plan->steps; i++)
-        PTQ__TRY(ptq__make_step(plan, i, err));
+    while (plan->steps < model->nodes) /* counted before it is made: freed even if that fails */
+        PTQ__TRY(ptq__make_step(plan, plan->steps++, err));
     PTQ__TRY(ptq__make_table(plan, err));
     PTQ__TRY(ptq__lay_out(plan, err));
     info->logits = ptq_model_logits(model);
@@ -4399,15 +4401,16 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
-    ptq_plan *plan = NULL;
+    const ptq_allocator *allocator = options ? &options->allocator : NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
+    ptq_plan *plan = NULL;
     ptq_status status;
     if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE)
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
                              ptq_name(PTQ_NAMES_ISA, (unsigned)isa));
     PTQ__TRY(ptq_model_check(model, err));
-    PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
-    plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    PTQ__TRY(PTQ__NEW(allocator, &plan, 1, "plan", err));
+    plan->allocator = ptq__allocator(allocator);
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
@@ -4415,21 +4418,21 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
-    ptq_allocator allocator;
+    const ptq_allocator *allocator;
     int k;
     if (!plan)
         return;
-    allocator = plan->allocator;
+    allocator = &plan->allocator;
     for (k = 0; k < PTQ__LAYOUTS; k++)
-        ptq__free(&allocator, plan->layout[k].offset);
+        ptq__free(allocator, plan->layout[k].offset);
     for (k = 0; k < plan->steps; k++) {
-        ptq__free(&allocator, plan->step[k].owned);
-        ptq__free(&allocator, plan->step[k].multiplier);
-        ptq__free(&allocator, plan->step[k].packed);
+        ptq__free(allocator, plan->step[k].owned);
+        ptq__free(allocator, plan->step[k].multiplier);
+        ptq__free(allocator, plan->step[k].packed);
     }
-    ptq__free(&allocator, plan->table);
-    ptq__free(&allocator, plan->step);
-    ptq__free(&allocator, plan);
+    ptq__free(allocator, plan->table);
+    ptq__free(allocator, plan->step);
+    ptq__free(allocator, plan);
 }
 
 PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &plan->info; }
@@ -4470,16 +4473,15 @@ struct ptq_session {
     void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
 
-static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
-    return &plan->layout[keep ? PTQ__LAYOUT_KEEP : PTQ__LAYOUT_REUSE];
-}
-
 /* The session and its arena, and room to align both. */
 PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options *options) {
-    return ptq__align(sizeof(ptq_session)) +
-           ptq__session_layout(plan, options && options->keep)->size + PTQ__ALIGN;
+    const ptq__layout *layout = &plan->layout[options && options->keep];
+    return ptq__align(sizeof(ptq_session)) + layout->size + PTQ__ALIGN;
 }
 
+/* The session lies at the beginning of its own memory, the arena behind it, both on cache lines:
+   the caller's memory may begin anywhere, and a device without an allocator hands over a static
+   array. The arena needs no clearing, since every step writes before another reads. */
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
@@ -4499,7 +4501,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
                                       (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN);
     memset(session, 0, sizeof *session);
     session->plan = plan;
-    session->layout = ptq__session_layout(plan, given.keep);
+    session->layout = &plan->layout[given.keep != 0];
     session->options = given;
     session->arena = (char *)session + ptq__align(sizeof *session);
     session->owned = given.memory ? NULL : memory;
@@ -4508,13 +4510,11 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 }
 
 PTQ_API void ptq_session_free(ptq_session *session) {
-    ptq_allocator allocator;
-    if (!session)
-        return;
-    allocator = session->options.allocator; /* a copy: the session lies in what is released */
-    ptq__free(&allocator, session->owned);
+    if (session)
+        ptq__free(&session->options.allocator, session->owned);
 }
 
+/* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
     int i, c, n = shape[0] * shape[1], channels = shape[2];
@@ -4523,6 +4523,7 @@ PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float
             *out++ = ptq__pixel(model, c, *pixels++);
 }
 
+/* The first of equals, so that every caller breaks ties alike. n is at least 1. */
 PTQ_API int ptq_argmax(const float *values, int n) {
     int i, best = 0;
     for (i = 1; i < n; i++)
@@ -4563,7 +4564,11 @@ static const void *ptq__result(const ptq_session *session, int node) {
     return node == 0 ? session->input : session->arena + session->layout->offset[node];
 }
 
-/* Where a step works in the session's memory. */
+/* Where a step works in the session's memory. in: the results of the nodes before it. out: its own
+   place, which is in[1] where a convolution is written over its residual, and in[0] where an
+   element-wise result is. mid: behind out, and only where intermediates are kept: elsewhere the sum
+   before a fused addition is never stored, which is what the fusion saves. Scratch is shared by all
+   steps, and its contents are of no meaning to the next. */
 static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
@@ -4577,7 +4582,9 @@ static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     return frame;
 }
 
-/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, through the nodes before `end`. */
+/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, H x W x C, through the nodes before
+   `end`. This loop is all that happens to an image: the order of the nodes is the order in which
+   they run, the kernel was chosen with the plan, and nothing can fail any more. */
 static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
     const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
@@ -4592,101 +4599,102 @@ static void ptq__run_until(ptq_session *session, ptq_type type, const void *item
     }
 }
 
-/* What is wanted of each image's result, one row behind the other; NULL: not wanted. */
-typedef struct ptq__wanted {
-    float *logits, *probabilities; /* count x classes */
-    int32_t *codes;                /* count x classes */
-    int *classes;                  /* count */
-} ptq__wanted;
-
 /* The node whose result is the logits as codes: the last one, or the one before that makes them
    real numbers. -1 if they never were codes. */
 static int ptq__coded_logits(const ptq_plan_info *info) {
     const ptq_node *node = &info->model->node[info->logits];
-    int index = node->op == PTQ_OP_DEQUANTIZE ? node->input[0] : info->logits;
+    int real = ptq__operator_of(node)->codes == PTQ__FROM_CODES;
+    int index = real ? node->input[0] : info->logits;
     return ptq__is_coded(&info->model->node[index]) ? index : -1;
 }
 
-/* Element i of a node's result as a real number. */
+/* Element i of a node's result as a real number: scale (code - zero_point), or the number
+   itself. */
 static float ptq__real(const ptq_node *node, const void *data, int i) {
     return ptq__is_coded(node) ? ptq_dequantize(ptq__load(data, i, node->q.type), &node->q)
                                : ((const float *)data)[i];
 }
 
-static void ptq__read_result(const ptq_session *session, size_t image, const ptq__wanted *wanted) {
+/* What is wanted of the last image: `classes` logits, as real numbers and as codes, and the class
+   with the largest; NULL: not wanted. */
+static void ptq__read_result(const ptq_session *session, float *logits, int32_t *codes, int *best) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
     const void *result = ptq__result(session, info->logits);
-    int c, best = 0, classes = info->classes, coded = ptq__coded_logits(info);
-    size_t row = image * (size_t)classes;
-    float *probabilities = wanted->probabilities ? wanted->probabilities + row : NULL;
-    for (c = 0; c < classes; c++) {
+    int coded = ptq__coded_logits(info), c, largest = 0;
+    for (c = 0; c < info->classes; c++) {
         float value = ptq__real(node, result, c);
-        if (wanted->logits)
-            wanted->logits[row + (size_t)c] = value;
-        if (probabilities)
-            probabilities[c] = value;
-        if (wanted->codes)
-            wanted->codes[row + (size_t)c] =
-                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
-        best = value > ptq__real(node, result, best) ? c : best;
+        if (logits)
+            logits[c] = value;
+        if (codes)
+            codes[c] = ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        largest = value > ptq__real(node, result, largest) ? c : largest;
     }
-    if (probabilities)
-        ptq__softmax(probabilities, probabilities, classes);
-    if (wanted->classes)
-        wanted->classes[image] = best;
+    if (best)
+        *best = largest;
 }
 
-/* Steps behind the logits (a softmax) run only where their results are kept. */
+/* `count` items, and for each one row of what is wanted of it; NULL: not wanted. Real numbers are
+   looked at first: no code stands for a NaN. Steps behind the logits (a softmax) run only where
+   their results are kept. */
 static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
-                               const ptq__wanted *wanted, ptq_error *err) {
+                               float *logits, float *probabilities, int32_t *codes, int *classes,
+                               ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1,
-        real = type == PTQ_TYPE_F32;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1;
+    int real = type == PTQ_TYPE_F32, n = info->classes;
     size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
     if (!items && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
                              real ? "input is" : "pixels are");
     for (i = 0; i < count; i++) {
         const void *item = (const char *)items + i * bytes;
+        size_t row = i * (size_t)n;
         for (k = 0; k < info->pixels && real; k++)
             if (!ptq__is_finite(((const float *)item)[k]))
                 return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)((const float *)item)[k]);
         ptq__run_until(session, type, item, end);
-        ptq__read_result(session, i, wanted);
+        ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
+                         classes ? classes + i : NULL);
+        if (probabilities) {
+            ptq__read_result(session, probabilities + row, NULL, NULL);
+            ptq__softmax(probabilities + row, probabilities + row, n);
+        }
     }
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, logits, probabilities, NULL, NULL,
+                        err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
-    return ptq__run_all(session, PTQ_TYPE_F32, input, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_F32, input, count, logits, probabilities, NULL, NULL,
+                        err);
 }
 
+/* Codes exist where the last layer was converted with code_logits, even if a dequantize behind it
+   makes real numbers of them again. */
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    ptq__wanted wanted = {NULL, NULL, codes, NULL};
     if (ptq__coded_logits(&session->plan->info) < 0)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
                              " convert it with code_logits");
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, codes, NULL, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    ptq__wanted wanted = {NULL, NULL, NULL, classes};
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, NULL, classes, err);
 }
 
+/* `name` of a node with a fused addition means what it was before the addition, `out` what it is
+   after it; of all others both are the same tensor. The view points into the arena. */
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
     const ptq_model *model = session->plan->info.model;
@@ -4735,98 +4743,6 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
 }
-
-/* One element explained: the products, in the order of the weights. */
-static int32_t ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch,
-                                 int c) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    size_t first = (size_t)c * (size_t)step->taps;
-    int32_t sum = 0;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, first + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    return sum;
-}
-
-/* What follows the sum of products. */
-static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    const ptq__clamp *clamp = &step->clamp;
-    int32_t acc = sum + (bias ? bias[c] : 0), code, zero = clamp->zero_point;
-    float m = step->multiplier[c], f = ptq__mul((float)acc, m);
-    ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
-    ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
-             (double)step->from[0]->q.scale, (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(acc, m, zero, clamp->low, clamp->high);
-    ptq__put(text, " / output scale %g\n", (double)q->scale);
-    ptq__put(text,
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (int)acc, (double)m, (double)f, (int)(clamp->low - zero), (int)(clamp->high - zero),
-             (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_end(&text, step, ptq__explain_taps(&text, step, patch, c), c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
 #endif /* PTQ_RUN_ONLY */
 
 /* ---- [TEST VECTOR] ------------------------------------------------------------------------------
@@ -4865,11 +4781,15 @@ PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     return value % bound;
 }
 
+/* The upper 24 bits, as many as a float's mantissa has, over 2^24: every result is exact, and 1 is
+   none of them. */
 PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* FNV-1a, byte by byte: exclusive or, then a multiplication that carries each bit upwards. */
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv), byte by byte: exclusive or, then a
+   multiplication that carries each bit upwards. Good against accidents, not against an enemy: who
+   wants two images of one hash can make them. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
@@ -4880,7 +4800,9 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* Smooth colours with a little noise, so that it looks like data: H x W x C. */
+/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
+   noise on them, so that it looks like data: neither flat, which would leave most of a network's
+   codes unused, nor noise alone, on which many networks give the same logits. */
 static void ptq__test_picture(const int *shape, uint8_t *pixels) {
     ptq_rng rng;
     int y, x, c;
@@ -4895,91 +4817,93 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
 
 enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 
-/* Logits of the picture, at most PTQ__TEST_LOGITS, and its hash. */
-static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
+/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
+   `hash` the picture's, in decimal: 2^64 has 20 digits. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
+    size_t classes = (size_t)info->classes;
+    ptq__text text = ptq__text_over(hash, 24);
     ptq_session_options options;
     ptq_session *session = NULL;
-    ptq_memory memory;
-    uint8_t *pixels = NULL; /* H x W x C */
-    float *all = NULL;      /* one for each class */
+    float *all = NULL; /* a logit for each class, and behind them the pixels, H x W x C */
     ptq_status status;
-    memset(&memory, 0, sizeof memory);
     memset(&options, 0, sizeof options);
-    memory.allocator = options.allocator = plan->allocator;
-    status = PTQ__KEEP(&memory, &pixels, info->pixels, "an image", err);
-    PTQ__THEN(status, PTQ__KEEP(&memory, &all, (size_t)info->classes, "logits", err));
-    PTQ__THEN(status, ptq_session_create(plan, &options, &session, err));
+    options.allocator = plan->allocator;
+    PTQ__TRY(ptq_session_create(plan, &options, &session, err));
+    status = ptq__alloc(&plan->allocator, classes * sizeof *all + info->pixels, 1, "an image", &all,
+                        err);
     if (!status) {
+        uint8_t *pixels = (uint8_t *)(all + classes);
         ptq__test_picture(info->model->node[0].shape, pixels);
-        *hash = ptq__fnv(ptq__fnv_start, pixels, info->pixels);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, info->pixels));
         status = ptq_run(session, pixels, 1, all, NULL, err);
-        *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
+        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
     ptq_session_free(session);
-    ptq_release(&memory);
+    ptq__free(&plan->allocator, all);
     return status;
 }
 
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. Sums
-   of real numbers may be added in another order. */
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
+   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
             (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return 0;
     return 1;
 }
 
+/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
+   each logit, y beside the file's y': equal, or, where real numbers are added up,
+
+       |y' - y| <= 1e-3 (1 + |y'|)
+
+   Written as "not at most", the comparison also catches NaN. */
 PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     const char *line = ptq_model_get_meta(plan->info.model, "self_test");
     float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
+    ptq__span rest = ptq__span_of(line ? line : "");
+    char hash[24];
     int i, n = 0;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__run_picture(plan, logits, &n, &hash, err));
-    if (hash != expected)
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
+    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
+                 "the self-test is of another picture");
     for (i = 0; i < n; i++) {
-        float want = 0, difference;
+        float want = 0;
         int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > logits[i] ? want - logits[i] : logits[i] - want;
-        if (!read || !(difference <= allowed * (1 + (want < 0 ? -want : want))))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "self-test: logit %d is %g, the file says %g; the file or the"
-                                 " build is damaged",
-                                 i, (double)logits[i], (double)want);
+        PTQ__FAIL_IF(
+            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
+            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
+            (double)logits[i], (double)want);
     }
     return PTQ_OK;
 }
 
 #ifndef PTQ_RUN_ONLY
+/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
+   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
+   2048 bytes hold 64 of them, of at most 16 characters. */
 PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    char line[2048], hash[24];
     ptq__text text = ptq__text_over(line, sizeof line);
     float logits[PTQ__TEST_LOGITS];
     ptq_plan_options scalar;
     ptq_plan *plan = NULL;
     ptq_status status;
-    uint64_t hash = 0;
     int i, n = 0;
     memset(&scalar, 0, sizeof scalar);
     scalar.isa = PTQ_ISA_SCALAR;
     scalar.allocator = model->allocator;
     PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    status = ptq__run_picture(plan, logits, &n, hash, err);
     ptq_plan_free(plan);
-    if (status)
-        return status;
-    ptq__put(&text, "%llu", (unsigned long long)hash);
+    PTQ__TRY(status);
+    ptq__put_string(&text, hash);
     for (i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
@@ -4987,11 +4911,16 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 
 /* ---- [WORK] -------------------------------------------------------------------------------------
    Calibration, evaluation and learning all do the same: they run a plan over a data set and note
-   something about every item. A job says what. `begin` makes what a worker notes down on its own,
-   `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
-   several workers share the items, in runs so short that no one waits long for the last; each has a
-   session of its own. Who gets which items is left to chance, so what a job notes must not depend
-   on it: counts, exact sums, or a place of its own for every item. */
+   something about every item. A job says what:
+
+       begin    once for each worker: makes what that one notes down on its own
+       one      for each item: runs it, and notes
+       end      once for each worker: adds its notes to those of all, and releases them
+
+   With PTQ_THREADS several workers take the items one by one, so that none waits long for the last
+   to finish; each has a session and room for an item of its own. Who gets which items is left to
+   chance, so what a job notes must not depend on it: counts, exact sums (see [OBSERVE]), or a place
+   of its own for every item. Then the result has the same bytes with any number of threads. */
 
 typedef struct ptq__job ptq__job;
 
@@ -5013,7 +4942,7 @@ struct ptq__job {
     ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
     ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
     ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
+    void *context;     /* of all workers together: what `one` and `end` write to */
     size_t next, done; /* items handed out, items finished */
     ptq_status status; /* the first failure stops all */
     ptq_error error;
@@ -5022,7 +4951,7 @@ struct ptq__job {
 #endif
 };
 
-/* Elements of an item, and its bytes. */
+/* Elements of an item, H W C of them, and its bytes: one for each, or four of a real number. */
 static size_t ptq__item_elements(const ptq_dataset *data) {
     return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
 }
@@ -5031,53 +4960,53 @@ static size_t ptq__item_size(const ptq_dataset *data) {
     return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* Data sets come from callers, who fill the struct by hand: what they left out is said before it is
+   divided by, or called. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
-    if (!data || !data->count)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
-    if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
-        data->classes < 1)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the data set is incomplete: images of %dx%dx%d, %d classes",
-                             data->height, data->width, data->channels, data->classes);
-    if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type));
+    PTQ__FAIL_IF(!data || !data->count, PTQ_BAD_DATA, "the data set has no images");
+    PTQ__FAIL_IF(!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
+                     data->classes < 1 || (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32),
+                 PTQ_INVALID_ARGUMENT,
+                 "the data set is incomplete: items of %dx%dx%d %s (PTQ_TYPE_U8 or PTQ_TYPE_F32), "
+                 "%d classes",
+                 data->height, data->width, data->channels,
+                 ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type), data->classes);
     return PTQ_OK;
 }
 
-/* Images that a plan can take, and classes that it knows. */
+/* Whether these are images that the plan can take, with the classes that it knows. Images of
+   another size are not brought to the model's here: how, by cropping or stretching, is a choice
+   that belongs to training, and a wrong one costs accuracy that nobody would look for there. */
 static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
     const int *shape = plan->info.model->node[0].shape;
     PTQ__TRY(ptq__check_dataset(data, err));
-    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
-        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
-                             data->height, data->width, data->channels, shape[0], shape[1],
-                             shape[2]);
-    if (data->classes != plan->info.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, plan->info.classes);
+    PTQ__FAIL_IF(data->height != shape[0] || data->width != shape[1] || data->channels != shape[2],
+                 PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d", data->height,
+                 data->width, data->channels, shape[0], shape[1], shape[2]);
+    PTQ__FAIL_IF(data->classes != plan->info.classes, PTQ_BAD_DATA,
+                 "the data have %d classes, the model has %d", data->classes, plan->info.classes);
     return PTQ_OK;
 }
 
-/* One item of a data set, and its label, -1 where there is none. */
+/* One item of a data set, and its label, -1 where there is none. Labels are checked whenever they
+   come, since they are used as indices. */
 static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
                                 ptq_error *err) {
     PTQ__TRY(data->get(data->user, index, item, label, err));
-    if (*label < -1 || *label >= data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
-                             *label, data->classes);
+    PTQ__FAIL_IF(*label < -1 || *label >= data->classes, PTQ_BAD_DATA,
+                 "image %zu has label %d of %d classes", index, *label, data->classes);
     return PTQ_OK;
 }
 
-/* One item through a session. `logits` may be NULL. */
+/* One item through a session, as bytes or as real numbers. `logits`, one for each class, may be
+   NULL: where intermediates are what counts. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
-    ptq__wanted wanted = {logits, NULL, NULL, NULL};
-    return ptq__run_all(session, data->type, item, 1, &wanted, err);
+    return ptq__run_all(session, data->type, item, 1, logits, NULL, NULL, NULL, err);
 }
 
-/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
+/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. A struct
+   by value, since jobs live no longer than the function that runs them. */
 static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
     ptq__job job;
     memset(&job, 0, sizeof job);
@@ -5089,6 +5018,7 @@ static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, con
     return job;
 }
 
+/* What workers share is little, and changes once an item; so one lock is enough. */
 #ifdef PTQ_THREADS
 static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
 static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
@@ -5097,40 +5027,37 @@ static void ptq__lock(ptq__job *job) { (void)job; }
 static void ptq__unlock(ptq__job *job) { (void)job; }
 #endif
 
-/* Takes the next items; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first) {
-    const size_t run = 16;
-    size_t left, n;
+/* Takes the next item; 0 when there is none, or the work has stopped. */
+static int ptq__job_take(ptq__job *job, size_t *index) {
+    int some;
     ptq__lock(job);
-    left = job->status ? 0 : job->total - job->next;
-    n = left < run ? left : run;
-    *first = job->next;
-    job->next += n;
+    some = !job->status && job->next < job->total;
+    *index = job->next;
+    job->next += (size_t)some;
     ptq__unlock(job);
-    return n;
+    return some;
 }
 
-/* Tells the caller how far the work is, and hears whether it is to stop. */
+/* Tells the caller how far the work is, and hears whether it is to stop. Only the thread that
+   called the library does so: callbacks need not be made for threads. */
 static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
-    if (job->work.progress && job->work.progress(job->work.user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
-                             job->total);
+    PTQ__FAIL_IF(job->work.progress && job->work.progress(job->work.user, done, job->total),
+                 PTQ_CANCELLED, "cancelled after %zu of %zu images", done, job->total);
     return PTQ_OK;
 }
 
+/* All that one worker does between `begin` and `end`. A failure returns at once; others hear of it
+   when they ask for their next item. */
 static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    size_t i, first, n, done;
-    while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = first; i < first + n; i++) {
-            int label = -1;
-            PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
-            if (job->labelled && label < 0)
-                return ptq_error_set(err, PTQ_BAD_DATA,
-                                     "image %zu has no label to compare the answer with", i);
-            PTQ__TRY(job->one(job, worker, i, label, err));
-        }
+    size_t i, done;
+    while (ptq__job_take(job, &i)) {
+        int label = -1;
+        PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
+        PTQ__FAIL_IF(job->labelled && label < 0, PTQ_BAD_DATA,
+                     "image %zu has no label to compare the answer with", i);
+        PTQ__TRY(job->one(job, worker, i, label, err));
         ptq__lock(job);
-        done = job->done += n;
+        done = ++job->done;
         ptq__unlock(job);
         if (worker->is_caller)
             PTQ__TRY(ptq__job_tell(job, done, err));
@@ -5138,6 +5065,8 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
+/* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
+   that there is stays, and is released where the worker ends. */
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
     memset(&options, 0, sizeof options);
@@ -5149,6 +5078,7 @@ static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
+/* The first failure is the one that is reported: others are often only its consequences. */
 static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
     if (!status || job->status)
         return;
@@ -5164,8 +5094,7 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
     status = ptq__worker_open(job, &worker, &error);
-    if (!status)
-        status = ptq__job_loop(job, &worker, &error);
+    PTQ__THEN(status, ptq__job_loop(job, &worker, &error));
     ptq__lock(job);
     ptq__job_fail(job, status, &error);
     if (job->end)
@@ -5199,19 +5128,21 @@ static void ptq__job_spread(ptq__job *job) {
 static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
 #endif
 
+/* The caller may have finished before the last thread: it is told once more, that all is done. */
 static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     ptq__job_spread(job);
-    if (job->status)
-        return ptq_error_set(err, job->status, "%s", job->error.text);
-    /* The caller may have finished before the last thread. */
+    PTQ__FAIL_IF(job->status, job->status, "%s", job->error.text);
     return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
-   and the largest value, the mean over images of each image's extremes, and a histogram. From these
-   six rules then read a range.
+   and the largest value, the sums over images of each image's extremes, and a histogram. From these
+   six rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
+   "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
+   https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
+   efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5247,6 +5178,7 @@ static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
     }
 }
 
+/* The sum in double precision, from the largest limb down: the only rounding there is. */
 static double ptq__exact_value(const ptq_exact_sum *sum) {
     double value = 0;
     int i;
@@ -5259,8 +5191,8 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
     int c;
-    if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
+    PTQ__FAIL_IF(channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS, PTQ_INVALID_ARGUMENT,
+                 "an observer of %d channels", channels);
     PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
                         sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
                         &observer->channel, err));
@@ -5288,7 +5220,8 @@ PTQ_API void ptq_observer_free(ptq_observer *observer) {
    bins come out the same whether the large value is seen first or last. */
 enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
 
-/* The smallest exponent at which a value falls into a bin. */
+/* The smallest exponent e at which the value falls into a bin: -2^11 2^e <= value < 2^11 2^e. No
+   smaller one than -149 is needed, where each bin holds a single float. */
 static int ptq__fitting_exponent(float value) {
     int e;
     double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
@@ -5297,6 +5230,7 @@ static int ptq__fitting_exponent(float value) {
     return e - 11 < -149 || !(m < 0 || m > 0) ? -149 : e - 11;
 }
 
+/* The bin of a value that fits: floor(value / 2^exponent), counted from the middle. */
 static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
@@ -5305,6 +5239,11 @@ static int ptq__bin_of(float value, int exponent) {
    stands for all that it counts. */
 static double ptq__bin_value(const ptq_statistics *s, double place) {
     return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
+}
+
+/* What bin b counts, the zeros included: they belong to the bin that begins at 0. */
+static double ptq__bin_count(const ptq_statistics *s, int b) {
+    return (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
 }
 
 /* Where a bin lies once the bins are 2^shift times as wide. */
@@ -5316,7 +5255,8 @@ static int ptq__wider_bin(int bin, int shift) {
     return PTQ__HALF_BINS + (from_zero >> shift);
 }
 
-/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
+/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
+   counts are then those of bins that had been so wide from the start. */
 static void ptq__widen(ptq_statistics *s, int exponent) {
     int shift = exponent - s->exponent, i;
     if (shift <= 0)
@@ -5342,36 +5282,30 @@ static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
     ptq__exact_merge(&s->max_sum, &seen->max_sum);
 }
 
-/* One channel of one image, n floats of which every step-th is the channel's: all but its bins.
-   Finds what cannot be observed. */
-static ptq_status ptq__see_image(const float *values, size_t n, size_t step, ptq_statistics *seen,
-                                 ptq_error *err) {
-    float low = values[0], high = values[0];
+/* One channel of one image, into its statistics: n finite floats, of which every step-th is the
+   channel's. First its extremes, which decide how wide the bins must be; then each value is counted
+   in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a power of
+   two, and floor is spelled out: both for speed, as calibration counts every activation. */
+static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, size_t step) {
+    double bins_per_unit;
+    ptq_statistics seen;
     int e_low, e_high;
     size_t i;
+    memset(&seen, 0, sizeof seen);
+    seen.count = (n + step - 1) / step;
+    seen.images = 1;
+    seen.min = seen.max = values[0];
     for (i = 0; i < n; i += step) {
-        if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
-        low = values[i] < low ? values[i] : low;
-        high = values[i] > high ? values[i] : high;
+        seen.min = values[i] < seen.min ? values[i] : seen.min;
+        seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
-    memset(seen, 0, sizeof *seen);
-    seen->count = (n + step - 1) / step;
-    seen->images = 1;
-    seen->min = low;
-    seen->max = high;
-    ptq__exact_add(&seen->min_sum, low);
-    ptq__exact_add(&seen->max_sum, high);
-    e_low = ptq__fitting_exponent(low);
-    e_high = ptq__fitting_exponent(high);
-    seen->exponent = e_low > e_high ? e_low : e_high;
-    return PTQ_OK;
-}
-
-/* Counts the values of one channel into bins that they fit. */
-static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
-    double bins_per_unit = ldexp(1, -s->exponent);
-    size_t i;
+    ptq__exact_add(&seen.min_sum, seen.min);
+    ptq__exact_add(&seen.max_sum, seen.max);
+    e_low = ptq__fitting_exponent(seen.min);
+    e_high = ptq__fitting_exponent(seen.max);
+    seen.exponent = e_low > e_high ? e_low : e_high;
+    ptq__add_seen(s, &seen);
+    bins_per_unit = ldexp(1, -s->exponent);
     for (i = 0; i < n; i += step) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
@@ -5383,30 +5317,28 @@ static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, 
     }
 }
 
-/* First all channels are looked at, since a failure must change nothing. */
+/* values: n of one image's tensor, H x W x C with C = channels, or of any shape if there is one
+   channel for all. A failure must change nothing, hence all values are looked at first. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
-    size_t channels = (size_t)observer->channels, c;
-    ptq_statistics seen;
-    if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
-    for (c = 0; c < channels; c++)
-        PTQ__TRY(ptq__see_image(values + c, n - c, channels, &seen, err));
-    for (c = 0; c < channels; c++) {
-        ptq__see_image(values + c, n - c, channels, &seen, NULL);
-        ptq__add_seen(&observer->channel[c], &seen);
-        ptq__count_values(&observer->channel[c], values + c, n - c, channels);
-    }
+    size_t channels = (size_t)observer->channels, i;
+    PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
+                 channels);
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
+    for (i = 0; i < channels; i++)
+        ptq__see_image(&observer->channel[i], values + i, n - i, channels);
     return PTQ_OK;
 }
 
-/* Adds what another observer saw, as if one had seen both. */
+/* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
+   come together in any order. Bins have only to be as wide as the wider ones of the two. */
 static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
                                       ptq_error *err) {
     int c, i;
-    if (observer->channels != other->channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
-                             observer->channels, other->channels);
+    PTQ__FAIL_IF(observer->channels != other->channels, PTQ_INVALID_ARGUMENT,
+                 "observers of %d and %d channels", observer->channels, other->channels);
     for (c = 0; c < observer->channels; c++) {
         ptq_statistics *a = &observer->channel[c];
         const ptq_statistics *b = &other->channel[c];
@@ -5419,6 +5351,8 @@ static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer
     return PTQ_OK;
 }
 
+/* The share of values whose bin lies with its middle outside low..high. Zeros lie inside any range,
+   which always holds 0. */
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
                                     float high) {
     const ptq_statistics *s = &observer->channel[channel];
@@ -5431,8 +5365,13 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
 }
 
 /* Rules. Each starts from the whole range and may draw its ends in: values beyond are clipped, to
-   an error that may be large, and all others are coded more finely. What to give for what is the
-   question to which each rule has an answer of its own. */
+   an error that may be large, and all others are coded more finely. With b bits over low..high the
+   step is
+
+       s = (high - low) / (2^b - 1)
+
+   and the squared error of a value about s^2 / 12 inside, (x - high)^2 beyond the upper end. What
+   to give for what is the question to which each rule has an answer of its own. */
 typedef struct ptq__range {
     const ptq_statistics *s;
     ptq_type type; /* of the codes, with their bits */
@@ -5450,13 +5389,13 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be; one outlier
-   makes all other codes coarse (Krishnamoorthi 2018). */
+/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be, but one
+   outlier makes all other codes coarse (Wu et al. 2020). */
 static void ptq__range_minmax(ptq__range *r) { (void)r; }
 
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average of
-   batches (Krishnamoorthi 2018) it keeps the purpose, that one odd image does not decide
-   the range, and not the dependence on the order. */
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
+   over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
+   image does not decide the range, and not the dependence on the order of images. */
 static void ptq__range_average(ptq__range *r) {
     r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
@@ -5467,13 +5406,12 @@ static void ptq__range_average(ptq__range *r) {
    cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
    `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
    bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
-   is clipped belongs to the outermost code. */
+   is clipped belongs to the outermost code. b and e: the codes of a bin's two ends. */
 static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
     double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
     int bin;
     for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
-        double count = (double)r->s->bin[bin] + (bin == PTQ__HALF_BINS ? (double)r->s->zeros : 0);
-        double begin = bin - first, end = begin + 1, b, e;
+        double count = ptq__bin_count(r->s, bin), begin = bin - first, end = begin + 1, b, e;
         if (!(count > 0))
             continue;
         b = floor(begin / w);
@@ -5494,6 +5432,7 @@ static double ptq__bins_error(const ptq__range *r, int first, int last, int leve
 
 /* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
    0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
+   It is greedy, and so may stop at a hollow that is not the deepest; MSE below looks everywhere.
    Index 0 stands for the lower end, 1 for the upper. */
 static void ptq__range_histogram(ptq__range *r) {
     const ptq_statistics *s = r->s;
@@ -5504,12 +5443,12 @@ static void ptq__range_histogram(ptq__range *r) {
     end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
     for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
         for (side = 0; side < 2; side++) {
-            sum[side] = gone[side];
-            for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
-                if (!(sum[side] + (double)s->bin[next[side]] < allowed[side] + share))
-                    break;
+            next[side] = end[side];
+            for (sum[side] = gone[side];
+                 next[side] != end[!side] &&
+                 sum[side] + (double)s->bin[next[side]] < allowed[side] + share;
+                 next[side] += side ? -1 : 1)
                 sum[side] += (double)s->bin[next[side]];
-            }
         }
         side = next[0] - end[0] <= end[1] - next[1];
         allowed[side] += share;
@@ -5531,8 +5470,7 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
-        seen += b == PTQ__HALF_BINS ? (double)s->zeros : 0;
-        seen += (double)s->bin[b];
+        seen += ptq__bin_count(s, b);
         if (seen >= want && seen > 0)
             return ptq__bin_value(s, b + 0.5);
     }
@@ -5542,26 +5480,25 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
 /* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
    to the error (Wu et al. 2020). */
 static void ptq__range_percentile(ptq__range *r) {
-    double low = ptq__quantile(r->s, 1 - r->percentile / 100);
-    double high = ptq__quantile(r->s, r->percentile / 100);
-    r->low = low > r->low ? low : r->low;
-    r->high = high < r->high ? high : r->high;
+    r->low = fmax(r->low, ptq__quantile(r->s, 1 - r->percentile / 100));
+    r->high = fmin(r->high, ptq__quantile(r->s, r->percentile / 100));
 }
 
 /* Kullback-Leibler divergence of the coded distribution q from the true one p,
+
        sum over bins of p log(p / q),
-   for a range of whole bins first..last: how many bits are lost about which value it was (Migacz,
-   "8-bit Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and
-   is missing from q, which spreads each code's share evenly over those of its bins that had
-   values. */
+
+   for a range of whole bins first..last: how much is lost about which value it was (Migacz, "8-bit
+   Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and is missing from
+   q, which spreads each code's share evenly over those of its bins that had values. Exact zeros are
+   no part of either, being coded without loss. A bin that p has and q has not would make the sum
+   infinite; 1e-9 makes it large. */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
-    double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
+    double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
-    for (b = 0; b < PTQ_BINS; b++) {
-        double count = (double)s->bin[b];
-        p_sum += count;
-        *(b < first ? &below : b > last ? &above : &q_sum) += count;
-    }
+    for (b = 0; b < PTQ_BINS; b++)
+        *(b < first ? &below : b > last ? &above : &q_sum) += (double)s->bin[b];
+    p_sum = below + q_sum + above;
     if (q_sum <= 0)
         return HUGE_VAL;
     for (k = 0; k < levels; k++) {
@@ -5624,8 +5561,8 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
 }
 
 /* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
-   both, as shares of the whole range, then a finer one around the best point, twice. An end that is
-   0 stays so. */
+   both, as shares of the whole range, then a finer one around the best point, twice: 21 x 21 points
+   with steps of 1/20, 1/160 and 1/1280. An end that is 0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
     double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
@@ -5633,10 +5570,8 @@ static void ptq__range_mse(ptq__range *r) {
     for (round = 0; round < 3; round++) {
         for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
             for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
-                double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
-                double error = HUGE_VAL;
-                l = l > 1 ? 1 : l;
-                h = h > 1 ? 1 : h;
+                double l = fmin(corner_low + width * i / steps, 1);
+                double h = fmin(corner_high + width * j / steps, 1), error = HUGE_VAL;
                 if (l >= 0 && h >= 0)
                     error = ptq__range_error(r, r->low * l, r->high * h, best);
                 if (error < best) {
@@ -5658,24 +5593,24 @@ static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
     ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
     ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
 
+/* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
     r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    if (channel < 0 || channel >= observer->channels || r.percentile <= 50 || r.percentile > 100 ||
-        (unsigned)method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "channel %d of %d, method %d, percentile %g (over 50, at most 100)",
-                             channel, observer->channels, (int)method, r.percentile);
+    PTQ__FAIL_IF(channel < 0 || channel >= observer->channels || r.percentile <= 50 ||
+                     r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT,
+                 "channel %d of %d, method %d, percentile %g (over 50, at most 100)", channel,
+                 observer->channels, (int)method, r.percentile);
     r.s = &observer->channel[channel];
-    if (!r.s->count)
-        return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
+    PTQ__FAIL_IF(!r.s->count, PTQ_NOT_READY, "nothing was observed");
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
-    r.low = r.s->min < 0 ? (double)r.s->min : 0;
-    r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    r.low = fmin((double)r.s->min, 0);
+    r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
     ptq__range_rules[method](&r);
@@ -5690,10 +5625,14 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
    class, how often each pixel value occurred, how much neighbouring pixels differ; and a hash of
    each image, so that evaluation can say whether it is measured on what was learned from.
 
-   A calibration is a sum: parts that saw different images are merged into what one would be that
-   saw all. So workers need no lock while they observe, and users can calibrate in several runs. */
+       image -> float model -> each tensor -> its observer      range of the tensor
+                            -> pixels, label, hash              whether to trust it
 
-/* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
+   A calibration is a sum: parts that saw different images are merged into what one would be that
+   saw all. So workers need no lock while they observe, and users can calibrate in several runs.
+
+   Hashes tell models and images apart. Numbers of `width` bytes enter byte by byte from the least,
+   the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
     size_t i;
@@ -5710,6 +5649,8 @@ static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
                             data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* All that decides what a model computes: each node as its line in the graph text, then its
+   parameters as numbers. Metadata are left out, for they do not change a range. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     uint64_t hash = ptq__fnv_start;
     char line[1024];
@@ -5728,6 +5669,7 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     return hash;
 }
 
+/* An empty calibration; room for its tensors and hashes is made where their number is known. */
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -5739,6 +5681,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
+/* Of one that is half made, too: what is not there yet is NULL. */
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq_allocator allocator;
     int i;
@@ -5753,6 +5696,7 @@ PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq__free(&allocator, calibration);
 }
 
+/* By name and not by index: fusing and inserting nodes moves indices, names stay. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name) {
     int i;
     for (i = 0; i < calibration->tensors; i++)
@@ -5761,7 +5705,9 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Adds a tensor that was observed or will be; there must be room. */
+/* Adds a tensor that was observed or will be; there must be room. One channel: activations are
+   coded with one scale for the tensor, since a scale for each input channel could not be taken out
+   of the sum over channels that a convolution is. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
@@ -5771,7 +5717,8 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
     return PTQ_OK;
 }
 
-/* Every tensor that conversion may ask for: results, and results before a fused addition. */
+/* Every tensor that conversion may ask for: results, and results before a fused addition. Not the
+   input, whose range is that of pixels, nor a softmax, which stays real. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
     const ptq_node *node;
@@ -5786,8 +5733,8 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
     return PTQ_OK;
 }
 
-/* How often each value occurs, and how far pixels are from those of the same channel to their
-   left. */
+/* pixels: H x W x C, shape: these three. How often each value occurs, and how far pixels are from
+   those of the same channel to their left; the first column has none there. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
@@ -5801,6 +5748,7 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
+/* Hashes are kept in ascending order: the order of images must not show, and they are searched. */
 static int ptq__smaller_hash(const void *a, const void *b, const void *context) {
     (void)context;
     return *(const uint64_t *)a < *(const uint64_t *)b;
@@ -5810,7 +5758,8 @@ static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
 
-/* Each worker keeps a calibration of its own, which is merged in the end. */
+/* Each worker keeps a calibration of its own, which is merged in the end: counting
+   under a lock would have the threads wait for each other. */
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = NULL;
     PTQ__TRY(ptq__calibration_create(&job->work.allocator, job->data->classes, &part, err));
@@ -5820,6 +5769,9 @@ static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_e
     return ptq__calibration_tensors(part, job->plan->info.model, err);
 }
 
+/* Runs one image, of which the session keeps all tensors, and shows each to its observer. A value
+   that is not finite says that the network itself is broken: which node is the first to make one is
+   what a user must know. */
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                      ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
@@ -5832,9 +5784,8 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
-        if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
-                                 part->tensor[i].name, inner.text, index);
+        PTQ__FAIL_IF(status, status, "node %s: %s, on image %zu; check its weights",
+                     part->tensor[i].name, inner.text, index);
     }
     part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
     if (label >= 0)
@@ -5845,6 +5796,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     return PTQ_OK;
 }
 
+/* After a failure anywhere there is nothing to merge, only to free. */
 static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_status status = PTQ_OK;
@@ -5854,36 +5806,27 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
     return status;
 }
 
-/* Hashes of both, in ascending order, in new memory of the first. */
-static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
-    uint64_t *both = NULL;
-    if (!b->images)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__NEW(&a->allocator, &both, a->images + b->images, "image hashes", err));
-    if (a->images)
-        memcpy(both, a->hash, a->images * sizeof *both);
-    memcpy(both + a->images, b->hash, b->images * sizeof *both);
-    ptq__free(&a->allocator, a->hash);
-    a->hash = both;
-    a->images += b->images;
-    ptq__sort_hashes(both, a->images);
-    return PTQ_OK;
-}
-
+/* Adds up every count, and hashes into new memory of the first. What could fail comes before what
+   changes anything. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq_calibration *other,
                                          ptq_error *err) {
-    int i;
-    if (calibration->model != other->model || calibration->classes != other->classes ||
-        calibration->tensors != other->tensors)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "these calibrations are of different models; merge those of one");
-    for (i = 0; i < calibration->tensors; i++)
-        if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "the calibrations have tensors %s and"
-                                 " %s",
-                                 calibration->tensor[i].name, other->tensor[i].name);
-    PTQ__TRY(ptq__merge_hashes(calibration, other, err));
+    size_t n = calibration->images, more = other->images;
+    uint64_t *hash = NULL;
+    int i, same = calibration->model == other->model && calibration->classes == other->classes &&
+                  calibration->tensors == other->tensors;
+    for (i = 0; same && i < calibration->tensors; i++)
+        same = !strcmp(calibration->tensor[i].name, other->tensor[i].name);
+    PTQ__FAIL_IF(!same, PTQ_INVALID_ARGUMENT,
+                 "these calibrations are of different models; merge those of one");
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &hash, n + more, "image hashes", err));
+    if (n)
+        memcpy(hash, calibration->hash, n * sizeof *hash);
+    if (more)
+        memcpy(hash + n, other->hash, more * sizeof *hash);
+    ptq__free(&calibration->allocator, calibration->hash);
+    calibration->hash = hash;
+    calibration->images = n + more;
+    ptq__sort_hashes(hash, n + more);
     for (i = 0; i < calibration->tensors; i++)
         PTQ__TRY(
             ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
@@ -5918,18 +5861,21 @@ static double ptq__roughness(const ptq_calibration *calibration) {
     return spread > 0 ? seen / spread : 0;
 }
 
+/* Noise and constant pictures are what people calibrate on who have no images at hand. Ranges found
+   on them are wrong by factors, and nothing in the quantized model tells so: hence an error. The
+   limits are far from all photographs. */
 static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err) {
     double roughness = ptq__roughness(calibration);
-    if (roughness > 0.75)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images look random (neighbouring pixels differ like"
-                             " independent ones); calibrate on real images");
-    if (roughness < 0.001)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images are constant; calibrate on real images");
+    PTQ__FAIL_IF(roughness > 0.75 || roughness < 0.001, PTQ_BAD_DATA,
+                 "the calibration images %s; calibrate on real images",
+                 roughness < 0.001
+                     ? "are constant"
+                     : "look random (neighbouring pixels differ like independent ones)");
     return PTQ_OK;
 }
 
+/* Only a float model has ranges to find, and only pixels have a roughness: real numbers, from which
+   any offset may have been taken, are accepted as they are. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
@@ -5938,9 +5884,8 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; calibrate the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; calibrate the float model");
     job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
@@ -5956,6 +5901,9 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
+/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
+   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
+   an image that occurs twice lies beside itself. */
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
                                         size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
@@ -5985,24 +5933,24 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
         ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
     if (top >= 0 && top < 128)
         ptq__put(&text,
-                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
-                 " scaled ones.\n",
+                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
+                 " ones.\n",
                  top);
     return text.length;
 }
 
+/* Binary search: the first place from which on no hash is smaller lies in low..low + n. */
 static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
-    size_t low = 0, high = calibration->images;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (calibration->hash[middle] < hash)
-            low = middle + 1;
-        else
-            high = middle;
+    size_t low = 0, n = calibration->images;
+    while (n > 0) {
+        size_t half = n / 2, smaller = calibration->hash[low + half] < hash;
+        low += smaller ? half + 1 : 0;
+        n = smaller ? n - half - 1 : half;
     }
     return low < calibration->images && calibration->hash[low] == hash;
 }
 
+/* By content and not by index: the same image may stand in two data sets. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
@@ -6014,22 +5962,23 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
     status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
-        if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq__item_hash(data, item));
+        found += !status && ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
     ptq__free(&calibration->allocator, item);
-    if (!status)
-        *overlap = found;
-    return status;
+    PTQ__TRY(status);
+    *overlap = found;
+    return PTQ_OK;
 }
 
-/* ---- [SCHEME] ---------------------------------------------------------------------------- */
+/* ---- [SCHEME] -----------------------------------------------------------------------------------
+   A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
+   much work goes into choosing them. Its choices do not depend on a model: which nodes it is for is
+   said by overrides, and what it makes of a tensor by [CONVERT].
 
-/* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
-   much work goes into choosing them. Presets are schemes with a name. */
-
-/* Presets by column; what is 0 is as in the plain scheme. Names are those of PTQ_PRESET_LIST, in
-   its order. */
+   Presets are schemes with a name. Most imitate what another system does by default, so that one
+   program compares them on equal terms; "best" and "w4a8" are our own, "minmax8" is what all of
+   them have in common. Here they stand by column; what is 0 is as in the plain scheme. Names are
+   those of PTQ_PRESET_LIST, in its order. */
 enum {
     PTQ__PER_TENSOR = 1,    /* one weight scale for the tensor */
     PTQ__AFFINE = 2,        /* weights with a zero point */
@@ -6048,7 +5997,6 @@ static const struct {
     int flags;
 } ptq__presets[] = {
     /* best */
-    /* best */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MSE, PTQ__LEARNED | PTQ__SEARCHED},
     /* ort-u8, ort-s8 */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__PER_TENSOR | PTQ__AFFINE | PTQ__CODED_LOGITS},
@@ -6066,6 +6014,8 @@ static const struct {
 };
 /* clang-format on */
 
+/* The row of the table, with its flags as the members that they stand for. A name that there is
+   none of gets a list of those that there are. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     int k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
     unsigned i;
@@ -6108,31 +6058,37 @@ static int ptq__default_scheme(ptq_scheme *s) {
     return !chosen && ptq_preset("best", s, NULL) == PTQ_OK;
 }
 
+/* Eight bits where none are said: what processors multiply fastest, and what costs the least
+   accuracy of all that is smaller than a float. */
 static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
 
 static int ptq__activation_bits(const ptq_scheme *s) {
     return s->activation_bits ? s->activation_bits : 8;
 }
 
-/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing. */
+/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing
+   that was measurable, and take minutes. */
 static int ptq__below_8(const ptq_scheme *s, int on) {
     return on && s->mode == PTQ_MODE_INTEGER && ptq__activation_bits(s) < 8;
 }
 
-/* Whether layers of this scheme are fitted anew. */
+/* Whether layers of this scheme are fitted anew to the codes that reach them: part of learning, and
+   by default only where codes are few. */
 static int ptq__refits(const ptq_scheme *s) {
     int few = ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8;
     return s->rounding == PTQ_ROUNDING_LEARNED &&
            (s->refit == PTQ_REFIT_ALWAYS || (s->refit == PTQ_REFIT_BELOW_8 && few));
 }
 
-/* Whether part four has anything to do for this scheme. */
+/* Whether part four has anything to do for this scheme. Where it has not, conversion looks at no
+   image: it needs the ranges alone. */
 static int ptq__searches(const ptq_scheme *s) {
     return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
                                            s->equalize || s->fit_ranges || s->confirm);
 }
 
-/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized" */
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
+   activations, then the model as a whole. What does not count in a mode is not said. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     ptq_scheme copy = *scheme;
@@ -6160,65 +6116,65 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
              ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
-    ptq__put_string(&text, ptq__below_8(s, s->equalize) ? ", equalized" : "");
-    ptq__put_string(&text, s->code_logits ? ", logits coded" : "");
+    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
+             ptq__below_8(s, s->equalize) ? ", equalized" : "",
+             s->code_logits ? ", logits coded" : "");
     return text.length;
 }
 
+/* What lies outside its list or range, and what excludes each other. Affine weights have one scale
+   for the tensor since its zero point is one for all channels; a range of least error is searched
+   for around 0, which affine ranges do not lie around. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    if ((unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    if ((unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-        (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme has an unknown rounding, refit or bias correction");
-    if (s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "learned rounding corrects biases on images; analytic bias correction"
-                             " goes with rounding to nearest");
-    if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
-    if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "affine weights have one scale for the tensor, from minmax");
-    if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "percentile %g; must be over 50 and at most 100",
-                             (double)s->percentile);
+    const char *wrong =
+        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
+                (unsigned)s->rounding > PTQ_ROUNDING_LEARNED ||
+                (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+                (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC
+            ? "the scheme has an unknown mode, range, rounding, refit or bias correction"
+        : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
+            ? "learned rounding corrects biases on images; analytic bias correction goes with"
+              " rounding to nearest"
+        : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
+            ? "affine weights have one scale for the tensor, from minmax"
+            : NULL;
+    PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
+                 "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
+    PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
+    PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
+                 PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
+                 ptq_name(PTQ_NAMES_METHOD, s->weight_method));
+    PTQ__FAIL_IF(s->percentile < 0 || s->percentile > 100 ||
+                     (s->percentile > 0 && s->percentile <= 50),
+                 PTQ_INVALID_ARGUMENT, "percentile %g; must be over 50 and at most 100",
+                 (double)s->percentile);
     return PTQ_OK;
 }
 
 /* Patterns of overrides: `*` stands for any characters, `?` for one. After a mismatch the last star
    takes in one character more: no recursion, and no name for which that takes long. */
 static int ptq__matches(const char *pattern, const char *name) {
-    const char *star = NULL, *from = NULL;
-    while (*name) {
+    const char *star = NULL, *from = NULL; /* behind the last star; what it has not taken in yet */
+    while (*name || *pattern == '*') {
         if (*pattern == '*') {
-            star = pattern++;
+            star = ++pattern;
             from = name;
         } else if (*pattern == '?' || *pattern == *name) {
             pattern++;
             name++;
         } else if (star) {
-            pattern = star + 1;
+            pattern = star;
             name = ++from;
         } else {
             return 0;
         }
     }
-    while (*pattern == '*')
-        pattern++;
     return !*pattern;
 }
 
-/* A copy of options in which `change` was applied to every scheme. Its overrides are to be
-   freed. */
+/* A copy of options in which `change` was applied to every scheme, the overrides' too. These are
+   new then, and to be freed by the caller. */
 static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
                                       ptq_convert_options *out, ptq_error *err) {
     ptq_override *override = NULL;
@@ -6236,22 +6192,35 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
     return PTQ_OK;
 }
 
-/* ---- [CONVERT] --------------------------------------------------------------------------- */
+/* ---- [CONVERT] ----------------------------------------------------------------------------------
+   A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
+   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below:
 
-/* A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
-   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below: a
-   tensor gets scales and codes; a node gets coded operands, weights and a coded result; the model
-   is its nodes one after the other. What part four can do better, it does to the outcome, or to
-   what goes in; nothing here depends on it.
+       one      the tensor    gets scales and codes            ptq__convert_weight, ..._bias
+       two      the node      gets coded operands, weights     ptq__convert_node
+                              and a coded result
+       three    the model     is its nodes, one after the      ptq__convert_model
+                              other
+
+   Read upwards it is one conversion: ptq_convert checks what it was given, and makes a new model;
+   each node of the old one is appended to it in its new form; each parameter of a node is coded.
+   What part four can do better, it does to the outcome, or to what goes in; nothing here depends on
+   it.
 
    Level one: the tensor
    ---------------------
-   Weights are coded once and for all, w = s (q - z), with one scale for each output channel or one
-   for the tensor. A scale for each channel costs nothing at run time, as the sum of a channel is
-   multiplied anyway, and gains most where the ranges of channels differ (Krishnamoorthi 2018,
-   https://arxiv.org/abs/1806.08342).
+   Weights are coded once and for all,
 
-   w: n weights of one channel, or all. Returns the squared error; `codes` may be NULL. */
+       q = clamp(round(w / s) + z)        w' = s (q - z)
+
+   with one scale for each output channel or one for the tensor. A scale for each channel costs
+   nothing at run time, as the sum of a channel is multiplied anyway, and gains most where the
+   ranges of channels differ (Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Symmetric
+   weights, z = 0, spare the kernels a correction by the sum of the input's codes; an affine range
+   is worth its cost only where a tensor has one scale and lies to one side of 0.
+
+   w: n weights of one channel, or of all; their codes, low..high, go to `codes`, which may be NULL,
+   from element `at` on. Returns the squared error, sum (w - w')^2. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6266,8 +6235,11 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
     return error;
 }
 
-/* The scale that fits the codes it gives best: the minimum over s of sum (w - s q)^2 lies at
-   sum(w q) / sum(q q). */
+/* The scale that fits the codes it gives best: for given q the sum of (w - s q)^2 is least at
+
+       s = sum(w q) / sum(q q),
+
+   where its derivative is 0. The new scale may give other codes, and so may be fitted again. */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
@@ -6280,34 +6252,28 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
 }
 
 /* The scale of least squared error. Clipping a few large weights lets all others have finer steps:
-   of 160 scales between a fifth of the MinMax scale and all of it the best is taken, then fitted to
-   its own codes as long as that helps. */
+   of 160 scales between a fifth of the MinMax scale `full` and all of it the best is taken, then
+   fitted to its own codes, four times: where that no longer helps, `best` stays, and so do the
+   fitted scale and its error. */
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
-    float best = full, scale;
-    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
+    float best = full;
+    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0);
     int k;
-    for (k = 199; k >= 40; k--) {
-        scale = full * ((float)k / 200);
-        error =
+    for (k = 199; k >= 36; k--) {
+        float scale = k >= 40 ? full * ((float)k / 200) : ptq__fitted_scale(w, n, best, low, high);
+        double error =
             ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0) : least;
         if (error < least) {
             least = error;
             best = scale;
         }
     }
-    for (k = 0; k < 4; k++) {
-        scale = ptq__fitted_scale(w, n, best, low, high);
-        error = ptq__code_weights(w, n, scale, 0, low, high, NULL, 0);
-        if (!ptq__is_normal(scale) || error >= least)
-            break;
-        least = error;
-        best = scale;
-    }
     return best;
 }
 
-/* Type of the codes of weights, and their limits. Symmetric weights leave out the lowest code,
-   which has no positive twin, unless the scheme wants the full range. */
+/* Type of the codes of weights, and their limits: -(2^(b - 1) - 1)..2^(b - 1) - 1 for symmetric
+   weights of b bits, which leave out the lowest code, as it has no positive twin, unless the scheme
+   wants the full range; 0..2^b - 1 for affine ones. */
 static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
     int packed = ptq__weight_bits(scheme) < 8;
     if (scheme->weight_affine)
@@ -6321,38 +6287,43 @@ static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *
         *low = -*high;
 }
 
-/* Symmetric scale for n weights: the largest |w| gets the highest code. 1 for weights that are all
-   zero, or too small to tell from it. */
+/* The largest |w|; 0 if all n are zero. */
+static float ptq__reach(const float *w, size_t n) {
+    float reach = 0;
+    size_t i;
+    for (i = 0; i < n; i++)
+        reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
+    return reach;
+}
+
+/* Symmetric scale for n weights: the largest |w| gets the highest code,
+
+       s = max|w| / high        or, with the full range, max|w| / ((high - low) / 2)
+
+   1 for weights that are all zero, or too small to tell from it. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
                                int32_t high) {
-    float reach = 0, full;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        float a = w[i] < 0 ? -w[i] : w[i];
-        reach = a > reach ? a : reach;
-    }
-    full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
+    double codes = scheme->weight_full_range ? ((double)high - low) / 2 : high;
+    float full = (float)((double)ptq__reach(w, n) / codes);
     if (!ptq__is_normal(full))
         return 1;
     return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
                                                    : full;
 }
 
-/* The scales that a scheme chooses, `count` of them: 1, or one for each output channel; and the
-   zero point, which only affine weights have. weight: O x ... of F32. */
+/* Fills the scales of `codes`, 1 or one for each output channel, and its zero point, which only
+   affine weights have. weight: O x ... of F32. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                     float *scales, int count, int32_t *zero_point,
-                                     ptq_error *err) {
+                                     ptq_tensor *codes, ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count, i;
+    size_t n = ptq_tensor_elements(weight) / (size_t)codes->scales, i;
     float least = 0, most = 0;
     int32_t low, high;
     ptq_qparams q;
     int c;
-    *zero_point = 0;
     ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < count && !scheme->weight_affine; c++)
-        scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    for (c = 0; c < codes->scales && !scheme->weight_affine; c++)
+        codes->scale[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
     if (!scheme->weight_affine)
         return PTQ_OK;
     for (i = 0; i < n; i++) {
@@ -6360,63 +6331,56 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
         most = w[i] > most ? w[i] : most;
     }
     PTQ__TRY(ptq_choose_qparams(least, most, PTQ_TYPE_U8, ptq__weight_bits(scheme), 0, &q, err));
-    *scales = q.scale;
-    *zero_point = q.zero_point;
+    codes->scale[0] = q.scale;
+    codes->zero_point = q.zero_point;
     return PTQ_OK;
 }
 
 /* The largest bias code: 2^30 leaves the other half of int32 to the products. */
 static const double ptq__most_bias = 1073741824.0;
 
-/* The bias is coded with the scale s_in * s_w of the accumulator it is added to. A weight scale so
-   small that the bias would not fit is enlarged; a channel without weights gets one at which its
-   bias keeps 24 bits. */
+/* The bias is coded with the scale s_in s_w of the accumulator it is added to, and so
+
+       |b| / (s_in s_w) <= 2^30        asks for        s_w >= |b| / (2^30 s_in)
+
+   A weight scale so small that the bias would not fit is enlarged, by a few units in the last place
+   more, for the rounding to come; a channel without weights, which has no scale of its own, gets
+   one at which its bias keeps 24 bits. */
 static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
+    double b = fabs((double)bias), least = b / (ptq__most_bias * (double)in_scale);
     if (all_zero && b > 0)
         return (float)(b / (16777216.0 * (double)in_scale));
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
-static int ptq__all_zero(const float *w, size_t n) {
-    size_t i = 0;
-    while (i < n && !(w[i] < 0) && !(w[i] > 0))
-        i++;
-    return i == n;
-}
-
-/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`: what must fit beside them, on
-   inputs of scale in_scale; NULL: nothing. */
+/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`, O of them: what must fit beside
+   the codes, on inputs of scale in_scale; NULL: nothing. First all scales, then all codes: biases
+   may enlarge a scale that all channels share. */
 static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                       const float *bias, float in_scale,
                                       const ptq_allocator *allocator, ptq_tensor *out,
                                       ptq_error *err) {
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1, c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)channels; /* of a channel */
     const float *w = (const float *)weight->data;
-    int32_t zero_point, low, high;
-    float *scales = NULL;
+    int32_t low, high;
     ptq_tensor made;
     ptq_status status;
-    memset(&made, 0, sizeof made);
-    PTQ__TRY(PTQ__NEW(allocator, &scales, (size_t)count, "scales", err));
-    status = ptq__choose_scales(weight, scheme, scales, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = &scales[count > 1 ? c : 0];
-        int zero = count > 1 && ptq__all_zero(w + (size_t)c * n, n);
+    ptq__weight_limits(scheme, &low, &high);
+    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                               weight->rank, weight->dim, allocator, err));
+    made.scales = several ? channels : 1;
+    made.owned |= 2;
+    status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
+    PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
+    for (c = 0; c < channels && bias && !status; c++) {
+        float *scale = &made.scale[several ? c : 0];
+        int zero = several && !(ptq__reach(w + (size_t)c * n, n) > 0);
         *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
     }
-    if (!status)
-        status = ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                                   weight->rank, weight->dim, allocator, err);
-    if (!status)
-        status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < weight->dim[0] && !status; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    ptq__free(allocator, scales);
+    for (c = 0; c < channels && !status; c++)
+        ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
+                          high, &made, (size_t)c * n);
     if (status)
         ptq_tensor_free(&made, allocator);
     else
@@ -6424,17 +6388,17 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     return status;
 }
 
+/* The same for callers, whose weights may be anything. */
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
     size_t i, n = ptq_tensor_elements(weight);
     PTQ__TRY(ptq_scheme_check(scheme, err));
-    if (weight->type != PTQ_TYPE_F32 || !n)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
+    PTQ__FAIL_IF(weight->type != PTQ_TYPE_F32 || !n, PTQ_INVALID_ARGUMENT,
+                 "weights to quantize must be F32");
     for (i = 0; i < n; i++)
-        if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
-                                 (double)((const float *)weight->data)[i]);
+        PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
+                     "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
     return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
 
@@ -6452,11 +6416,11 @@ struct ptq__converter {
     ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
     ptq_model *model;     /* that is being made */
     int *real, *coded;
-    ptq_convert_report *report;
-    int capacity; /* of the report */
+    ptq_convert_report *report; /* with room for two items a node; may be NULL */
 };
 
-/* The scheme of a node: the last override that matches its name, or the name of its result. */
+/* The scheme of a node: the last override that matches its name, or the name of its result. The
+   last and not the first, so that rules go from the general to the particular. */
 static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node) {
     int i;
     for (i = cv->options->overrides - 1; i >= 0; i--)
@@ -6466,37 +6430,38 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
     return &cv->options->scheme;
 }
 
-/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method. */
+/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method, gives
+   scale and zero point (see ptq_choose_qparams in [QUANTIZE]). Part four may have found a better
+   range: then that one counts. */
 static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
                                       const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
     ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(s), i, known;
+    int bits = ptq__activation_bits(s), i;
     ptq__interval range = {0, 0};
     ptq_error inner;
     ptq_status status = PTQ_OK;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
+    PTQ__FAIL_IF(!cv->calibration, PTQ_NOT_READY,
+                 "the model was never calibrated; run ptq_calibrate first");
     i = ptq_calibration_find(cv->calibration, name);
-    if (i < 0)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s was never observed; calibrate this very model", name);
-    known = cv->range && cv->range[i].high > cv->range[i].low;
-    if (known)
+    PTQ__FAIL_IF(i < 0, PTQ_NOT_READY, "tensor %s was never observed; calibrate this very model",
+                 name);
+    if (cv->range)
         range = cv->range[i];
-    else
+    if (!(range.high > range.low))
         status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
                                     s->percentile, type, bits, s->activation_symmetric, &range.low,
                                     &range.high, &inner);
     if (!status && cv->range)
         cv->range[i] = range;
-    if (!status)
-        status = ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric, out,
-                                    &inner);
-    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
+    PTQ__THEN(status, ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric,
+                                         out, &inner));
+    PTQ__FAIL_IF(status, status, "tensor %s: %s", name, inner.text);
+    return PTQ_OK;
 }
 
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data: with
+   preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They always
+   have 8 bits, for pixels are there already, and cost no more than fewer would. */
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
                                      ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
@@ -6514,33 +6479,30 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
    -------------------
    A node runs on integers if its scheme says so and there is an integer kernel: then its operands
    are codes, its weights too, and so is its result. Where integer and float nodes meet, a quantize
-   or dequantize node stands between them. What became of a node goes into the report. */
-static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                            size_t after, ptq_error *err) {
+   or dequantize node stands between them.
+
+       float   x ---- conv2d (F32 weights) ---------------------------- y
+       integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
+
+   What became of a node goes into the report: what it is called, what it is now, how many bytes its
+   parameters had, and have. */
+static void ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
+                      size_t after) {
     ptq_convert_report *report = cv->report;
     ptq_conversion *item;
-    ptq__text text;
     if (!report)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
-                       "conversion report", err));
-    report->memory.block[0] = report->item;
+        return;
     item = &report->item[report->items++];
-    text = ptq__text_over(item->node, sizeof item->node);
-    ptq__put_string(&text, node);
-    text = ptq__text_over(item->what, sizeof item->what);
-    ptq__put_string(&text, what);
-    item->bytes_before = before;
-    item->bytes_after = after;
-    report->bytes_before += before;
-    report->bytes_after += after;
-    return PTQ_OK;
+    memcpy(item->node, node, strlen(node) + 1);
+    memcpy(item->what, what, strlen(what) + 1);
+    report->bytes_before += item->bytes_before = before;
+    report->bytes_after += item->bytes_after = after;
 }
 
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err) {
-    char what[96];
+/* "8-bit weights per channel, U8 to U8" */
+static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                           int integer) {
+    char what[sizeof((ptq_conversion *)NULL)->what];
     ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
@@ -6559,27 +6521,30 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                               : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
+    ptq__note(cv, from->name, what, before, after);
 }
 
-/* Appends a quantize or dequantize node behind node `from` of the new model. */
+/* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
+   tensor it reads and its own: "conv1.quantize". */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
     ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
-    if (text.length >= sizeof node.name)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
+    PTQ__FAIL_IF(text.length >= sizeof node.name, PTQ_BAD_GRAPH,
+                 "node %s: its name is too long to insert a %s", cv->model->node[from].name,
+                 ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    return ptq__note(cv, node.name, "inserted", 0, 0, err);
+    ptq__note(cv, node.name, "inserted", 0, 0);
+    return PTQ_OK;
 }
 
 /* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
-   float nodes meet, it is inserted: once for each tensor, however many nodes read it. */
+   float nodes meet, it is inserted: once for each tensor, however many nodes read it. The codes are
+   then those of the scheme of the first reader. */
 static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
                                     int *out, ptq_error *err) {
     int *have = &(coded ? cv->coded : cv->real)[i];
@@ -6594,7 +6559,8 @@ static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const 
     return PTQ_OK;
 }
 
-/* Whether a node of the old model is to run on integers. */
+/* Whether a node of the old model is to run on integers: its operator says whether it can, its
+   scheme whether it should. */
 static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
     ptq__codes codes = ptq__operator_of(node)->codes;
@@ -6618,9 +6584,10 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* q_b = round(b / (s_in * s_w)), 32 bits, one for each output channel: the scale of the sum of
-   products that it is added to, so that the addition is one of integers (Jacob et al. 2018,
-   2.4). */
+/* q_b = round(b / (s_in s_w)), 32 bits, one for each output channel: the scale of the sum of
+   products that it is added to, so that the addition is one of integers (Jacob et al. 2018, 2.4).
+   Its zero point is 0. A bias of 8 bits would save nothing that counts, and its error would fall on
+   every element of the channel alike. */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6633,16 +6600,15 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
     for (c = 0; c < weight->dim[0]; c++) {
         double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
         double code = floor((double)bias[c] / unit + 0.5);
-        if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
-                                 " channel",
-                                 from->name, c, (double)bias[c]);
+        PTQ__FAIL_IF(!(code >= -ptq__most_bias && code <= ptq__most_bias), PTQ_BAD_NUMBER,
+                     "node %s: bias[%d] = %g does not fit 32 bits; use a scale per channel",
+                     from->name, c, (double)bias[c]);
         ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
     }
     return PTQ_OK;
 }
 
+/* Weights in half precision: 11 bits of mantissa and no scale; what is over 65504 does not fit. */
 static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                    ptq_error *err) {
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
@@ -6651,17 +6617,22 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
                                weight->dim, &cv->model->allocator, err));
     for (i = 0; i < n; i++) {
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
-        if ((half & 0x7c00) == 0x7c00)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%zu] = %g does not fit half precision",
-                                 from->name, i, (double)((const float *)weight->data)[i]);
+        PTQ__FAIL_IF((half & 0x7c00) == 0x7c00, PTQ_BAD_NUMBER,
+                     "node %s: weight[%zu] = %g does not fit half precision", from->name, i,
+                     (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
 }
 
-/* Weights and biases in their new form: codes on coded inputs, codes on real inputs (dynamic), half
-   precision, or as they are. `to` owns what was made even after a failure. */
+/* Weights and biases in their new form:
+
+       integer      weights and bias as codes, on coded inputs
+       dynamic      weights as codes; inputs get theirs while it runs, and the bias stays real
+       half         weights in half precision, the bias as it is
+       float        copies
+
+   `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
@@ -6687,8 +6658,9 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
     return PTQ_OK;
 }
 
-/* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
-   is freed as a whole. */
+/* Appends the new form of node `index`: operands first, which may insert a node before it; then the
+   codes of its result; then its parameters, for which the codes of its input must be known. Failing
+   half-way leaves what was made in the model, which is freed as a whole. */
 static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
@@ -6707,12 +6679,16 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
     (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
-    return ptq__note_node(cv, from, &to, integer, err);
+    ptq__note_node(cv, from, &to, integer);
+    return PTQ_OK;
 }
 
 /* Level three: the model
    ----------------------
-   Its input is codes where any node that reads it runs on integers: pixels are bytes already, and a
+   The input, then the nodes in their order, which is that in which they run: when a node's turn has
+   come, what it reads is there.
+
+   The input is codes where any node that reads it runs on integers: pixels are bytes already, and a
    quantize node behind the input would be a pass over the image for nothing. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     int i, coded = 0;
@@ -6726,7 +6702,8 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Scheme and overrides into the metadata, for people. */
+/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
+   images the ranges come from, without which nobody could judge them. */
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
@@ -6745,29 +6722,23 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_nodes(ptq__converter *cv, ptq_error *err) {
-    int i;
-    for (i = 0; i < 2 * cv->old->nodes; i++)
-        cv->real[i] = -1; /* and `coded`, which lies behind */
-    PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
-    PTQ__TRY(ptq__convert_input(cv, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__convert_node(cv, i, err));
-    PTQ__TRY(ptq__describe_scheme(cv, err));
-    return ptq_model_check(cv->model, err);
-}
-
 /* Makes cv->model, the plain conversion; NULL after a failure. */
 static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
-    size_t n = (size_t)cv->old->nodes;
+    int i, n = cv->old->nodes;
     ptq_status status;
     cv->model = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * n, "conversion", err));
+    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * (size_t)n, "conversion", err));
     cv->coded = cv->real + n;
+    for (i = 0; i < 2 * n; i++)
+        cv->real[i] = -1; /* and `coded`, which lies behind */
     status = ptq_model_create(allocator, &cv->model, err);
-    if (!status)
-        status = ptq__convert_nodes(cv, err);
+    PTQ__THEN(status, ptq__copy_head(cv->model, cv->old, err));
+    PTQ__THEN(status, ptq__convert_input(cv, err));
+    for (i = 1; i < n && !status; i++)
+        status = ptq__convert_node(cv, i, err);
+    PTQ__THEN(status, ptq__describe_scheme(cv, err));
+    PTQ__THEN(status, ptq_model_check(cv->model, err));
     ptq__free(allocator, cv->real);
     if (status) {
         ptq_model_free(cv->model);
@@ -6777,7 +6748,8 @@ static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
 }
 
 /* Refuses what conversion cannot start from. A model is fused if fusing it again would change
-   nothing. */
+   nothing; one that is not would get codes between a convolution and its batch norm, where no
+   integer kernel reads them. A calibration of another model has other ranges. */
 static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
                                          const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
@@ -6785,72 +6757,76 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     char node[PTQ_NAME_SIZE] = "";
     int i;
     PTQ__TRY(ptq_model_check(model, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; convert"
-                             " the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; convert the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
     for (i = report.items - 1; i >= 0; i--)
         if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
     ptq_model_free(fused);
-    if (node[0])
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model is not fused (node %s could be); call ptq_fuse, and"
-                             " calibrate its result",
-                             node);
-    if (calibration && calibration->model != ptq_model_hash(model))
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the calibration is of another model; calibrate"
-                             " this one");
+    PTQ__FAIL_IF(node[0], PTQ_NOT_READY,
+                 "the model is not fused (node %s could be); call ptq_fuse, and calibrate its"
+                 " result",
+                 node);
+    PTQ__FAIL_IF(calibration && calibration->model != ptq_model_hash(model), PTQ_NOT_READY,
+                 "the calibration is of another model; calibrate this one");
     PTQ__TRY(ptq_scheme_check(&options->scheme, err));
     for (i = 0; i < options->overrides; i++)
         PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
     return PTQ_OK;
 }
 
+/* The plain conversion, or, if any scheme asks for one, that of part four around it. A dry run is
+   plain: what is searched for changes numbers, not what becomes of a node. */
 static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
-    int i, searches = ptq__searches(&cv->options->scheme);
-    for (i = 0; i < cv->options->overrides; i++)
-        searches = searches || ptq__searches(&cv->options->override[i].scheme);
-    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, cv->options, err));
+    const ptq_convert_options *options = cv->options;
+    int i, searches = ptq__searches(&options->scheme);
+    for (i = 0; i < options->overrides; i++)
+        searches = searches || ptq__searches(&options->override[i].scheme);
+    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
+    if (cv->report)
+        PTQ__TRY(PTQ__KEEP(&cv->report->memory, &cv->report->item, 2 * (size_t)cv->old->nodes,
+                           "conversion report", err));
     return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
 }
 
+/* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
+   model is made all the same, for the report, and freed. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
-    ptq_convert_options plain, resolved;
+    ptq_convert_options given, resolved;
     ptq__converter cv;
     ptq_status status;
     memset(&cv, 0, sizeof cv);
-    memset(&plain, 0, sizeof plain);
-    options = options ? options : &plain;
-    plain.scheme = options->scheme;
+    memset(&given, 0, sizeof given);
+    if (options)
+        given = *options;
     cv.old = model;
     cv.calibration = calibration;
     cv.options = &resolved;
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->memory.allocator = options->work.allocator;
+        report->memory.allocator = given.work.allocator;
     }
-    if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "no scheme is given, and the preset 'best' learns from the calibration"
-                             " images: give these in the options, or choose the preset 'minmax8'");
-    PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
+    PTQ__FAIL_IF(ptq__default_scheme(&given.scheme) && out &&
+                     !(given.images && given.images->count),
+                 PTQ_NOT_READY,
+                 "no scheme is given, and the preset 'best' learns from the calibration images:"
+                 " give these in the options, or choose the preset 'minmax8'");
+    PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
     status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
-    } else if (!status && out) {
-        *out = cv.model;
-    } else if (!status) {
-        ptq_model_free(cv.model);
     }
+    if (!out)
+        ptq_model_free(cv.model);
+    else if (!status)
+        *out = cv.model;
     return status;
 }
 
@@ -6884,8 +6860,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     const uint8_t *record;
     uint8_t *pixels = (uint8_t *)item;
     int i, c;
-    if (index >= count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
+    PTQ__FAIL_IF(index >= count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = *record++;
     for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
@@ -6903,6 +6878,7 @@ PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     return data ? &data->dataset : &none;
 }
 
+/* An empty data set, which then gets the names of its classes and its records. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -6919,34 +6895,25 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq__free(&allocator, data);
 }
 
-/* The end of every way to a data set: the caller gets it whole or not at all. */
-static ptq_status ptq__cifar_finish(ptq_cifar10 *data, ptq_status status, ptq_cifar10 **out) {
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
-}
-
 /* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
-   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. */
+   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. A file of
+   another kind is found out by its size, which 3073 would have to divide, or by its first byte that
+   is no label: of random bytes one in 25 would pass. */
 static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
                                     const char *where, ptq_error *err) {
     size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
     const uint8_t *record = (const uint8_t *)bytes;
     uint8_t *larger = NULL;
     int classes = data->dataset.classes;
-    if (!size || size % PTQ_CIFAR10_RECORD)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are not one or more records of %d; empty, truncated,"
-                             " or not CIFAR-10's binary version",
-                             where, size, PTQ_CIFAR10_RECORD);
+    PTQ__FAIL_IF(!size || size % PTQ_CIFAR10_RECORD, PTQ_BAD_DATA,
+                 "%s: %zu bytes are not one or more records of %d; empty, truncated, or not "
+                 "CIFAR-10's binary version",
+                 where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
-        if (*record >= classes)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?",
-                                 where, i, *record, classes - 1);
+        PTQ__FAIL_IF(
+            *record >= classes, PTQ_BAD_DATA,
+            "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's binary version?",
+            where, i, *record, classes - 1);
     PTQ__TRY(
         ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
     if (before)
@@ -6958,11 +6925,13 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
     return PTQ_OK;
 }
 
+/* From memory, for programs that have no files, and for data embedded in them. */
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    return ptq__cifar_finish(data, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err), out);
+    ptq_status status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
+    PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -6986,76 +6955,73 @@ static int ptq__find_in(const char *folder, size_t length, const char *part,
     return file != NULL;
 }
 
-/* Nothing of the binary version was found: says what is there instead. */
-static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err) {
-    static const char *const sign[][2] = {
-        {"data_batch_1", "the Python version of CIFAR-10; get the binary version"},
-        {"test_batch", "the Python version of CIFAR-10; get the binary version"},
-        {"data_batch_1.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"test_batch.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"cifar-10-batches-bin/test_batch.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-batches-bin/data_batch_1.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-binary.tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
-        {"cifar-10-python.tar.gz", "the Python version's archive; get the binary version"},
-        {"cifar-10-matlab.tar.gz", "the Matlab version's archive; get the binary version"},
-        {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
-        {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
+/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
+   first files of the two splits, without their ".bin". */
+static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
+                                   ptq_error *err) {
+    const char *const sign[][4] = {
+        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
+        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
+        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
+        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
+        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
     };
-    char found[PTQ__PATH_SIZE];
+    char part[64], found[PTQ__PATH_SIZE];
     size_t i;
-    for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__find_in(path, strlen(path), sign[i][0], found))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
-                                 wanted, sign[i][0], sign[i][1]);
+    for (i = 0; i < sizeof sign / sizeof sign[0]; i++) {
+        ptq__text text = ptq__text_over(part, sizeof part);
+        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
+        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
+                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
+    }
     return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s there, and nothing else of CIFAR-10; name the folder"
+                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
                          " cifar-10-batches-bin of the binary version",
-                         path, wanted);
+                         path, asked);
 }
 
 /* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
    2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
+    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
     int i, train = split == PTQ_SPLIT_TRAIN;
-    for (i = 1; i <= (train ? 99 : 1); i++) {
+    ptq_status status = PTQ_OK;
+    for (i = 1; i <= (train ? 99 : 1) && !status; i++) {
         ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
-        ptq_status status;
         void *bytes = NULL;
         size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
         if (!ptq__find_in(path, strlen(path), part, found))
             continue;
-        PTQ__TRY(ptq_file_read(found, 0, &data->allocator, &bytes, &size, err));
-        status = ptq__cifar_append(data, bytes, size, found, err);
+        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
+        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
         ptq__free(&data->allocator, bytes);
-        PTQ__TRY(status);
     }
-    if (!data->dataset.count)
-        return ptq__cifar_wrong(path, train ? "data_batch_1.bin" : "test_batch.bin", err);
-    return PTQ_OK;
+    if (!status && !data->dataset.count)
+        status = ptq__cifar_wrong(path, first[!train], first[train], err);
+    return status;
 }
 
-/* One more class. Its name is shown to people and goes into reports, hence no control characters;
-   and it must tell the class apart from the others. */
+/* One more class. Its name is shown to people and goes into reports, hence no control characters,
+   which a terminal would obey; and it must tell the class apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
     int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
     size_t i;
     for (i = 0; i < name.n; i++)
         legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
-    if (n == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    if (!legal)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: the name of class %d has over %d bytes or a control character; it"
-                             " must be text with one name a line",
-                             where, n, PTQ_CLASS_NAME_SIZE - 1);
+    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    PTQ__FAIL_IF(!legal, PTQ_BAD_DATA,
+                 "%s: the name of class %d has over %d bytes or a control character; it must be "
+                 "text with one name a line",
+                 where, n, PTQ_CLASS_NAME_SIZE - 1);
     for (c = 0; c < n; c++)
-        if (ptq__span_is(name, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
-                                 data->name[c]);
+        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
+                     "%s: two classes are named %s", where, data->name[c]);
     memcpy(data->name[n], name.p, name.n); /* zeros follow */
     data->own_name[n] = data->name[n];
     data->dataset.classes++;
@@ -7087,9 +7053,9 @@ static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size
     return status;
 }
 
-/* What cannot be read as a file is taken for a directory, unless it is called .bin. The names of
-   the classes come first, since they say how many labels are legal; for a file they lie beside
-   it, in what is left of the path without the file's name. */
+/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
+   ask. The names of the classes come first, since they say how many labels are legal; for a file
+   they lie beside it, in what is left of the path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
@@ -7097,83 +7063,76 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
     ptq_cifar10 *data = NULL;
     ptq_error unread;
-    ptq_status status;
     void *bytes = NULL;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
     is_file = status == PTQ_OK;
-    if (status == PTQ_IO_ERROR && !is_bin)
-        status = PTQ_OK;
-    if (status)
-        ptq_error_set(err, status, "%s", unread.text);
+    if (status && (status != PTQ_IO_ERROR || is_bin))
+        return ptq_error_set(err, status, "%s", unread.text);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
-    if (!status)
-        status = ptq__cifar_classes(data, path, folder, err);
-    if (!status)
-        status = is_file ? ptq__cifar_append(data, bytes, size, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
+    status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
+    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                              : ptq__cifar_directory(data, path, split, err));
     ptq__free(allocator, bytes);
-    return ptq__cifar_finish(data, status, out);
+    PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
 #endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
-   as many of each class as can be: images are sorted by class, and each class is drawn from alone.
+   as many of each class as can be, count / classes, and of the first classes one more where that
+   leaves a remainder. Each class is drawn from alone.
 
-   The order of image numbers: by their labels first, if the context has them. */
-static int ptq__image_before(const void *a, const void *b, const void *context) {
-    size_t i = *(const size_t *)a, k = *(const size_t *)b;
-    const int *label = (const int *)context;
-    return label && label[i] != label[k] ? label[i] < label[k] : i < k;
-}
-
-/* The numbers of all images in `pool`, class after class, and ascending in each. `label` gets their
-   labels, all of them -1 or none; both have data->count elements, and `item` has room for one. */
-static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
-                                     ptq_error *err) {
+   All labels; item: room for one. Without labels there is one class, whose label is -1: a data set
+   that has some of each is more likely damaged than meant so. */
+static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *label,
+                                   ptq_error *err) {
     size_t i;
     for (i = 0; i < data->count; i++) {
         PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
-        if ((label[i] < 0) != (label[0] < 0))
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "image %zu has %s label, unlike image 0; label all or none", i,
-                                 label[i] < 0 ? "no" : "a");
-        pool[i] = i;
+        PTQ__FAIL_IF((label[i] < 0) != (label[0] < 0), PTQ_BAD_DATA,
+                     "image %zu has %s label, unlike image 0; label all or none", i,
+                     label[i] < 0 ? "no" : "a");
     }
-    ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
     return PTQ_OK;
 }
+
+enum { PTQ__DRAWN = -2 }; /* in place of an image's label */
 
 /* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
    changes places with one of those from i on. Every class has a stream of chance of its own, so
-   that what is drawn of it does not depend on the other classes. `pool` is as sorted above, and
-   walks from class to class; `count` numbers of images go to `indices`. */
-static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
+   that what is drawn of it does not depend on the other classes. label: those of all images, of
+   which the drawn ones are marked; pool: room for as many. The marked ones then go to `indices`,
+   `count` of them, in ascending order. */
+static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
                             size_t *pool, size_t *indices, ptq_error *err) {
-    int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
-    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, left = data->count, drawn = 0;
+    int first = label[0] < 0 ? -1 : 0;
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes;
     ptq_rng rng;
-    for (c = 0; c < classes; c++, pool += n, left -= n) {
+    for (c = 0; c < classes; c++) {
         size_t want = count / classes + (c < count % classes);
-        for (n = 0; n < left && label[pool[n]] == first + (int)c;)
-            n++;
-        if (n < want)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
-                                 data->class_name ? data->class_name[c] : "unnamed", n, want);
+        for (i = 0, n = 0; i < data->count; i++)
+            if (label[i] == first + (int)c)
+                pool[n++] = i;
+        PTQ__FAIL_IF(n < want, PTQ_BAD_DATA,
+                     "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
+                     data->class_name ? data->class_name[c] : "unnamed", n, want);
         ptq_rng_seed(&rng, seed, c);
         for (i = 0; i < want; i++) {
             size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
-            indices[drawn++] = pool[k];
+            label[pool[k]] = PTQ__DRAWN;
             pool[k] = pool[i];
         }
     }
-    ptq__sort(indices, count, sizeof *indices, ptq__image_before, NULL);
+    for (i = 0; i < data->count; i++)
+        if (label[i] == PTQ__DRAWN)
+            *indices++ = i;
     return PTQ_OK;
 }
 
+/* The same images everywhere for the same data and seed: what chooses is integers alone, and the
+   order in which a folder lists its files does not enter. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
     ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
@@ -7182,30 +7141,25 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     int *label = NULL;   /* data->count */
     void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
-    if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
-                             data->count);
+    PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
+                 "cannot sample %zu of %zu images", count, data->count);
     status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
-    if (!status)
-        status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
-    if (!status)
-        status = ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err);
-    if (!status)
-        status = ptq__sort_by_class(data, item, label, pool, err);
-    if (!status)
-        status = ptq__draw(data, count, seed, label, pool, indices, err);
+    PTQ__THEN(status, PTQ__KEEP(&memory, &label, data->count, "labels", err));
+    PTQ__THEN(status, ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err));
+    PTQ__THEN(status, ptq__read_labels(data, item, label, err));
+    PTQ__THEN(status, ptq__draw(data, count, seed, label, pool, indices, err));
     ptq_release(&memory);
     return status;
 }
 
 /* Subsets. A part of a data set is a data set itself: it has the size of images and the classes of
-   its base, and a `get` that looks up where the base has the item. */
+   its base, and a `get` that looks up where the base has the item. So whatever takes a data set
+   takes a sample as well, without a copy of any image. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
-    if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
-                             subset->dataset.count);
+    PTQ__FAIL_IF(index >= subset->dataset.count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
+                 subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
@@ -7214,10 +7168,9 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
     size_t i;
     for (i = 0; i < count; i++)
-        if (indices[i] >= base->count)
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %zu of a subset is %zu; the data set has %zu items", i,
-                                 indices[i], base->count);
+        PTQ__FAIL_IF(indices[i] >= base->count, PTQ_INVALID_ARGUMENT,
+                     "index %zu of a subset is %zu; the data set has %zu items", i, indices[i],
+                     base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
     subset->dataset.get = ptq__subset_get;
@@ -7245,7 +7198,8 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
-/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. */
+/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. Every image
+   has a place of its own in the last two. */
 static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
     const char *what = "an evaluation";
     size_t n = (size_t)e->classes, square = (n + 2) * sizeof(size_t);
@@ -7274,7 +7228,8 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
 }
 
 /* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
-   images have labels: the searches of part four compare logits with logits. */
+   images have labels: the searches of part four compare logits with logits. All logits are kept,
+   four bytes for each class of each image, since what they are compared with is run later. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
@@ -7293,64 +7248,91 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     result.total = job.total;
     result.classes = data->classes;
     status = ptq__evaluation_create(&result, err);
+    PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
-        status = ptq__job_run(&job, err);
-    if (status) {
+        ptq__evaluation_count(&result);
+    if (status)
         ptq_release(&result.memory);
-        return status;
-    }
-    ptq__evaluation_count(&result);
-    *out = result;
-    return PTQ_OK;
+    else
+        *out = result;
+    return status;
 }
 
+/* For people, who want to know how many answers are right: so there must be labels. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* P(X <= k) for X binomial with n trials of probability p: the sum over i of
-   n! / (i! (n - i)!) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of
-   double; lgamma(n + 1) is ln n!. */
-static double ptq__binomial_cdf(size_t k, size_t n, double p) {
-    double sum = 0, all = lgamma((double)n + 1);
-    size_t i;
-    if (p <= 0 || k >= n)
-        return 1;
-    if (p >= 1)
-        return 0;
-    for (i = 0; i <= k; i++)
-        sum += exp(all - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) + (double)i * log(p) +
-                   (double)(n - i) * log1p(-p));
-    return sum < 1 ? sum : 1;
+/* Intervals. Both hold the values that the data do not contradict: those at which what was seen lies
+   less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100 cases
+   it does. The deviation is the one that the supposed value itself causes. (With that of the value
+   seen, which is the textbook's short cut, one would take for certain what happened once: 50 images
+   without a change do not show that there is none.)
+
+   z of 95 %, two-sided. */
+#define PTQ__SCORE 1.959963984540054
+
+/* |k - n p| = z sqrt(n p (1 - p)), solved for p. */
+PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high) {
+    double z2 = PTQ__SCORE * PTQ__SCORE, all = (double)n, hits = (double)k;
+    double middle = (hits + z2 / 2) / (all + z2);
+    double half = n ? sqrt(z2 * (hits * (all - hits) / all + z2 / 4)) / (all + z2) : 0.5;
+    *low = k > 0 ? middle - half : 0;
+    *high = k < n ? middle + half : 1;
 }
 
-/* One end of Clopper and Pearson's interval, by bisection. The lower end is the share p at which so
-   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`; the upper end is the one at
-   which so few or fewer, P(X <= k), do. */
-static double ptq__exact_end(size_t k, size_t n, double tail, int upper) {
-    double a = 0, b = 1, p = upper;
-    int i;
-    if (!n || k == (upper ? n : 0)) /* all, or none: the end is 1, or 0 */
-        return p;
-    for (i = 0; i < 60; i++) {
-        p = (a + b) / 2;
-        if (upper ? ptq__binomial_cdf(k, n, p) > tail : 1 - ptq__binomial_cdf(k - 1, n, p) < tail)
-            a = p;
-        else
-            b = p;
+/* How far what was seen lies from a supposed difference d of the shares won and lost:
+
+       (won - lost - n d) / sqrt(n (2 q + d (1 - d)))
+
+   where q is the share of lost images that makes the data likeliest if d is true, so that q + d is
+   that of the won ones: the larger root of 2 n q^2 + (d (2 n + lost - won) - lost - won) q -
+   lost d (1 - d) = 0. */
+static double ptq__paired_score(double lost, double won, double n, double d) {
+    double b = d * (2 * n + lost - won) - lost - won, c = -lost * d * (1 - d);
+    double q = (sqrt(b * b - 8 * n * c > 0 ? b * b - 8 * n * c : 0) - b) / (4 * n);
+    double variance = n * (2 * q + d * (1 - d)), distance = won - lost - n * d;
+    return variance > 0 ? distance / sqrt(variance) : distance > 0 ? HUGE_VAL : -HUGE_VAL;
+}
+
+/* The score falls as d grows: both ends by bisection, from the difference seen outwards. */
+PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
+                                 double *high_pp) {
+    double seen = (won - lost) / total;
+    int i, upper;
+    for (upper = 0; upper < 2; upper++) {
+        double inside = seen, outside = upper ? 1 : -1;
+        for (i = 0; i < 60; i++) {
+            double d = (inside + outside) / 2, score = ptq__paired_score(lost, won, total, d);
+            if (score > -PTQ__SCORE && score < PTQ__SCORE)
+                inside = d;
+            else
+                outside = d;
+        }
+        *(upper ? high_pp : low_pp) = 100 * inside;
     }
-    return p;
 }
 
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
-    *low = ptq__exact_end(k, n, (1 - level) / 2, 0);
-    *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
+/* Of the images that changed between right and wrong, a model that is as good would win half. How
+   likely is it then that so few, or fewer, were won or lost (McNemar 1947)? Images that both models
+   get right, or both wrong, tell nothing about which is better.
+
+       p = 2 P(X <= fewer) = 2 sum over i <= fewer of n! / (i! (n - i)!) / 2^n,   n images changed
+
+   By logarithms, since the factors leave the range of double; lgamma(n + 1) is ln n!. */
+static double ptq__mcnemar(size_t lost, size_t won) {
+    double n = (double)(lost + won), sum = 0;
+    size_t i, fewer = lost < won ? lost : won;
+    for (i = 0; i <= fewer; i++)
+        sum += exp(lgamma(n + 1) - lgamma((double)i + 1) - lgamma(n - (double)i + 1) - n * log(2));
+    return sum < 0.5 ? 2 * sum : 1;
 }
 
 /* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
-   everything is worth about 6 of it. */
+   everything is worth about 6 of it, as it halves every error, and 20 log10(2) = 6.02. Infinite
+   where there is no noise. */
 static double ptq__sqnr(double signal, double noise) {
     return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
@@ -7391,41 +7373,20 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
     ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
-/* Of the images that changed between right and wrong, half would be won by chance alone. How far
-   the share p that was won is from 1/2 makes both the interval and the test (McNemar 1947):
-
-       delta = (won - lost) / n = (2 p - 1) (won + lost) / n
-       p-value = 2 P(X <= min(won, lost))    for X binomial, won + lost trials of probability 1/2
-
-   Images that both models get right, or both wrong, tell nothing about which is better, and so do
-   not enter. That makes the test far sharper than one that takes the two accuracies for those of
-   different images. */
-static void ptq__compare_accuracy(ptq_comparison *c) {
-    size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
-    double low, high, n = (double)c->total, share = 100 * (double)changed / n;
-    c->delta_pp = 100 * ((double)c->won - (double)c->lost) / n;
-    ptq_exact_interval(c->won, changed, 0.95, &low, &high);
-    c->low_pp = changed ? (2 * low - 1) * share : 0;
-    c->high_pp = changed ? (2 * high - 1) * share : 0;
-    c->p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    c->p_value = c->p_value > 1 ? 1 : c->p_value;
-}
-
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
     size_t i, total = baseline->total;
     ptq_comparison result;
     ptq__drift drift;
-    if (total != quantized->total || !total ||
-        memcmp(baseline->label, quantized->label, total * sizeof(int)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%zu and %zu); run both on the"
-                             " same data set in one program",
-                             total, quantized->total);
-    if (classes != quantized->classes)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             classes, quantized->classes);
+    PTQ__FAIL_IF(total != quantized->total || !total ||
+                     memcmp(baseline->label, quantized->label, total * sizeof(int)),
+                 PTQ_INVALID_ARGUMENT,
+                 "the evaluations saw different images (%zu and %zu); run both on the same data "
+                 "set in one program",
+                 total, quantized->total);
+    PTQ__FAIL_IF(classes != quantized->classes, PTQ_INVALID_ARGUMENT,
+                 "the models have %d and %d classes", classes, quantized->classes);
     memset(&result, 0, sizeof result);
     memset(&drift, 0, sizeof drift);
     result.total = total;
@@ -7440,7 +7401,10 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
         if (logits)
             ptq__drift_add(&drift, baseline->logits + at, quantized->logits + at, classes);
     }
-    ptq__compare_accuracy(&result);
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)total;
+    ptq_paired_interval((double)result.lost, (double)result.won, (double)total, &result.low_pp,
+                        &result.high_pp);
+    result.p_value = ptq__mcnemar(result.lost, result.won);
     if (logits) {
         result.kl = ptq__exact_value(&drift.kl) / (double)total;
         result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
@@ -7490,13 +7454,6 @@ typedef struct ptq__layer_sum {
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
-/* What a comparison of layers holds: the float model's session beside the job's own. */
-typedef struct ptq__layers {
-    ptq_session *real;
-    ptq__layer_sum *sum;
-    ptq_layer_report report;
-} ptq__layers;
-
 /* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
    codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
    highest while the real value lies more than half a step beyond: rounding errs by no more. */
@@ -7521,52 +7478,58 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
     sum->elements += n;
 }
 
-/* One image through both models; then every tensor of the quantized model that the float model has
-   too: of a node with a fused addition first what is before it, then its result. */
-static ptq_status ptq__compare_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                   ptq_error *err) {
-    const ptq_model *model = job->plan->info.model;
-    ptq__layers *layers = (ptq__layers *)job->context;
-    int i, middle, items = 0;
-    (void)index;
-    (void)label;
-    PTQ__TRY(ptq__run_item(layers->real, job->data, worker->item, NULL, err));
-    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
+/* The tensors that the two sessions have kept of one image: every one of the quantized model that
+   the float model has too; of a node with a fused addition first what is before it, then its
+   result. Fills in the report's names, in the same order for every image. */
+static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_session *coded_run,
+                                       ptq__layer_sum *sum, ptq_layer_report *report,
+                                       ptq_error *err) {
+    const ptq_model *model = coded_run->plan->info.model;
+    ptq_layer_error *item = report->item;
+    ptq_tensor real, coded;
+    int i, middle;
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
-            const ptq_qparams *q = middle ? &node->mid : &node->q;
-            ptq_layer_error *item = &layers->report.item[items];
-            ptq_tensor real, coded;
-            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
+            if (ptq_model_find(real_run->plan->info.model, name) < 0)
                 continue;
-            PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(worker->session, name, &coded, err));
+            PTQ__TRY(ptq_session_tensor(real_run, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[items], item, &real, &coded, q);
-            items++;
+                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            item++;
+            sum++;
         }
     }
-    layers->report.items = items;
+    report->items = (int)(item - report->item);
     return PTQ_OK;
 }
 
-/* Runs the job, and makes the figures of the sums. A node makes two tensors at most: what is before
-   its fused addition, and its result. */
-static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error *err) {
-    size_t most = 2 * (size_t)job->plan->info.model->nodes;
-    ptq_layer_error *item;
-    int i;
-    PTQ__TRY(PTQ__NEW(&job->work.allocator, &layers->sum, most, "layer report", err));
-    PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
-    PTQ__TRY(ptq__job_run(job, err));
-    for (i = 0, item = layers->report.item; i < layers->report.items; i++, item++) {
-        const ptq__layer_sum *sum = &layers->sum[i];
-        item->sqnr_db = ptq__sqnr(sum->signal, sum->noise);
-        item->clipped = sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+/* Images one after the other through both models, whose sessions keep their tensors; then the
+   figures of the sums. A node makes two tensors at most: what is before its fused addition, and its
+   result. No threads: this is for looking at, and a few images tell enough. */
+static ptq_status ptq__compare_run(ptq_session *real, ptq_session *coded, const ptq_dataset *data,
+                                   size_t count, ptq_layer_report *report, ptq_error *err) {
+    size_t most = 2 * (size_t)coded->plan->info.model->nodes, i;
+    ptq__layer_sum *sum = NULL;
+    void *item = NULL;
+    int label, k;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "layer report", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &sum, most, "layer report", err));
+    PTQ__TRY(ptq__keep(&report->memory, ptq__item_size(data), 1, "an image", &item, err));
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(ptq__get_item(data, i, item, &label, err));
+        PTQ__TRY(ptq__run_item(real, data, item, NULL, err));
+        PTQ__TRY(ptq__run_item(coded, data, item, NULL, err));
+        PTQ__TRY(ptq__compare_tensors(real, coded, sum, report, err));
+    }
+    for (k = 0; k < report->items; k++) {
+        report->item[k].sqnr_db = ptq__sqnr(sum[k].signal, sum[k].noise);
+        report->item[k].clipped =
+            sum[k].elements ? (double)sum[k].clipped / (double)sum[k].elements : 0;
     }
     return PTQ_OK;
 }
@@ -7574,29 +7537,26 @@ static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
+    ptq_session *real = NULL, *coded = NULL;
     ptq_session_options keep;
-    ptq__layers layers;
-    ptq__job job;
+    ptq_layer_report report;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&keep, 0, sizeof keep);
-    memset(&layers, 0, sizeof layers);
-    job = ptq__job_over(quantized, data, NULL);
-    job.total = count && count < data->count ? count : data->count;
-    job.one = ptq__compare_one;
-    job.context = &layers;
-    job.keep = keep.keep = 1;
-    job.work.allocator = keep.allocator = layers.report.memory.allocator = quantized->allocator;
-    status = ptq_session_create(baseline, &keep, &layers.real, err);
-    if (!status)
-        status = ptq__compare_run(&job, &layers, err);
-    ptq_session_free(layers.real);
-    ptq__free(&job.work.allocator, layers.sum);
+    memset(&report, 0, sizeof report);
+    count = count && count < data->count ? count : data->count;
+    keep.keep = 1;
+    keep.allocator = report.memory.allocator = quantized->allocator;
+    status = ptq_session_create(baseline, &keep, &real, err);
+    PTQ__THEN(status, ptq_session_create(quantized, &keep, &coded, err));
+    PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
+    ptq_session_free(coded);
+    ptq_session_free(real);
     if (status)
-        ptq_release(&layers.report.memory);
+        ptq_release(&report.memory);
     else
-        *out = layers.report;
+        *out = report;
     return status;
 }
 
@@ -7609,7 +7569,9 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
    set writes these functions anew for it: each is what a program that uses the full interface looks
    like. */
 
-/* The model, fused and ready to run. It stays the caller's: fusing makes another. */
+/* The model, fused and ready to run, each step with its defaults: the best instruction set of this
+   processor, a session with an arena of its own. The model stays the caller's: fusing makes
+   another. */
 static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
@@ -7619,6 +7581,7 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
     PTQ__GIVE(status, net, ptq_net_free, out);
 }
 
+/* Files are checked as they are parsed, and so nothing here has to be. */
 PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
                                        ptq_error *err) {
     ptq_model *model = NULL;
@@ -7629,6 +7592,7 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
     return status;
 }
 
+/* Backwards: a session belongs to a plan, a plan to a model. */
 PTQ_API void ptq_net_free(ptq_net *net) {
     if (!net)
         return;
@@ -7638,6 +7602,7 @@ PTQ_API void ptq_net_free(ptq_net *net) {
     ptq__free(NULL, net);
 }
 
+/* Pixels in, logits out: preprocessing and quantization of the input are part of the plan. */
 PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
     return ptq_run(net->session, pixels, 1, logits, NULL, err);
 }
@@ -7660,8 +7625,9 @@ PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err)
 #ifndef PTQ_RUN_ONLY
 enum { PTQ__NET_SAMPLES = 1000 };
 
-/* Calibrates the plan of the float model, and converts that. At most a sample of the images is
-   looked at: more would not change the ranges. */
+/* Calibrates the plan of the float model, and converts that; images that are learned from must be
+   those calibrated on. At most a sample is looked at: more would hardly change the ranges. All
+   images are taken as they are where there are no more than that, however many of each class. */
 static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
                                     ptq_convert_options *options, ptq_model **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -7681,6 +7647,8 @@ static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
     return status;
 }
 
+/* From files to a file: load, fuse, plan; sample, calibrate, convert; a vector for the self-test;
+   save. What was made is released in reverse, whatever failed. */
 PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
                                       const char *out_path, const char *scheme, ptq_error *err) {
     ptq_convert_options options;
@@ -7690,10 +7658,8 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     ptq_status status;
     memset(&options, 0, sizeof options);
     PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
-    if (!strcmp(model_path, out_path))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%s would be overwritten; give the quantized model another name",
-                             out_path);
+    PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
+                 "%s would be overwritten; give the quantized model another name", out_path);
     status = ptq_model_load(model_path, NULL, &model, err);
     options.unfused = model; /* with the batch norms, from which biases can be corrected */
     PTQ__THEN(status, ptq__net_of(model, &net, err));
@@ -7708,6 +7674,8 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     return status;
 }
 
+/* Each model runs by itself, and only the answers stay; images and labels are the same for both, so
+   that the answers can be compared image by image. */
 PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
                                      const char *data_path, ptq_comparison *out, ptq_error *err) {
     const char *path[2];
@@ -7739,7 +7707,8 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    ============================================================================================= */
 
 /* ---- [DESCRIBE] ---------------------------------------------------------------------------------
-   What a model costs, and the table of it that people read: one line for each node, then sums. */
+   What a model costs, and the table of it that people read: one line for each node, then sums. Then
+   how one element of a result came about. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
@@ -7817,6 +7786,98 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
     ptq__put_cost(&text, &sum);
     return text.length;
 }
+
+#ifndef PTQ_RUN_ONLY
+/* One element of a convolution explained, for those who want to follow the arithmetic of
+   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
+   less their zero point) in the order of the weights, the accumulator, and the code or real
+   number that becomes of it. */
+static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
+    int32_t low = step->clamp.low, high = step->clamp.high;
+    float m = step->multiplier[c], f;
+    int k;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+    sum += b;
+    f = ptq__mul((float)sum, m);
+    ptq__put(text,
+             "bias %d: accumulator %d\n"
+             "multiplier %g = input scale %g * weight scale %g",
+             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_TYPE_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
+        return;
+    }
+    code = ptq_requantize(sum, m, zero, low, high);
+    ptq__put(text,
+             " / output scale %g\n"
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
+             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
+}
+
+/* The addition fused behind it, of element `at`. */
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
+    int32_t own = ptq__load(frame->mid, at, node->mid.type);
+    int32_t residual = ptq__load(frame->in[1], at, other->type);
+    int32_t y = ptq__load(frame->out, at, node->q.type);
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text,
+             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n",
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err) {
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->options.keep || !session->input)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)",
+                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
+    frame = ptq__frame_of(session, index);
+    patch = (int16_t *)frame.scratch;
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_sum(&text, step, patch, c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
+}
+#endif
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
@@ -7936,6 +7997,73 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
    that of every line; the reader looks up in it what it finds, in any order. Each row has one
    function for its value, which puts and reads it alike: so whatever is written can be read. A
    function that puts nothing means that the value goes without saying, and the key is left out. */
+
+/* Numbers, here and in all other files: refused unless the whole of a piece of text is one. */
+
+/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
+static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
+    int64_t value = 0;
+    size_t i, sign = span.n && span.p[0] == '-';
+    for (i = sign; i < span.n; i++) {
+        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
+            return 0;
+        value = value * 10 + (span.p[i] - '0');
+    }
+    value = sign ? -value : value;
+    if (span.n == sign || value < low || value > high)
+        return 0;
+    *out = value;
+    return 1;
+}
+
+/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
+   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
+   precision:
+
+       value = digits * 10^exponent
+
+   That is exact enough for every float that was written with nine digits to come back the same. */
+static int ptq__read_float(ptq__span span, float *out) {
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    double value = 0;
+    uint64_t digits = 0;
+    int64_t power = 0;
+    int exponent = 0, seen = 0, point = 0;
+    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
+    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
+        if (span.p[i] == '.' && !point) {
+            point = 1;
+            continue;
+        }
+        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
+            return 0;
+        seen = 1;
+        if (digits < 100000000000000000u) {
+            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
+            exponent -= point;
+        } else {
+            exponent += !point; /* a digit more than counts: ten times as much */
+        }
+    }
+    if (i < span.n) { /* behind the e */
+        ptq__span rest = {span.p + i + 1, span.n - i - 1};
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
+            rest.p++;
+            rest.n--;
+        }
+        seen = seen && ptq__read_int(rest, -400, 400, &power);
+    }
+    exponent += (int)power;
+    if (!seen || (digits && exponent > 300))
+        return 0;
+    if (digits && exponent >= -300) /* below is nothing that a float could hold */
+        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
+                             : (double)digits * ptq__pow10(exponent);
+    if (value >= most)
+        return 0;
+    *out = (float)(span.p[0] == '-' ? -value : value);
+    return 1;
+}
 
 /* A line while it is written or read. */
 typedef struct ptq__line {
@@ -8277,7 +8405,7 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
     }
     if (!status && !bare)
         status = ptq_model_check(model, err);
-    return ptq__hand_over(model, status, out);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
@@ -8994,7 +9122,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     if (!status)
         status = ptq__fill_model(archive, model, err);
     ptq_archive_free(archive);
-    return ptq__hand_over(model, status, out);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 #ifndef PTQ_RUN_ONLY

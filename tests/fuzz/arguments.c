@@ -1,8 +1,9 @@
 /* Fuzz target: the command line, one argument a line of the input, in a folder of small files. The
-   tool itself runs, all of it, in this process: its objects are one file here (see the Makefile),
-   of which variables are brought back to their first values before each run. What it asks of the
-   world outside, the harness answers, so that no run takes long and all are repeatable: the clock,
-   the number of cores, threads, progress. */
+   tool itself runs, all of it, in this process; a call of ptq_tool leaves nothing behind for the
+   next one. What it asks of the world outside, the harness answers, so that no run takes long and
+   all are repeatable: the clock, the number of cores, threads, progress. For that, the linker's
+   --wrap=NAME (tests/tests.mk) lets calls of NAME in other files end in __wrap_NAME here, and calls
+   NAME itself __real_NAME. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,58 +13,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../tools/ptq/bench.h"
-#include "../../tools/ptq/trainer.h"
+#include "commands.h"
+#include "measure/team.h"
+#include "train/trainer.h"
 #include "networks.h"
 
 enum { MOST_ARGUMENTS = 40, MOST_COMMAS = 4 };
 
-int ptq_main(int argc, char **argv);
-
-/* ---- The tool's variables: sections of their own, between symbols that the linker makes ---- */
-
-extern uint64_t __start_ptq_data[], __stop_ptq_data[], __start_ptq_bss[], __stop_ptq_bss[];
-
-/* The guards that the sanitizer sets between variables are to be stepped over: by a loop that stays
-   one, for memcpy and memset would check. */
-#if defined(__clang__)
-#define UNGUARDED                                                                                  \
-    __attribute__((no_sanitize("address", "undefined", "coverage"), no_builtin("memcpy", "memse"   \
-                                                                                         "t")))
-#else
-#define UNGUARDED __attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
-#endif
-
-UNGUARDED static void set_words(uint64_t *to, const uint64_t *from, size_t n) {
-    if (from)
-        for (size_t i = 0; i < n; i++)
-            to[i] = from[i];
-    else
-        for (size_t i = 0; i < n; i++)
-            to[i] = 0;
-}
-
-static void restore_variables(void) {
-    static uint64_t *first;
-    size_t words = (size_t)(__stop_ptq_data - __start_ptq_data);
-    char *empty[] = {NULL, NULL};
-
-    if (!first) {
-        first = (uint64_t *)malloc(words * sizeof *first);
-        expect(first);
-        set_words(first, __start_ptq_data, words);
-    }
-    set_words(__start_ptq_data, first, words);
-    set_words(__start_ptq_bss, NULL, (size_t)(__stop_ptq_bss - __start_ptq_bss));
-    optind = 0; /* getopt forgets the argument that it was in the middle of */
-    getopt(1, empty, "");
-}
-
 /* ---- What the tool asks for, in place of its own functions ---- */
+
+/* Begins the function that is called in place of `name`. */
+#define WRAP(type, name, parameters)                                                               \
+    type __real_##name parameters;                                                                 \
+    type __wrap_##name parameters;                                                                 \
+    type __wrap_##name parameters
 
 static int steps, patience, threads, conversions, loads;
 
-int count_cores(void) { return 1; }
+WRAP(int, count_cores, (void)) { return 1; }
 
 /* Training is interrupted the way a user does it, if it listens. */
 static void interrupt(void) {
@@ -74,7 +41,7 @@ static void interrupt(void) {
 }
 
 /* Time flies, ever faster: whoever asks for days gets them. */
-double seconds_now(void) {
+WRAP(double, seconds_now, (void)) {
     double now = steps;
 
     if (steps++ >= patience / 8)
@@ -82,65 +49,69 @@ double seconds_now(void) {
     return now * now * now;
 }
 
-int progress_show(void *user, size_t done, size_t total) {
+WRAP(int, progress_show, (void *user, size_t done, size_t total)) {
     (void)user, (void)done, (void)total;
     return steps++ >= patience;
 }
 
 /* What takes long whatever the arguments are. */
-ptq_status ptq_tool_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
-                            ptq_model **out, ptq_error *e) {
+WRAP(ptq_status, ptq_resnet8,
+     (int size, int width, int classes, const ptq_allocator *allocator, ptq_model **out,
+      ptq_error *e)) {
     (void)width;
-    return ptq_resnet8(size, 1, classes, allocator, out, e);
+    return __real_ptq_resnet8(size, 1, classes, allocator, out, e);
 }
 
-ptq_status ptq_tool_kernel_self_test(ptq_isa isa, ptq_error *e) {
+WRAP(ptq_status, ptq_kernel_self_test, (ptq_isa isa, ptq_error *e)) {
     (void)e;
     return ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE ? PTQ_OK : PTQ_UNSUPPORTED;
 }
 
 /* A sweep converts for every line of its table. Nothing begins unless the run may be long. */
-ptq_status ptq_tool_convert(const ptq_model *model, const ptq_calibration *calibration,
-                            const ptq_convert_options *options, ptq_model **out,
-                            ptq_convert_report *report, ptq_error *e) {
+WRAP(ptq_status, ptq_convert,
+     (const ptq_model *model, const ptq_calibration *calibration,
+      const ptq_convert_options *options, ptq_model **out, ptq_convert_report *report,
+      ptq_error *e)) {
     if (conversions++ >= patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_convert(model, calibration, options, out, report, e);
+    return __real_ptq_convert(model, calibration, options, out, report, e);
 }
 
-ptq_status ptq_tool_calibrate(const ptq_plan *plan, const ptq_dataset *data,
-                              const ptq_calibrate_options *options, ptq_calibration **out,
-                              ptq_error *e) {
+WRAP(ptq_status, ptq_calibrate,
+     (const ptq_plan *plan, const ptq_dataset *data, const ptq_calibrate_options *options,
+      ptq_calibration **out, ptq_error *e)) {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_calibrate(plan, data, options, out, e);
+    return __real_ptq_calibrate(plan, data, options, out, e);
 }
 
-ptq_status ptq_tool_trainer_create(const ptq_model *model, const ptq_model *source,
-                                   const trainer_options *options, trainer **out, ptq_error *e) {
+WRAP(ptq_status, trainer_create,
+     (const ptq_model *model, const ptq_model *source, const trainer_options *options,
+      trainer **out, ptq_error *e)) {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return trainer_create(model, source, options, out, e);
+    return __real_trainer_create(model, source, options, out, e);
 }
 
-ptq_status ptq_tool_evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                             const ptq_evaluate_options *options, ptq_evaluation *out,
-                             ptq_error *e) {
+WRAP(ptq_status, ptq_evaluate,
+     (const ptq_plan *plan, const ptq_dataset *data, const ptq_evaluate_options *options,
+      ptq_evaluation *out, ptq_error *e)) {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_evaluate(plan, data, options, out, e);
+    return __real_ptq_evaluate(plan, data, options, out, e);
 }
 
 /* Some files are merged, not dozens. */
-ptq_status ptq_tool_calibration_load(const char *path, const ptq_allocator *allocator,
-                                     ptq_calibration **out, ptq_error *e) {
+WRAP(ptq_status, ptq_calibration_load,
+     (const char *path, const ptq_allocator *allocator, ptq_calibration **out, ptq_error *e)) {
     if (loads++ >= 2 + patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_calibration_load(path, allocator, out, e);
+    return __real_ptq_calibration_load(path, allocator, out, e);
 }
 
 /* What is timed: no more images than one call takes, black ones. */
-int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out) {
+WRAP(int, images_open,
+     (const char *path, size_t image_bytes, size_t least, size_t most, image_store *out)) {
     (void)path, (void)most;
     memset(out, 0, sizeof *out);
     out->image_bytes = image_bytes;
@@ -149,18 +120,27 @@ int images_open(const char *path, size_t image_bytes, size_t least, size_t most,
     return !out->pixels;
 }
 
-ptq_status ptq_tool_observer_range(const ptq_observer *observer, int channel, ptq_method range,
-                                   float percentile, ptq_type type, int bits, int symmetric,
-                                   float *low, float *high, ptq_error *e) {
+WRAP(ptq_status, ptq_observer_range,
+     (const ptq_observer *observer, int channel, ptq_method range, float percentile, ptq_type type,
+      int bits, int symmetric, float *low, float *high, ptq_error *e)) {
     (void)range;
-    return ptq_observer_range(observer, channel, PTQ_METHOD_MINMAX, percentile, type, bits,
-                              symmetric, low, high, e);
+    return __real_ptq_observer_range(observer, channel, PTQ_METHOD_MINMAX, percentile, type, bits,
+                                     symmetric, low, high, e);
 }
 
 /* One more thread may start, the next one not. */
-int ptq_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
-               void *argument) {
-    return threads++ % 2 ? EAGAIN : pthread_create(thread, attributes, start, argument);
+WRAP(int, pthread_create,
+     (pthread_t * thread, const pthread_attr_t *attributes, void *(*start)(void *),
+      void *argument)) {
+    return threads++ % 2 ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+}
+
+/* getopt forgets the argument that it was in the middle of. */
+static void forget_arguments(void) {
+    char *empty[] = {NULL, NULL};
+
+    optind = 0;
+    getopt(1, empty, "");
 }
 
 /* ---- The folder: what is in it before each run ---- */
@@ -212,6 +192,7 @@ static void make_files(void) {
     void *bytes = NULL;
     size_t size = 0;
 
+    patience = 1; /* what refuses long work is in our own way, too */
     memset(&options, 0, sizeof options);
     expect(!ptq_preset("minmax8", &options.scheme, &err));
     expect(!ptq_fuse(model, &fused, NULL, &err));
@@ -335,7 +316,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(text, data, size);
     argc = split(text, size, argv);
     if (argc) {
-        restore_variables();
+        forget_arguments();
         remove_files(0);
         restore_files();
         steps = threads = conversions = loads = 0;
@@ -343,7 +324,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         patience = seed_of(data, size) % 2048 ? 0 : 24;
         signal(SIGINT, SIG_IGN);
         expect(!fchdir(folder));
-        status = ptq_main(argc, argv);
+        status = ptq_tool(argc, argv);
         expect(!fchdir(home));
         signal(SIGINT, SIG_DFL);
         signal(SIGTERM, SIG_DFL);

@@ -3,10 +3,22 @@
    A call runs one batch, its images shared out among the threads. What is timed is the call on
    images already in memory; loading, planning and warm-up are outside. The checksum of the logits
    tells two builds that compute the same from two that do not. */
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
+#include "commands.h"
+#include "data/find.h"
+#include "measure/table.h"
+#include "measure/team.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 
 #define WARM_UP_SECONDS 0.3
 #define FEW_IMAGES 200
@@ -15,34 +27,40 @@
 #define TABLE_BATCH 100
 #define TABLE_SECONDS 40
 
-static const char *model_option, *quantized_option, *data_option, *isa_option, *json_option;
-static int batch, threads = 1, seconds, all_images, lines, table;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
-    {"batch", 'b', "N", "images in a call (default 1; with --table 100)", NULL, &batch, NULL, 1},
-    {"threads", 't', "T", "threads that share a call (default 1)", NULL, &threads, NULL, 1},
-    {"isa", 0, "NAME", "instruction set (default: $PTQ_ISA, else the best)", &isa_option, NULL,
-     NULL, 0},
-    {"all", 0, NULL, "one pass over all test images, however long it takes", NULL, NULL,
-     &all_images, 0},
-    {"seconds", 's', "S", "how long to measure (default 2; with --table 40)", NULL, &seconds, NULL,
-     1},
-    {"json", 0, "FILE", "write the result as JSON (-: standard output)", &json_option, NULL, NULL,
-     0},
-    {"table", 0, NULL, "everything that this machine can run, layer by layer as well", NULL, NULL,
-     &table, 0},
-    {"quantized", 'q', "MODEL", "--table: the integer model (default: made for its speed alone)",
-     &quantized_option, NULL, NULL, 0},
-    {"lines", 0, NULL, "print RESULT lines, to compare with other programs", NULL, NULL, &lines, 0},
-    {0}};
+typedef struct bench_options {
+    const char *model, *quantized, *data, *isa, *json;
+    int batch, threads, seconds, all_images, lines, table;
+} bench_options;
 
 static const command_help help = {
     "bench [--model MODEL] [OPTIONS]",
     "Measures microseconds per image and images per second. A float model is fused first. Without\n"
     "CIFAR-10 the images are random numbers, which take just as long.",
     "ptq bench --model resnet8.safetensors --batch 16 --threads 2"};
+
+static int parse(int argc, char **argv, bench_options *o) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"batch", 'b', "N", "images in a call (default 1; with --table 100)", .number = &o->batch,
+         .least = 1},
+        {"threads", 't', "T", "threads that share a call (default 1)", .number = &o->threads,
+         .least = 1},
+        {"isa", 0, "NAME", "instruction set (default: $PTQ_ISA, else the best)", .text = &o->isa},
+        {"all", 0, NULL, "one pass over all test images, however long it takes",
+         .flag = &o->all_images},
+        {"seconds", 's', "S", "how long to measure (default 2; with --table 40)",
+         .number = &o->seconds, .least = 1},
+        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json},
+        {"table", 0, NULL, "everything that this machine can run, layer by layer as well",
+         .flag = &o->table},
+        {"quantized", 'q', "MODEL",
+         "--table: the integer model (default: made for its speed alone)", .text = &o->quantized},
+        {"lines", 0, NULL, "print RESULT lines, to compare with other programs", .flag = &o->lines},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, NULL, 0);
+}
 
 typedef struct timing {
     size_t calls;
@@ -61,27 +79,27 @@ static void warm_up(team *crew) {
 }
 
 /* Calls until the time is over and 15 were made, or once through all images. */
-static size_t record_calls(team *crew, double *sample) {
+static size_t record_calls(const bench_options *o, team *crew, double *sample) {
     size_t pass = crew->images->count / (size_t)crew->call_images, calls = 0;
     double begin = seconds_now(), now = begin;
     progress state = progress_start("bench");
 
     crew->first = 0;
     while (calls < MOST_CALLS &&
-           (all_images ? calls < pass : calls < 15 || now - begin < seconds)) {
+           (o->all_images ? calls < pass : calls < 15 || now - begin < o->seconds)) {
         double start = seconds_now();
 
         team_call(crew);
         now = seconds_now();
         sample[calls++] = now - start;
-        if (all_images)
+        if (o->all_images)
             progress_show(&state, calls, pass);
     }
     progress_end(&state);
     return calls;
 }
 
-static int measure(team *crew, int images, timing *out) {
+static int measure(const bench_options *o, team *crew, int images, timing *out) {
     double *sample = malloc(MOST_CALLS * sizeof *sample);
     double scale = 1e6 / images;
 
@@ -90,7 +108,7 @@ static int measure(team *crew, int images, timing *out) {
     crew->call_images = images;
     warm_up(crew);
     out->images = images;
-    out->calls = record_calls(crew, sample);
+    out->calls = record_calls(o, crew, sample);
     out->seconds = 0;
     for (size_t i = 0; i < out->calls; i++)
         out->seconds += sample[i];
@@ -103,6 +121,7 @@ static int measure(team *crew, int images, timing *out) {
 /* ---- Report ---- */
 
 typedef struct report {
+    const bench_options *given;
     char model_path[PATH_SIZE], machine[128], precision[32];
     const char *isa;
     timing single, batched;
@@ -128,19 +147,20 @@ static void print_line(const report *made, const timing *took) {
     for (char *c = precision; *c; c++)
         *c = (char)(*c == ' ' ? '_' : *c);
     say("RESULT ptq_%s_%s thr=%d batch=%d n=%zu median_us=%.2f min_us=%.2f\n", precision, made->isa,
-        threads, took->images, took->calls, took->median_us, took->min_us);
+        made->given->threads, took->images, took->calls, took->median_us, took->min_us);
 }
 
 static void print_report(const report *made, const team *crew) {
-    if (lines) {
+    if (made->given->lines) {
         print_line(made, &made->batched);
         return;
     }
     say("machine     %s\nmodel       %s (%s, %s), %d thread%s\nimages      %zu%s\n", made->machine,
-        made->model_path, made->precision, made->isa, threads, threads > 1 ? "s" : "",
-        crew->images->count, crew->images->random ? " of random pixels" : "");
+        made->model_path, made->precision, made->isa, made->given->threads,
+        made->given->threads > 1 ? "s" : "", crew->images->count,
+        crew->images->random ? " of random pixels" : "");
     print_timing(&made->single);
-    if (batch > 1)
+    if (made->given->batch > 1)
         print_timing(&made->batched);
     say("checksum    %016llx (logits of %zu images)\n", (unsigned long long)made->sum,
         made->sum_images);
@@ -162,7 +182,7 @@ static int write_json(const report *made) {
     json_object_set_new(root, "model_path", json_string(made->model_path));
     json_object_set_new(root, "precision", json_string(made->precision));
     json_object_set_new(root, "isa", json_string(made->isa));
-    json_object_set_new(root, "threads", json_integer(threads));
+    json_object_set_new(root, "threads", json_integer(made->given->threads));
     json_object_set_new(root, "single", timing_json(&made->single));
     json_object_set_new(root, "batched", timing_json(&made->batched));
     json_object_set_new(root, "checksum", json_sprintf("%016llx", (unsigned long long)made->sum));
@@ -180,10 +200,11 @@ static int write_json(const report *made) {
 #endif
 
 static int bench(const engine *ready, team *crew, report *made) {
-    if (measure(crew, batch, &made->batched))
+    if (measure(made->given, crew, made->given->batch, &made->batched))
         return 1;
     made->single = made->batched;
-    if (batch > 1 && !lines && measure(crew, 1, &made->single))
+    if (made->given->batch > 1 && !made->given->lines &&
+        measure(made->given, crew, 1, &made->single))
         return 1;
     made->sum_images =
         crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
@@ -192,7 +213,7 @@ static int bench(const engine *ready, team *crew, report *made) {
     find_machine(made->machine, sizeof made->machine);
     describe_precision(ready->model, made->precision, sizeof made->precision);
     print_report(made, crew);
-    return json_option ? write_json(made) : 0;
+    return made->given->json ? write_json(made) : 0;
 }
 
 static int bench_one(report *made) {
@@ -201,50 +222,53 @@ static int bench_one(report *made) {
     engine ready;
     int status;
 
-    if (find_model(model_option, made->model_path) ||
-        engine_open(made->model_path, 1, isa_option, &ready))
+    if (find_model(made->given->model, made->model_path) ||
+        engine_open(made->model_path, 1, made->given->isa, &ready))
         return 1;
-    status = images_open(data_option, ptq_plan_get_info(ready.plan)->pixels, (size_t)batch,
-                         all_images ? 0 : FEW_IMAGES, &images) ||
-             team_create(ready.plan, &images, threads, batch, &crew) || bench(&ready, &crew, made);
+    status = images_open(made->given->data, ptq_plan_get_info(ready.plan)->pixels,
+                         (size_t)made->given->batch, made->given->all_images ? 0 : FEW_IMAGES,
+                         &images) ||
+             team_create(ready.plan, &images, made->given->threads, made->given->batch, &crew) ||
+             bench(&ready, &crew, made);
     team_free(&crew);
     images_close(&images);
     engine_close(&ready);
     return status;
 }
 
-static int bench_all(void) {
+static int bench_all(const bench_options *o) {
     table_options options = {0};
 
-    if (threads != 1 || isa_option || all_images || lines)
+    if (o->threads != 1 || o->isa || o->all_images || o->lines)
         return fail("--table measures every instruction set on one and two threads; leave out "
                     "--threads, --isa, --all and --lines");
-    options.model = model_option;
-    options.quantized = quantized_option;
-    options.data = data_option;
-    options.batch = batch ? batch : TABLE_BATCH;
-    options.seconds = seconds ? seconds : TABLE_SECONDS;
-    options.json = json_option != NULL;
+    options.model = o->model;
+    options.quantized = o->quantized;
+    options.data = o->data;
+    options.batch = o->batch ? o->batch : TABLE_BATCH;
+    options.seconds = o->seconds ? o->seconds : TABLE_SECONDS;
+    options.json = o->json != NULL;
     return bench_table(&options);
 }
 
 int command_bench(int argc, char **argv) {
-    int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
-    report made = {0};
+    bench_options o = {.threads = 1};
+    int parsed = parse(argc, argv, &o);
+    report made = {.given = &o};
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (json_setup(json_option))
+    if (json_setup(o.json))
         return 1;
-    if (table)
-        return bench_all();
-    if (quantized_option)
+    if (o.table)
+        return bench_all(&o);
+    if (o.quantized)
         return fail("--quantized names the second model of --table; give one model with --model");
-    batch = batch ? batch : 1;
-    seconds = seconds ? seconds : 2;
-    if (threads > MOST_THREADS || threads > batch)
+    o.batch = o.batch ? o.batch : 1;
+    o.seconds = o.seconds ? o.seconds : 2;
+    if (o.threads > MOST_THREADS || o.threads > o.batch)
         return fail("%d threads share a call: --batch must be at least that, and --threads at most "
                     "%d",
-                    threads, MOST_THREADS);
+                    o.threads, MOST_THREADS);
     return bench_one(&made);
 }

@@ -1,30 +1,28 @@
 /* ptq calibrate: what values the tensors of a float model take on training images; merging and
    looking at calibrations. */
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common.h"
+#include "commands.h"
+#include "data/calibration.h"
+#include "data/find.h"
+#include "data/images.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
 
 #define COLUMNS 64 /* of the histogram */
 
-static const char *model_option, *data_option, *output_option, *inspect_option, *json_option;
-static int samples = 1000, seed = 42, threads, merge;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
-    {"samples", 'n', "N", "training images, as many of each class (default 1000)", NULL, &samples,
-     NULL, 1},
-    {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
-    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
-    {"output", 'o', "FILE", "where to write the calibration (JSON)", &output_option, NULL, NULL, 0},
-    {"merge", 0, NULL, "merge the calibrations named", NULL, NULL, &merge, 0},
-    {"inspect", 0, "FILE", "show what a calibration holds", &inspect_option, NULL, NULL, 0},
-    {"json", 0, "FILE", "with --inspect: write it as JSON (-: standard output)", &json_option, NULL,
-     NULL, 0},
-    {0}};
+typedef struct calibrate_options {
+    const char *model, *data, *output, *inspected, *json;
+    int samples, seed, threads, merge;
+} calibrate_options;
 
 static const command_help help = {
     "calibrate [--model MODEL] [--data DIR] -o C.json [OPTIONS]\n"
@@ -35,105 +33,25 @@ static const command_help help = {
     "tensor. The same images give the same file, in whatever order, parts and threads.",
     "ptq calibrate --model resnet8.safetensors --data data/cifar-10-batches-bin -o cal.json"};
 
-/* ---- Images ---- */
+static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"samples", 'n', "N", "training images, as many of each class (default 1000)",
+         .number = &o->samples, .least = 1},
+        {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
+        {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        {"output", 'o', "FILE", "where to write the calibration (JSON)", .text = &o->output},
+        {"merge", 0, NULL, "merge the calibrations named", .flag = &o->merge},
+        {"inspect", 0, "FILE", "show what a calibration holds", .text = &o->inspected},
+        {"json", 0, "FILE", "with --inspect: write it as JSON (-: standard output)",
+         .text = &o->json},
+        {0}};
 
-void sample_close(image_sample *drawn) {
-    ptq_cifar10_free(drawn->data);
-    free(drawn->indices);
-    memset(drawn, 0, sizeof *drawn);
-}
-
-int sample_open(const char *data_path, int count, int draw, image_sample *out) {
-    ptq_error err;
-
-    memset(out, 0, sizeof *out);
-    if (ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &out->data, &err))
-        return fail("%s", err.text);
-    out->indices = malloc((size_t)count * sizeof *out->indices);
-    if (!out->indices) {
-        sample_close(out);
-        return fail("no memory for %d images; choose a smaller --samples", count);
-    }
-    if (ptq_sample(ptq_cifar10_dataset(out->data), (size_t)count, (uint64_t)draw, out->indices,
-                   NULL, &err) ||
-        ptq_subset_open(&out->subset, ptq_cifar10_dataset(out->data), out->indices, (size_t)count,
-                        &err)) {
-        sample_close(out);
-        return fail("%s", err.text);
-    }
-    return 0;
-}
-
-/* Directory of a path, which may be one itself. */
-static void beside(const char *path, const char *name, char out[PATH_SIZE]) {
-    struct stat status;
-    const char *slash = strrchr(path, '/');
-
-    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
-        snprintf(out, PATH_SIZE, "%.*s/%s", PATH_SIZE - 32, path, name);
-    else if (slash)
-        snprintf(out, PATH_SIZE, "%.*s/%s", (int)(slash - path), path, name);
-    else
-        snprintf(out, PATH_SIZE, "%s", name);
-}
-
-int open_test_set(const char *data_path, ptq_cifar10 **out) {
-    char path[PATH_SIZE];
-    ptq_error err;
-
-    *out = NULL;
-    beside(data_path, "test_batch.bin", path);
-    if (!file_size(path))
-        return 0;
-    return ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, out, &err) ? fail("%s", err.text) : 0;
-}
-
-int refuse_overlap(const ptq_calibration *calibration, const ptq_dataset *data) {
-    size_t found = 0;
-    ptq_error err;
-
-    if (ptq_calibration_overlap(calibration, data, &found, &err))
-        return fail("%s", err.text);
-    if (!found)
-        return 0;
-    return fail("%zu of the %zu test images were calibrated on, so that their accuracy would say "
-                "nothing; calibrate on training images alone",
-                found, data->count);
+    return parse_options(argc, argv, specs, &help, paths, argc);
 }
 
 /* ---- Calibrating ---- */
-
-/* The warnings, to be freed; NULL without memory. */
-static char *get_warnings(const ptq_calibration *calibration) {
-    size_t length = ptq_calibration_warnings(calibration, NULL, 0);
-    char *text = malloc(length + 1);
-
-    if (text)
-        ptq_calibration_warnings(calibration, text, length + 1);
-    return text;
-}
-
-void print_warnings(const ptq_calibration *calibration) {
-    char *text = get_warnings(calibration);
-
-    for (char *line = text ? strtok(text, "\n") : NULL; line; line = strtok(NULL, "\n"))
-        warn("%s", line);
-    free(text);
-}
-
-int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_calibration **out) {
-    ptq_calibrate_options options = {0};
-    progress state = progress_start("calibrate");
-    ptq_status status;
-    ptq_error err;
-
-    options.work.threads = team;
-    options.work.progress = progress_show;
-    options.work.user = &state;
-    status = ptq_calibrate(plan, &drawn->subset.dataset, &options, out, &err);
-    progress_end(&state);
-    return status ? fail("%s", err.text) : 0;
-}
 
 static int refuse_test_images(const ptq_calibration *calibration, const char *data_path) {
     ptq_cifar10 *test;
@@ -145,30 +63,31 @@ static int refuse_test_images(const ptq_calibration *calibration, const char *da
     return status;
 }
 
-static int save(const ptq_calibration *calibration) {
+static int save(const calibrate_options *o, const ptq_calibration *calibration) {
     ptq_error err;
 
     print_warnings(calibration);
-    if (ptq_calibration_save(calibration, output_option, &err))
+    if (ptq_calibration_save(calibration, o->output, &err))
         return fail("%s", err.text);
-    say("%zu images, %d tensors in %s\n", calibration->images, calibration->tensors, output_option);
+    say("%zu images, %d tensors in %s\n", calibration->images, calibration->tensors, o->output);
     return 0;
 }
 
-static int calibrate(void) {
+static int calibrate(const calibrate_options *o) {
     char model_path[PATH_SIZE], data_path[PATH_SIZE];
     ptq_calibration *calibration = NULL;
     engine ready = {0};
     image_sample drawn = {0};
     int status;
 
-    if (find_data(data_option, data_path) || find_model_for(model_option, data_path, model_path) ||
-        check_output(output_option, model_path))
+    if (find_data(o->data, data_path) || find_model_for(o->model, data_path, model_path) ||
+        check_output(o->output, model_path))
         return 1;
-    status = engine_open(model_path, 1, NULL, &ready) ||
-             sample_open(data_path, samples, seed, &drawn) ||
-             calibrate_on(ready.plan, &drawn, threads ? threads : count_cores(), &calibration) ||
-             refuse_test_images(calibration, data_path) || save(calibration);
+    status =
+        engine_open(model_path, 1, NULL, &ready) ||
+        sample_open(data_path, o->samples, o->seed, &drawn) ||
+        calibrate_on(ready.plan, &drawn, o->threads ? o->threads : count_cores(), &calibration) ||
+        refuse_test_images(calibration, data_path) || save(o, calibration);
     ptq_calibration_free(calibration);
     sample_close(&drawn);
     engine_close(&ready);
@@ -189,21 +108,21 @@ static int merge_into(ptq_calibration *calibration, const char *path) {
     return status ? fail("%s: %s", path, err.text) : 0;
 }
 
-static int merge_files(char **paths) {
+static int merge_files(const calibrate_options *o, char **paths) {
     ptq_calibration *calibration = NULL;
     ptq_error err;
     int status = 0;
 
     if (!paths[0] || !paths[1])
         return fail("--merge needs at least two calibrations; see 'ptq calibrate --help'");
-    if (check_output(output_option, NULL))
+    if (check_output(o->output, NULL))
         return 1;
     if (ptq_calibration_load(paths[0], NULL, &calibration, &err))
         return fail("%s", err.text);
     for (int i = 1; paths[i] && !status; i++)
         status = merge_into(calibration, paths[i]);
     if (!status)
-        status = save(calibration);
+        status = save(o, calibration);
     ptq_calibration_free(calibration);
     return status;
 }
@@ -275,10 +194,10 @@ static int print_tensor(const ptq_calibrated *tensor) {
     return 0;
 }
 
-static int print_calibration(const ptq_calibration *calibration) {
-    char *text = get_warnings(calibration);
+static int print_calibration(const calibrate_options *o, const ptq_calibration *calibration) {
+    char *text = calibration_warnings(calibration);
 
-    say("%s\n%zu images of %d classes, %d tensors, model %016llx\n%s", inspect_option,
+    say("%s\n%zu images of %d classes, %d tensors, model %016llx\n%s", o->inspected,
         calibration->images, calibration->classes, calibration->tensors,
         (unsigned long long)calibration->model, text ? text : "");
     free(text);
@@ -292,16 +211,6 @@ static int print_calibration(const ptq_calibration *calibration) {
 }
 
 #ifdef PTQ_HAVE_jansson
-
-json_t *json_warnings(const ptq_calibration *calibration) {
-    json_t *list = json_array();
-    char *text = get_warnings(calibration);
-
-    for (char *line = text ? strtok(text, "\n") : NULL; line; line = strtok(NULL, "\n"))
-        json_array_append_new(list, json_string(line));
-    free(text);
-    return list;
-}
 
 static json_t *histogram_json(const ptq_statistics *seen) {
     uint64_t column[COLUMNS];
@@ -333,11 +242,11 @@ static json_t *tensor_json(const ptq_calibrated *tensor) {
     return made;
 }
 
-static int write_json(const ptq_calibration *calibration) {
+static int write_json(const calibrate_options *o, const ptq_calibration *calibration) {
     json_t *root = json_object(), *classes = json_array(), *tensors = json_array();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
-    json_object_set_new(root, "calibration_path", json_string(inspect_option));
+    json_object_set_new(root, "calibration_path", json_string(o->inspected));
     json_object_set_new(root, "model",
                         json_sprintf("%016llx", (unsigned long long)calibration->model));
     json_set_count(root, "images", calibration->images);
@@ -353,49 +262,50 @@ static int write_json(const ptq_calibration *calibration) {
 
 #else
 
-static int write_json(const ptq_calibration *calibration) {
+static int write_json(const calibrate_options *o, const ptq_calibration *calibration) {
     (void)calibration;
     return 1;
 }
 
 #endif
 
-static int inspect(void) {
+static int inspect(const calibrate_options *o) {
     ptq_calibration *calibration = NULL;
     ptq_error err;
     int status;
 
-    if (ptq_calibration_load(inspect_option, NULL, &calibration, &err))
+    if (ptq_calibration_load(o->inspected, NULL, &calibration, &err))
         return fail("%s", err.text);
-    status = print_calibration(calibration);
-    if (!status && json_option)
-        status = write_json(calibration);
+    status = print_calibration(o, calibration);
+    if (!status && o->json)
+        status = write_json(o, calibration);
     ptq_calibration_free(calibration);
     return status;
 }
 
-static int choose(char **paths) {
-    if (inspect_option && (merge || output_option))
+static int choose(const calibrate_options *o, char **paths) {
+    if (o->inspected && (o->merge || o->output))
         return fail("--inspect only shows a calibration; leave out --merge and -o");
-    if (json_option && !inspect_option)
+    if (o->json && !o->inspected)
         return fail("--json goes with --inspect; the calibration itself is JSON");
-    if (!merge && paths[0])
+    if (!o->merge && paths[0])
         return fail("unexpected argument '%s'; see 'ptq calibrate --help'", paths[0]);
-    if (inspect_option)
-        return json_setup(json_option) || inspect();
-    if (!output_option)
+    if (o->inspected)
+        return json_setup(o->json) || inspect(o);
+    if (!o->output)
         return fail("-o FILE is needed; see 'ptq calibrate --help'");
-    return merge ? merge_files(paths) : calibrate();
+    return o->merge ? merge_files(o, paths) : calibrate(o);
 }
 
 int command_calibrate(int argc, char **argv) {
+    calibrate_options o = {.samples = 1000, .seed = 42};
     char **paths = calloc((size_t)argc + 1, sizeof *paths);
     int parsed, status;
 
     if (!paths)
         return fail("no memory");
-    parsed = parse_options(argc, argv, specs, &help, paths, argc);
-    status = parsed ? parsed == OPTIONS_BAD : choose(paths);
+    parsed = parse(argc, argv, &o, paths);
+    status = parsed ? parsed == OPTIONS_BAD : choose(&o, paths);
     free(paths);
     return status;
 }

@@ -1,27 +1,23 @@
 /* ptq eval: accuracy on a data set, alone or against a float model. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "common.h"
+#include "commands.h"
+#include "data/calibration.h"
+#include "data/find.h"
+#include "measure/accuracy.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
 
-static const char *model_option, *baseline_option, *data_option, *calibration_option, *json_option;
-static int limit, threads, no_fuse, show_confusion, show_flips, layers;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"baseline", 'b', "MODEL", "float model to compare with", &baseline_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
-    {"limit", 'n', "N", "only the first N images", NULL, &limit, NULL, 1},
-    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
-    {"no-fuse", 0, NULL, "run a float graph as it is", NULL, NULL, &no_fuse, 0},
-    {"confusion", 0, NULL, "show the confusion matrix", NULL, NULL, &show_confusion, 0},
-    {"flips", 0, NULL, "list the images that became right or wrong", NULL, NULL, &show_flips, 0},
-    {"layers", 0, "N", "compare every layer on the first N images", NULL, &layers, NULL, 1},
-    {"calibration", 'c', "FILE", "refuse images that this was calibrated on", &calibration_option,
-     NULL, NULL, 0},
-    {"json", 0, "FILE", "write the result as JSON (-: standard output)", &json_option, NULL, NULL,
-     0},
-    {0}};
+typedef struct eval_options {
+    const char *model, *baseline, *data, *calibration, *json;
+    int limit, threads, no_fuse, show_confusion, show_flips, layers;
+} eval_options;
 
 static const command_help help = {
     "eval [--model MODEL] [--baseline FLOATMODEL] [--data DIR] [OPTIONS]",
@@ -29,6 +25,26 @@ static const command_help help = {
     "same\n"
     "images. A float model is fused first; a self-test vector in the file is checked.",
     "ptq eval --model resnet8_int8.safetensors --baseline resnet8.safetensors --flips"};
+
+static int parse(int argc, char **argv, eval_options *o) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model},
+        {"baseline", 'b', "MODEL", "float model to compare with", .text = &o->baseline},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"limit", 'n', "N", "only the first N images", .number = &o->limit, .least = 1},
+        {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        {"no-fuse", 0, NULL, "run a float graph as it is", .flag = &o->no_fuse},
+        {"confusion", 0, NULL, "show the confusion matrix", .flag = &o->show_confusion},
+        {"flips", 0, NULL, "list the images that became right or wrong", .flag = &o->show_flips},
+        {"layers", 0, "N", "compare every layer on the first N images", .number = &o->layers,
+         .least = 1},
+        {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
+         .text = &o->calibration},
+        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, NULL, 0);
+}
 
 /* One model's part of the report. */
 typedef struct outcome {
@@ -39,33 +55,20 @@ typedef struct outcome {
 
 /* What the two say together. */
 typedef struct pair {
+    const eval_options *given;
     outcome model, baseline;
     ptq_comparison compared;
     ptq_layer_report layers;
+    size_t layer_images;
     char data[PATH_SIZE];
     const char *const *class_name;
 } pair;
 
-int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int team,
-                  ptq_evaluation *out) {
-    ptq_evaluate_options options = {0};
-    progress state = progress_start(what);
-    ptq_status status;
-    ptq_error err;
-
-    options.work.threads = team;
-    options.work.progress = progress_show;
-    options.work.user = &state;
-    status = ptq_evaluate(plan, data, &options, out, &err);
-    progress_end(&state);
-    return status ? fail("%s", err.text) : 0;
-}
-
-static int open_outcome(const char *option, const char *data, outcome *out) {
+static int open_outcome(const eval_options *o, const char *option, const char *data, outcome *out) {
     char precision[32];
 
     if (find_model_for(option, data, out->path) ||
-        engine_open(out->path, !no_fuse, NULL, &out->ready) || engine_self_test(&out->ready))
+        engine_open(out->path, !o->no_fuse, NULL, &out->ready) || engine_self_test(&out->ready))
         return 1;
     describe_precision(out->ready.model, precision, sizeof precision);
     snprintf(out->backend, sizeof out->backend, "ptq %s %s",
@@ -78,36 +81,7 @@ static void close_outcome(outcome *from) {
     engine_close(&from->ready);
 }
 
-/* Wilson's score interval, 95 %: unlike the normal one it stays inside 0..1 near the ends. */
-static void wilson(size_t correct, size_t total, double *low, double *high) {
-    const double z = 1.959963984540054;
-    double n = (double)total, p = fraction(correct, total);
-    double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
-    double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-
-    *low = middle - half;
-    *high = middle + half;
-}
-
 /* ---- Text ---- */
-
-void print_accuracy(const char *what, const ptq_evaluation *result) {
-    double low, high;
-
-    wilson(result->correct, result->total, &low, &high);
-    say("%-9s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
-        result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
-}
-
-/* Adding 0 turns -0 into 0. */
-void print_comparison(const ptq_comparison *compared) {
-    say("change    %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
-        compared->delta_pp + 0.0, compared->low_pp + 0.0, compared->high_pp + 0.0);
-    say("agreement %.2f %%   (%zu of %zu answers)\n",
-        100 * fraction(compared->agree, compared->total), compared->agree, compared->total);
-    say("flips     %zu right to wrong, %zu wrong to right   (McNemar's exact test: p = %.4g)\n",
-        compared->lost, compared->won, compared->p_value);
-}
 
 static void print_classes(const ptq_evaluation *result, const ptq_evaluation *baseline,
                           const char *const *name) {
@@ -165,9 +139,9 @@ static void print_flips(const pair *both, const char *const *name) {
                 a->prediction[i] == a->label[i] ? "wrong to right" : "right to wrong");
 }
 
-static void print_layers(const ptq_layer_report *report) {
-    say("\n%d image%s: each tensor beside the baseline's\n%-24s %9s %14s %10s\n", layers,
-        layers > 1 ? "s" : "", "tensor", "SQNR dB", "largest error", "clipped");
+static void print_layers(const ptq_layer_report *report, size_t images) {
+    say("\n%zu image%s: each tensor beside the baseline's\n%-24s %9s %14s %10s\n", images,
+        images > 1 ? "s" : "", "tensor", "SQNR dB", "largest error", "clipped");
     for (int i = 0; i < report->items; i++) {
         const ptq_layer_error *item = &report->item[i];
 
@@ -179,7 +153,7 @@ static void print_layers(const ptq_layer_report *report) {
 static void print_report(const pair *both) {
     const char *const *name = both->class_name;
     const ptq_evaluation *a = &both->model.result;
-    const ptq_evaluation *b = baseline_option ? &both->baseline.result : NULL;
+    const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
 
     say("model     %s (%s, %zu bytes)\n", both->model.path, both->model.backend,
         file_size(both->model.path));
@@ -193,35 +167,19 @@ static void print_report(const pair *both) {
         print_comparison(&both->compared);
     }
     print_classes(a, b, name);
-    if (show_confusion)
+    if (both->given->show_confusion)
         print_confusion("model", a, name);
-    if (show_confusion && b)
+    if (both->given->show_confusion && b)
         print_confusion("baseline", b, name);
-    if (show_flips)
+    if (both->given->show_flips)
         print_flips(both, name);
-    if (layers)
-        print_layers(&both->layers);
+    if (both->given->layers)
+        print_layers(&both->layers, both->layer_images);
 }
 
 /* ---- JSON ---- */
 
 #ifdef PTQ_HAVE_jansson
-
-json_t *json_accuracy(size_t correct, size_t total) {
-    return json_pack("{s:I,s:I,s:f}", "correct", (json_int_t)correct, "total", (json_int_t)total,
-                     "accuracy", fraction(correct, total));
-}
-
-void json_set_comparison(json_t *object, const ptq_comparison *compared) {
-    json_object_set_new(object, "agreement", json_real(fraction(compared->agree, compared->total)));
-    json_object_set_new(object, "delta_pp", json_real(compared->delta_pp + 0.0));
-    json_object_set_new(object, "interval",
-                        json_pack("[f,f]", compared->low_pp + 0.0, compared->high_pp + 0.0));
-    json_object_set_new(object, "flips",
-                        json_pack("{s:I,s:I}", "right_to_wrong", (json_int_t)compared->lost,
-                                  "wrong_to_right", (json_int_t)compared->won));
-    json_object_set_new(object, "mcnemar_p", json_real(compared->p_value));
-}
 
 static json_t *confusion_json(const ptq_evaluation *result) {
     json_t *rows = json_array();
@@ -255,7 +213,7 @@ static json_t *outcome_json(const outcome *from, const pair *both) {
         json_array_append_new(classes, item);
     }
     json_object_set_new(made, "per_class", classes);
-    if (show_confusion)
+    if (both->given->show_confusion)
         json_object_set_new(made, "confusion", confusion_json(result));
     return made;
 }
@@ -291,12 +249,12 @@ static json_t *layers_json(const ptq_layer_report *report) {
 static int write_json(const pair *both) {
     json_t *root = outcome_json(&both->model, both);
 
-    if (baseline_option) {
+    if (both->given->baseline) {
         json_object_set_new(root, "baseline", outcome_json(&both->baseline, both));
         json_set_comparison(root, &both->compared);
         json_object_set_new(json_object_get(root, "flips"), "images", flips_json(both));
     }
-    if (layers)
+    if (both->given->layers)
         json_object_set_new(root, "layers", layers_json(&both->layers));
     return json_finish(root);
 }
@@ -312,14 +270,14 @@ static int write_json(const pair *both) {
 
 /* ---- Evaluating ---- */
 
-static int check_calibration(const ptq_dataset *data) {
+static int check_calibration(const eval_options *o, const ptq_dataset *data) {
     ptq_calibration *calibration = NULL;
     ptq_error err;
     int status;
 
-    if (!calibration_option)
+    if (!o->calibration)
         return 0;
-    if (ptq_calibration_load(calibration_option, NULL, &calibration, &err))
+    if (ptq_calibration_load(o->calibration, NULL, &calibration, &err))
         return fail("%s", err.text);
     status = refuse_overlap(calibration, data);
     ptq_calibration_free(calibration);
@@ -331,20 +289,23 @@ static int compare(pair *both, const ptq_dataset *data) {
 
     if (ptq_compare(&both->baseline.result, &both->model.result, &both->compared, &err))
         return fail("%s", err.text);
-    if (layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan, data,
-                                     (size_t)layers, &both->layers, &err))
+    if (both->given->layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan,
+                                                  data, both->layer_images, &both->layers, &err))
         return fail("%s", err.text);
     return 0;
 }
 
 static int evaluate_both(pair *both, const ptq_dataset *data) {
-    if (check_calibration(data) || open_outcome(model_option, both->data, &both->model) ||
-        (baseline_option && open_outcome(baseline_option, both->data, &both->baseline)) ||
-        evaluate_plan(both->model.ready.plan, data, "eval", threads, &both->model.result))
+    if (check_calibration(both->given, data) ||
+        open_outcome(both->given, both->given->model, both->data, &both->model) ||
+        (both->given->baseline &&
+         open_outcome(both->given, both->given->baseline, both->data, &both->baseline)) ||
+        evaluate_plan(both->model.ready.plan, data, "eval", both->given->threads,
+                      &both->model.result))
         return 1;
-    if (!baseline_option)
+    if (!both->given->baseline)
         return 0;
-    return evaluate_plan(both->baseline.ready.plan, data, "baseline", threads,
+    return evaluate_plan(both->baseline.ready.plan, data, "baseline", both->given->threads,
                          &both->baseline.result) ||
            compare(both, data);
 }
@@ -359,31 +320,33 @@ static int evaluate(pair *both) {
         return fail("%s", err.text);
     data = *ptq_cifar10_dataset(opened);
     both->class_name = data.class_name;
-    if (limit && (size_t)limit < data.count)
-        data.count = (size_t)limit;
-    if ((size_t)layers > data.count)
-        layers = (int)data.count;
+    if (both->given->limit && (size_t)both->given->limit < data.count)
+        data.count = (size_t)both->given->limit;
+    both->layer_images = (size_t)both->given->layers;
+    if (both->layer_images > data.count)
+        both->layer_images = data.count;
     status = evaluate_both(both, &data);
     if (!status)
         print_report(both);
-    if (!status && json_option)
+    if (!status && both->given->json)
         status = write_json(both);
     ptq_cifar10_free(opened);
     return status;
 }
 
 int command_eval(int argc, char **argv) {
-    int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
-    pair both = {0};
+    eval_options o = {0};
+    int parsed = parse(argc, argv, &o);
+    pair both = {.given = &o};
     int status;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if ((show_flips || layers) && !baseline_option)
+    if ((o.show_flips || o.layers) && !o.baseline)
         return fail("--flips and --layers compare with a float model; give it with --baseline");
-    if (threads == 0)
-        threads = count_cores();
-    if (json_setup(json_option) || find_data(data_option, both.data))
+    if (o.threads == 0)
+        o.threads = count_cores();
+    if (json_setup(o.json) || find_data(o.data, both.data))
         return 1;
     status = evaluate(&both);
     ptq_release(&both.layers.memory);

@@ -1,22 +1,16 @@
 /* ptq export: a model in the form of other programs, or as C code. */
-#include "c_header.h"
-#include "common.h"
-#include "onnx.h"
+#include "commands.h"
+#include "data/find.h"
+#include "export/c_header.h"
+#include "onnx/onnx.h"
+#include "shared/files.h"
+#include "shared/options.h"
+#include "shared/output.h"
 
-static const char *model_option, *header_option, *name_option, *onnx_option, *form_option;
-static int standalone;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"onnx", 0, "OUT.onnx", "write an ONNX file", &onnx_option, NULL, NULL, 0},
-    {"form", 0, "FORM", "of a quantized model: qdq (default) or qoperator", &form_option, NULL,
-     NULL, 0},
-    {"c-header", 0, "OUT.h", "write the model as C code", &header_option, NULL, NULL, 0},
-    {"standalone", 0, NULL, "code that does without ptq.h; integer models only", NULL, NULL,
-     &standalone, 0},
-    {"name", 0, "PREFIX", "what its functions begin with (default: from OUT.h)", &name_option, NULL,
-     NULL, 0},
-    {0}};
+typedef struct export_options {
+    const char *model, *c_header, *name, *onnx, *form;
+    int standalone;
+} export_options;
 
 static const command_help help = {
     "export [--model MODEL] --onnx OUT.onnx [--form qdq|qoperator]\n"
@@ -30,29 +24,45 @@ static const command_help help = {
     "ptq export --model resnet8-int8.safetensors --onnx resnet8-int8.onnx\n"
     "  ptq export --model resnet8-int8.safetensors --c-header net.h --standalone"};
 
-static int check_options(void) {
-    if (!onnx_option == !header_option)
+static int parse(int argc, char **argv, export_options *o) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model},
+        {"onnx", 0, "OUT.onnx", "write an ONNX file", .text = &o->onnx},
+        {"form", 0, "FORM", "of a quantized model: qdq (default) or qoperator", .text = &o->form},
+        {"c-header", 0, "OUT.h", "write the model as C code", .text = &o->c_header},
+        {"standalone", 0, NULL, "code that does without ptq.h; integer models only",
+         .flag = &o->standalone},
+        {"name", 0, "PREFIX", "what its functions begin with (default: from OUT.h)",
+         .text = &o->name},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, NULL, 0);
+}
+
+static int check_options(const export_options *o) {
+    if (!o->onnx == !o->c_header)
         return fail("say what to write: --onnx OUT.onnx or --c-header OUT.h");
-    if (onnx_option && (standalone || name_option))
+    if (o->onnx && (o->standalone || o->name))
         return fail("--standalone and --name go with --c-header");
-    if (header_option && form_option)
+    if (o->c_header && o->form)
         return fail("--form goes with --onnx");
     return 0;
 }
 
 int command_export(int argc, char **argv) {
+    export_options o = {0};
     char path[PATH_SIZE];
-    int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
+    int parsed = parse(argc, argv, &o);
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (check_options() || find_model(model_option, path) ||
-        check_output(onnx_option ? onnx_option : header_option, path))
+    if (check_options(&o) || find_model(o.model, path) ||
+        check_output(o.onnx ? o.onnx : o.c_header, path))
         return 1;
-    if (header_option)
-        return export_c_header(path, header_option, name_option, standalone);
-    if (export_onnx(path, onnx_option, form_option))
+    if (o.c_header)
+        return export_c_header(path, o.c_header, o.name, o.standalone);
+    if (export_onnx(path, o.onnx, o.form))
         return 1;
-    say("%s: ONNX in %s\n", path, onnx_option);
+    say("%s: ONNX in %s\n", path, o.onnx);
     return 0;
 }

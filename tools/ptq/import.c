@@ -2,26 +2,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
-#include "onnx.h"
-#include "torch.h"
+#include "commands.h"
+#include "import/keras.h"
+#include "import/torch.h"
+#include "onnx/onnx.h"
+#include "ptq.h"
+#include "shared/options.h"
+#include "shared/output.h"
 
-static const char *output_option, *mean_option, *std_option;
-static torch_options torch;
-
-static const option_spec specs[] = {
-    {"output", 'o', "MODEL", "where to write the model file", &output_option, NULL, NULL, 0},
-    {"map", 0, "FILE", "names of tensors (.safetensors): lines 'theirs = ours'", &torch.map, NULL,
-     NULL, 0},
-    {"graph", 0, "FILE", "the network (.safetensors; default: ResNet8)", &torch.graph, NULL, NULL,
-     0},
-    {"epsilon", 0, "E", "of ResNet8's batch norms (default: 1e-5 for PyTorch's, else 1e-3)",
-     &torch.epsilon, NULL, NULL, 0},
-    {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",
-     &mean_option, NULL, NULL, 0},
-    {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", &std_option, NULL,
-     NULL, 0},
-    {0}};
+typedef struct import_options {
+    const char *output, *mean, *std;
+    torch_options torch;
+} import_options;
 
 static const command_help help = {
     "import FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
@@ -41,14 +33,31 @@ static const command_help help = {
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
 
+static int parse(int argc, char **argv, import_options *o, char **path) {
+    const option_spec specs[] = {
+        {"output", 'o', "MODEL", "where to write the model file", .text = &o->output},
+        {"map", 0, "FILE", "names of tensors (.safetensors): lines 'theirs = ours'",
+         .text = &o->torch.map},
+        {"graph", 0, "FILE", "the network (.safetensors; default: ResNet8)",
+         .text = &o->torch.graph},
+        {"epsilon", 0, "E", "of ResNet8's batch norms (default: 1e-5 for PyTorch's, else 1e-3)",
+         .text = &o->torch.epsilon},
+        {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",
+         .text = &o->mean},
+        {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", .text = &o->std},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, path, 1);
+}
+
 static int has_suffix(const char *text, const char *suffix) {
     size_t length = strlen(text), n = strlen(suffix);
 
     return length >= n && strcmp(text + length - n, suffix) == 0;
 }
 
-static int import_file(const char *path, ptq_model **out) {
-    if (!has_suffix(path, ".safetensors") && (torch.map || torch.graph || torch.epsilon))
+static int import_file(const import_options *o, const char *path, ptq_model **out) {
+    if (!has_suffix(path, ".safetensors") && (o->torch.map || o->torch.graph || o->torch.epsilon))
         return fail("--map, --graph and --epsilon go with .safetensors files");
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
         return read_keras(path, out);
@@ -56,7 +65,7 @@ static int import_file(const char *path, ptq_model **out) {
         return import_onnx(path, out);
     if (!has_suffix(path, ".safetensors"))
         return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
-    return read_torch(path, &torch, out);
+    return read_torch(path, &o->torch, out);
 }
 
 /* "1.5,2,3": one number for each channel. */
@@ -78,35 +87,36 @@ static int has_preprocessing(const ptq_model *model, int channels) {
     return 0;
 }
 
-static int set_preprocessing(ptq_model *model) {
+static int set_preprocessing(const import_options *o, ptq_model *model) {
     int channels = model->node[0].shape[2];
 
-    if (!mean_option && !std_option)
+    if (!o->mean && !o->std)
         return 0;
     if (channels > PTQ_MAX_PIXEL_CHANNELS)
         return fail("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
     if (has_preprocessing(model, channels))
         return fail("the file scales its pixels itself; leave out --mean and --std");
-    return (mean_option && read_numbers("mean", mean_option, model->mean, channels)) ||
-           (std_option && read_numbers("std", std_option, model->std, channels));
+    return (o->mean && read_numbers("mean", o->mean, model->mean, channels)) ||
+           (o->std && read_numbers("std", o->std, model->std, channels));
 }
 
 int command_import(int argc, char **argv) {
+    import_options o = {0};
     char *path = NULL;
-    int parsed = parse_options(argc, argv, specs, &help, &path, 1);
+    int parsed = parse(argc, argv, &o, &path);
     ptq_model *model = NULL;
     ptq_error err;
     int status;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!path || !output_option)
+    if (!path || !o.output)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
-    status = import_file(path, &model) || set_preprocessing(model);
-    if (!status && ptq_model_save(model, output_option, &err))
+    status = import_file(&o, path, &model) || set_preprocessing(&o, model);
+    if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
     if (!status)
-        say("%s: %d nodes in %s\n", path, model->nodes, output_option);
+        say("%s: %d nodes in %s\n", path, model->nodes, o.output);
     ptq_model_free(model);
     return status;
 }

@@ -1,23 +1,22 @@
 /* ptq info: what a model file holds and what running it takes. */
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "commands.h"
+#include "data/find.h"
+#include "measure/cpu.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/options.h"
+#include "shared/output.h"
 
-static const char *model_option, *json_option;
-static int fuse, graph_alone, cpu;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "model file, the same as naming it alone", &model_option, NULL, NULL,
-     0},
-    {"fuse", 0, NULL, "fuse first, and tell what was fused", NULL, NULL, &fuse, 0},
-    {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it", NULL, NULL,
-     &graph_alone, 0},
-    {"cpu", 0, NULL, "show the instruction sets instead, and test their kernels", NULL, NULL, &cpu,
-     0},
-    {"json", 0, "FILE", "write it as JSON (-: standard output)", &json_option, NULL, NULL, 0},
-    {0}};
+typedef struct info_options {
+    const char *model, *json;
+    int fuse, graph_alone, cpu;
+} info_options;
 
 static const command_help help = {
     "info [MODEL | --cpu] [OPTIONS]",
@@ -25,10 +24,25 @@ static const command_help help = {
     "whether it really runs on integers, metadata and memory.",
     "ptq info resnet8_int8.safetensors"};
 
+static int parse(int argc, char **argv, info_options *o, char **named) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "model file, the same as naming it alone", .text = &o->model},
+        {"fuse", 0, NULL, "fuse first, and tell what was fused", .flag = &o->fuse},
+        {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it",
+         .flag = &o->graph_alone},
+        {"cpu", 0, NULL, "show the instruction sets instead, and test their kernels",
+         .flag = &o->cpu},
+        {"json", 0, "FILE", "write it as JSON (-: standard output)", .text = &o->json},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, named, 1);
+}
+
 static const char *const fusion_names[] = {"batch_norm", "activation", "residual", "not_fused"};
 
 /* Everything that is shown. */
 typedef struct model_info {
+    const info_options *given;
     char path[PATH_SIZE];
     ptq_model *model;
     ptq_fuse_report report;
@@ -61,7 +75,7 @@ static int measure_memory(model_info *info) {
     engine ready;
 
     keep.keep = 1;
-    if (engine_open(info->path, fuse, NULL, &ready))
+    if (engine_open(info->path, info->given->fuse, NULL, &ready))
         return 1;
     info->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready.plan)->isa);
     info->arena = ptq_plan_get_info(ready.plan)->arena_bytes;
@@ -136,7 +150,7 @@ static int gather(model_info *info) {
 
     if (ptq_model_load(info->path, NULL, &info->model, &err))
         return fail("%s", err.text);
-    if (fuse) {
+    if (info->given->fuse) {
         if (ptq_fuse(info->model, &fused, &info->report, &err))
             return fail("%s", err.text);
         ptq_model_free(info->model);
@@ -261,7 +275,7 @@ static int print_info(const model_info *info) {
         "tensor (%s)\n",
         info->arena, info->session, info->session_keep, info->isa);
     print_metadata(info->model);
-    if (fuse)
+    if (info->given->fuse)
         print_fusions(&info->report);
     return 0;
 }
@@ -372,7 +386,7 @@ static int write_json(const model_info *info) {
         json_object_set_new(meta, info->model->meta[i].key,
                             json_string(info->model->meta[i].value));
     json_object_set_new(root, "metadata", meta);
-    if (fuse)
+    if (info->given->fuse)
         json_object_set_new(root, "fusion", fusions_json(&info->report));
     return json_finish(root);
 }
@@ -406,25 +420,26 @@ static int print_graph(const char *path) {
 }
 
 int command_info(int argc, char **argv) {
+    info_options o = {0};
     char *named = NULL;
-    int parsed = parse_options(argc, argv, specs, &help, &named, 1);
-    model_info info = {0};
+    int parsed = parse(argc, argv, &o, &named);
+    model_info info = {.given = &o};
     int status;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (cpu && (named || model_option || fuse))
+    if (o.cpu && (named || o.model || o.fuse))
         return fail("--cpu is about this machine, not a model; leave out the model and --fuse");
-    if (json_setup(json_option))
+    if (json_setup(o.json))
         return 1;
-    if (cpu)
-        return show_cpu(json_option != NULL);
-    if (find_model(named ? named : model_option, info.path))
+    if (o.cpu)
+        return show_cpu(o.json != NULL);
+    if (find_model(named ? named : o.model, info.path))
         return 1;
-    if (graph_alone)
+    if (o.graph_alone)
         return print_graph(info.path);
     status = gather(&info) || print_info(&info);
-    if (!status && json_option)
+    if (!status && o.json)
         status = write_json(&info);
     if (!status && info.self_test && info.self_test != PTQ_NOT_READY)
         status = fail("%s", info.self_error.text);

@@ -4,21 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mistake.h"
+#include "commands.h"
+#include "data/calibration.h"
+#include "data/find.h"
+#include "data/images.h"
+#include "measure/accuracy.h"
+#include "mistakes/mistake.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/options.h"
+#include "shared/output.h"
 
-static const char *model_option, *data_option;
-static int samples = 100, seed = 42, limit = 500, weight_bits, activation_bits, list;
-
-static const option_spec specs[] = {
-    {"list", 0, NULL, "name the mistakes", NULL, NULL, &list, 0},
-    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory", &data_option, NULL, NULL, 0},
-    {"samples", 'n', "N", "training images to calibrate on (default 100)", NULL, &samples, NULL, 1},
-    {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
-    {"limit", 0, "N", "test images to measure on (default 500)", NULL, &limit, NULL, 1},
-    {"weight-bits", 0, "B", "2 to 8 (default 8)", NULL, &weight_bits, NULL, 2},
-    {"activation-bits", 0, "B", "2 to 8 (default 8)", NULL, &activation_bits, NULL, 2},
-    {0}};
+typedef struct mistake_options {
+    const char *model, *data;
+    int samples, seed, limit, weight_bits, activation_bits, list;
+} mistake_options;
 
 static const command_help help = {
     "mistake NAME [--model MODEL] [--data DIR] [OPTIONS]\n"
@@ -27,6 +27,24 @@ static const command_help help = {
     "right way on the same test images, and shows the guard that catches it. Scheme: a weight\n"
     "scale for each channel, u8 activations, MinMax, rounding to nearest. Writes no file.",
     "ptq mistake few-images --model resnet8.safetensors --data data/cifar-10-batches-bin"};
+
+static int parse(int argc, char **argv, mistake_options *o, char **name) {
+    const option_spec specs[] = {
+        {"list", 0, NULL, "name the mistakes", .flag = &o->list},
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
+        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data},
+        {"samples", 'n', "N", "training images to calibrate on (default 100)",
+         .number = &o->samples, .least = 1},
+        {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
+        {"limit", 0, "N", "test images to measure on (default 500)", .number = &o->limit,
+         .least = 1},
+        {"weight-bits", 0, "B", "2 to 8 (default 8)", .number = &o->weight_bits, .least = 2},
+        {"activation-bits", 0, "B", "2 to 8 (default 8)", .number = &o->activation_bits,
+         .least = 2},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, name, 1);
+}
 
 static const mistake mistakes[] = {
     {"random-calibration", "calibrate on random or constant pictures", mistake_random, NULL},
@@ -45,107 +63,6 @@ static const mistake mistakes[] = {
 };
 
 enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
-
-/* ---- Measuring ---- */
-
-void count_answer(tally *sum, const lab *at, size_t index, int prediction) {
-    sum->total++;
-    sum->right += prediction == at->before.label[index];
-    sum->agree += prediction == at->before.prediction[index];
-}
-
-/* Adding 0 turns -0 into 0. */
-void print_row(const char *how, const lab *at, const tally *sum) {
-    size_t before = 0;
-
-    for (size_t i = 0; i < sum->total; i++)
-        before += at->before.prediction[i] == at->before.label[i];
-    say("%-42s %4zu of %zu  %6.2f %%  %+7.2f  %7.2f %%\n", how, sum->right, sum->total,
-        100 * fraction(sum->right, sum->total),
-        100 * ((double)sum->right - (double)before) / (double)sum->total + 0.0,
-        100 * fraction(sum->agree, sum->total));
-}
-
-int make_plan(const ptq_model *model, ptq_plan **out) {
-    ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
-    ptq_error err;
-
-    if (choose_isa(NULL, &options.isa))
-        return 1;
-    return ptq_plan_create(model, &options, out, &err) ? fail("%s", err.text) : 0;
-}
-
-int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq_dataset *images) {
-    ptq_evaluation result;
-    tally sum = {0};
-
-    if (evaluate_plan(plan, images, how, 0, &result))
-        return 1;
-    for (size_t i = 0; i < result.total; i++)
-        count_answer(&sum, at, i, result.prediction[i]);
-    print_row(how, at, &sum);
-    ptq_release(&result.memory);
-    return 0;
-}
-
-int measure_model(const char *how, const lab *at, const ptq_model *model,
-                  const ptq_dataset *images) {
-    ptq_plan *plan = NULL;
-    int status = make_plan(model, &plan) || measure_plan(how, at, plan, images);
-
-    ptq_plan_free(plan);
-    return status;
-}
-
-int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any,
-                  ptq_calibration **out) {
-    ptq_plan_options scalar = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
-    ptq_calibrate_options options = {0};
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    ptq_error err;
-
-    options.work.threads = count_cores();
-    options.accept_any = accept_any;
-    status = ptq_plan_create(model, &scalar, &plan, &err);
-    if (!status)
-        status = ptq_calibrate(plan, images, &options, out, &err);
-    ptq_plan_free(plan);
-    return status ? fail("%s", err.text) : 0;
-}
-
-static int convert(const lab *at, const ptq_calibration *calibration, const ptq_scheme *scheme,
-                   ptq_model **out) {
-    ptq_convert_options options = {0};
-    ptq_error err;
-
-    options.scheme = *scheme;
-    return ptq_convert(at->real.model, calibration, &options, out, NULL, &err)
-               ? fail("%s", err.text)
-               : 0;
-}
-
-int measure_calibration(const char *how, const lab *at, const ptq_calibration *calibration,
-                        const ptq_scheme *scheme) {
-    ptq_model *made = NULL;
-    int status =
-        convert(at, calibration, scheme, &made) || measure_model(how, at, made, &at->images);
-
-    ptq_model_free(made);
-    return status;
-}
-
-void print_guard(const char *where, const char *words) {
-    say("guard     %s: \"%s\"\n", where, words);
-}
-
-void print_warning_guards(const ptq_calibration *calibration) {
-    char text[1024];
-
-    ptq_calibration_warnings(calibration, text, sizeof text);
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-        print_guard("ptq_calibration_warnings", line);
-}
 
 /* ---- The subcommand ---- */
 
@@ -171,7 +88,7 @@ static int open_models(lab *at) {
     return engine_adopt(fused, NULL, &at->real);
 }
 
-static int open_images(lab *at) {
+static int open_images(const mistake_options *o, lab *at) {
     ptq_error err;
 
     if (sample_open(at->data_path, at->samples, at->seed, &at->drawn))
@@ -179,29 +96,29 @@ static int open_images(lab *at) {
     if (ptq_cifar10_open(at->data_path, PTQ_SPLIT_TEST, NULL, &at->test, &err))
         return fail("%s", err.text);
     at->images = *ptq_cifar10_dataset(at->test);
-    if (at->images.count > (size_t)limit)
-        at->images.count = (size_t)limit;
+    if (at->images.count > (size_t)o->limit)
+        at->images.count = (size_t)o->limit;
     return 0;
 }
 
 /* What is right, for comparison. */
-static int prepare(lab *at) {
+static int prepare(const mistake_options *o, lab *at) {
     ptq_error err;
 
-    at->samples = samples;
-    at->seed = seed;
+    at->samples = o->samples;
+    at->seed = o->seed;
     if (ptq_preset("minmax8", &at->scheme, &err))
         return fail("%s", err.text);
-    at->scheme.weight_bits = weight_bits ? weight_bits : 8;
-    at->scheme.activation_bits = activation_bits;
+    at->scheme.weight_bits = o->weight_bits ? o->weight_bits : 8;
+    at->scheme.activation_bits = o->activation_bits;
     if (ptq_scheme_check(&at->scheme, &err))
         return fail("%s", err.text);
-    return find_data(data_option, at->data_path) ||
-           find_model_for(model_option, at->data_path, at->model_path) || open_models(at) ||
-           open_images(at) ||
+    return find_data(o->data, at->data_path) ||
+           find_model_for(o->model, at->data_path, at->model_path) || open_models(at) ||
+           open_images(o, at) ||
            calibrate_any(at->real.model, &at->drawn.subset.dataset, 0, &at->calibration) ||
            refuse_overlap(at->calibration, &at->images) ||
-           convert(at, at->calibration, &at->scheme, &at->quantized) ||
+           convert_lab(at, at->calibration, &at->scheme, &at->quantized) ||
            evaluate_plan(at->real.plan, &at->images, "float", 0, &at->before);
 }
 
@@ -215,10 +132,10 @@ static void clean_up(lab *at) {
     ptq_model_free(at->original);
 }
 
-static int commit(const mistake *wanted) {
-    static lab at;
+static int commit(const mistake_options *o, const mistake *wanted) {
+    lab at = {0};
     char scheme[256];
-    int status = prepare(&at) || (wanted->check && wanted->check(&at));
+    int status = prepare(o, &at) || (wanted->check && wanted->check(&at));
 
     if (!status) {
         ptq_scheme_write(&at.scheme, scheme, sizeof scheme);
@@ -232,19 +149,20 @@ static int commit(const mistake *wanted) {
 }
 
 int command_mistake(int argc, char **argv) {
+    mistake_options o = {.samples = 100, .seed = 42, .limit = 500};
     const mistake *wanted;
     char *name = NULL;
-    int parsed = parse_options(argc, argv, specs, &help, &name, 1);
+    int parsed = parse(argc, argv, &o, &name);
 
     if (parsed != OPTIONS_OK)
         return parsed == OPTIONS_BAD;
-    if (list) {
+    if (o.list) {
         print_list();
         return 0;
     }
     if (!name)
         return fail("which mistake? 'ptq mistake --list' names them");
     wanted = find_mistake(name);
-    return wanted ? commit(wanted)
+    return wanted ? commit(&o, wanted)
                   : fail("there is no mistake '%s'; 'ptq mistake --list' names them", name);
 }

@@ -1,77 +1,113 @@
 /* ptq quantize: fuses, calibrates and converts in one go, and measures what came out. */
 #include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "commands.h"
+#include "data/calibration.h"
+#include "data/find.h"
+#include "data/images.h"
+#include "measure/accuracy.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 
 #define MOST_NODES 64
 #define ACCURACY_SIZE 61 /* a short text: it travels with the model */
 
-static const char *model_option, *data_option, *output_option, *calibration_option, *json_option;
-static const char *preset_option = "best", *weight_method, *activation_method, *percentile;
-static const char *activation_type, *rounding, *refit, *equalize, *bias_correction, *fit_ranges;
-static const char *confirm;
-static const char *node_option[MOST_NODES];
-static int samples = 1000, seed = 42, threads, weight_bits, activation_bits;
-static int per_tensor, per_channel, weight_affine, weight_symmetric, symmetric;
-static int code_logits, float_logits, dry_run, no_measure;
-static int budget;
-static const char *average_bits, *accuracy_drop;
+typedef struct quantize_options {
+    const char *model, *data, *output, *calibration, *json, *preset, *weight_method,
+        *activation_method, *percentile, *activation_type, *rounding, *refit, *equalize,
+        *bias_correction, *fit_ranges, *confirm, *node[MOST_NODES], *average_bits, *accuracy_drop;
+    int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
+        weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
+        budget;
+} quantize_options;
 
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
-    {"samples", 'n', "N", "training images to calibrate on (default 1000)", NULL, &samples, NULL,
-     1},
-    {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
-    {"calibration", 'c', "FILE", "calibration from ptq calibrate, not a new one",
-     &calibration_option, NULL, NULL, 0},
-    {"preset", 'p', "NAME", "scheme to start from (default best); listed above", &preset_option,
-     NULL, NULL, 0},
-    {"weight-bits", 0, "B", "2 to 8", NULL, &weight_bits, NULL, 2},
-    {"activation-bits", 0, "B", "2 to 8", NULL, &activation_bits, NULL, 2},
-    {"weight-range", 0, "RULE", "minmax or mse", &weight_method, NULL, NULL, 0},
-    {"per-tensor", 0, NULL, "one weight scale a tensor", NULL, NULL, &per_tensor, 0},
-    {"per-channel", 0, NULL, "one weight scale an output channel", NULL, NULL, &per_channel, 0},
-    {"weight-affine", 0, NULL, "weights with a zero point", NULL, NULL, &weight_affine, 0},
-    {"weight-symmetric", 0, NULL, "weights without one", NULL, NULL, &weight_symmetric, 0},
-    {"activation-range", 0, "RULE", "minmax, average, histogram, percentile, entropy, mse",
-     &activation_method, NULL, NULL, 0},
-    {"percentile", 0, "P", "share in percent kept at either end", &percentile, NULL, NULL, 0},
-    {"activation-type", 0, "TYPE", "u8 or s8", &activation_type, NULL, NULL, 0},
-    {"symmetric", 0, NULL, "activations without a zero point", NULL, NULL, &symmetric, 0},
-    {"rounding", 0, "HOW", "of weights: nearest or learned", &rounding, NULL, NULL, 0},
-    {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always", &refit, NULL,
-     NULL, 0},
-    {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
-     &equalize, NULL, NULL, 0},
-    {"bias-correction", 0, "HOW", "of weights rounded to nearest: none, empirical, analytic",
-     &bias_correction, NULL, NULL, 0},
-    {"fit-ranges", 0, "YES", "ranges by the logits' error, below 8 activation bits: yes or no",
-     &fit_ranges, NULL, NULL, 0},
-    {"confirm", 0, "YES", "keep of all that only what a part of the images confirms: yes or no",
-     &confirm, NULL, NULL, 0},
-    {"code-logits", 0, NULL, "logits are codes", NULL, NULL, &code_logits, 0},
-    {"float-logits", 0, NULL, "logits are real numbers", NULL, NULL, &float_logits, 0},
-    {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
-     node_option, NULL, NULL, MOST_NODES},
-    {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters",
-     NULL, &budget, NULL, 1},
-    {"average-bits", 0, "B", "the same: so many bits a weight on average", &average_bits, NULL,
-     NULL, 0},
-    {"accuracy-drop", 0, "P", "the same: so many points lost, on calibration images",
-     &accuracy_drop, NULL, NULL, 0},
-    {"dry-run", 0, NULL, "only show what would become of every node", NULL, NULL, &dry_run, 0},
-    {"no-measure", 0, NULL, "leave out the accuracy", NULL, NULL, &no_measure, 0},
-    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
-    {"output", 'o', "OUT", "where to write the quantized model", &output_option, NULL, NULL, 0},
-    {"json", 0, "FILE", "write what was done as JSON (-: standard output)", &json_option, NULL,
-     NULL, 0},
-    {0}};
+/* The list of presets stands in the help. */
+static const char *describe(char *text, size_t size) {
+    size_t used = (size_t)snprintf(
+        text, size,
+        "Fuses a float model, calibrates it on training images, converts it, measures it on the\n"
+        "test images beside the float model, and writes it with a self-test vector. Single "
+        "choices\n"
+        "override the preset. --node may be given several times; of several patterns that match a\n"
+        "node the last counts; * and ? are wildcards. Presets:\n");
+
+    for (unsigned i = 0; ptq_name(PTQ_NAMES_PRESET, i) && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "\n  %-8s %s",
+                                 ptq_name(PTQ_NAMES_PRESET, i), ptq_name(PTQ_NAMES_PRESET_TEXT, i));
+    return text;
+}
+
+static int parse(int argc, char **argv, quantize_options *o) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"samples", 'n', "N", "training images to calibrate on (default 1000)",
+         .number = &o->samples, .least = 1},
+        {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
+        {"calibration", 'c', "FILE", "calibration from ptq calibrate, not a new one",
+         .text = &o->calibration},
+        {"preset", 'p', "NAME", "scheme to start from (default best); listed above",
+         .text = &o->preset},
+        {"weight-bits", 0, "B", "2 to 8", .number = &o->weight_bits, .least = 2},
+        {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
+        {"weight-range", 0, "RULE", "minmax or mse", .text = &o->weight_method},
+        {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
+        {"per-channel", 0, NULL, "one weight scale an output channel", .flag = &o->per_channel},
+        {"weight-affine", 0, NULL, "weights with a zero point", .flag = &o->weight_affine},
+        {"weight-symmetric", 0, NULL, "weights without one", .flag = &o->weight_symmetric},
+        {"activation-range", 0, "RULE", "minmax, average, histogram, percentile, entropy, mse",
+         .text = &o->activation_method},
+        {"percentile", 0, "P", "share in percent kept at either end", .text = &o->percentile},
+        {"activation-type", 0, "TYPE", "u8 or s8", .text = &o->activation_type},
+        {"symmetric", 0, NULL, "activations without a zero point", .flag = &o->symmetric},
+        {"rounding", 0, "HOW", "of weights: nearest or learned", .text = &o->rounding},
+        {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always",
+         .text = &o->refit},
+        {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
+         .text = &o->equalize},
+        {"bias-correction", 0, "HOW", "of weights rounded to nearest: none, empirical, analytic",
+         .text = &o->bias_correction},
+        {"fit-ranges", 0, "YES", "ranges by the logits' error, below 8 activation bits: yes or no",
+         .text = &o->fit_ranges},
+        {"confirm", 0, "YES", "keep of all that only what a part of the images confirms: yes or no",
+         .text = &o->confirm},
+        {"code-logits", 0, NULL, "logits are codes", .flag = &o->code_logits},
+        {"float-logits", 0, NULL, "logits are real numbers", .flag = &o->float_logits},
+        {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
+         .text = o->node, .least = MOST_NODES},
+        {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters",
+         .number = &o->budget, .least = 1},
+        {"average-bits", 0, "B", "the same: so many bits a weight on average",
+         .text = &o->average_bits},
+        {"accuracy-drop", 0, "P", "the same: so many points lost, on calibration images",
+         .text = &o->accuracy_drop},
+        {"dry-run", 0, NULL, "only show what would become of every node", .flag = &o->dry_run},
+        {"no-measure", 0, NULL, "leave out the accuracy", .flag = &o->no_measure},
+        {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        {"output", 'o', "OUT", "where to write the quantized model", .text = &o->output},
+        {"json", 0, "FILE", "write what was done as JSON (-: standard output)", .text = &o->json},
+        {0}};
+
+    char about[2048];
+    const command_help help = {
+        "quantize [--model MODEL] [--data DIR] [--preset NAME] -o OUT [OPTIONS]",
+        describe(about, sizeof about),
+        "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
+
+    return parse_options(argc, argv, specs, &help, NULL, 0);
+}
 
 /* What the work needs and makes. */
 typedef struct job {
+    const quantize_options *given;
     char model_path[PATH_SIZE], data_path[PATH_SIZE];
     ptq_scheme scheme;
     ptq_override override[MOST_NODES];
@@ -107,23 +143,25 @@ static int exclude(int a, int b, const char *names) {
     return a && b ? fail("%s exclude each other; give one of them", names) : 0;
 }
 
-static int refuse_for_mode(const ptq_scheme *scheme) {
-    int weights = weight_bits || weight_method || per_tensor || per_channel || weight_affine ||
-                  weight_symmetric;
-    int activations = activation_bits || activation_method || percentile || activation_type ||
-                      symmetric || rounding || code_logits || float_logits || bias_correction;
+static int refuse_for_mode(const quantize_options *o, const ptq_scheme *scheme) {
+    int weights = o->weight_bits || o->weight_method || o->per_tensor || o->per_channel ||
+                  o->weight_affine || o->weight_symmetric;
+    int activations = o->activation_bits || o->activation_method || o->percentile ||
+                      o->activation_type || o->symmetric || o->rounding || o->code_logits ||
+                      o->float_logits || o->bias_correction;
 
     if (scheme->mode == PTQ_MODE_HALF && (weights || activations))
         return fail("preset %s has no integers whose bits or ranges could be chosen; take another "
                     "preset, or leave the choice out",
-                    preset_option);
+                    o->preset);
     if (scheme->mode == PTQ_MODE_DYNAMIC && activations)
         return fail("preset %s finds the range of activations per image and rounds to nearest; "
                     "only weights can be chosen",
-                    preset_option);
-    return exclude(per_tensor, per_channel, "--per-tensor and --per-channel") ||
-           exclude(weight_affine, weight_symmetric, "--weight-affine and --weight-symmetric") ||
-           exclude(code_logits, float_logits, "--code-logits and --float-logits");
+                    o->preset);
+    return exclude(o->per_tensor, o->per_channel, "--per-tensor and --per-channel") ||
+           exclude(o->weight_affine, o->weight_symmetric,
+                   "--weight-affine and --weight-symmetric") ||
+           exclude(o->code_logits, o->float_logits, "--code-logits and --float-logits");
 }
 
 /* A word of a list of two; -1 after an error. */
@@ -150,16 +188,16 @@ static int set_range(const char *option, const char *name, ptq_method *out) {
     return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
-static int set_percentile(ptq_scheme *scheme) {
+static int set_percentile(const quantize_options *o, ptq_scheme *scheme) {
     char *end;
 
-    if (!activation_method)
+    if (!o->activation_method)
         scheme->activation_method = PTQ_METHOD_PERCENTILE;
     if (scheme->activation_method != PTQ_METHOD_PERCENTILE)
         return fail("--percentile goes with --activation-range percentile");
-    scheme->percentile = strtof(percentile, &end);
-    if (end == percentile || *end || !(scheme->percentile > 50 && scheme->percentile <= 100))
-        return fail("--percentile must be over 50 and at most 100, not '%s'", percentile);
+    scheme->percentile = strtof(o->percentile, &end);
+    if (end == o->percentile || *end || !(scheme->percentile > 50 && scheme->percentile <= 100))
+        return fail("--percentile must be over 50 and at most 100, not '%s'", o->percentile);
     return 0;
 }
 
@@ -172,56 +210,57 @@ static int set_switch(const char *option, const char *word, int *out) {
     return chosen < 0;
 }
 
-static int set_bias_correction(ptq_scheme *scheme) {
+static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
     static const char *const names[] = {"none", "empirical", "analytic"};
 
-    for (int i = 0; bias_correction && i < 3; i++)
-        if (strcmp(bias_correction, names[i]) == 0) {
+    for (int i = 0; o->bias_correction && i < 3; i++)
+        if (strcmp(o->bias_correction, names[i]) == 0) {
             scheme->bias = (ptq_bias_correction)i;
             return 0;
         }
-    return bias_correction
-               ? fail("--bias-correction is none, empirical or analytic, not '%s'", bias_correction)
-               : 0;
+    return o->bias_correction ? fail("--bias-correction is none, empirical or analytic, not '%s'",
+                                     o->bias_correction)
+                              : 0;
 }
 
 /* The single choices, over the preset. */
-static int apply_choices(ptq_scheme *scheme) {
+static int apply_choices(const quantize_options *o, ptq_scheme *scheme) {
     int chosen;
 
-    if (weight_bits)
-        scheme->weight_bits = weight_bits;
-    if (activation_bits)
-        scheme->activation_bits = activation_bits;
-    if (weight_method && set_range("weight-range", weight_method, &scheme->weight_method))
+    if (o->weight_bits)
+        scheme->weight_bits = o->weight_bits;
+    if (o->activation_bits)
+        scheme->activation_bits = o->activation_bits;
+    if (o->weight_method && set_range("weight-range", o->weight_method, &scheme->weight_method))
         return 1;
-    if (activation_method &&
-        set_range("activation-range", activation_method, &scheme->activation_method))
+    if (o->activation_method &&
+        set_range("activation-range", o->activation_method, &scheme->activation_method))
         return 1;
-    if (percentile && set_percentile(scheme))
+    if (o->percentile && set_percentile(o, scheme))
         return 1;
-    scheme->weight_per_tensor = per_tensor || (scheme->weight_per_tensor && !per_channel);
-    scheme->weight_affine = weight_affine || (scheme->weight_affine && !weight_symmetric);
-    scheme->activation_symmetric = symmetric || scheme->activation_symmetric;
-    scheme->code_logits = code_logits || (scheme->code_logits && !float_logits);
-    if (activation_type) {
-        if ((chosen = either("activation-type", activation_type, "u8", "s8")) < 0)
+    scheme->weight_per_tensor = o->per_tensor || (scheme->weight_per_tensor && !o->per_channel);
+    scheme->weight_affine = o->weight_affine || (scheme->weight_affine && !o->weight_symmetric);
+    scheme->activation_symmetric = o->symmetric || scheme->activation_symmetric;
+    scheme->code_logits = o->code_logits || (scheme->code_logits && !o->float_logits);
+    if (o->activation_type) {
+        if ((chosen = either("activation-type", o->activation_type, "u8", "s8")) < 0)
             return 1;
         scheme->activation_signed = chosen;
     }
-    if (rounding) {
-        if ((chosen = either("rounding", rounding, "nearest", "learned")) < 0)
+    if (o->rounding) {
+        if ((chosen = either("rounding", o->rounding, "nearest", "learned")) < 0)
             return 1;
         scheme->rounding = chosen ? PTQ_ROUNDING_LEARNED : PTQ_ROUNDING_NEAREST;
     }
-    if (refit) {
-        if ((chosen = either("refit", refit, "never", "always")) < 0)
+    if (o->refit) {
+        if ((chosen = either("refit", o->refit, "never", "always")) < 0)
             return 1;
         scheme->refit = chosen ? PTQ_REFIT_ALWAYS : PTQ_REFIT_NEVER;
     }
-    return set_bias_correction(scheme) || set_switch("equalize", equalize, &scheme->equalize) ||
-           set_switch("fit-ranges", fit_ranges, &scheme->fit_ranges) ||
-           set_switch("confirm", confirm, &scheme->confirm);
+    return set_bias_correction(o, scheme) ||
+           set_switch("equalize", o->equalize, &scheme->equalize) ||
+           set_switch("fit-ranges", o->fit_ranges, &scheme->fit_ranges) ||
+           set_switch("confirm", o->confirm, &scheme->confirm);
 }
 
 /* "w4", "a6", "w8a6": bits over the main scheme. 0 if it is something else. */
@@ -237,7 +276,8 @@ static int read_shorthand(const char *text, ptq_scheme *scheme) {
     return given > 0 && given < 3;
 }
 
-static int read_how(const char *option, const char *how, const ptq_scheme *base, ptq_scheme *out) {
+static int read_how(const quantize_options *o, const char *option, const char *how,
+                    const ptq_scheme *base, ptq_scheme *out) {
     *out = *base;
     if (strcmp(how, "float") == 0) {
         memset(out, 0, sizeof *out);
@@ -252,8 +292,7 @@ static int read_how(const char *option, const char *how, const ptq_scheme *base,
                     "or w8a6; see 'ptq quantize --help'",
                     option, how);
     if (base->mode == PTQ_MODE_HALF)
-        return fail("--node %s: preset %s has no bits to change; name a preset", option,
-                    preset_option);
+        return fail("--node %s: preset %s has no bits to change; name a preset", option, o->preset);
     return 0;
 }
 
@@ -281,7 +320,7 @@ static int add_override(job *work, const char *option) {
     if (!matches_a_node(pattern, work->ready.model))
         return fail("--node %s: no node has such a name; 'ptq info --fuse' lists them", option);
     work->overrides++;
-    return read_how(option, equals + 1, &work->scheme, &made->scheme) ||
+    return read_how(work->given, option, equals + 1, &work->scheme, &made->scheme) ||
            scheme_error(option, &made->scheme);
 }
 
@@ -298,9 +337,9 @@ static void note_needs(job *work, const ptq_scheme *scheme) {
 static int choose_scheme(job *work) {
     ptq_error err;
 
-    if (ptq_preset(preset_option, &work->scheme, &err))
+    if (ptq_preset(work->given->preset, &work->scheme, &err))
         return fail("%s", err.text);
-    if (refuse_for_mode(&work->scheme) || apply_choices(&work->scheme) ||
+    if (refuse_for_mode(work->given, &work->scheme) || apply_choices(work->given, &work->scheme) ||
         scheme_error(NULL, &work->scheme))
         return 1;
     note_needs(work, &work->scheme);
@@ -308,8 +347,8 @@ static int choose_scheme(job *work) {
 }
 
 static int choose_overrides(job *work) {
-    for (int i = 0; i < MOST_NODES && node_option[i]; i++) {
-        if (add_override(work, node_option[i]))
+    for (int i = 0; i < MOST_NODES && work->given->node[i]; i++) {
+        if (add_override(work, work->given->node[i]))
             return 1;
         note_needs(work, &work->override[i].scheme);
     }
@@ -322,14 +361,16 @@ static int get_calibration(job *work) {
     ptq_error err;
     int status = 0;
 
-    if (!work->calibrates && !calibration_option)
+    if (!work->calibrates && !work->given->calibration)
         return 0;
-    if (work->calibrates && (!calibration_option || (work->learns && !dry_run)) &&
-        sample_open(work->data_path, samples, seed, &work->drawn))
+    if (work->calibrates &&
+        (!work->given->calibration || (work->learns && !work->given->dry_run)) &&
+        sample_open(work->data_path, work->given->samples, work->given->seed, &work->drawn))
         return 1;
-    if (!calibration_option)
-        status = calibrate_on(work->ready.plan, &work->drawn, threads, &work->calibration);
-    else if (ptq_calibration_load(calibration_option, NULL, &work->calibration, &err))
+    if (!work->given->calibration)
+        status =
+            calibrate_on(work->ready.plan, &work->drawn, work->given->threads, &work->calibration);
+    else if (ptq_calibration_load(work->given->calibration, NULL, &work->calibration, &err))
         status = fail("%s", err.text);
     if (status)
         return 1;
@@ -347,7 +388,7 @@ static int convert_mixed(job *work, ptq_model **made) {
     options.scheme = work->scheme;
     options.images = &work->drawn.subset.dataset;
     options.measure = (work->drawn.subset.dataset.count + 3) / 4;
-    options.work.threads = threads;
+    options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
     status = ptq_convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
@@ -396,18 +437,18 @@ static int read_positive(const char *option, const char *text, double *out) {
 }
 
 static int choose_goal(job *work) {
-    work->goal.bytes = (size_t)budget;
-    if (read_positive("average-bits", average_bits, &work->goal.average_bits) ||
-        read_positive("accuracy-drop", accuracy_drop, &work->goal.drop_pp))
+    work->goal.bytes = (size_t)work->given->budget;
+    if (read_positive("average-bits", work->given->average_bits, &work->goal.average_bits) ||
+        read_positive("accuracy-drop", work->given->accuracy_drop, &work->goal.drop_pp))
         return 1;
     if (!has_goal(work))
         return 0;
-    if (node_option[0] || weight_bits)
+    if (work->given->node[0] || work->given->weight_bits)
         return fail("a goal chooses the bits of every layer; leave out --weight-bits and --node");
-    if (dry_run)
+    if (work->given->dry_run)
         return fail("what a goal leads to is found by converting; leave out --dry-run");
     if (work->scheme.mode != PTQ_MODE_INTEGER)
-        return fail("preset %s has no bits to choose; name another", preset_option);
+        return fail("preset %s has no bits to choose; name another", work->given->preset);
     work->learns = 1; /* or is measured on images, at least */
     return 0;
 }
@@ -429,17 +470,18 @@ static int convert(job *work) {
     options.overrides = work->overrides;
     options.images = &work->drawn.subset.dataset;
     options.unfused = work->unfused;
-    options.work.threads = threads;
+    options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
     status = ptq_convert(work->ready.model, work->calibration, &options,
-                         dry_run || mixes ? NULL : &made, &work->plan, &err);
+                         work->given->dry_run || mixes ? NULL : &made, &work->plan, &err);
     progress_end(&state);
-    if (status == PTQ_BAD_DATA && calibration_option)
-        return fail("%s: the --samples and --seed that made %s", err.text, calibration_option);
+    if (status == PTQ_BAD_DATA && work->given->calibration)
+        return fail("%s: the --samples and --seed that made %s", err.text,
+                    work->given->calibration);
     if (status)
         return fail("%s", err.text);
-    return dry_run ? 0 : engine_adopt(made, NULL, &work->quantized);
+    return work->given->dry_run ? 0 : engine_adopt(made, NULL, &work->quantized);
 }
 
 /* ---- Measuring ---- */
@@ -449,8 +491,9 @@ static int measure(job *work) {
     ptq_dataset data = *ptq_cifar10_dataset(work->test);
     ptq_error err;
 
-    if (evaluate_plan(work->quantized.plan, &data, "measure", threads, &work->after) ||
-        evaluate_plan(work->ready.plan, &data, "measure float", threads, &work->before))
+    if (evaluate_plan(work->quantized.plan, &data, "measure", work->given->threads, &work->after) ||
+        evaluate_plan(work->ready.plan, &data, "measure float", work->given->threads,
+                      &work->before))
         return 1;
     if (ptq_compare(&work->before, &work->after, &work->compared, &err))
         return fail("%s", err.text);
@@ -464,10 +507,10 @@ static int measure(job *work) {
 static int finish_model(job *work) {
     ptq_error err;
 
-    if (work->test && !no_measure && measure(work))
+    if (work->test && !work->given->no_measure && measure(work))
         return 1;
     if (ptq_self_test_add(work->quantized.model, &err) ||
-        ptq_model_save(work->quantized.model, output_option, &err))
+        ptq_model_save(work->quantized.model, work->given->output, &err))
         return fail("%s", err.text);
     return 0;
 }
@@ -544,11 +587,11 @@ static void print_result(const job *work) {
         print_comparison(&work->compared);
     } else {
         say("accuracy  not measured%s\n",
-            no_measure ? "" : ": there is no test_batch.bin with the data");
+            work->given->no_measure ? "" : ": there is no test_batch.bin with the data");
     }
     say("bytes     %zu of parameters, before %zu; the file has %zu\n", work->plan.bytes_after,
-        work->plan.bytes_before, file_size(output_option));
-    say("written   %s\n", output_option);
+        work->plan.bytes_before, file_size(work->given->output));
+    say("written   %s\n", work->given->output);
 }
 
 /* ---- JSON ---- */
@@ -615,8 +658,9 @@ static int write_json(const job *work) {
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
     json_object_set_new(root, "model_path", json_string(work->model_path));
     json_object_set_new(root, "data_dir", json_string(work->data_path));
-    json_object_set_new(root, "output", dry_run ? json_null() : json_string(output_option));
-    json_object_set_new(root, "preset", json_string(preset_option));
+    json_object_set_new(root, "output",
+                        work->given->dry_run ? json_null() : json_string(work->given->output));
+    json_object_set_new(root, "preset", json_string(work->given->preset));
     json_object_set_new(root, "scheme", json_string(scheme_used(work, text, sizeof text)));
     if (work->quantized.model && ptq_model_get_meta(work->quantized.model, "confirmed"))
         json_object_set_new(root, "confirmed",
@@ -637,8 +681,8 @@ static int write_json(const job *work) {
     json_object_set_new(root, "plan", plan_json(&work->plan));
     json_set_count(root, "bytes_before", work->plan.bytes_before);
     json_set_count(root, "bytes_after", work->plan.bytes_after);
-    if (!dry_run)
-        json_set_count(root, "file_bytes", file_size(output_option));
+    if (!work->given->dry_run)
+        json_set_count(root, "file_bytes", file_size(work->given->output));
     if (work->after.total)
         set_measured(root, work);
     return json_finish(root);
@@ -658,37 +702,40 @@ static int write_json(const job *work) {
 /* Images to calibrate on, or to learn from, must be there; without them a model is made, but cannot
    be measured. */
 static int open_data(job *work) {
-    int needs = work->calibrates && (!calibration_option || (work->learns && !dry_run));
+    int needs =
+        work->calibrates && (!work->given->calibration || (work->learns && !work->given->dry_run));
 
-    if (!needs && !data_option && look_for_data(NULL, work->data_path)) {
+    if (!needs && !work->given->data && look_for_data(NULL, work->data_path)) {
         work->data_path[0] = 0;
         return 0;
     }
-    return find_data(data_option, work->data_path) || open_test_set(work->data_path, &work->test);
+    return find_data(work->given->data, work->data_path) ||
+           open_test_set(work->data_path, &work->test);
 }
 
 /* The model says which data are needed, so whatever data there are can only help to find it. */
 static int find_float_model(job *work) {
     char data[PATH_SIZE];
 
-    return look_for_data(data_option, data) ? find_model(model_option, work->model_path)
-                                            : find_model_for(model_option, data, work->model_path);
+    return look_for_data(work->given->data, data)
+               ? find_model(work->given->model, work->model_path)
+               : find_model_for(work->given->model, data, work->model_path);
 }
 
 static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
-        (!dry_run && check_output(output_option, work->model_path)) ||
+        (!work->given->dry_run && check_output(work->given->output, work->model_path)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
         open_data(work) || get_calibration(work) || convert(work))
         return 1;
-    if (!dry_run && finish_model(work))
+    if (!work->given->dry_run && finish_model(work))
         return 1;
     print_scheme(work);
-    if (dry_run)
+    if (work->given->dry_run)
         print_plan(&work->plan);
     else
         print_result(work);
-    return json_option ? write_json(work) : 0;
+    return work->given->json ? write_json(work) : 0;
 }
 
 static void close_job(job *work) {
@@ -704,44 +751,23 @@ static void close_job(job *work) {
     engine_close(&work->ready);
 }
 
-/* The list of presets stands in the help. */
-static const char *describe(void) {
-    static char text[2048];
-    size_t used = (size_t)snprintf(
-        text, sizeof text,
-        "Fuses a float model, calibrates it on training images, converts it, measures it on the\n"
-        "test images beside the float model, and writes it with a self-test vector. Single "
-        "choices\n"
-        "override the preset. --node may be given several times; of several patterns that match a\n"
-        "node the last counts; * and ? are wildcards. Presets:\n");
-
-    for (unsigned i = 0; ptq_name(PTQ_NAMES_PRESET, i) && used < sizeof text; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s",
-                                 ptq_name(PTQ_NAMES_PRESET, i), ptq_name(PTQ_NAMES_PRESET_TEXT, i));
-    return text;
-}
-
 int command_quantize(int argc, char **argv) {
-    command_help help = {"quantize [--model MODEL] [--data DIR] [--preset NAME] -o OUT [OPTIONS]",
-                         NULL,
-                         "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o "
-                         "small.safetensors"};
-    int parsed, status;
+    quantize_options o = {.preset = "best", .samples = 1000, .seed = 42};
+    int parsed = parse(argc, argv, &o), status;
     job *work;
 
-    help.about = describe();
-    parsed = parse_options(argc, argv, specs, &help, NULL, 0);
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!output_option && !dry_run)
+    if (!o.output && !o.dry_run)
         return fail("-o OUT is needed; see 'ptq quantize --help'");
-    if (threads == 0)
-        threads = count_cores();
-    if (json_setup(json_option))
+    if (o.threads == 0)
+        o.threads = count_cores();
+    if (json_setup(o.json))
         return 1;
     work = calloc(1, sizeof *work);
     if (!work)
         return fail("no memory");
+    work->given = &o;
     status = quantize(work);
     close_job(work);
     free(work);

@@ -2,27 +2,23 @@
 #include <math.h>
 #include <string.h>
 
-#include "common.h"
+#include "commands.h"
+#include "data/calibration.h"
+#include "data/find.h"
+#include "data/images.h"
+#include "measure/accuracy.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 
-static const char *model_option, *data_option, *json_option, *preset_option = "best";
-static int samples = 1000, seed = 42, measure = 500, threads;
-static int weight_bits, activation_bits, per_tensor;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
-    {"samples", 'n', "N", "training images to calibrate on (default 1000)", NULL, &samples, NULL,
-     1},
-    {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
-    {"measure", 0, "N", "of them to measure on (default 500)", NULL, &measure, NULL, 1},
-    {"preset", 'p', "NAME", "scheme to look at (default best)", &preset_option, NULL, NULL, 0},
-    {"weight-bits", 0, "B", "2 to 8", NULL, &weight_bits, NULL, 2},
-    {"activation-bits", 0, "B", "2 to 8", NULL, &activation_bits, NULL, 2},
-    {"per-tensor", 0, NULL, "one weight scale a tensor", NULL, NULL, &per_tensor, 0},
-    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
-    {"json", 0, "FILE", "write the result as JSON (-: standard output)", &json_option, NULL, NULL,
-     0},
-    {0}};
+typedef struct sensitivity_options {
+    const char *model, *data, *json, *preset;
+    int samples, seed, measure, threads, weight_bits, activation_bits, per_tensor;
+} sensitivity_options;
 
 static const command_help help = {
     "sensitivity [--model MODEL] [--data DIR] [--preset NAME] [OPTIONS]",
@@ -31,7 +27,28 @@ static const command_help help = {
     "Then tries what could be changed, and says what each change would win back.",
     "ptq sensitivity --model resnet8.safetensors --weight-bits 4"};
 
+static int parse(int argc, char **argv, sensitivity_options *o) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"samples", 'n', "N", "training images to calibrate on (default 1000)",
+         .number = &o->samples, .least = 1},
+        {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
+        {"measure", 0, "N", "of them to measure on (default 500)", .number = &o->measure,
+         .least = 1},
+        {"preset", 'p', "NAME", "scheme to look at (default best)", .text = &o->preset},
+        {"weight-bits", 0, "B", "2 to 8", .number = &o->weight_bits, .least = 2},
+        {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
+        {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
+        {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, NULL, 0);
+}
+
 typedef struct job {
+    const sensitivity_options *given;
     char model_path[PATH_SIZE], data_path[PATH_SIZE], scheme[256];
     engine ready;
     image_sample drawn;
@@ -40,18 +57,18 @@ typedef struct job {
     ptq_sensitivity_report report;
 } job;
 
-static int choose_scheme(ptq_scheme *scheme) {
+static int choose_scheme(const sensitivity_options *o, ptq_scheme *scheme) {
     ptq_error err;
 
-    if (ptq_preset(preset_option, scheme, &err))
+    if (ptq_preset(o->preset, scheme, &err))
         return fail("%s", err.text);
     if (scheme->mode != PTQ_MODE_INTEGER)
-        return fail("preset %s does not compute on integers; choose another", preset_option);
-    if (weight_bits)
-        scheme->weight_bits = weight_bits;
-    if (activation_bits)
-        scheme->activation_bits = activation_bits;
-    if (per_tensor)
+        return fail("preset %s does not compute on integers; choose another", o->preset);
+    if (o->weight_bits)
+        scheme->weight_bits = o->weight_bits;
+    if (o->activation_bits)
+        scheme->activation_bits = o->activation_bits;
+    if (o->per_tensor)
         scheme->weight_per_tensor = 1;
     return ptq_scheme_check(scheme, &err) ? fail("%s", err.text) : 0;
 }
@@ -63,8 +80,8 @@ static int look(job *work) {
 
     ptq_scheme_write(&work->options.scheme, work->scheme, sizeof work->scheme);
     work->options.images = &work->drawn.subset.dataset;
-    work->options.measure = (size_t)measure;
-    work->options.work.threads = threads;
+    work->options.measure = (size_t)work->given->measure;
+    work->options.work.threads = work->given->threads;
     work->options.work.progress = progress_show;
     work->options.work.user = &state;
     status = ptq_measure_sensitivity(work->ready.model, work->calibration, &work->options,
@@ -94,12 +111,6 @@ static void print_report(const job *work) {
 }
 
 #ifdef PTQ_HAVE_jansson
-
-json_t *json_divergence(const ptq_divergence *cost) {
-    return json_pack("{s:o,s:f,s:f,s:f}", "sqnr_db",
-                     isfinite(cost->sqnr_db) ? json_real(cost->sqnr_db) : json_null(), "kl",
-                     cost->kl, "agreement", cost->agreement, "delta_pp", cost->delta_pp + 0.0);
-}
 
 static int write_json(const job *work) {
     const ptq_sensitivity_report *report = &work->report;
@@ -133,29 +144,32 @@ static int write_json(const job *work) {
 #endif
 
 static int run(job *work) {
-    if (choose_scheme(&work->options.scheme) || find_model(model_option, work->model_path) ||
-        find_data(data_option, work->data_path) ||
+    if (choose_scheme(work->given, &work->options.scheme) ||
+        find_model(work->given->model, work->model_path) ||
+        find_data(work->given->data, work->data_path) ||
         engine_open(work->model_path, 1, NULL, &work->ready) ||
-        sample_open(work->data_path, samples, seed, &work->drawn) ||
-        calibrate_on(work->ready.plan, &work->drawn, threads, &work->calibration))
+        sample_open(work->data_path, work->given->samples, work->given->seed, &work->drawn) ||
+        calibrate_on(work->ready.plan, &work->drawn, work->given->threads, &work->calibration))
         return 1;
     print_warnings(work->calibration);
     if (look(work))
         return 1;
     print_report(work);
-    return json_option ? write_json(work) : 0;
+    return work->given->json ? write_json(work) : 0;
 }
 
 int command_sensitivity(int argc, char **argv) {
-    static job work;
-    int parsed = parse_options(argc, argv, specs, &help, NULL, 0), status;
+    sensitivity_options o = {.preset = "best", .samples = 1000, .seed = 42, .measure = 500};
+    job work = {0};
+    int parsed = parse(argc, argv, &o), status;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (threads == 0)
-        threads = count_cores();
-    if (json_setup(json_option))
+    if (o.threads == 0)
+        o.threads = count_cores();
+    if (json_setup(o.json))
         return 1;
+    work.given = &o;
     status = run(&work);
     ptq_release(&work.report.memory);
     ptq_calibration_free(work.calibration);

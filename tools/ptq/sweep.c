@@ -1,44 +1,30 @@
 /* ptq sweep: quantizes in every combination of choices and tabulates what each loses. Each model
    measured is a row of a CSV file, written at once; a sweep that was stopped goes on from there. */
 #include <math.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "commands.h"
+#include "data/calibration.h"
+#include "data/find.h"
+#include "data/images.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 
 enum { MOST_CHOICES = 32, NAME = 16, ROW = 256 };
 
-static const char *model_option, *data_option, *output_option, *json_option;
-static const char *presets_option = "best", *weight_option, *activation_option, *scales_option;
-static const char *ranges_option, *samples_option = "1000", *seeds_option = "42,43,44";
-static int limit = 2000, threads, on_test;
-
-static const option_spec specs[] = {
-    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
-    {"data", 'd', "DIR", "CIFAR-10's directory", &data_option, NULL, NULL, 0},
-    {"output", 'o', "OUT.csv",
-     "where to write the rows; rows that are there are not measured again", &output_option, NULL,
-     NULL, 0},
-    {"presets", 'p', "LIST", "presets, or all (default best)", &presets_option, NULL, NULL, 0},
-    {"weight-bits", 0, "LIST", "of 2 to 8, as in 8,6,4 (default: the preset's)", &weight_option,
-     NULL, NULL, 0},
-    {"activation-bits", 0, "LIST", "the same of activations", &activation_option, NULL, NULL, 0},
-    {"scales", 0, "LIST", "of channel, tensor (default: the preset's)", &scales_option, NULL, NULL,
-     0},
-    {"activation-ranges", 0, "LIST",
-     "of minmax, average, histogram, percentile, entropy, mse; or "
-     "all",
-     &ranges_option, NULL, NULL, 0},
-    {"samples", 'n', "LIST", "sizes of the calibration set (default 1000)", &samples_option, NULL,
-     NULL, 0},
-    {"seeds", 's', "LIST", "calibration seeds (default 42,43,44)", &seeds_option, NULL, NULL, 0},
-    {"limit", 0, "N", "images to measure on (default 2000)", NULL, &limit, NULL, 1},
-    {"test", 0, NULL, "measure on the test images; default: training images not calibrated on",
-     NULL, NULL, &on_test, 0},
-    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
-    {"json", 0, "FILE", "write the table as JSON (-: standard output)", &json_option, NULL, NULL,
-     0},
-    {0}};
+typedef struct sweep_options {
+    const char *model, *data, *output, *json, *presets, *weights, *activations, *scales, *ranges,
+        *samples, *seeds;
+    int limit, threads, on_test;
+} sweep_options;
 
 static const command_help help = {
     "sweep [--model MODEL] [--data DIR] -o OUT.csv [OPTIONS]",
@@ -46,6 +32,34 @@ static const command_help help = {
     "Choose from what it measures by default, on training images that were not calibrated on;\n"
     "--test is for reporting what was chosen. A sweep that was stopped goes on when started again.",
     "ptq sweep --weight-bits 8,6,5,4,3 --activation-bits 8,4 -o sweep.csv"};
+
+static int parse(int argc, char **argv, sweep_options *o) {
+    const option_spec specs[] = {
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
+        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data},
+        {"output", 'o', "OUT.csv",
+         "where to write the rows; rows that are there are not measured again", .text = &o->output},
+        {"presets", 'p', "LIST", "presets, or all (default best)", .text = &o->presets},
+        {"weight-bits", 0, "LIST", "of 2 to 8, as in 8,6,4 (default: the preset's)",
+         .text = &o->weights},
+        {"activation-bits", 0, "LIST", "the same of activations", .text = &o->activations},
+        {"scales", 0, "LIST", "of channel, tensor (default: the preset's)", .text = &o->scales},
+        {"activation-ranges", 0, "LIST",
+         "of minmax, average, histogram, percentile, entropy, mse; or "
+         "all",
+         .text = &o->ranges},
+        {"samples", 'n', "LIST", "sizes of the calibration set (default 1000)",
+         .text = &o->samples},
+        {"seeds", 's', "LIST", "calibration seeds (default 42,43,44)", .text = &o->seeds},
+        {"limit", 0, "N", "images to measure on (default 2000)", .number = &o->limit, .least = 1},
+        {"test", 0, NULL, "measure on the test images; default: training images not calibrated on",
+         .flag = &o->on_test},
+        {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        {"json", 0, "FILE", "write the table as JSON (-: standard output)", .text = &o->json},
+        {0}};
+
+    return parse_options(argc, argv, specs, &help, NULL, 0);
+}
 
 /* ---- Choices ---- */
 
@@ -67,6 +81,7 @@ typedef struct row {
 } row;
 
 typedef struct job {
+    const sweep_options *given;
     char model_path[PATH_SIZE], data_path[PATH_SIZE];
     uint64_t hash;
     list presets, weights, activations, scales, ranges, samples, seeds;
@@ -124,18 +139,18 @@ static int read_numbers(const char *text, const char *option, int least, int mos
     return 0;
 }
 
-static int read_presets(list *out) {
+static int read_presets(const sweep_options *o, list *out) {
     ptq_scheme scheme;
     ptq_error err;
 
-    if (strcmp(presets_option, "all") == 0) {
+    if (strcmp(o->presets, "all") == 0) {
         for (unsigned i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
             if (add_choice(out, ptq_name(PTQ_NAMES_PRESET, i),
                            strlen(ptq_name(PTQ_NAMES_PRESET, i)), "presets"))
                 return 1;
         return 0;
     }
-    if (read_list(presets_option, "presets", out))
+    if (read_list(o->presets, "presets", out))
         return 1;
     for (int i = 0; i < out->items; i++)
         if (ptq_preset(out->item[i], &scheme, &err))
@@ -143,37 +158,38 @@ static int read_presets(list *out) {
     return 0;
 }
 
-static int read_ranges(list *out) {
-    if (ranges_option && strcmp(ranges_option, "all") == 0) {
+static int read_ranges(const sweep_options *o, list *out) {
+    if (o->ranges && strcmp(o->ranges, "all") == 0) {
         for (int i = 0; i < PTQ_METHOD_COUNT; i++)
             if (add_choice(out, ptq_name(PTQ_NAMES_METHOD, (unsigned)i),
                            strlen(ptq_name(PTQ_NAMES_METHOD, (unsigned)i)), "activation-ranges"))
                 return 1;
         return 0;
     }
-    if (read_list(ranges_option, "activation-ranges", out))
+    if (read_list(o->ranges, "activation-ranges", out))
         return 1;
-    for (int i = 0; ranges_option && i < out->items; i++)
+    for (int i = 0; o->ranges && i < out->items; i++)
         if (ptq_find_name(PTQ_NAMES_METHOD, out->item[i]) < 0)
             return fail("--activation-ranges: there is no range '%s'", out->item[i]);
     return 0;
 }
 
-static int read_scales(list *out) {
-    if (read_list(scales_option, "scales", out))
+static int read_scales(const sweep_options *o, list *out) {
+    if (read_list(o->scales, "scales", out))
         return 1;
-    for (int i = 0; scales_option && i < out->items; i++)
+    for (int i = 0; o->scales && i < out->items; i++)
         if (strcmp(out->item[i], "channel") != 0 && strcmp(out->item[i], "tensor") != 0)
             return fail("--scales: '%s' is neither channel nor tensor", out->item[i]);
     return 0;
 }
 
 static int read_choices(job *work) {
-    if (read_presets(&work->presets) || read_ranges(&work->ranges) || read_scales(&work->scales) ||
-        read_numbers(weight_option, "weight-bits", 2, 8, &work->weights) ||
-        read_numbers(activation_option, "activation-bits", 2, 8, &work->activations) ||
-        read_numbers(samples_option, "samples", 1, 1000000, &work->samples) ||
-        read_numbers(seeds_option, "seeds", 0, 1000000000, &work->seeds))
+    if (read_presets(work->given, &work->presets) || read_ranges(work->given, &work->ranges) ||
+        read_scales(work->given, &work->scales) ||
+        read_numbers(work->given->weights, "weight-bits", 2, 8, &work->weights) ||
+        read_numbers(work->given->activations, "activation-bits", 2, 8, &work->activations) ||
+        read_numbers(work->given->samples, "samples", 1, 1000000, &work->samples) ||
+        read_numbers(work->given->seeds, "seeds", 0, 1000000000, &work->seeds))
         return 1;
     work->planned = work->presets.items * work->weights.items * work->activations.items *
                     work->scales.items * work->ranges.items * work->samples.items *
@@ -208,8 +224,8 @@ static const char header[] = "model,measured_on,limit,preset,weight_bits,activat
 
 static void write_key(const job *work, const combination *c, char key[ROW]) {
     snprintf(key, ROW, "%016llx,%s,%d,%s,%.0d,%.0d,%s,%s,%d,%d", (unsigned long long)work->hash,
-             on_test ? "test" : "train", limit, c->preset, c->weight_bits, c->activation_bits,
-             c->scales, c->range, c->samples, c->seed);
+             work->given->on_test ? "test" : "train", work->given->limit, c->preset, c->weight_bits,
+             c->activation_bits, c->scales, c->range, c->samples, c->seed);
 }
 
 static row *find_row(const job *work, const char *key) {
@@ -250,7 +266,7 @@ static int parse_row(char *line, row *out) {
 }
 
 static int read_rows(job *work) {
-    FILE *file = fopen(output_option, "r");
+    FILE *file = fopen(work->given->output, "r");
     char line[2 * ROW];
     int number = 1, bad = 0;
 
@@ -267,7 +283,7 @@ static int read_rows(job *work) {
     }
     fclose(file);
     return bad ? fail("%s: line %d is not of a sweep; choose another output, or remove the file",
-                      output_option, number)
+                      work->given->output, number)
                : 0;
 }
 
@@ -287,7 +303,7 @@ static int write_rows(const job *work) {
         used += (size_t)snprintf(text + used, size - used, "%s,%d,%d,%d,%d,%ld\n", r->key, r->total,
                                  r->correct, r->real, r->agree, r->bytes);
     }
-    status = ptq_file_write(output_option, text, used, &err);
+    status = ptq_file_write(work->given->output, text, used, &err);
     free(text);
     return status ? fail("%s", err.text) : 0;
 }
@@ -298,7 +314,8 @@ static int write_rows(const job *work) {
 static int hold_out(job *work) {
     const ptq_subset *sample = &work->drawn.subset;
     size_t all = sample->base->count, drawn = sample->dataset.count, k = 0, n = 0;
-    size_t left = all - drawn, take = left < (size_t)limit ? left : (size_t)limit;
+    size_t left = all - drawn,
+           take = left < (size_t)work->given->limit ? left : (size_t)work->given->limit;
     ptq_error err;
 
     if (take == 0)
@@ -322,12 +339,13 @@ static int hold_out(job *work) {
     return 0;
 }
 
-static int evaluate(const ptq_plan *plan, const ptq_dataset *images, ptq_evaluation *out) {
+static int evaluate(const sweep_options *o, const ptq_plan *plan, const ptq_dataset *images,
+                    ptq_evaluation *out) {
     ptq_evaluate_options options = {0};
     ptq_error err;
 
-    options.limit = (size_t)limit;
-    options.work.threads = threads;
+    options.limit = (size_t)o->limit;
+    options.work.threads = o->threads;
     return ptq_evaluate(plan, images, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
@@ -335,11 +353,11 @@ static int calibrate(job *work) {
     ptq_calibrate_options options = {0};
     ptq_error err;
 
-    options.work.threads = threads;
+    options.work.threads = work->given->threads;
     if (ptq_calibrate(work->ready.plan, &work->drawn.subset.dataset, &options, &work->calibration,
                       &err))
         return fail("%s", err.text);
-    if (!on_test)
+    if (!work->given->on_test)
         return hold_out(work);
     work->images = *ptq_cifar10_dataset(work->test);
     return refuse_overlap(work->calibration, &work->images);
@@ -360,7 +378,7 @@ static int begin_set(job *work, const combination *c) {
     if (work->calibration)
         return 0;
     return sample_open(work->data_path, c->samples, c->seed, &work->drawn) || calibrate(work) ||
-           evaluate(work->ready.plan, &work->images, &work->real);
+           evaluate(work->given, work->ready.plan, &work->images, &work->real);
 }
 
 static int measure(job *work, const ptq_scheme *scheme, row *out) {
@@ -375,14 +393,14 @@ static int measure(job *work, const ptq_scheme *scheme, row *out) {
 
     options.scheme = *scheme;
     options.images = &work->drawn.subset.dataset;
-    options.work.threads = threads;
+    options.work.threads = work->given->threads;
     if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
         return fail("%s", err.text);
     out->bytes = (long)report.bytes_after;
     ptq_release(&report.memory);
     if (engine_adopt(made, NULL, &quantized))
         return 1;
-    status = evaluate(quantized.plan, &work->images, &result);
+    status = evaluate(work->given, quantized.plan, &work->images, &result);
     if (!status && ptq_compare(&work->real, &result, &compared, &err))
         status = fail("%s", err.text);
     if (!status) {
@@ -532,13 +550,13 @@ static void print_summary(void *to, const summary *s) {
 
 static void print_table(const job *work) {
     say("model     %s\nmeasured  on %s\n\n", work->model_path,
-        on_test ? "test images" : "training images that were not calibrated on");
+        work->given->on_test ? "test images" : "training images that were not calibrated on");
     say("%-8s %5s %-8s %-10s %7s %5s %9s %7s %11s %8s\n", "preset", "w x a", "scales", "range",
         "samples", "seeds", "change pp", "spread", "agreement", "bytes");
     for_each_summary(work, print_summary, NULL);
     if (work->skipped)
         say("\n%d combinations exclude themselves and were left out.\n", work->skipped);
-    say("\nwritten   %s\n", output_option);
+    say("\nwritten   %s\n", work->given->output);
 }
 
 #ifdef PTQ_HAVE_jansson
@@ -566,7 +584,8 @@ static int write_json(const job *work) {
     for_each_summary(work, append_summary, rows);
     return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:o}", "schema_version", SCHEMA_VERSION,
                                  "model_path", work->model_path, "data_dir", work->data_path,
-                                 "measured_on", on_test ? "test" : "train", "rows", rows));
+                                 "measured_on", work->given->on_test ? "test" : "train", "rows",
+                                 rows));
 }
 
 #else
@@ -581,36 +600,43 @@ static int write_json(const job *work) {
 /* ---- All of it ---- */
 
 static int sweep(job *work) {
-    if (read_choices(work) || find_model(model_option, work->model_path) ||
-        find_data(data_option, work->data_path) || check_output(output_option, work->model_path) ||
+    if (read_choices(work) || find_model(work->given->model, work->model_path) ||
+        find_data(work->given->data, work->data_path) ||
+        check_output(work->given->output, work->model_path) ||
         engine_open(work->model_path, 1, NULL, &work->ready))
         return 1;
     work->hash = ptq_model_hash(work->ready.model);
-    if (on_test && open_test_set(work->data_path, &work->test))
+    if (work->given->on_test && open_test_set(work->data_path, &work->test))
         return 1;
-    if (on_test && !work->test)
+    if (work->given->on_test && !work->test)
         return fail("there is no test_batch.bin in %s", work->data_path);
     if (read_rows(work) || do_all(work))
         return 1;
     print_table(work);
-    return json_option ? write_json(work) : 0;
+    return work->given->json ? write_json(work) : 0;
 }
 
 int command_sweep(int argc, char **argv) {
-    static job work;
-    int parsed = parse_options(argc, argv, specs, &help, NULL, 0), status;
+    sweep_options o = {.presets = "best", .samples = "1000", .seeds = "42,43,44", .limit = 2000};
+    int parsed = parse(argc, argv, &o), status;
+    job *work;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!output_option)
+    if (!o.output)
         return fail("-o OUT.csv is needed; see 'ptq sweep --help'");
-    if (threads == 0)
-        threads = count_cores();
-    if (json_setup(json_option))
+    if (o.threads == 0)
+        o.threads = count_cores();
+    if (json_setup(o.json))
         return 1;
-    status = sweep(&work);
-    free(work.rows);
-    ptq_cifar10_free(work.test);
-    engine_close(&work.ready);
+    work = calloc(1, sizeof *work);
+    if (!work)
+        return fail("no memory");
+    work->given = &o;
+    status = sweep(work);
+    free(work->rows);
+    ptq_cifar10_free(work->test);
+    engine_close(&work->ready);
+    free(work);
     return status;
 }

@@ -1,0 +1,147 @@
+/* ptq models as ONNX files, for ptq export: inputs, outputs, metadata, and export_onnx itself. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "export/onnx_export.h"
+
+#ifdef PTQ_HAVE_onnx
+
+#define OPSET 13
+#define IR_VERSION 7
+
+/* ---- The file ---- */
+
+/* N x C x H x W, or N x C. */
+static Onnx__ValueInfoProto *describe(exporter *ex, const char *name, const ptq_node *node,
+                                      int rank) {
+    const int size[] = {0, node->shape[2], node->shape[0], node->shape[1]};
+    Onnx__ValueInfoProto *made = grab(ex, sizeof *made);
+    Onnx__TypeProto *type = grab(ex, sizeof *type);
+    Onnx__TypeProto__Tensor *tensor = grab(ex, sizeof *tensor);
+    Onnx__TensorShapeProto *shape = grab(ex, sizeof *shape);
+
+    onnx__value_info_proto__init(made);
+    onnx__type_proto__init(type);
+    onnx__type_proto__tensor__init(tensor);
+    onnx__tensor_shape_proto__init(shape);
+    shape->dim = grab(ex, 4 * sizeof(void *));
+    for (int i = 0; i < rank; i++) {
+        Onnx__TensorShapeProto__Dimension *dim = grab(ex, sizeof *dim);
+
+        onnx__tensor_shape_proto__dimension__init(dim);
+        dim->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+        dim->dim_value = size[i];
+        if (i == 0) {
+            dim->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+            dim->dim_param = writable("N");
+        }
+        shape->dim[shape->n_dim++] = dim;
+    }
+    tensor->has_elem_type = 1;
+    tensor->elem_type = ONNX_FLOAT;
+    tensor->shape = shape;
+    type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+    type->tensor_type = tensor;
+    made->name = writable(name);
+    made->type = type;
+    return made;
+}
+
+/* The logits, and behind them the probabilities where the model has them. */
+static void add_outputs(exporter *ex) {
+    int logits = ptq_model_logits(ex->model), last = ex->model->nodes - 1;
+
+    ex->graph.output = grab(ex, 2 * sizeof(void *));
+    for (int i = logits;; i = last) {
+        result *from = &ex->results[i];
+        const char *name = from->q.codes ? real_of(ex, i, from->rank) : from->real;
+
+        ex->graph.output[ex->graph.n_output++] =
+            describe(ex, name, &ex->model->node[i], from->rank);
+        if (i == last)
+            break;
+    }
+}
+
+static void add_metadata(exporter *ex, Onnx__ModelProto *onnx) {
+    const ptq_model *model = ex->model;
+
+    onnx->metadata_props = grab(ex, ((size_t)model->metas + 1) * sizeof(void *));
+    for (int i = 0; i < model->metas; i++) {
+        Onnx__StringStringEntryProto *entry = grab(ex, sizeof *entry);
+
+        if (strcmp(model->meta[i].key, "self_test") == 0)
+            continue;
+        onnx__string_string_entry_proto__init(entry);
+        entry->key = make_text(ex, "ptq.%s", model->meta[i].key);
+        entry->value = model->meta[i].value;
+        onnx->metadata_props[onnx->n_metadata_props++] = entry;
+    }
+}
+
+static void add_opset(exporter *ex, Onnx__ModelProto *onnx, const char *domain, int64_t version) {
+    Onnx__OperatorSetIdProto *made = grab(ex, sizeof *made);
+
+    onnx__operator_set_id_proto__init(made);
+    made->domain = writable(domain);
+    made->has_version = 1;
+    made->version = version;
+    onnx->opset_import[onnx->n_opset_import++] = made;
+}
+
+static int write_file(exporter *ex, const char *path) {
+    Onnx__ModelProto onnx = ONNX__MODEL_PROTO__INIT;
+    uint8_t *bytes;
+    ptq_error err;
+
+    onnx.has_ir_version = 1;
+    onnx.ir_version = IR_VERSION;
+    onnx.producer_name = writable("ptq");
+    onnx.producer_version = writable(ptq_version());
+    onnx.opset_import = grab(ex, 2 * sizeof(void *));
+    add_opset(ex, &onnx, "", OPSET);
+    if (ex->microsoft)
+        add_opset(ex, &onnx, MICROSOFT, 1);
+    add_metadata(ex, &onnx);
+    onnx.graph = &ex->graph;
+    bytes = grab(ex, onnx__model_proto__get_packed_size(&onnx));
+    if (ptq_file_write(path, bytes, onnx__model_proto__pack(&onnx, bytes), &err))
+        return fail("%s", err.text);
+    return 0;
+}
+
+static int export_graph(exporter *ex, const char *path) {
+    const ptq_node *input = &ex->model->node[0];
+
+    onnx__graph_proto__init(&ex->graph);
+    ex->graph.name = writable("ptq");
+    ex->graph.input = grab(ex, sizeof(void *));
+    ex->graph.input[ex->graph.n_input++] = describe(ex, input->name, input, 4);
+    ex->results = grab(ex, (size_t)ex->model->nodes * sizeof *ex->results);
+    for (int i = 0; i < ex->model->nodes; i++)
+        if (export_node(ex, i))
+            return 1;
+    add_outputs(ex);
+    return write_file(ex, path);
+}
+
+int export_onnx(const char *model_path, const char *out_path, const char *form) {
+    exporter ex;
+    ptq_model *model = NULL;
+    ptq_error err;
+    int status;
+
+    memset(&ex, 0, sizeof ex);
+    if (form && strcmp(form, "qdq") != 0 && strcmp(form, "qoperator") != 0)
+        return fail("unknown form '%s'; choose qdq or qoperator", form);
+    ex.integer = form && strcmp(form, "qoperator") == 0;
+    if (ptq_model_load(model_path, NULL, &model, &err))
+        return fail("%s", err.text);
+    ex.model = model;
+    status = export_graph(&ex, out_path);
+    free_blocks(&ex);
+    ptq_model_free(model);
+    return status;
+}
+
+#endif

@@ -1,0 +1,305 @@
+/* The table of ONNX operators, the walk over a graph from its input to its results, and import_onnx
+   itself. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "import/onnx_import.h"
+
+#ifdef PTQ_HAVE_onnx
+
+#define OLDEST_OPSET 7
+#define NEWEST_OPSET 21
+
+/* ---- The graph ---- */
+
+/* The operators by name; those of the QOperator form with the places of their operands. */
+static const operation operations[] = {
+    {"Add", import_add, 0, 0},
+    {"AveragePool", import_average_pool, 0, 0},
+    {"BatchNormalization", import_batch_norm, 0, 0},
+    {"Cast", import_cast, 0, 0},
+    {"Clip", import_clip, 0, 0},
+    {"Constant", import_constant, 0, 0},
+    {"Conv", import_conv, 0, 0},
+    {"DequantizeLinear", import_dequantize, 0, 0},
+    {"Div", import_div, 0, 0},
+    {"Dropout", import_dropout, 0, 0},
+    {"Flatten", import_flatten, 0, 0},
+    {"Gemm", import_gemm, 0, 0},
+    {"GlobalAveragePool", import_global_pool, 0, 0},
+    {"Identity", import_identity, 0, 0},
+    {"MatMul", import_matmul, 0, 0},
+    {"MaxPool", import_max_pool, 0, 0},
+    {"Mul", import_mul, 0, 0},
+    {"Pad", import_pad, 0, 0},
+    {"QGemm", import_gemm, 7, 6},
+    {"QLinearAdd", import_coded_add, 6, 0},
+    {"QLinearAveragePool", import_average_pool, 3, 0},
+    {"QLinearConv", import_conv, 6, 8},
+    {"QLinearGlobalAveragePool", import_coded_global_pool, 3, 0},
+    {"QLinearMatMul", import_matmul, 6, 0},
+    {"QuantizeLinear", import_quantize, 0, 0},
+    {"ReduceMean", import_reduce_mean, 0, 0},
+    {"Relu", import_relu, 0, 0},
+    {"Reshape", import_reshape, 0, 0},
+    {"Softmax", import_softmax, 0, 0},
+    {"Squeeze", import_squeeze, 0, 0},
+    {"Sub", import_sub, 0, 0},
+    {"Transpose", import_transpose, 0, 0},
+    {"Unsqueeze", import_unsqueeze, 0, 0},
+};
+
+static const operation *find_operation(const char *name) {
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
+        if (strcmp(name, operations[i].name) == 0)
+            return &operations[i];
+    return NULL;
+}
+
+static int import_node(importer *im, const onnx_node *node) {
+    const char *domain = text_or(node->domain, "ai.onnx"), *op = text_or(node->op_type, "?");
+    value *made;
+
+    im->at = node;
+    if (!node->n_output || !*text_or(node->output[0], ""))
+        return refuse(im, "it has no result");
+    made = find_value(im, node->output[0]);
+    if (made->state != STATE_UNKNOWN)
+        return refuse(im, "another node, input or constant has made the tensor of its result");
+    if (strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "com.microsoft") != 0)
+        return refuse(im, "operators of '%.60s' are not supported", domain);
+    im->operation = find_operation(op);
+    return im->operation ? im->operation->import(im) : refuse(im, "this operator is not supported");
+}
+
+static int collect_names(importer *im) {
+    const Onnx__GraphProto *graph = im->graph;
+
+    for (size_t i = 0; i < graph->n_initializer; i++) {
+        value *made = add_value(im, text_or(graph->initializer[i]->name, "?"));
+
+        if (made->state == STATE_CONSTANT)
+            return fail("%s: two constants are named '%.200s'", im->file.path, made->name);
+        made->state = STATE_CONSTANT;
+        made->proto = graph->initializer[i];
+    }
+    if (graph->n_sparse_initializer)
+        return fail("%s: sparse constants are not supported", im->file.path);
+    for (size_t i = 0; i < graph->n_node; i++)
+        for (size_t k = 0; k < graph->node[i]->n_output; k++)
+            add_value(im, text_or(graph->node[i]->output[k], "?"));
+    return 0;
+}
+
+/* Marks what the outputs depend on, from the end, and counts who reads it. A graph may carry nodes
+   that nothing needs; in a sorted graph one pass finds them. */
+static int mark_needed(importer *im, char *needed) {
+    for (size_t i = 0; i < im->graph->n_output; i++)
+        add_value(im, text_or(im->graph->output[i]->name, "?"))->uses++;
+    for (size_t i = im->graph->n_node; i-- > 0;) {
+        const onnx_node *node = im->graph->node[i];
+
+        for (size_t k = 0; k < node->n_output; k++)
+            needed[i] |= find_value(im, text_or(node->output[k], "?"))->uses > 0;
+        for (size_t k = 0; k < node->n_input && needed[i]; k++)
+            if (has_input(node, k))
+                add_value(im, node->input[k])->uses++;
+    }
+    return 0;
+}
+
+/* Whether the input is NHWC: it is where the first thing done to it, arithmetic and codes aside, is
+   a transposition to NCHW. */
+static int is_nhwc_input(const importer *im, const char *name) {
+    static const char *const passing[] = {
+        "QuantizeLinear", "DequantizeLinear", "Identity", "Cast", "Sub", "Div", "Mul", "Add",
+        "Dropout"};
+
+    for (size_t i = 0; i < im->graph->n_node; i++) {
+        const onnx_node *node = im->graph->node[i];
+        const char *op = text_or(node->op_type, "?");
+
+        if (!has_input(node, 0) || strcmp(node->input[0], name) != 0 || !node->n_output)
+            continue;
+        for (size_t k = 0; k < sizeof passing / sizeof *passing; k++)
+            if (strcmp(op, passing[k]) == 0)
+                name = node->output[0];
+        if (strcmp(op, "Transpose") == 0)
+            for (size_t k = 0; k < node->n_attribute; k++)
+                if (node->attribute[k]->n_ints == 4 && node->attribute[k]->ints[1] == 3)
+                    return 1;
+    }
+    return 0;
+}
+
+static int input_dimension(const importer *im, const Onnx__ValueInfoProto *input, size_t i,
+                           int *out) {
+    const Onnx__TensorShapeProto__Dimension *dim = input->type->tensor_type->shape->dim[i];
+
+    if (dim->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ||
+        dim->dim_value < 1 || dim->dim_value > PTQ_MAX_ELEMENTS)
+        return fail("%s: input '%.200s': its dimension %d is not a fixed size; export the model "
+                    "with one",
+                    im->file.path, text_or(input->name, "?"), (int)i + 1);
+    *out = (int)dim->dim_value;
+    return 0;
+}
+
+static int add_input(importer *im, const Onnx__ValueInfoProto *input) {
+    const Onnx__TypeProto__Tensor *type = input->type ? input->type->tensor_type : NULL;
+    value *made = add_value(im, text_or(input->name, "?"));
+    char name[PTQ_NAME_SIZE];
+    int dim[3], nhwc = is_nhwc_input(im, made->name);
+
+    if (!type || !type->shape || type->shape->n_dim != 4)
+        return fail("%s: input '%.200s' is not four-dimensional; images are expected",
+                    im->file.path, made->name);
+    if (type->elem_type != ONNX_FLOAT && type->elem_type != ONNX_FLOAT16 &&
+        type->elem_type != ONNX_UINT8)
+        return fail("%s: input '%.200s' is of type %s; FLOAT, FLOAT16 and UINT8 are supported",
+                    im->file.path, made->name, onnx_type_name(type->elem_type));
+    for (size_t i = 0; i < 3; i++)
+        if (input_dimension(im, input, i + 1, &dim[i]))
+            return 1;
+    make_name(im, made->name, name);
+    made->node = nhwc ? ptq_add_input(im->model, name, dim[0], dim[1], dim[2])
+                      : ptq_add_input(im->model, name, dim[1], dim[2], dim[0]);
+    if (made->node < 0)
+        return refuse_as(im, im->model->error.text);
+    made->view = nhwc ? VIEW_NHWC : VIEW_NCHW;
+    im->byte_input = type->elem_type == ONNX_UINT8;
+    made->state = im->byte_input ? STATE_CODES : STATE_REAL;
+    return 0;
+}
+
+/* Before version 4 of the format, constants were listed among the inputs. */
+static int find_input(importer *im) {
+    const Onnx__ValueInfoProto *found = NULL;
+
+    for (size_t i = 0; i < im->graph->n_input; i++) {
+        const Onnx__ValueInfoProto *input = im->graph->input[i];
+        const value *known = find_value(im, text_or(input->name, "?"));
+
+        if (known && known->state == STATE_CONSTANT)
+            continue;
+        if (found)
+            return fail("%s: two inputs, '%.100s' and '%.100s'; one is supported", im->file.path,
+                        text_or(found->name, "?"), text_or(input->name, "?"));
+        found = input;
+    }
+    return found ? add_input(im, found) : fail("%s: the graph has no input", im->file.path);
+}
+
+static int check_opset(importer *im) {
+    const Onnx__ModelProto *model = im->file.model;
+
+    for (size_t i = 0; i < model->n_opset_import; i++) {
+        const char *domain = text_or(model->opset_import[i]->domain, "ai.onnx");
+        int64_t version = model->opset_import[i]->version;
+
+        if (strcmp(domain, "ai.onnx") != 0)
+            continue;
+        if (version < OLDEST_OPSET || version > NEWEST_OPSET)
+            return fail("%s uses opset %lld; %d to %d are supported, so convert or export it anew",
+                        im->file.path, (long long)version, OLDEST_OPSET, NEWEST_OPSET);
+        im->opset = (int)version;
+    }
+    return 0;
+}
+
+/* The result must be real numbers, or codes with a scale. */
+static int check_outputs(const importer *im) {
+    for (size_t i = 0; i < im->graph->n_output; i++) {
+        const value *out = find_value(im, text_or(im->graph->output[i]->name, "?"));
+
+        if (!out || out->node < 0)
+            return fail("%s: the graph's output '%.200s' is made by no node", im->file.path,
+                        text_or(im->graph->output[i]->name, "?"));
+        if (out->state == STATE_PENDING && im->model->node[out->node].q.type == PTQ_TYPE_F32 &&
+            im->model->node[out->node].op != PTQ_OP_DENSE)
+            return fail("%s: the graph's output '%.200s' is the result of integer arithmetic, but "
+                        "was not quantized",
+                        im->file.path, out->name);
+    }
+    return im->graph->n_output ? 0 : fail("%s: the graph has no output", im->file.path);
+}
+
+/* Ours alone travel along: other tools put their own bookkeeping there. The self-test vector is not
+   among them, for a tool in between may have changed the model. */
+static int copy_metadata(importer *im) {
+    const Onnx__ModelProto *model = im->file.model;
+    ptq_error err;
+
+    for (size_t i = 0; i < model->n_metadata_props; i++) {
+        const char *key = text_or(model->metadata_props[i]->key, "");
+        const char *text = text_or(model->metadata_props[i]->value, "");
+
+        if (strncmp(key, "ptq.", 4) == 0 && key[4] &&
+            ptq_model_set_meta(im->model, key + 4, text, &err))
+            return refuse_as(im, err.text);
+    }
+    return 0;
+}
+
+static int import_nodes(importer *im) {
+    char *needed = calloc(im->graph->n_node + 1, 1);
+    int status = needed ? mark_needed(im, needed) : fail("no memory for the graph");
+
+    for (size_t i = 0; i < im->graph->n_node && !status; i++)
+        if (needed[i])
+            status = import_node(im, im->graph->node[i]);
+    free(needed);
+    im->at = NULL;
+    return status;
+}
+
+/* Codes of additions fuse here, for there is no later step that would; a float model keeps its
+   nodes, as it does from other formats. */
+static int finish_model(importer *im, ptq_model **out) {
+    int coded = 0;
+    ptq_error err;
+
+    im->model->bare = 0;
+    if (ptq_model_check(im->model, &err))
+        return refuse_as(im, err.text);
+    for (int i = 1; i < im->model->nodes; i++)
+        coded |= im->model->node[i].q.type != PTQ_TYPE_F32;
+    if (coded)
+        return ptq_fuse(im->model, out, NULL, &err) ? refuse_as(im, err.text) : 0;
+    *out = im->model;
+    im->model = NULL;
+    return 0;
+}
+
+static int import_graph(importer *im, ptq_model **out) {
+    ptq_error err;
+
+    im->graph = im->file.model->graph;
+    if (ptq_model_create(NULL, &im->model, &err))
+        return refuse_as(im, err.text);
+    im->model->bare = 1;
+    return check_opset(im) || make_values(im) || collect_names(im) || find_input(im) ||
+           import_nodes(im) || check_outputs(im) || copy_metadata(im) || finish_model(im, out);
+}
+
+static void close_importer(importer *im) {
+    for (size_t i = 0; i < im->capacity && im->values; i++)
+        free(im->values[i].constant.data);
+    free(im->values);
+    ptq_model_free(im->model);
+    onnx_close(&im->file);
+}
+
+int import_onnx(const char *path, ptq_model **out) {
+    importer *im = calloc(1, sizeof *im);
+    int status;
+
+    if (!im)
+        return fail("no memory to import %s", path);
+    status = onnx_open(path, &im->file) || import_graph(im, out);
+    close_importer(im);
+    free(im);
+    return status;
+}
+
+#endif

@@ -1,0 +1,201 @@
+/* Pools, and the windows that they and convolutions slide over an image. */
+#include <string.h>
+
+#include "import/onnx_import.h"
+
+#ifdef PTQ_HAVE_onnx
+
+/* TensorFlow's SAME; `lower`: an odd row goes to the top. */
+static void pad_same(int size, int kernel, int stride, int lower, int *before, int *after) {
+    int out = (size + stride - 1) / stride, total = (out - 1) * stride + kernel - size;
+
+    total = total > 0 ? total : 0;
+    *before = lower ? total - total / 2 : total / 2;
+    *after = total - *before;
+}
+
+/* Prefers the names SAME and VALID to the numbers that they stand for. */
+static void name_padding(const int *shape, window *w) {
+    int same[4];
+
+    pad_same(shape[0], w->kernel[0], w->stride[0], 0, &same[0], &same[2]);
+    pad_same(shape[1], w->kernel[1], w->stride[1], 0, &same[1], &same[3]);
+    w->padding = PTQ_PADDING_EXPLICIT;
+    if (memcmp(same, w->pad, sizeof same) == 0)
+        w->padding = PTQ_PADDING_SAME;
+    else if (!w->pad[0] && !w->pad[1] && !w->pad[2] && !w->pad[3])
+        w->padding = PTQ_PADDING_VALID;
+}
+
+static int read_padding(const importer *im, const value *from, window *w) {
+    const int *shape = shape_of(im, from);
+    int lower = is_text_attribute(im, "auto_pad", "SAME_LOWER"), own[4];
+
+    if (lower || is_text_attribute(im, "auto_pad", "SAME_UPPER")) {
+        if (is_padded(from))
+            return refuse(im, "Pad in front of auto_pad is not supported");
+        pad_same(shape[0], w->kernel[0], w->stride[0], lower, &w->pad[0], &w->pad[2]);
+        pad_same(shape[1], w->kernel[1], w->stride[1], lower, &w->pad[1], &w->pad[3]);
+    } else {
+        if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
+            return 1;
+        for (int i = 0; i < 4; i++)
+            w->pad[i] = own[i] + from->pad[i];
+    }
+    name_padding(shape, w);
+    return 0;
+}
+
+int read_window(const importer *im, const value *from, window *w) {
+    int dilation[2];
+
+    if (ints_attribute(im, "strides", 2, 1, PTQ_MAX_KERNEL, w->stride) ||
+        ints_attribute(im, "dilations", 2, 1, PTQ_MAX_KERNEL, dilation))
+        return 1;
+    if (dilation[0] != 1 || dilation[1] != 1)
+        return refuse(im, "dilation is not supported");
+    if (!w->stride[0] || !w->stride[1] || !w->kernel[0] || !w->kernel[1])
+        return refuse(im, "kernel and strides must be at least 1");
+    return read_padding(im, from, w);
+}
+
+/* ---- Pools ---- */
+
+static int read_pool(importer *im, const value *from, ptq_pool_options *options) {
+    const int *shape = shape_of(im, from);
+    window win;
+
+    if (needs_nchw(im, from) ||
+        ints_attribute(im, "kernel_shape", 2, 0, PTQ_MAX_KERNEL, win.kernel))
+        return 1;
+    if (read_window(im, from, &win))
+        return 1;
+    for (int i = 0; i < 2; i++)
+        if (int_attribute(im, "ceil_mode", 0) &&
+            (shape[i] + win.pad[i] + win.pad[i + 2] - win.kernel[i]) % win.stride[i] != 0)
+            return refuse(im, "ceil_mode is not supported where it makes a difference");
+    if (im->at->n_output > 1 && *text_or(im->at->output[1], ""))
+        return refuse(im, "its second result is not supported");
+    memset(options, 0, sizeof *options);
+    options->kernel_h = win.kernel[0];
+    options->kernel_w = win.kernel[1];
+    options->stride_h = win.stride[0];
+    options->stride_w = win.stride[1];
+    options->padding = win.padding;
+    memcpy(options->pad, win.pad, sizeof options->pad);
+    return 0;
+}
+
+int import_max_pool(importer *im) {
+    value *from = tensor_input(im, 0);
+    ptq_pool_options options;
+    char name[PTQ_NAME_SIZE];
+    int input, index, coded;
+
+    if (!from || read_pool(im, from, &options))
+        return 1;
+    coded = from->state == STATE_CODES || from->state == STATE_DEQUANTIZED;
+    if (coded && im->byte_input)
+        return refuse(im, "it reads the input before anything says what its codes stand for");
+    input = coded ? from->node : real_node(im, from);
+    if (input < 0)
+        return 1;
+    node_name(im, name);
+    index = ptq_add_pool(im->model, PTQ_OP_MAX_POOL, name, input, &options);
+    if (index >= 0 && coded)
+        im->model->node[index].q = im->model->node[input].q;
+    return set_result(im, index, VIEW_NCHW,
+                      from->state == STATE_PENDING ? STATE_REAL : from->state);
+}
+
+/* Reals or codes, as the operand of an average: its node, -1 after an error. */
+static int average_operand(importer *im, const value *from, state *how) {
+    int coded = im->operation->result || from->state == STATE_DEQUANTIZED;
+
+    *how = coded ? STATE_PENDING : STATE_REAL;
+    return coded ? from->node : real_node(im, from);
+}
+
+static int add_average(importer *im, int input, const value *from,
+                       const ptq_pool_options *options) {
+    const int *shape = shape_of(im, from);
+    char name[PTQ_NAME_SIZE];
+
+    if (!options || (options->kernel_h == shape[0] && options->kernel_w == shape[1] &&
+                     options->padding == PTQ_PADDING_VALID))
+        return append_op(im, PTQ_OP_GLOBAL_AVG_POOL, input);
+    node_name(im, name);
+    return ptq_add_pool(im->model, PTQ_OP_AVG_POOL, name, input, options);
+}
+
+/* A Pad node in front adds zeros that count; its numbers are taken only where they alone pad. */
+static int check_average_pad(const importer *im, const value *from, ptq_pool_options *options) {
+    int own[4];
+
+    options->include_pad = int_attribute(im, "count_include_pad", 0) != 0;
+    if (!is_padded(from) || options->include_pad)
+        return 0;
+    if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
+        return 1;
+    if (own[0] || own[1] || own[2] || own[3])
+        return refuse(im, "Pad in front of a pool with padding of its own is not supported");
+    options->include_pad = 1;
+    return 0;
+}
+
+int import_average_pool(importer *im) {
+    int coded = im->operation->result;
+    value *from = coded ? coded_input(im, 0) : padded_input(im, 0);
+    ptq_pool_options options;
+    state how;
+    int input;
+
+    if (!from)
+        return 1;
+    if (coded && int_attribute(im, "channels_last", 0) != 0)
+        return refuse(im, "channels_last is not supported");
+    if (read_pool(im, from, &options) || check_average_pad(im, from, &options) ||
+        (input = average_operand(im, from, &how)) < 0)
+        return 1;
+    return finish_node(im, add_average(im, input, from, &options), VIEW_NCHW, how);
+}
+
+int import_global_pool(importer *im) {
+    value *from = tensor_input(im, 0);
+    state how;
+    int input;
+
+    if (!from || needs_nchw(im, from) || (input = average_operand(im, from, &how)) < 0)
+        return 1;
+    return set_result(im, add_average(im, input, from, NULL), VIEW_NCHW, how);
+}
+
+int import_coded_global_pool(importer *im) {
+    value *from = coded_input(im, 0);
+
+    if (!from)
+        return 1;
+    if ((from->view == VIEW_NHWC) != (int_attribute(im, "channels_last", 0) != 0) &&
+        !is_pixel(im, from))
+        return refuse(im, "channels_last does not fit the layout of its input");
+    return finish_node(im, add_average(im, from->node, from, NULL), from->view, STATE_CODES);
+}
+
+int import_reduce_mean(importer *im) {
+    value *from = tensor_input(im, 0);
+    int axes[ONNX_MOST_RANK], count, input, first;
+    state how;
+
+    if (!from || read_axes(im, view_rank(from->view), axes, &count))
+        return 1;
+    first = from->view == VIEW_NCHW ? 2 : 1;
+    if (view_rank(from->view) != 4 || count != 2 || axes[0] + axes[1] != 2 * first + 1 ||
+        (axes[0] != first && axes[1] != first))
+        return refuse(im, "only the mean over height and width is supported");
+    if ((input = average_operand(im, from, &how)) < 0)
+        return 1;
+    return set_result(im, add_average(im, input, from, NULL),
+                      int_attribute(im, "keepdims", 1) ? from->view : flat_view(from->view), how);
+}
+
+#endif

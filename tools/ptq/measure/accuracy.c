@@ -1,0 +1,79 @@
+/* How often models are right, and how far they agree. */
+#include <math.h>
+
+#include "measure/accuracy.h"
+#include "ptq.h"
+#include "shared/output.h"
+#include "shared/progress.h"
+
+double fraction(size_t part, size_t whole) { return whole ? (double)part / (double)whole : 0; }
+
+int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int threads,
+                  ptq_evaluation *out) {
+    ptq_evaluate_options options = {0};
+    progress state = progress_start(what);
+    ptq_status status;
+    ptq_error err;
+
+    options.work.threads = threads;
+    options.work.progress = progress_show;
+    options.work.user = &state;
+    status = ptq_evaluate(plan, data, &options, out, &err);
+    progress_end(&state);
+    return status ? fail("%s", err.text) : 0;
+}
+
+/* Wilson's score interval, 95 %: unlike the normal one it stays inside 0..1 near the ends. */
+static void wilson(size_t correct, size_t total, double *low, double *high) {
+    const double z = 1.959963984540054;
+    double n = (double)total, p = fraction(correct, total);
+    double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+    double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+
+    *low = middle - half;
+    *high = middle + half;
+}
+
+void print_accuracy(const char *what, const ptq_evaluation *result) {
+    double low, high;
+
+    wilson(result->correct, result->total, &low, &high);
+    say("%-9s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
+        result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
+}
+
+/* Adding 0 turns -0 into 0. */
+void print_comparison(const ptq_comparison *compared) {
+    say("change    %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
+        compared->delta_pp + 0.0, compared->low_pp + 0.0, compared->high_pp + 0.0);
+    say("agreement %.2f %%   (%zu of %zu answers)\n",
+        100 * fraction(compared->agree, compared->total), compared->agree, compared->total);
+    say("flips     %zu right to wrong, %zu wrong to right   (McNemar's exact test: p = %.4g)\n",
+        compared->lost, compared->won, compared->p_value);
+}
+
+#ifdef PTQ_HAVE_jansson
+
+json_t *json_accuracy(size_t correct, size_t total) {
+    return json_pack("{s:I,s:I,s:f}", "correct", (json_int_t)correct, "total", (json_int_t)total,
+                     "accuracy", fraction(correct, total));
+}
+
+void json_set_comparison(json_t *object, const ptq_comparison *compared) {
+    json_object_set_new(object, "agreement", json_real(fraction(compared->agree, compared->total)));
+    json_object_set_new(object, "delta_pp", json_real(compared->delta_pp + 0.0));
+    json_object_set_new(object, "interval",
+                        json_pack("[f,f]", compared->low_pp + 0.0, compared->high_pp + 0.0));
+    json_object_set_new(object, "flips",
+                        json_pack("{s:I,s:I}", "right_to_wrong", (json_int_t)compared->lost,
+                                  "wrong_to_right", (json_int_t)compared->won));
+    json_object_set_new(object, "mcnemar_p", json_real(compared->p_value));
+}
+
+json_t *json_divergence(const ptq_divergence *cost) {
+    return json_pack("{s:o,s:f,s:f,s:f}", "sqnr_db",
+                     isfinite(cost->sqnr_db) ? json_real(cost->sqnr_db) : json_null(), "kl",
+                     cost->kl, "agreement", cost->agreement, "delta_pp", cost->delta_pp + 0.0);
+}
+
+#endif

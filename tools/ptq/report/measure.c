@@ -1,0 +1,175 @@
+/* What ptq report measures: every model on the same images, and how often each code occurs. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/calibration.h"
+#include "data/find.h"
+#include "data/images.h"
+#include "measure/accuracy.h"
+#include "ptq.h"
+#include "report/report.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/output.h"
+
+#define LAYER_IMAGES 200 /* compared tensor by tensor */
+
+/* ---- What figures ask ---- */
+
+void coded_range(const ptq_qparams *q, double *low, double *high) {
+    int32_t least, most;
+
+    ptq_code_range(q->type, q->bits, &least, &most);
+    *low = (double)q->scale * (least - q->zero_point);
+    *high = (double)q->scale * (most - q->zero_point);
+}
+
+ptq_qparams tensor_codes(const ptq_model *model, const char *tensor) {
+    const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
+    int i = ptq_model_find(model, tensor);
+
+    if (i < 0)
+        return none;
+    return strcmp(model->node[i].out, tensor) ? model->node[i].mid : model->node[i].q;
+}
+
+const ptq_layer_error *weakest_layer(const subject *s) {
+    const ptq_layer_error *found = NULL;
+
+    for (int i = 0; i < s->layers.items; i++)
+        if (!found || s->layers.item[i].sqnr_db < found->sqnr_db)
+            found = &s->layers.item[i];
+    return found;
+}
+
+/* ---- Measuring ---- */
+
+/* The file's name without directory and ending: what the model is called in the report. */
+static void name_subject(subject *s) {
+    const char *slash = strrchr(s->path, '/'), *base = slash ? slash + 1 : s->path;
+
+    snprintf(s->name, sizeof s->name, "%.*s", (int)strcspn(base, "."), base);
+}
+
+static int open_subject(const char *option, subject *s) {
+    if (find_model(option, s->path) || engine_open(s->path, 1, NULL, &s->ready))
+        return 1;
+    name_subject(s);
+    describe_precision(s->ready.model, s->precision, sizeof s->precision);
+    s->bytes = file_size(s->path);
+    return 0;
+}
+
+static void close_subject(subject *s) {
+    free(s->codes);
+    ptq_release(&s->layers.memory);
+    ptq_release(&s->result.memory);
+    engine_close(&s->ready);
+}
+
+/* Adds the codes of one tensor of the image that ran last. A view has no scale where the values are
+   real. */
+static void count_view(const ptq_tensor *view, code_count *into) {
+    size_t n = ptq_tensor_elements(view);
+
+    for (size_t i = 0; i < n; i++)
+        into->count[(int)ptq_tensor_number(view, i) & 255]++;
+    into->total += n;
+}
+
+static int count_image(const report *r, subject *s, ptq_session *session, const uint8_t *pixels) {
+    ptq_tensor view;
+    ptq_error err;
+
+    if (ptq_run(session, pixels, 1, NULL, NULL, &err))
+        return fail("%s", err.text);
+    for (int t = 0; t < r->seen->tensors; t++)
+        if (s->codes[t].q.type != PTQ_TYPE_F32) {
+            if (ptq_session_tensor(session, r->seen->tensor[t].name, &view, &err))
+                return fail("%s", err.text);
+            count_view(&view, &s->codes[t]);
+        }
+    return 0;
+}
+
+static int count_codes(const report *r, subject *s) {
+    ptq_session_options keep = {0};
+    ptq_session *session = NULL;
+    ptq_error err;
+    uint8_t *pixels = malloc(ptq_plan_get_info(s->ready.plan)->pixels);
+    int status = 0, label;
+
+    s->codes = calloc((size_t)r->seen->tensors, sizeof *s->codes);
+    keep.keep = 1;
+    if (!pixels || !s->codes)
+        status = fail("no memory for the histograms");
+    else if (ptq_session_create(s->ready.plan, &keep, &session, &err))
+        status = fail("%s", err.text);
+    for (int t = 0; t < r->seen->tensors && !status; t++)
+        s->codes[t].q = tensor_codes(s->ready.model, r->seen->tensor[t].name);
+    for (size_t i = 0; i < r->drawn.subset.dataset.count && !status; i++) {
+        if (r->drawn.subset.dataset.get(r->drawn.subset.dataset.user, i, pixels, &label, &err))
+            status = fail("%s", err.text);
+        else
+            status = count_image(r, s, session, pixels);
+    }
+    ptq_session_free(session);
+    free(pixels);
+    return status;
+}
+
+static int measure_subject(report *r, subject *s, int threads) {
+    ptq_error err;
+
+    if (evaluate_plan(s->ready.plan, &r->images, s->name, threads, &s->result))
+        return 1;
+    if (ptq_compare(&r->baseline.result, &s->result, &s->compared, &err) ||
+        ptq_compare_layers(r->baseline.ready.plan, s->ready.plan, &r->images, r->layer_images,
+                           &s->layers, &err))
+        return fail("%s: %s", s->name, err.text);
+    return count_codes(r, s);
+}
+
+static int open_images(report *r, const report_request *wanted) {
+    if (find_data(wanted->data, r->data_path) || open_test_set(r->data_path, &r->test))
+        return 1;
+    if (!r->test)
+        return fail("%s has no test_batch.bin beside the training images; a report needs both",
+                    r->data_path);
+    r->images = *ptq_cifar10_dataset(r->test);
+    if (wanted->limit && (size_t)wanted->limit < r->images.count)
+        r->images.count = (size_t)wanted->limit;
+    r->layer_images = r->images.count < LAYER_IMAGES ? r->images.count : LAYER_IMAGES;
+    r->class_name = r->images.class_name;
+    return 0;
+}
+
+int measure_report(const report_request *wanted, report *r) {
+    int threads = wanted->threads;
+
+    if (open_images(r, wanted) || open_subject(wanted->baseline, &r->baseline) ||
+        sample_open(r->data_path, wanted->samples, wanted->seed, &r->drawn) ||
+        calibrate_on(r->baseline.ready.plan, &r->drawn, threads, &r->seen) ||
+        refuse_overlap(r->seen, &r->images) ||
+        evaluate_plan(r->baseline.ready.plan, &r->images, "float", threads, &r->baseline.result))
+        return 1;
+    for (r->models = 0; r->models < MOST_SUBJECTS && wanted->model[r->models]; r->models++)
+        if (open_subject(wanted->model[r->models], &r->model[r->models]))
+            return 1;
+    for (int i = 0; i < r->models; i++)
+        if (measure_subject(r, &r->model[i], threads))
+            return 1;
+    return wanted->advice ? measure_advice(r, threads) : 0;
+}
+
+void close_report(report *r) {
+    for (int i = 0; i < MOST_SUBJECTS; i++)
+        close_subject(&r->model[i]);
+    close_subject(&r->baseline);
+    ptq_release(&r->advice.memory);
+    ptq_calibration_free(r->seen);
+    sample_close(&r->drawn);
+    ptq_cifar10_free(r->test);
+}

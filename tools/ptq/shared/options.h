@@ -1,0 +1,32 @@
+/* Options of the command line, and the help that lists them. */
+#ifndef PTQ_TOOL_OPTIONS_H
+#define PTQ_TOOL_OPTIONS_H
+
+/* One option, for the parser and for --help. Exactly one of the three targets is set. */
+typedef struct option_spec {
+    const char *name;  /* long spelling */
+    char letter;       /* short spelling, or 0 */
+    const char *value; /* placeholder in the help; NULL for a flag */
+    const char *help;
+    const char **text;
+    int *number; /* at least `least` */
+    int *flag;
+    int least; /* of text: 0, or the size of the array at `text`, for an option that may be given
+                  so many times; the values fill it in order */
+} option_spec;
+
+typedef struct command_help {
+    const char *usage; /* what stands behind "ptq " */
+    const char *about;
+    const char *example;
+} command_help;
+
+enum { OPTIONS_OK, OPTIONS_HELP, OPTIONS_BAD };
+
+/* Fills the targets of the options given; the others keep what they hold, the default. The list
+   ends with a NULL name. The other arguments, of which there may be at most `most`, go to
+   `positional`. */
+int parse_options(int argc, char **argv, const option_spec *specs, const command_help *help,
+                  char **positional, int most);
+
+#endif
