@@ -11195,8 +11195,6 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
     return code;
 }
 
-PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
-PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
 #define PTQ__PAIRS_FORM 0
 #define PTQ__WINOGRAD128 &ptq__winograd128
 #endif /* PTQ__WASM */
@@ -11206,6 +11204,10 @@ PTQ__REALS(ptq__f128, PTQ__BASE)
 PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
 PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
+#ifdef PTQ__WASM
+PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+#endif
 PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
 PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
             8, 4, PTQ__WIDE)
