@@ -10237,7 +10237,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     } while (0)
 #elif defined(PTQ__WASM)
 #define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    for (; word > 0; word -= 8, weight += 8 * VECTORS * SIZE) {                                    \
+    for (; word > 0; weight += (word < 8 ? word : 8) * VECTORS * SIZE, word -= 8) {                \
         int nth;                                                                                   \
         PTQ__UNROLL for (nth = 0; nth < 8; nth++) {                                                \
             PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * SIZE);                     \
