@@ -12840,8 +12840,12 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* Of the image: mean and deviation of the pixel values that were counted in calibration. All
-   channels are counted together; what differs is how each is preprocessed. */
+/* Of the image: mean and deviation of the pixel values that were counted in calibration, with n(v)
+   how often value v was seen and x(v) what preprocessing makes of it,
+
+       E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
+
+   All channels are counted together; what differs is how each is preprocessed. */
 static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *x, ptq_error *err) {
     int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
@@ -12920,8 +12924,8 @@ static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
 }
 
 /* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
-   the deviation); then what is fused behind it: an activation, the addition, another activation. An
-   addition by itself has only the latter. */
+   the deviation); then what is fused behind it: an activation, the addition, whose variances add up
+   as those of a layer do, another activation. An addition by itself has only the latter. */
 static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **x, ptq_error *err) {
     const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
     const float *other = node->input[1] >= 0 ? x[node->input[1]] : NULL;
@@ -13036,7 +13040,8 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     return status;
 }
 
-/* How far a model's logits are from float's. */
+/* How far a model's logits are from float's, on the same images. Labels count for delta_pp alone,
+   which is 0 where there are none. */
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
                                       ptq_divergence *cost, ptq_error *err) {
     ptq_evaluation measured;
@@ -13288,7 +13293,8 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Equalizes, calibrates anew, since the ranges are others now, and converts that. */
+/* Equalizes, calibrates the result, whose ranges are others now, and converts that. The images
+   are those of the caller's calibration, as was checked before. */
 static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
     ptq__converter other = *cv;
@@ -13484,7 +13490,8 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            (scheme->mode == PTQ_MODE_FLOAT ? weight->size : codes + scales * sizeof(float));
 }
 
-/* Measures the model under `scheme`, all but `node`, which is under `own`. NULL: all. */
+/* Measures the model under `scheme`, all but `node`, which is under `own`; all, if that is NULL. An
+   override can name one node exactly, since names hold neither * nor ?. */
 static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
                                   const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
     ptq_convert_options options;
@@ -13513,10 +13520,11 @@ static int ptq__costs_more(const void *a, const void *b, const void *context) {
     return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Remedies: functions from one scheme to another. */
-
+/* Remedies: functions from one scheme to another. A scale for each channel suits channels of unlike
+   ranges; such scales go with symmetric weights alone. */
 static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
+/* Clipping what is rare leaves finer steps for all else. Affine weights take MinMax alone. */
 static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
@@ -13528,6 +13536,7 @@ static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = 8; }
 
 static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
+/* All that learns. The bits stay as they are: more of them are remedies of their own. */
 static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
     if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
@@ -13588,8 +13597,11 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
 }
 
 /* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
-   and where single nodes are looked at, without what learns. A remedy that would not show in the
-   scheme's text is none. */
+   and where single nodes are looked at, without what learns. What a remedy is worth is
+
+       gain = 100 (agreement with it - agreement without it) percentage points.
+
+   One that would not show in the scheme's text changes nothing, and is not tried. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
@@ -13769,8 +13781,9 @@ static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
 }
 
 /* To the next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
-   nothing is left to save. */
+   divergence for each byte saved, the least (D(to) - D(from)) / (bytes(from) - bytes(to)). Of steps
+   that even gain, a quotient would prefer those that save little; so it is the product that is
+   least for them. 0 if nothing is left to save. */
 static int ptq__mix_step(ptq__mixer *mixer) {
     double least = HUGE_VAL;
     ptq__mix_layer *layer = mixer->layer, *end = layer + mixer->report->nodes, *best = NULL;
