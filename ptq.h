@@ -11984,12 +11984,19 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
 
 /* =============================================================================================
    PART FOUR: SEARCH
-   What lowers the loss of accuracy: built on part one, from outside.
+   What lowers the loss of accuracy: built on part one, from outside. For readers who know part one
+   and ask what else can be done to a model; programs that only run models leave it out.
+
+   Everything here is one of three things. Some of it changes what a conversion starts from: the
+   float model ([EQUALIZE]) and the ranges of its tensors ([SEARCH]). Some changes what came out:
+   codes and biases ([LEARN], [EXPECT]). The rest asks whether a choice was good, and always in the
+   same way: convert, run the result on images, and see how far its logits are from the float
+   model's ([SEARCH], [CONFIRM], [SENSITIVITY], [MIX]).
    ============================================================================================= */
 
 #if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
 
-/* What all searches do with what they were given: a plan of a model, and work within their own, of
+/* What all of them do with what they were given: a plan of a model, and work within their own, of
    which nobody is told. */
 static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_plan **out, ptq_error *err) {
@@ -12005,105 +12012,89 @@ static ptq_work ptq__quiet(const ptq_work *work) {
     return quiet;
 }
 
-/* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
+/* ---- [EQUALIZE] ---------------------------------------------------------------------------------
+   Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.1). One
+   scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel may
+   be divided by a factor f > 0 if those who read it multiply by it, since ReLU lets factors
+   through, and so do pools and additions:
 
-/* One scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel
-   of any tensor may be divided by a positive factor if those who read it multiply by it: ReLU and
-   pools let factors through (Nagel et al. 2019, section 4.1). Tensors that must share factors, as
-   the operands of an addition, form a group: `group` is a forest of node indices. The group of node
-   0, the image, stays as it is, and with it whatever joins it. */
+       relu(x / f) = relu(x) / f        w[o][i] -> w[o][i] f[i] / f[o]        b[o] -> b[o] / f[o]
+
+   The logits stay as they were, to rounding. Tensors that must share their factors, as the operands
+   of an addition must, form a group. The image stays as it is, and with it whatever is in the group
+   of node 0. */
 typedef struct ptq__equalizer {
     ptq_model *model; /* a copy, to be equalized */
-    int *group;       /* of each node's result: another one of its group, or itself, the root */
-    int *first;       /* where the channels of a node's result begin in the arrays below */
-    float *reach;     /* the largest absolute value of each channel on the images */
-    float *factor;    /* what each channel is divided by; of a group, those of its root count */
-    int channels;     /* of all results together */
+    int *group;       /* nodes: the first node of the group that a node's result belongs to */
+    int *first;       /* nodes: where the channels of its result begin in what follows */
+    float *reach;     /* channels of all nodes: the largest |x| on the images */
+    float *factor;    /* channels of all nodes: what x is divided by */
+    ptq_memory memory;
 } ptq__equalizer;
 
-static int ptq__group_of(const ptq__equalizer *eq, int i) {
-    while (eq->group[i] != i)
-        i = eq->group[i];
-    return i;
-}
-
-static const float *ptq__factors_of(const ptq__equalizer *eq, int node) {
-    return eq->factor + eq->first[ptq__group_of(eq, node)];
-}
-
-/* The smaller root wins: so 0 keeps whatever joins it. */
+/* Two groups become one. The smaller number wins, so that 0 keeps whatever joins it. */
 static void ptq__join(ptq__equalizer *eq, int a, int b) {
-    a = ptq__group_of(eq, a);
-    b = ptq__group_of(eq, b);
-    eq->group[a > b ? a : b] = a > b ? b : a;
+    int i, from = eq->group[a], to = eq->group[b];
+    for (i = 0; i < eq->model->nodes; i++)
+        if (eq->group[i] == (from > to ? from : to))
+            eq->group[i] = from > to ? to : from;
 }
 
-/* Softmax, batch norm and ReLU6 do not let factors through; the logits are for others. */
+/* Softmax and batch norm do not let factors through, nor does ReLU6, whose 6 is one of real units;
+   the logits are for others. */
 static int ptq__needs_units(const ptq_model *model, int i) {
     const ptq_node *node = &model->node[i];
     return ptq__operator_of(node)->codes == PTQ__NO_CODES ||
-           ptq__operator_of(node)->act == PTQ_ACTIVATION_RELU6 ||
-           node->act == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
+           ptq__act_of(node) == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
            i == ptq_model_logits(model);
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
                                       const ptq_allocator *allocator, ptq_error *err) {
-    int n = model->nodes, i;
+    int n = model->nodes, i, channels = 0;
     memset(eq, 0, sizeof *eq);
+    eq->memory.allocator = *allocator;
     if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; equalize the float model");
     PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
-    PTQ__TRY(PTQ__NEW(allocator, &eq->group, 2 * (size_t)n, "equalization", err));
+    PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->group, 2 * (size_t)n, "equalization", err));
     eq->first = eq->group + n;
     for (i = 0; i < n; i++) {
-        const ptq_node *node = &model->node[i];
-        eq->first[i] = eq->channels;
-        eq->channels += node->shape[2];
         eq->group[i] = i;
-        if (i > 0 && !ptq__has_weight(node->op))
+        eq->first[i] = channels;
+        channels += model->node[i].shape[2];
+    }
+    for (i = 1; i < n; i++) {
+        const ptq_node *node = &model->node[i];
+        if (!ptq__has_weight(node->op))
             ptq__join(eq, i, node->input[0]);
         if (node->input[1] >= 0)
             ptq__join(eq, i, node->input[1]);
-        if (i > 0 && ptq__needs_units(model, i))
+        if (ptq__needs_units(model, i))
             ptq__join(eq, i, 0);
     }
-    PTQ__TRY(PTQ__NEW(allocator, &eq->reach, 2 * (size_t)eq->channels, "channel ranges", err));
-    eq->factor = eq->reach + eq->channels;
-    for (i = 0; i < eq->channels; i++)
+    PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->reach, 2 * (size_t)channels, "channel ranges", err));
+    eq->factor = eq->reach + channels;
+    for (i = 0; i < channels; i++)
         eq->factor[i] = 1;
     return PTQ_OK;
 }
 
-/* Hands the model over, or frees it. */
-static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                       ptq_status status, ptq_model **out) {
-    ptq__free(allocator, eq->group);
-    ptq__free(allocator, eq->reach);
-    if (status)
-        ptq_model_free(eq->model);
-    else
-        *out = eq->model;
-    return status;
-}
-
 /* reach[c] becomes the largest |x| of channel c; x: n values, channels innermost. */
 static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels) {
-    size_t i;
-    for (i = 0; i < n; i++) {
-        float a = x[i] < 0 ? -x[i] : x[i];
-        float *to = &reach[i % (size_t)channels];
-        *to = a > *to ? a : *to;
-    }
+    const float *end = x + n;
+    int c;
+    for (; x < end; x += channels)
+        for (c = 0; c < channels; c++) {
+            float a = x[c] < 0 ? -x[c] : x[c];
+            reach[c] = a > reach[c] ? a : reach[c];
+        }
 }
 
-static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
-    return ptq__alloc(&job->work.allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
-                      &worker->own, err);
-}
-
+/* What one image adds. Largest values come out the same whoever brings them first, so that all
+   threads write to one array; to look at a tensor takes far less time than to compute it. Of a node
+   with a fused addition both results count, that before it and that behind it. */
 static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                     ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
@@ -12117,39 +12108,31 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
             ptq_tensor view;
             PTQ__TRY(
                 ptq_session_tensor(worker->session, middle ? node->name : node->out, &view, err));
-            ptq__reach_channels((float *)worker->own + eq->first[i], (const float *)view.data,
+            ptq__lock(job);
+            ptq__reach_channels(eq->reach + eq->first[i], (const float *)view.data,
                                 ptq_tensor_elements(&view), node->shape[2]);
+            ptq__unlock(job);
         }
     }
     return PTQ_OK;
 }
 
-/* The largest of largest values: so threads may end in any order. */
-static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq__equalizer *eq = (ptq__equalizer *)job->context;
-    (void)err;
-    if (worker->own)
-        ptq__reach_channels(eq->reach, (const float *)worker->own, (size_t)eq->channels,
-                            eq->channels);
-    ptq__free(&job->work.allocator, worker->own);
-    return PTQ_OK;
-}
-
-/* factor = sqrt(reach of the channel / reach of the group): half of the way to equal ranges, since
-   what the activation gains, the weights that read it lose. A channel twenty times smaller than the
+/* f[c] = sqrt(reach[c] / largest reach of the group): half of the way to equal ranges, since what
+   the activation gains, the weights that read it lose. A channel twenty times smaller than the
    largest is noise, which need not be magnified further. */
-static void ptq__choose_factors(ptq__equalizer *eq, int root) {
-    int i, c, channels = eq->model->node[root].shape[2];
-    float *reach = eq->reach + eq->first[root], *factor = eq->factor + eq->first[root], most = 0;
-    for (i = root + 1; i < eq->model->nodes; i++)
-        if (ptq__group_of(eq, i) == root)
+static void ptq__choose_factors(ptq__equalizer *eq, int group) {
+    int i, c, channels = eq->model->node[group].shape[2];
+    float *reach = eq->reach + eq->first[group], most = 0;
+    for (i = group + 1; i < eq->model->nodes; i++)
+        if (eq->group[i] == group)
             ptq__reach_channels(reach, eq->reach + eq->first[i], (size_t)channels, channels);
     for (c = 0; c < channels; c++)
         most = reach[c] > most ? reach[c] : most;
-    for (c = 0; c < channels && most > 0; c++) {
-        float share = reach[c] / most;
-        factor[c] = (float)sqrt((double)(share > 0.05f ? share : 0.05f));
-    }
+    for (i = group; i < eq->model->nodes && most > 0; i++)
+        for (c = 0; c < channels && eq->group[i] == group; c++) {
+            float share = reach[c] / most;
+            eq->factor[eq->first[i] + c] = (float)sqrt((double)(share > 0.05f ? share : 0.05f));
+        }
 }
 
 /* The input channel that weight k of output channel o belongs to. */
@@ -12160,20 +12143,19 @@ static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o,
     return (first + (int)k / area) % channels;
 }
 
-/* w[o][i] = w[o][i] * factor of i / factor of o;   b[o] = b[o] / factor of o */
-static void ptq__apply_factors(const ptq__equalizer *eq, int index) {
+/* w: O x taps. A factor for whoever reads is 1 if its input has none. */
+static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const float *from = ptq__factors_of(eq, node->input[0]), *to = ptq__factors_of(eq, index);
+    const float *in = eq->factor + eq->first[node->input[0]], *out = eq->factor + eq->first[index];
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int o, out = ptq__group_of(eq, index), in = ptq__group_of(eq, node->input[0]);
+    int o;
     for (o = 0; o < weight->dim[0]; o++) {
-        float own = out ? to[o] : 1; /* roots differ in channels: none of node 0's are meant */
         for (k = 0; k < taps; k++, w++)
-            *w = *w * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
+            *w = *w * in[ptq__tap_channel(eq->model, node, o, k)] / out[o];
         if (b)
-            b[o] /= own;
+            b[o] /= out[o];
     }
 }
 
@@ -12182,47 +12164,26 @@ static void ptq__apply_factors(const ptq__equalizer *eq, int index) {
 static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
     int i, c;
     for (i = 1; i < eq->model->nodes; i++) {
-        if (!ptq__group_of(eq, i))
+        if (!eq->group[i])
             continue;
         ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
         for (c = 0; c < eq->model->node[i].shape[2]; c++)
-            ptq__put(text, " %g", (double)ptq__factors_of(eq, i)[c]);
+            ptq__put(text, " %g", (double)eq->factor[eq->first[i] + c]);
     }
 }
 
-static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
-    const ptq_allocator *allocator = &eq->model->allocator;
-    ptq__text text = ptq__text_over(NULL, 0);
-    char *kept = NULL;
-    size_t size;
-    ptq_status status;
-    int i;
-    for (i = 1; i < eq->model->nodes; i++)
-        if (ptq__has_weight(eq->model->node[i].op))
-            ptq__apply_factors(eq, i);
-    ptq__put_factors(&text, eq);
-    size = text.length + 1;
-    PTQ__TRY(PTQ__NEW(allocator, &kept, size, "factors", err));
-    text = ptq__text_over(kept, size);
-    ptq__put_factors(&text, eq);
-    status = ptq_model_set_meta(eq->model, "equalization", kept, err);
-    ptq__free(allocator, kept);
-    return status ? status : ptq_model_check(eq->model, err);
-}
-
-/* The reverse of ptq__put_factors. All tensors of a group keep the same. */
+/* The reverse: factors from the metadata of a model that was made of this one. */
 static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
                                     ptq_error *err) {
     int i, c;
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
-        int root = ptq__group_of(eq, i);
-        float *to = eq->factor + eq->first[root];
-        ptq__span factors;
-        if (!root || !ptq__find_factors(quantized, node, &factors))
+        float *factor = eq->factor + eq->first[i];
+        ptq__span text;
+        if (!eq->group[i] || !ptq__find_factors(quantized, node, &text))
             continue;
         for (c = 0; c < node->shape[2]; c++)
-            if (!ptq__read_float(ptq__cut(&factors, ' '), &to[c]) || !(to[c] > 0))
+            if (!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0))
                 return ptq_error_set(err, PTQ_BAD_FILE,
                                      "metadata equalization: no factor for channel %d of %s; give"
                                      " the model that the quantized one was made from",
@@ -12231,51 +12192,58 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
     return PTQ_OK;
 }
 
-static ptq_status ptq__equalize_on(ptq__equalizer *eq, const ptq_plan *plan,
-                                   const ptq_dataset *data, const ptq_work *work, ptq_error *err) {
-    ptq__job job;
+/* Weights and metadata of the model, once the factors are known. The text is measured, then
+   written. */
+static ptq_status ptq__apply_factors(ptq__equalizer *eq, ptq_error *err) {
+    ptq__text text = ptq__text_over(NULL, 0);
+    char *kept = NULL;
     int i;
-    job = ptq__job_over(plan, data, work);
-    job.keep = 1;
-    job.begin = ptq__equalize_begin;
-    job.one = ptq__equalize_one;
-    job.end = ptq__equalize_end;
-    job.context = eq;
-    PTQ__TRY(ptq__job_run(&job, err));
     for (i = 1; i < eq->model->nodes; i++)
-        if (ptq__group_of(eq, i) == i)
-            ptq__choose_factors(eq, i);
-    return ptq__apply_all_factors(eq, err);
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__scale_weights(eq, i);
+    ptq__put_factors(&text, eq);
+    PTQ__TRY(PTQ__KEEP(&eq->memory, &kept, text.length + 1, "factors", err));
+    text = ptq__text_over(kept, text.length + 1);
+    ptq__put_factors(&text, eq);
+    PTQ__TRY(ptq_model_set_meta(eq->model, "equalization", kept, err));
+    return ptq_model_check(eq->model, err);
 }
 
-/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
-   float model that computes the same logits, to rounding, from channels of like ranges. */
+/* A copy of a fused float model that computes the same logits from channels of like ranges. */
 static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work,
                                 ptq_model **out, ptq_error *err) {
-    const ptq_model *model = ptq_plan_get_info(plan)->model;
     ptq__equalizer eq;
+    ptq__job job;
     ptq_status status;
+    int i;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    status = ptq__equalizer_open(&eq, model, &work->allocator, err);
-    if (!status)
-        status = ptq__equalize_on(&eq, plan, data, work, err);
-    return ptq__equalizer_close(&eq, &work->allocator, status, out);
+    job = ptq__job_over(plan, data, work);
+    job.keep = 1;
+    job.one = ptq__equalize_one;
+    job.context = &eq;
+    status = ptq__equalizer_open(&eq, ptq_plan_get_info(plan)->model, &work->allocator, err);
+    PTQ__THEN(status, ptq__job_run(&job, err));
+    for (i = 1; !status && i < eq.model->nodes; i++)
+        if (eq.group[i] == i)
+            ptq__choose_factors(&eq, i);
+    PTQ__THEN(status, ptq__apply_factors(&eq, err));
+    ptq_release(&eq.memory);
+    PTQ__GIVE(status, eq.model, ptq_model_free, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err) {
     ptq__equalizer eq;
     ptq_status status = ptq__equalizer_open(&eq, model, &model->allocator, err);
-    if (!status)
-        status = ptq__read_factors(&eq, quantized, err);
-    if (!status && ptq_model_get_meta(quantized, "equalization"))
-        status = ptq__apply_all_factors(&eq, err);
-    return ptq__equalizer_close(&eq, &model->allocator, status, out);
+    PTQ__THEN(status, ptq__read_factors(&eq, quantized, err));
+    if (ptq_model_get_meta(quantized, "equalization"))
+        PTQ__THEN(status, ptq__apply_factors(&eq, err));
+    ptq_release(&eq.memory);
+    PTQ__GIVE(status, eq.model, ptq_model_free, out);
 }
 
-/* ---- [LEARN] -------------------------------------------------------------------------------- */
-
-/* Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
+/* ---- [LEARN] ------------------------------------------------------------------------------------
+   Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
 
    One channel of a layer computes y = w x + b, with x the inputs under the kernel ("taps") at one
    position of one image. Codes q with the scale s put w off by d = w - s q, and y by d x. Rounding
@@ -12299,9 +12267,10 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
    which Cholesky's method solves. Each layer then learns from what those before it have become, in
    a pass over the images of its own; without refitting, one pass serves all layers.
 
-   All that a layer needs to know of the images are sums: of x, x x', y and y x'. x are codes, y is
-   rounded to a fixed point, and sums of integers are exact: neither the order of the images nor
-   the number of threads can change a bit of the result.
+   All that a layer needs to know of the images are sums of products. x are codes, y is rounded to a
+   fixed point, and sums of integers are exact: neither the order of the images nor the number of
+   threads can change a bit of the result. A tap number 0 that is always 1 makes one kind of sum of
+   three: of 1 (how many), of x and of x x', and likewise of y and of y x'.
 
    Memory: n (n + 1) / 2 sums of 8 bytes for each group of n taps and each thread, 85 MB for 512
    channels of 3x3, and two n x n matrices of doubles while a group is solved. Time: n^2 / 2
@@ -12313,8 +12282,8 @@ enum {
 };
 
 /* A group of a layer that learns, all of the layer where it has one group: groups share neither
-   inputs nor channels. And where its sums lie among those of all lessons. x are codes less their
-   zero point, so |x| < 2^8, and |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+   inputs nor channels. x are codes less their zero point, so |x| < 2^8, and |y| < 2^28: no sum over
+   fewer than 2^27 positions can overflow. */
 typedef struct ptq__lesson {
     int index, old;       /* its node in the model that is being made, and in the float model */
     ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
@@ -12324,24 +12293,21 @@ typedef struct ptq__lesson {
     int taps, each;   /* inputs under its kernel, and channels */
     int rounds;       /* codes are learned; 0: the bias alone */
     int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
+    int terms;        /* taps that products are summed with: taps + 1, or tap 0 alone */
     double unit;      /* of y in the sums */
     double in_scale;  /* of x: in_scale x is the real input */
-    size_t count;     /* 1: how many positions there are in the sums */
-    size_t x;         /* taps: x[i] */
-    size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
-    size_t y;         /* each: y of a channel. If `targets` */
-    size_t yx;        /* each x taps: y x[i]. If both */
+    size_t xx;        /* where its sums begin among those of all lessons. Row i = 0..taps: of
+                         x[i] x[j], j = 0..i, j < terms */
+    size_t yx;        /* each x terms: y x[j]. None without targets */
 } ptq__lesson;
 
 /* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
 static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
-    size_t n = (size_t)lesson->taps, each = lesson->targets ? (size_t)lesson->each : 0, end;
-    lesson->count = at;
-    lesson->x = at + 1;
-    lesson->xx = lesson->x + n;
-    lesson->y = lesson->xx + (lesson->rounds ? n * (n + 1) / 2 : 0);
-    lesson->yx = lesson->y + each;
-    end = lesson->yx + (lesson->rounds ? each * n : 0);
+    size_t n = (size_t)lesson->taps + 1, each = lesson->targets ? (size_t)lesson->each : 0, end;
+    lesson->terms = lesson->rounds ? lesson->taps + 1 : 1;
+    lesson->xx = at;
+    lesson->yx = at + (lesson->rounds ? n * (n + 1) / 2 : n);
+    end = lesson->yx + each * (size_t)lesson->terms;
     return end < at ? SIZE_MAX : end;
 }
 
@@ -12361,7 +12327,7 @@ static double ptq__peak(const ptq__converter *cv, int node) {
 }
 
 /* The unit of y: a power of two, so small that y keeps 26 bits, and so large that no y reaches 2^28
-   with the correction of a residual in it. */
+   with the correction of a residual in it. |y[o]| <= |b[o]| + sum over i of |w[o][i]| max |x|. */
 static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *lesson) {
     const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
@@ -12420,27 +12386,27 @@ typedef struct ptq__learner {
     size_t size, taps, each; /* all sums together; the largest of any lesson */
     int64_t *sums;
     ptq_session *session; /* of `real` */
-    void *patch;          /* taps: inputs under a kernel, int16_t codes or float */
-    int16_t *x;           /* taps x PTQ__PATCHES: of a lesson, at all positions looked at */
+    int16_t *x;           /* (taps + 1) x PTQ__PATCHES: of a lesson, at all positions looked at */
     int32_t *y;           /* each x PTQ__PATCHES: targets there, in `unit` */
+    void *patch;          /* taps: inputs under a kernel, int16_t codes or float; behind y */
+    ptq_memory memory;
 } ptq__learner;
 
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq_allocator *allocator = &job->work.allocator;
     ptq_session_options options;
     ptq__learner *part = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
+    PTQ__TRY(PTQ__NEW(&job->work.allocator, &part, 1, "moments", err));
     worker->own = part;
     *part = *(const ptq__learner *)job->context;
-    part->sums = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &part->sums, part->size, "moments", err));
-    PTQ__TRY(ptq__alloc(allocator, part->taps, sizeof(float), "moments", &part->patch, err));
-    PTQ__TRY(PTQ__NEW(allocator, &part->x, part->taps * PTQ__PATCHES, "moments", err));
-    PTQ__TRY(PTQ__NEW(allocator, &part->y, part->each * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__KEEP(&part->memory, &part->sums, part->size, "moments", err));
+    PTQ__TRY(PTQ__KEEP(&part->memory, &part->x, (part->taps + 1) * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(
+        PTQ__KEEP(&part->memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
+    part->patch = part->y + part->each * PTQ__PATCHES;
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = *allocator;
+    options.allocator = job->work.allocator;
     return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
@@ -12459,41 +12425,31 @@ static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
     for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
         const float *x = (const float *)part->patch;
         double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
-        if (want && from->act == PTQ_ACTIVATION_NONE) {
-            const ptq_qparams *q = &part->cv->model->node[lesson->to->input[1]].q;
-            int i = at * from->shape[2] + o;
-            y += (double)want[i] - (double)ptq_dequantize(ptq__load(have, i, q->type), q);
-        }
+        int i = at * from->shape[2] + o;
+        if (want && from->act == PTQ_ACTIVATION_NONE)
+            y += (double)want[i] -
+                 (double)ptq__real(&part->cv->model->node[lesson->to->input[1]], have, i);
         part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
     }
 }
 
-/* Adds the first n columns of x and y to the sums. Further columns of x are zeros, so that products
-   of x, nearly all of the work, come in a number that the compiler knows; 64 * 2^16 fit 32 bits. */
-static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson, int n) {
-    int64_t *x = part->sums + lesson->x, *xx = part->sums + lesson->xx;
-    int64_t *y = part->sums + lesson->y, *yx = part->sums + lesson->yx;
+/* Adds products of all columns to the sums. Columns that no position fills are zeros, in tap 0 too,
+   so that the compiler knows their number; a sum of 64 products under 2^16 fits 32 bits. */
+static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson) {
+    int64_t *xx = part->sums + lesson->xx, *yx = part->sums + lesson->yx;
     int i, j, o, p;
-    part->sums[lesson->count] += n;
-    for (i = 0; i < lesson->taps; i++) {
-        const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x;
-        for (p = 0; p < n; p++)
-            x[i] += a[p];
-        for (j = 0; j <= i && lesson->rounds; j++, b += PTQ__PATCHES) {
+    for (i = 0; i <= lesson->taps; i++)
+        for (j = 0; j <= i && j < lesson->terms; j++) {
+            const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x + j * PTQ__PATCHES;
             int32_t sum = 0;
             for (p = 0; p < PTQ__PATCHES; p++)
                 sum += a[p] * b[p];
             *xx++ += sum;
         }
-    }
-    for (o = 0; o < lesson->each && lesson->targets; o++) {
-        const int32_t *a = part->y + o * PTQ__PATCHES;
-        for (p = 0; p < n; p++)
-            y[o] += a[p];
-        for (i = 0; i < lesson->taps && lesson->rounds; i++, yx++)
-            for (p = 0; p < n; p++)
-                *yx += (int64_t)a[p] * part->x[i * PTQ__PATCHES + p];
-    }
+    for (o = 0; o < lesson->each && lesson->targets; o++)
+        for (j = 0; j < lesson->terms; j++, yx++)
+            for (p = 0; p < PTQ__PATCHES; p++)
+                *yx += (int64_t)part->y[o * PTQ__PATCHES + p] * part->x[j * PTQ__PATCHES + p];
 }
 
 /* One lesson on the image that has just run. Of an image with more than 64 positions one in every
@@ -12503,18 +12459,19 @@ static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
                              const ptq_session *session, uint64_t hash) {
     int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
     int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
-    memset(part->x, 0, (size_t)lesson->taps * PTQ__PATCHES * sizeof *part->x);
+    memset(part->x, 0, (size_t)(lesson->taps + 1) * PTQ__PATCHES * sizeof *part->x);
     for (n = 0; n < PTQ__PATCHES; n++) {
         int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
         if (at >= positions)
             break;
         ptq__gather(session, lesson->index, lesson->group, at, part->patch);
+        part->x[n] = 1;
         for (i = 0; i < lesson->taps; i++)
-            part->x[i * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
+            part->x[(i + 1) * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
         if (lesson->targets)
             ptq__take_targets(part, lesson, session, at, n);
     }
-    ptq__add_patches(part, lesson, n);
+    ptq__add_patches(part, lesson);
 }
 
 /* Both models run up to the last layer that learns: what follows is not needed. */
@@ -12548,10 +12505,7 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     for (k = 0; k < all->size && !job->status; k++)
         all->sums[k] += part->sums[k];
     ptq_session_free(part->session);
-    ptq__free(&job->work.allocator, part->sums);
-    ptq__free(&job->work.allocator, part->patch);
-    ptq__free(&job->work.allocator, part->x);
-    ptq__free(&job->work.allocator, part->y);
+    ptq_release(&part->memory);
     ptq__free(&job->work.allocator, part);
     return PTQ_OK;
 }
@@ -12560,27 +12514,31 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
    calibrated on. */
 static const double ptq__ridge = 0.01;
 
-/* What a lesson is solved with, channel after channel. */
+/* What a lesson is solved with, n = taps, channel after channel. */
 typedef struct ptq__bench {
     const ptq__lesson *lesson;
-    const int64_t *sums;
-    double count;
-    ptq_tensor *codes; /* of the layer */
-    int32_t low, high; /* that they may have */
-    double *mean;      /* taps: E x */
-    double *c, r;      /* taps x taps: C + r I, where codes are learned */
-    double *factor;    /* taps x taps: the lower triangle l of l l' = C + r I */
-    int refits;        /* there are targets, and `factor` */
-    int channel;
-    const float *w; /* taps: to be coded; of the float model, or `fitted` */
-    float *fitted;
-    float bias;    /* of the float model */
-    float *scale;  /* of the codes */
-    double *d, *g; /* taps: scratch, the error of each weight and the gradient C d */
+    const int64_t *sums; /* of all lessons */
+    double count;        /* of positions in them */
+    ptq_tensor *codes;   /* of the layer */
+    int32_t low, high;   /* that they may have */
+    double *mean;        /* n: E x */
+    double *c, r;        /* n x n: C + r I, where codes are learned */
+    double *factor;      /* n x n: the lower triangle l of l l' = C + r I */
+    int refits;          /* there are targets, and `factor` */
+    double *d, *g;       /* n: scratch, the error of each weight and the gradient C d */
+    float *fitted;       /* n */
+    int channel;         /* the one at hand */
+    size_t yx;           /* where the sums of its y begin */
+    const float *w;      /* n: to be coded; of the float model, or `fitted` */
+    float bias;          /* of the float model */
+    float *scale;        /* of the codes */
 } ptq__bench;
 
-/* Cholesky's factor of c, n x n. 0 if c is not positive definite (Golub and Van Loan, Matrix
-   Computations, section 4.2). */
+/* Cholesky's factor of c, n x n, row after row:
+
+       l[i][j] = (c[i][j] - sum over k < j of l[i][k] l[j][k]) / l[j][j],    l[i][i] = sqrt(...)
+
+   0 if c is not positive definite (Golub and Van Loan, Matrix Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
@@ -12610,21 +12568,23 @@ static void ptq__solve(const double *l, size_t n, double *x) {
     }
 }
 
-/* From sums to mean and covariance. r serves rounding too: errors that only inputs of very little
+/* From sums to mean and covariance, C[i][j] = E x[i] x[j] - E x[i] E x[j]; the sums stand in order,
+   each row beginning with tap 0. r serves rounding too: errors that only inputs of very little
    variance show are not worth a large change of codes. */
 static void ptq__find_covariance(ptq__bench *b) {
-    const int64_t *x = b->sums + b->lesson->x, *xx = b->sums + b->lesson->xx;
+    const int64_t *sum = b->sums + b->lesson->xx;
     size_t n = (size_t)b->lesson->taps, i, j;
     double trace = 0;
-    for (i = 0; i < n; i++)
-        b->mean[i] = (double)x[i] / b->count;
+    b->count = (double)*sum++;
+    for (i = 0; i < n; i++) {
+        b->mean[i] = (double)*sum++ / b->count;
+        for (j = 0; j <= i && b->lesson->rounds; j++)
+            b->c[i * n + j] = b->c[j * n + i] = (double)*sum++ / b->count - b->mean[i] * b->mean[j];
+    }
     if (!b->lesson->rounds)
         return;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j <= i; j++)
-            b->c[i * n + j] = b->c[j * n + i] = (double)*xx++ / b->count - b->mean[i] * b->mean[j];
+    for (i = 0; i < n; i++)
         trace += b->c[i * n + i];
-    }
     b->r = ptq__ridge * trace / (double)n;
     for (i = 0; i < n; i++)
         b->c[i * n + i] += b->r;
@@ -12635,11 +12595,11 @@ static void ptq__find_covariance(ptq__bench *b) {
    units; C w is (C + r I) w - r w. */
 static void ptq__refit(ptq__bench *b) {
     const ptq__lesson *lesson = b->lesson;
-    size_t n = (size_t)lesson->taps, o = (size_t)(b->channel - lesson->first), i, j;
-    const int64_t *yx = b->sums + lesson->yx + o * n;
-    double y = (double)b->sums[lesson->y + o] / b->count;
+    size_t n = (size_t)lesson->taps, i, j;
+    const int64_t *yx = b->sums + b->yx;
+    double y = (double)yx[0] / b->count;
     for (i = 0; i < n; i++) {
-        double side = (double)yx[i] / b->count - y * b->mean[i];
+        double side = (double)yx[i + 1] / b->count - y * b->mean[i];
         side = side * lesson->unit / lesson->in_scale;
         for (j = 0; j < n; j++)
             side -= b->c[i * n + j] * (double)b->w[j];
@@ -12718,10 +12678,9 @@ static void ptq__rescale_channel(ptq__bench *b) {
 static double ptq__mean_bias(const ptq__bench *b) {
     const ptq__lesson *lesson = b->lesson;
     size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
-    double bias = (double)b->bias / lesson->in_scale;
-    if (lesson->targets)
-        bias = (double)b->sums[lesson->y + (size_t)(b->channel - lesson->first)] / b->count *
-               lesson->unit / lesson->in_scale;
+    double bias =
+        lesson->targets ? (double)b->sums[b->yx] / b->count * lesson->unit : (double)b->bias;
+    bias /= lesson->in_scale;
     for (i = 0; i < n; i++) {
         int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
         double w = lesson->targets ? 0 : (double)b->w[i];
@@ -12741,11 +12700,13 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
+/* Channel k of the lesson. */
+static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
     const ptq__lesson *lesson = b->lesson;
     const ptq_node *from = lesson->from;
-    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0;
+    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0, o = lesson->first + k;
     b->channel = o;
+    b->yx = lesson->yx + (size_t)k * (size_t)lesson->terms;
     b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
     b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
     b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
@@ -12761,33 +12722,30 @@ static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
 static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
                                     const ptq_allocator *allocator, ptq_error *err) {
     size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
-    double *vectors = NULL;
+    ptq_memory memory;
     ptq__bench b;
     ptq_status status;
-    int o;
+    int k;
     memset(&b, 0, sizeof b);
+    memset(&memory, 0, sizeof memory);
+    memory.allocator = *allocator;
     b.lesson = lesson;
     b.sums = sums;
-    b.count = (double)sums[lesson->count];
     b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
-    ptq_code_range(b.codes->type, b.codes->bits, &b.low, &b.high);
-    if (!lesson->scheme->weight_affine && !lesson->scheme->weight_full_range)
-        b.low = -b.high;
-    PTQ__TRY(PTQ__NEW(allocator, &b.fitted, n, "weights", err));
-    status = PTQ__NEW(allocator, &vectors, 3 * n + (lesson->targets ? 2 : 1) * square, "covariance",
-                      err);
+    ptq__weight_limits(lesson->scheme, &b.low, &b.high);
+    status = PTQ__KEEP(&memory, &b.fitted, n, "weights", err);
+    PTQ__THEN(status, PTQ__KEEP(&memory, &b.mean, 3 * n + (lesson->targets ? 2 : 1) * square,
+                                "covariance", err));
     if (!status) {
-        b.mean = vectors;
         b.d = b.mean + n;
         b.g = b.d + n;
         b.c = b.g + n;
         b.factor = b.c + square;
         ptq__find_covariance(&b);
     }
-    for (o = 0; o < lesson->each && !status; o++)
-        status = ptq__learn_channel(&b, lesson->first + o, err);
-    ptq__free(allocator, vectors);
-    ptq__free(allocator, b.fitted);
+    for (k = 0; k < lesson->each && !status; k++)
+        status = ptq__learn_channel(&b, k, err);
+    ptq_release(&memory);
     return status;
 }
 
@@ -12806,6 +12764,7 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     learner.real = real;
     learner.lesson = lesson;
     learner.lessons = lessons;
+    learner.memory.allocator = work->allocator;
     for (i = 0; i < lessons; i++) {
         size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
         learner.size = ptq__place_sums(&lesson[i], learner.size);
@@ -12820,10 +12779,8 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     job.end = ptq__learn_end;
     job.context = &learner;
     status = ptq__check_fits(plan, job.data, err);
-    if (!status)
-        status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
-    if (!status)
-        status = ptq__job_run(&job, err);
+    PTQ__THEN(status, PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err));
+    PTQ__THEN(status, ptq__job_run(&job, err));
     for (i = 0; i < lessons && !status; i++)
         status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
     ptq__free(&work->allocator, learner.sums);
@@ -12832,7 +12789,7 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
 }
 
 /* Replaces codes, scales and biases of cv->model wherever a scheme learns. As soon as one layer has
-   targets, each has a pass of its own. */
+   targets, each has a pass of its own: it learns from what those before it have become. */
 static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
     ptq__lesson *lesson = NULL;
@@ -12851,8 +12808,8 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
         status = ptq_error_set(err, PTQ_NOT_READY,
                                "learned rounding and empirical bias correction need the calibration"
                                " images; give them in the options, or do without");
-    else if (targets)
-        status = ptq__plan_model(cv->old, allocator, &real, err);
+    if (targets)
+        PTQ__THEN(status, ptq__plan_model(cv->old, allocator, &real, err));
     for (i = 0; i < n && !status; i += k) {
         k = targets ? lesson[i].to->groups : n;
         status = ptq__learn_pass(cv, real, &lesson[i], k, err);
@@ -12862,16 +12819,15 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* ---- [EXPECT] ------------------------------------------------------------------------------- */
-
-/* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
+/* ---- [EXPECT] -----------------------------------------------------------------------------------
+   Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
    mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
    instead of from images. A batch norm says what mean and deviation it gives each channel; from
    there they are followed through the network, as if every channel were normally distributed and
    independent of the others. One pass over the nodes; nothing is run.
 
-   mean[i]: of node i of the float model, the means of its C channels and then as many standard
-   deviations. */
+   x[i], 2 x C: of the result of node i of the float model the means of its channels, then their
+   standard deviations. */
 
 /* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
    (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
@@ -12901,34 +12857,39 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* Of the image: mean and deviation of the pixel values that were counted in calibration. All
-   channels are counted together; what differs is how each is preprocessed. */
-static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
-    const ptq_model *model = cv->old;
-    int c, v, channels = model->node[0].shape[2];
+/* Of the image: mean and deviation of the pixel values that were counted in calibration, with n(v)
+   how often value v was seen and x(v) what preprocessing makes of it,
+
+       E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
+
+   All channels are counted together; what differs is how each is preprocessed. */
+static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *x, ptq_error *err) {
+    int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
         double n = 0, sum = 0, square = 0;
         for (v = 0; v < 256; v++) {
             double count = (double)cv->calibration->pixel[v];
-            double x = (double)ptq__pixel(model, c, v);
+            double pixel = (double)ptq__pixel(cv->old, c, v);
             n += count;
-            sum += count * x;
-            square += count * x * x;
+            sum += count * pixel;
+            square += count * pixel * pixel;
         }
         if (!(n > 0))
             return ptq_error_set(err, PTQ_NOT_READY,
                                  "analytic bias correction needs a calibration on pixels; this one"
                                  " saw real numbers");
         square = square / n - sum / n * (sum / n);
-        mean[c] = (float)(sum / n);
-        mean[channels + c] = square > 0 ? (float)sqrt(square) : 0;
+        x[c] = (float)(sum / n);
+        x[channels + c] = square > 0 ? (float)sqrt(square) : 0;
     }
     return PTQ_OK;
 }
 
-/* Of w x + b: means add up, and so do variances: b + sum of w E x, sum of w^2 Var x. */
+/* Of w x + b, w: O x taps: means add up, and so do the variances of what is independent,
+
+       E y[o] = b[o] + sum over k of w[o][k] E x,    Var y[o] = sum over k of w[o][k]^2 Var x. */
 static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
-                                 float *mean) {
+                                 float *y) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
@@ -12941,8 +12902,8 @@ static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, c
             sum += (double)w[k] * (double)x[from];
             variance += deviation * deviation;
         }
-        mean[o] = (float)sum;
-        mean[node->shape[2] + o] = (float)sqrt(variance);
+        y[o] = (float)sum;
+        y[node->shape[2] + o] = (float)sqrt(variance);
     }
 }
 
@@ -12965,61 +12926,68 @@ static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *no
 
 /* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
 static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
-                                   const ptq_node *norm, float *mean, ptq_error *err) {
+                                   const ptq_node *norm, float *x, ptq_error *err) {
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
-    int c, n = node->shape[2], dim[2];
+    int c, n = node->shape[2], dim[2] = {2, n};
     ptq_tensor both;
     for (c = 0; c < n; c++) {
-        mean[c] = beta[c];
-        mean[n + c] = fabsf(gamma[c]);
+        x[c] = beta[c];
+        x[n + c] = fabsf(gamma[c]);
     }
-    dim[0] = 2;
-    dim[1] = n;
-    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, mean, 2 * (size_t)n * sizeof *mean,
-                               err));
+    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, x, 2 * (size_t)n * sizeof *x, err));
     ptq__in_units_of(model, node, &both);
     return PTQ_OK;
 }
 
 /* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
-   the deviation); then its activation, the residual, and the activation behind that. */
-static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **mean,
-                                   ptq_error *err) {
+   the deviation); then what is fused behind it: an activation, the addition, whose variances add up
+   as those of a layer do, another activation. An addition by itself has only the latter. */
+static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **x, ptq_error *err) {
     const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
-    const float *x = mean[node->input[0]];
-    const float *other = node->input[1] >= 0 ? mean[node->input[1]] : NULL;
-    ptq_activation before = node->act, after = node->add_act;
-    float *m = mean[index], *s = m + node->shape[2];
+    const float *other = node->input[1] >= 0 ? x[node->input[1]] : NULL;
+    ptq_activation before = node->residual ? node->act : PTQ_ACTIVATION_NONE;
+    ptq_activation behind = node->residual ? node->add_act : ptq__act_of(node);
     int c, n = node->shape[2];
+    float *m = x[index], *s = m + n;
     if (norm)
         PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
     else if (ptq__has_weight(node->op))
-        ptq__expect_weighted(cv->old, node, x, m);
+        ptq__expect_weighted(cv->old, node, x[node->input[0]], m);
     else
-        memcpy(m, x, 2 * (size_t)n * sizeof *m);
-    if (ptq__operator_of(node)->act)
-        after = ptq__operator_of(node)->act;
-    if (ptq__operator_of(node)->operands ==
-        2) { /* an addition by itself: its activation comes last */
-        before = PTQ_ACTIVATION_NONE;
-        after = node->act;
-    }
+        memcpy(m, x[node->input[0]], 2 * (size_t)n * sizeof *m);
     for (c = 0; c < n; c++) {
         ptq__clip_normal(before, &m[c], &s[c]);
         if (other) {
             m[c] += other[c];
             s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
         }
-        ptq__clip_normal(after, &m[c], &s[c]);
+        ptq__clip_normal(behind, &m[c], &s[c]);
     }
     return PTQ_OK;
 }
 
-/* b + (w - s q) E x for each channel. */
-static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float **mean,
+static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, float ***out,
+                              ptq_error *err) {
+    size_t channels = 0;
+    float **x = NULL, *all = NULL;
+    int i;
+    for (i = 0; i < cv->old->nodes; i++)
+        channels += (size_t)cv->old->node[i].shape[2];
+    PTQ__TRY(PTQ__KEEP(memory, &x, (size_t)cv->old->nodes, "channels", err));
+    PTQ__TRY(PTQ__KEEP(memory, &all, 2 * channels, "expected values", err));
+    for (i = 0; i < cv->old->nodes; i++) {
+        x[i] = all;
+        all += 2 * cv->old->node[i].shape[2];
+        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_pixels(cv, x[0], err));
+    }
+    *out = x;
+    return PTQ_OK;
+}
+
+/* The bias of each channel becomes b + (w - s q) E x. */
+static ptq_status ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x,
                                     ptq_error *err) {
-    ptq_node *node = &cv->model->node[index];
     const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
@@ -13030,92 +12998,67 @@ static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float *
         double bias = (double)b[o];
         for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)mean[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
+                    (double)x[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
         bias /= (double)cv->model->node[node->input[0]].q.scale;
         PTQ__TRY(ptq__set_bias(node, o, bias, err));
     }
     return PTQ_OK;
 }
 
+/* Wherever a scheme asks for it. Only then is there something to expect. */
 static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->work.allocator;
-    const ptq_node *node = cv->old->node;
-    size_t channels = 0;
-    float **mean = NULL, *all = NULL;
-    ptq_status status;
+    ptq_memory memory;
+    float **x = NULL;
+    ptq_status status = PTQ_OK;
     int i;
-    for (i = 0; i < cv->old->nodes; i++)
-        channels += (size_t)node[i].shape[2];
-    PTQ__TRY(PTQ__NEW(allocator, &mean, (size_t)cv->old->nodes, "channels", err));
-    status = PTQ__NEW(allocator, &all, 2 * channels, "expected values", err);
-    for (i = 0; i < cv->old->nodes && !status; i++) {
-        mean[i] = i ? mean[i - 1] + 2 * (size_t)node[i - 1].shape[2] : all;
-        status = i ? ptq__expect_node(cv, i, mean, err) : ptq__expect_pixels(cv, all, err);
-    }
+    memset(&memory, 0, sizeof memory);
+    memory.allocator = cv->options->work.allocator;
     for (i = 1; i < cv->model->nodes && !status; i++) {
-        node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
-            status = ptq__correct_bias(cv, i, mean, err);
+        ptq_node *node = &cv->model->node[i];
+        if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, i) != PTQ_MODE_INTEGER ||
+            ptq__scheme_of(cv, node)->bias != PTQ_BIAS_CORRECTION_ANALYTIC)
+            continue;
+        if (!x)
+            status = ptq__expect(cv, &memory, &x, err);
+        PTQ__THEN(status, ptq__correct_bias(cv, node, x, err));
     }
-    ptq__free(allocator, all);
-    ptq__free(allocator, mean);
+    ptq_release(&memory);
     return status;
 }
 
-/* Whether a scheme of the model asks for a bias correction. */
-static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
-    int i, uses = cv->options->scheme.bias == bias;
-    for (i = 0; i < cv->options->overrides; i++)
-        uses = uses || cv->options->override[i].scheme.bias == bias;
-    return uses && cv->calibration;
-}
+/* ---- [SEARCH] -----------------------------------------------------------------------------------
+   All searches ask the same question, of model after model: how far are its logits from those of
+   the float model, on images that it did not learn from? Float is run once; a model is converted,
+   run on the first `measure` images of those given, and compared. The measure is Kullback and
+   Leibler's divergence, which sees what happens to an answer long before one changes, and so needs
+   few images; where codes alone are compared, the ratio of signal to noise.
 
-/* ---- [SEARCH] ------------------------------------------------------------------------------- */
-
-/* Whatever searches converts again and again, and measures against the float model: on the first
-   images of those given, the others being there to learn from. */
+   A search stays where it is made: the data sets of the images point into it. */
 typedef struct ptq__search {
-    const ptq_model *model;
+    const ptq_model *model; /* the float model */
     const ptq_calibration *calibration;
-    const ptq_search_options *options;
+    ptq_search_options options;
     ptq_evaluation real; /* of the float model */
     size_t done, total;  /* conversions */
-    ptq_override *override;
-    int overrides;
+    ptq_subset subset;   /* the images, where their order is the search's own */
+    ptq_memory memory;   /* of that, or of what a search needs for itself */
 } ptq__search;
-
-/* The images behind those that are measured on, as a data set; `user` is the options. */
-static ptq_status ptq__get_learned(void *user, size_t index, void *item, int *label,
-                                   ptq_error *err) {
-    const ptq_search_options *options = (const ptq_search_options *)user;
-    return options->images->get(options->images->user, index + options->measure, item, label, err);
-}
-
-static ptq_dataset ptq__learned_images(const ptq_search_options *options) {
-    ptq_dataset data = *options->images;
-    if (options->measure && options->measure < data.count) {
-        data.count -= options->measure;
-        data.get = ptq__get_learned;
-        data.user = (void *)(uintptr_t)options;
-    }
-    return data;
-}
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err) {
     ptq_evaluate_options options;
     ptq_plan *plan = NULL;
     ptq_status status;
-    options.limit = search->options->measure;
-    options.work = ptq__quiet(&search->options->work);
+    options.limit = search->options.measure;
+    options.work = ptq__quiet(&search->options.work);
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
-    status = ptq__evaluate(plan, search->options->images, &options, 0, out, err);
+    status = ptq__evaluate(plan, search->options.images, &options, 0, out, err);
     ptq_plan_free(plan);
     return status;
 }
 
-/* How far a model's logits are from float's. */
+/* How far a model's logits are from float's, on the same images. Labels count for delta_pp alone,
+   which is 0 where there are none. */
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
                                       ptq_divergence *cost, ptq_error *err) {
     ptq_evaluation measured;
@@ -13132,32 +13075,35 @@ static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model
     return PTQ_OK;
 }
 
-/* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
+/* The images behind those that are measured on, as a data set; `user` is the options. */
+static ptq_status ptq__get_learned(void *user, size_t index, void *item, int *label,
+                                   ptq_error *err) {
+    const ptq_search_options *options = (const ptq_search_options *)user;
+    return options->images->get(options->images->user, index + options->measure, item, label, err);
+}
+
+/* Converts as `wanted` says, its images and work aside, and measures. `made` may be NULL; only a
    model that is kept is worth confirming. */
-static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
-                                  ptq_divergence *cost, size_t *bytes, ptq_model **made,
-                                  ptq_error *err) {
-    const ptq_work *work = &search->options->work;
-    ptq_dataset learned = ptq__learned_images(search->options);
-    ptq_convert_options options;
-    ptq_convert_report report;
+static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *wanted,
+                                  ptq_divergence *cost, ptq_model **made, ptq_error *err) {
+    const ptq_work *work = &search->options.work;
+    ptq_dataset learned = *search->options.images;
+    ptq_convert_options options = *wanted;
     ptq_model *model = NULL;
     ptq_status status;
     if (work->progress && work->progress(work->user, search->done, search->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
-    memset(&options, 0, sizeof options);
-    options.scheme = *scheme;
-    options.scheme.confirm = scheme->confirm && made;
-    options.override = search->override;
-    options.overrides = search->overrides;
+    if (search->options.measure && search->options.measure < learned.count) {
+        learned.count -= search->options.measure;
+        learned.get = ptq__get_learned;
+        learned.user = &search->options;
+    }
+    options.scheme.confirm = wanted->scheme.confirm && made;
     options.images = &learned;
     options.work = ptq__quiet(work);
-    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
-    if (bytes)
-        *bytes = report.bytes_after;
-    ptq_release(&report.memory);
+    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, NULL, err));
     status = ptq__search_measure(search, model, cost, err);
     if (status || !made)
         ptq_model_free(model);
@@ -13166,24 +13112,31 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     return status;
 }
 
-static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err) {
-    const ptq_scheme *scheme = &search->options->scheme;
+/* Begins a search by measuring the float model. To be closed after a failure too. Zeros are the
+   plain scheme here, so its bits are said, lest it be taken for "best". */
+static ptq_status ptq__search_open(ptq__search *search, const ptq_model *model,
+                                   const ptq_calibration *calibration,
+                                   const ptq_search_options *options, ptq_error *err) {
     ptq_convert_options plain;
-    if (scheme->mode != PTQ_MODE_INTEGER)
+    memset(search, 0, sizeof *search);
+    memset(&plain, 0, sizeof plain);
+    search->model = model;
+    search->calibration = calibration;
+    search->options = *options;
+    search->options.scheme.weight_bits = ptq__weight_bits(&options->scheme);
+    search->memory.allocator = options->work.allocator;
+    if (options->scheme.mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_name(PTQ_NAMES_MODE, scheme->mode));
-    memset(&plain, 0, sizeof plain);
-    plain.scheme = *scheme;
-    PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
-    PTQ__TRY(PTQ__NEW(&search->options->work.allocator, &search->override, (size_t)overrides,
-                      "overrides", err));
-    return ptq__search_evaluate(search, search->model, &search->real, err);
+                             ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
+    plain.scheme = search->options.scheme;
+    PTQ__TRY(ptq__check_convertible(model, calibration, &plain, err));
+    return ptq__search_evaluate(search, model, &search->real, err);
 }
 
 static void ptq__search_close(ptq__search *search) {
     ptq_release(&search->real.memory);
-    ptq__free(&search->options->work.allocator, search->override);
+    ptq_release(&search->memory);
 }
 
 /* The scheme without what learns: fast to convert with. Never all zeros, which would be "best". */
@@ -13197,85 +13150,73 @@ static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
     return plain;
 }
 
-/* Images in an order of their own, by hash: those who take the first of them take the same ones,
-   whatever the order that they came in. */
-typedef struct ptq__by_hash {
-    uint64_t hash;
-    size_t index;
-} ptq__by_hash;
-
+/* Indices of images, whose hashes are the context. */
 static int ptq__hash_before(const void *a, const void *b, const void *context) {
-    const ptq__by_hash *x = (const ptq__by_hash *)a, *y = (const ptq__by_hash *)b;
-    (void)context;
-    return x->hash != y->hash ? x->hash < y->hash : x->index < y->index;
+    const uint64_t *hash = (const uint64_t *)context;
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return hash[x] != hash[y] ? hash[x] < hash[y] : x < y;
 }
 
-/* `indices` is to be freed. */
-static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
-                                     size_t **indices, ptq_error *err) {
-    size_t i;
-    ptq__by_hash *order = NULL;
+/* A search within a conversion, on its images in the order of their hashes: whoever takes the first
+   of them takes the same ones, whatever the order they came in, and they are as good as drawn. The
+   first `measure` are measured on, `learn` more learned from. */
+static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *cv, size_t measure,
+                                     size_t learn, ptq_error *err) {
+    const ptq_dataset *images = cv->options->images;
+    size_t i, *indices = NULL;
+    uint64_t *hash = NULL;
     void *item = NULL;
-    size_t *made = NULL;
     int label;
-    ptq_status status = PTQ__NEW(allocator, &order, data->count, "hashes", err);
-    if (!status)
-        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err);
-    if (!status)
-        status = PTQ__NEW(allocator, &made, data->count, "indices", err);
-    for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, item, &label, err);
-        order[i].hash = status ? 0 : ptq__item_hash(data, item);
-        order[i].index = i;
+    memset(search, 0, sizeof *search);
+    search->model = cv->old;
+    search->calibration = cv->calibration;
+    search->options.measure = measure;
+    search->options.work = cv->options->work;
+    search->options.images = &search->subset.dataset;
+    search->memory.allocator = cv->options->work.allocator;
+    PTQ__TRY(PTQ__KEEP(&search->memory, &indices, images->count, "indices", err));
+    PTQ__TRY(PTQ__KEEP(&search->memory, &hash, images->count, "hashes", err));
+    PTQ__TRY(ptq__keep(&search->memory, ptq__item_size(images), 1, "an image", &item, err));
+    for (i = 0; i < images->count; i++) {
+        PTQ__TRY(images->get(images->user, i, item, &label, err));
+        hash[i] = ptq__item_hash(images, item);
+        indices[i] = i;
     }
-    if (!status)
-        ptq__sort(order, data->count, sizeof *order, ptq__hash_before, NULL);
-    for (i = 0; i < data->count && !status; i++)
-        made[i] = order[i].index;
-    ptq__free(allocator, order);
-    ptq__free(allocator, item);
-    if (status)
-        ptq__free(allocator, made);
-    else
-        *indices = made;
-    return status;
+    ptq__sort(indices, images->count, sizeof *indices, ptq__hash_before, hash);
+    PTQ__TRY(ptq_subset_open(&search->subset, images, indices, measure + learn, err));
+    return ptq__search_evaluate(search, cv->old, &search->real, err);
 }
 
 /* Fitting ranges. The range of one tensor after the other is made smaller or larger as long as the
-   logits come closer to float's. Weights are plain and of 8 bits meanwhile, so that it is the
-   activations that decide, and a model is made quickly. */
+   logits come closer to float's: a smaller one clips more and rounds less, and which of the two
+   hurts depends on all that comes behind, which no rule for one tensor can know. Weights are plain
+   and of 8 bits meanwhile, so that it is the activations that decide, and a model is made
+   quickly. */
 
 enum { PTQ__FIT_IMAGES = 256 };
 
 typedef struct ptq__fitter {
-    ptq__converter *cv;          /* of the model that is wanted; cv->range is filled */
-    ptq_convert_options options; /* of the models tried */
-    ptq_search_options measure;
     ptq__search search;
-    double most; /* SQNR of the logits so far, in dB */
+    ptq__converter trial; /* plain: of the models tried */
+    double most;          /* SQNR of the logits so far, in dB */
 } ptq__fitter;
 
 static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
-    ptq__converter trial = *fit->cv;
-    ptq_divergence d;
-    ptq_status status;
-    trial.options = &fit->options;
-    trial.report = NULL;
-    PTQ__TRY(ptq__convert_model(&trial, err));
-    status = ptq__search_measure(&fit->search, trial.model, &d, err);
-    ptq_model_free(trial.model);
-    if (!status)
-        *sqnr_db = d.sqnr_db;
+    ptq_divergence d = {0, 0, 0, 0};
+    ptq_status status = ptq__convert_model(&fit->trial, err);
+    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &d, err));
+    ptq_model_free(fit->trial.model);
+    *sqnr_db = d.sqnr_db;
     return status;
 }
 
 /* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
 static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
                                    ptq_error *err) {
+    double sqnr_db;
     int k;
     for (k = 0; k < 3; k++) {
         ptq__interval before = *range;
-        double sqnr_db;
         range->low *= factor;
         range->high *= factor;
         PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
@@ -13288,17 +13229,16 @@ static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float
     return PTQ_OK;
 }
 
+/* The first conversion fills in the ranges that the scheme chooses. */
 static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    ptq__interval *range = fit->cv->range;
-    int t;
-    PTQ__TRY(ptq__search_evaluate(&fit->search, fit->cv->old, &fit->search.real, err));
+    ptq__interval *range = fit->trial.range, *end = range + fit->trial.calibration->tensors;
     PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
-    for (t = 0; t < fit->cv->calibration->tensors; t++) {
+    for (; range < end; range++) {
         double before = fit->most;
-        if (range[t].high > range[t].low)
-            PTQ__TRY(ptq__fit_towards(fit, &range[t], 0.85f, err));
-        if (range[t].high > range[t].low && !(fit->most > before))
-            PTQ__TRY(ptq__fit_towards(fit, &range[t], 1.15f, err));
+        if (range->high > range->low)
+            PTQ__TRY(ptq__fit_towards(fit, range, 0.85f, err));
+        if (range->high > range->low && !(fit->most > before))
+            PTQ__TRY(ptq__fit_towards(fit, range, 1.15f, err));
     }
     return PTQ_OK;
 }
@@ -13312,28 +13252,21 @@ static int ptq__to_fit_with(ptq_scheme *scheme) {
 
 /* Fills cv->range, which is to be freed, after a failure too. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->work.allocator;
-    const ptq_dataset *images = cv->options->images;
+    size_t count = cv->options->images->count;
+    size_t measure = count < PTQ__FIT_IMAGES ? count : (size_t)PTQ__FIT_IMAGES;
+    ptq_convert_options options;
     ptq__fitter fit;
-    ptq_subset subset;
-    size_t *indices = NULL;
     ptq_status status;
-    memset(&fit, 0, sizeof fit);
-    fit.cv = cv;
-    fit.measure.images = &subset.dataset;
-    fit.measure.measure = PTQ__FIT_IMAGES;
-    fit.measure.work = ptq__quiet(&cv->options->work);
-    fit.search.options = &fit.measure;
-    PTQ__TRY(PTQ__NEW(allocator, &cv->range, (size_t)cv->calibration->tensors, "ranges", err));
-    PTQ__TRY(ptq__order_by_hash(images, allocator, &indices, err));
-    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
-    if (!status)
-        status = ptq_subset_open(&subset, images, indices, images->count, err);
-    if (!status)
-        status = ptq__fit_tensors(&fit, err);
-    ptq_release(&fit.search.real.memory);
-    ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
-    ptq__free(allocator, indices);
+    PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, (size_t)cv->calibration->tensors,
+                      "ranges", err));
+    PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
+    fit.trial = *cv;
+    fit.trial.options = &options;
+    fit.trial.report = NULL;
+    status = ptq__search_within(&fit.search, cv, measure, 0, err);
+    PTQ__THEN(status, ptq__fit_tensors(&fit, err));
+    ptq__search_close(&fit.search);
+    ptq__free(&options.work.allocator, (void *)(uintptr_t)options.override);
     return status;
 }
 
@@ -13344,16 +13277,11 @@ static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
     cv->range = NULL;
     if (ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
         status = ptq__fit_ranges(cv, err);
-    if (!status)
-        status = ptq__convert_model(cv, err);
+    PTQ__THEN(status, ptq__convert_model(cv, err));
     ptq__free(&cv->options->work.allocator, cv->range);
-    PTQ__TRY(status);
-    if (ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
-        status = ptq__correct_analytically(cv, err);
-    if (!status)
-        status = ptq__learn(cv, err);
-    if (!status)
-        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
+    PTQ__THEN(status, ptq__correct_analytically(cv, err));
+    PTQ__THEN(status, ptq__learn(cv, err));
+    PTQ__THEN(status, ptq_model_check(cv->model, err)); /* accumulators of the final codes */
     if (status) {
         ptq_model_free(cv->model);
         cv->model = NULL;
@@ -13382,30 +13310,27 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Equalizes, calibrates anew, converts that. */
+/* Equalizes, calibrates the result, whose ranges are others now, and converts that. The images
+   are those of the caller's calibration, as was checked before. */
 static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
-    const ptq_convert_options *options = cv->options;
+    const ptq_dataset *images = cv->options->images;
     ptq__converter other = *cv;
     ptq_calibrate_options calibrate;
     ptq_model *equalized = NULL;
     ptq_calibration *calibration = NULL;
     ptq_plan *plan = NULL, *before = NULL;
     ptq_status status;
-    calibrate.work = ptq__quiet(&options->work);
+    calibrate.work = ptq__quiet(&cv->options->work);
     calibrate.accept_any = 1; /* they were accepted before */
-    PTQ__TRY(ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err));
-    status = ptq__equalize(before, options->images, &calibrate.work, &equalized, err);
+    status = ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err);
+    PTQ__THEN(status, ptq__equalize(before, images, &calibrate.work, &equalized, err));
     ptq_plan_free(before);
-    if (!status)
-        status = ptq__plan_model(equalized, &calibrate.work.allocator, &plan, err);
-    if (!status)
-        status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
-    if (!status) {
-        other.old = equalized;
-        other.calibration = calibration;
-        status = ptq__convert_learned(&other, err);
-        cv->model = other.model;
-    }
+    PTQ__THEN(status, ptq__plan_model(equalized, &calibrate.work.allocator, &plan, err));
+    PTQ__THEN(status, ptq_calibrate(plan, images, &calibrate, &calibration, err));
+    other.old = equalized;
+    other.calibration = calibration;
+    PTQ__THEN(status, ptq__convert_learned(&other, err));
+    cv->model = other.model;
     ptq_calibration_free(calibration);
     ptq_plan_free(plan);
     ptq_model_free(equalized);
@@ -13421,23 +13346,18 @@ static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_error *err) {
     return equalizes ? ptq__convert_equalized(cv, err) : ptq__convert_learned(cv, err);
 }
 
-/* ---- [CONFIRM] ------------------------------------------------------------------------------ */
-
-/* What usually helps does not always. Each choice of a scheme is left out in turn, and stays out if
+/* ---- [CONFIRM] ----------------------------------------------------------------------------------
+   What usually helps does not always. Each choice of a scheme is left out in turn, and stays out if
    the model is then no farther from float on a quarter of the images, which nothing was learned
-   from. First what there is to decide: the name of a choice, and what leaves it out of a scheme,
-   which returns 0 if that changes nothing. */
+   from. One after the other, since 2^4 models would be tried otherwise; first those that the others
+   build on least, so that what is decided later is decided for what is left.
 
-static int ptq__without_learning(ptq_scheme *s) {
-    int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
-    s->rounding = PTQ_ROUNDING_NEAREST;
-    s->weight_bits = ptq__weight_bits(s);
-    return changes;
-}
+   A choice has a name, and a function that leaves it out of a scheme and returns 0 if that changes
+   nothing. */
 
-static int ptq__without_refit(ptq_scheme *s) {
-    int changes = s->mode == PTQ_MODE_INTEGER && ptq__refits(s);
-    s->refit = PTQ_REFIT_NEVER;
+static int ptq__without_fitted_ranges(ptq_scheme *s) {
+    int changes = ptq__below_8(s, s->fit_ranges);
+    s->fit_ranges = 0;
     return changes;
 }
 
@@ -13447,9 +13367,15 @@ static int ptq__without_equalization(ptq_scheme *s) {
     return changes;
 }
 
-static int ptq__without_fitted_ranges(ptq_scheme *s) {
-    int changes = ptq__below_8(s, s->fit_ranges);
-    s->fit_ranges = 0;
+static int ptq__without_refit(ptq_scheme *s) {
+    int changes = s->mode == PTQ_MODE_INTEGER && ptq__refits(s);
+    s->refit = PTQ_REFIT_NEVER;
+    return changes;
+}
+
+static int ptq__without_learning(ptq_scheme *s) {
+    int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
+    s->rounding = PTQ_ROUNDING_NEAREST;
     return changes;
 }
 
@@ -13480,122 +13406,83 @@ static int ptq__is_open(const ptq_convert_options *options, int k) {
     return open;
 }
 
-typedef struct ptq__decider {
-    ptq__search search;
-    ptq_search_options options;
-    ptq_convert_options decided; /* so far */
-    ptq_divergence least;
-    char outcome[240];
-    ptq__text text; /* over it */
-} ptq__decider;
-
-static ptq_status ptq__measure_decided(ptq__decider *decider, const ptq_convert_options *options,
-                                       ptq_divergence *cost, ptq_error *err) {
-    decider->search.override = (ptq_override *)(uintptr_t)options->override;
-    decider->search.overrides = options->overrides;
-    return ptq__search_try(&decider->search, &options->scheme, cost, NULL, NULL, err);
-}
-
 /* Five decimals are enough for people. */
 static double ptq__rounded(double value) { return (double)(float)(floor(value * 1e5 + 0.5) / 1e5); }
 
-/* Leaves choice k out where the model is then no farther from float's. Says so in the manner of
-   "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
-static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
-    ptq_convert_options without;
-    ptq_divergence cost;
+/* Leaves out of `decided` what does not help, and says so, in the manner of "refitted weights: KL
+   0.0513, without 0.1021"; "no ..." for what was left out. */
+static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided, ptq__text *said,
+                              ptq_error *err) {
+    ptq_convert_options without, worse;
+    ptq_divergence least, cost;
     ptq_status status;
-    PTQ__TRY(ptq__change_schemes(&decider->decided, ptq__choices[k].leave_out, &without, err));
-    status = ptq__measure_decided(decider, &without, &cost, err);
-    if (!status) {
-        int stays = cost.kl > decider->least.kl;
-        ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
-                 stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(decider->least.kl),
-                 ptq__rounded(cost.kl));
+    int k, stays;
+    for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
+        search->total += (size_t)ptq__is_open(decided, k);
+    status = ptq__search_try(search, decided, &least, NULL, err);
+    for (k = 0; k < PTQ__CHOICES && !status; k++) {
+        if (!ptq__is_open(decided, k))
+            continue;
+        PTQ__TRY(ptq__change_schemes(decided, ptq__choices[k].leave_out, &without, err));
+        status = ptq__search_try(search, &without, &cost, NULL, err);
+        stays = status || cost.kl > least.kl;
+        if (!status)
+            ptq__put(said, "%s%s%s: KL %g, without %g", said->length ? "; " : "",
+                     stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(least.kl),
+                     ptq__rounded(cost.kl));
+        worse = stays ? without : *decided;
         if (!stays) {
-            ptq_convert_options before = decider->decided;
-            decider->decided = without;
-            without = before;
-            decider->least = cost;
+            *decided = without;
+            least = cost;
         }
+        ptq__free(&worse.work.allocator, (void *)(uintptr_t)worse.override);
     }
-    ptq__free(&without.work.allocator, (void *)(uintptr_t)without.override);
     return status;
 }
 
-static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err) {
-    int k;
-    for (k = 0, decider->search.total = 1; k < PTQ__CHOICES; k++)
-        decider->search.total += (size_t)ptq__is_open(&decider->decided, k);
-    PTQ__TRY(
-        ptq__search_evaluate(&decider->search, decider->search.model, &decider->search.real, err));
-    PTQ__TRY(ptq__measure_decided(decider, &decider->decided, &decider->least, err));
-    for (k = 0; k < PTQ__CHOICES; k++)
-        if (ptq__is_open(&decider->decided, k))
-            PTQ__TRY(ptq__decide(decider, k, err));
-    return PTQ_OK;
-}
-
+/* No choice may end in a scheme of zeros, which would be "best". */
 static int ptq__mark_decided(ptq_scheme *scheme) {
     scheme->confirm = 0;
     scheme->weight_bits = ptq__weight_bits(scheme);
     return 1;
 }
 
-/* Fills decider->decided, whose overrides are to be freed, after a failure too. */
-static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, ptq_error *err) {
-    const ptq_convert_options *options = cv->options;
-    size_t *indices = NULL, slice = options->images->count / 4,
-           rest = options->images->count - slice;
-    ptq_subset subset;
+/* Decides on a quarter of the images, then converts with all of them. The decisions go into the
+   metadata. */
+static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
+    size_t slice = cv->options->images->count / 4, rest = cv->options->images->count - slice;
+    char outcome[240];
+    ptq__text said = ptq__text_over(outcome, sizeof outcome);
+    ptq_convert_options decided;
+    ptq__search search;
+    ptq__converter confirmed = *cv;
     ptq_status status;
-    PTQ__TRY(ptq__check_images(cv, err));
-    PTQ__TRY(ptq__order_by_hash(options->images, &options->work.allocator, &indices, err));
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
-    decider->options.images = &subset.dataset;
-    decider->options.measure = slice;
-    decider->options.work = options->work;
-    decider->search.model = cv->old;
-    decider->search.calibration = cv->calibration;
-    decider->search.options = &decider->options;
-    status = ptq__change_schemes(options, ptq__mark_decided, &decider->decided, err);
-    if (!status)
-        status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
-    if (!status)
-        status = ptq__decide_all(decider, err);
-    ptq_release(&decider->search.real.memory);
-    ptq__free(&options->work.allocator, indices);
-    return status;
+    PTQ__TRY(ptq__check_images(cv, err));
+    PTQ__TRY(ptq__change_schemes(cv->options, ptq__mark_decided, &decided, err));
+    status = ptq__search_within(&search, cv, slice, rest, err);
+    PTQ__THEN(status, ptq__decide(&search, &decided, &said, err));
+    ptq__search_close(&search);
+    confirmed.options = &decided;
+    PTQ__THEN(status, ptq__convert_decided(&confirmed, err));
+    if (said.length)
+        PTQ__THEN(status, ptq_model_set_meta(confirmed.model, "confirmed", outcome, err));
+    ptq__free(&decided.work.allocator, (void *)(uintptr_t)decided.override);
+    PTQ__GIVE(status, confirmed.model, ptq_model_free, &cv->model);
 }
 
-/* The entry from part one: decides what there is to decide, and converts. */
+/* The entry from part one: a search decides first whether it has what it needs. */
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
-    ptq__converter confirmed = *cv;
-    ptq__decider decider;
-    ptq_status status;
-    if (!options->scheme.confirm || options->scheme.mode != PTQ_MODE_INTEGER || !cv->calibration ||
-        !options->images || options->images->count < PTQ__CONFIRM_LEAST)
-        return ptq__convert_decided(cv, err);
-    memset(&decider, 0, sizeof decider);
-    decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);
-    confirmed.options = &decider.decided;
-    status = ptq__confirm(cv, &decider, err);
-    if (!status)
-        status = ptq__convert_decided(&confirmed, err);
-    if (!status && decider.text.length)
-        status = ptq_model_set_meta(confirmed.model, "confirmed", decider.outcome, err);
-    ptq__free(&decider.decided.work.allocator, (void *)(uintptr_t)decider.decided.override);
-    if (status)
-        ptq_model_free(confirmed.model);
-    else
-        cv->model = confirmed.model;
-    return status;
+    int confirms = options->scheme.confirm && options->scheme.mode == PTQ_MODE_INTEGER;
+    return confirms && cv->calibration && options->images &&
+                   options->images->count >= PTQ__CONFIRM_LEAST
+               ? ptq__convert_confirmed(cv, err)
+               : ptq__convert_decided(cv, err);
 }
 
-/* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
-
-/* Which layer is to blame? The divergence of a model's logits from the float model's does not say.
+/* ---- [SENSITIVITY] ------------------------------------------------------------------------------
+   Which layer is to blame? The divergence of a model's logits from the float model's does not say.
    So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
    remedies are tried, on the whole model and where most is lost, and what wins agreement back is
    told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
@@ -13611,25 +13498,28 @@ static ptq_scheme ptq__float_scheme(void) {
 /* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
+    size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0], codes;
     if (!ptq__has_weight(node->op))
         return 0;
-    if (scheme->mode == PTQ_MODE_FLOAT)
-        return weight->size + node->param[PTQ_PARAM_BIAS].size;
-    return ptq__tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
-                             weight->dim) +
-           node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
+    codes = ptq__tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
+                              weight->dim);
+    return node->param[PTQ_PARAM_BIAS].size +
+           (scheme->mode == PTQ_MODE_FLOAT ? weight->size : codes + scales * sizeof(float));
 }
 
-/* Measures the model under `scheme`, all but `node`, which is under `own`. NULL: all. */
+/* Measures the model under `scheme`, all but `node`, which is under `own`; all, if that is NULL. An
+   override can name one node exactly, since names hold neither * nor ?. */
 static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
                                   const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
-    search->overrides = node != NULL;
-    if (node) {
-        search->override[0].pattern = node;
-        search->override[0].scheme = *own;
-    }
-    return ptq__search_try(search, scheme, cost, NULL, NULL, err);
+    ptq_convert_options options;
+    ptq_override one;
+    memset(&options, 0, sizeof options);
+    options.scheme = *scheme;
+    options.override = &one;
+    options.overrides = node != NULL;
+    one.pattern = node;
+    one.scheme = *own;
+    return ptq__search_try(search, &options, cost, NULL, err);
 }
 
 /* Nodes whose results are rounded anew: those with weights, sums, averages. What only chooses among
@@ -13647,10 +13537,11 @@ static int ptq__costs_more(const void *a, const void *b, const void *context) {
     return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Remedies: functions from one scheme to another. */
-
+/* Remedies: functions from one scheme to another. A scale for each channel suits channels of unlike
+   ranges; such scales go with symmetric weights alone. */
 static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
+/* Clipping what is rare leaves finer steps for all else. Affine weights take MinMax alone. */
 static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
@@ -13662,6 +13553,7 @@ static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = 8; }
 
 static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
+/* All that learns. The bits stay as they are: more of them are remedies of their own. */
 static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
     if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
@@ -13677,7 +13569,8 @@ typedef struct ptq__remedy {
     int whole, single; /* it is tried on the whole model, on single nodes */
 } ptq__remedy;
 
-/* `best` equalizes, which only a whole model can be. */
+/* `best` equalizes, which only a whole model can be; of a whole model in float there is nothing to
+   learn. */
 static const ptq__remedy ptq__remedies[] = {
     {"per-channel weights", ptq__use_channels, 1, 1},
     {"ranges of least squared error", ptq__use_mse, 1, 1},
@@ -13699,7 +13592,8 @@ static void ptq__put_hundredths(ptq__text *text, double value) {
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
-/* Kept if it gains; the largest gain first, of equals the one that was tried first. */
+/* Kept if it gains; the largest gain first, of equals the one that was tried first. `node` is empty
+   for the whole model. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
                             const char *remedy, double gain_pp) {
     ptq_advice item;
@@ -13720,11 +13614,16 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
 }
 
 /* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
-   and where single nodes are looked at, without what learns. */
+   and where single nodes are looked at, without what learns. What a remedy is worth is
+
+       gain = 100 (agreement with it - agreement without it) percentage points.
+
+   One that would not show in the scheme's text changes nothing, and is not tried. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme scheme = search->options->scheme, changed;
+    ptq_scheme scheme = search->options.scheme, changed;
+    const char *node = item ? item->node : NULL;
     ptq_divergence after;
     char was[160], is[160];
     if (item)
@@ -13734,24 +13633,23 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     ptq_scheme_write(&scheme, was, sizeof was);
     ptq_scheme_write(&changed, is, sizeof is);
     if (!strcmp(was, is))
-        return PTQ_OK; /* nothing to try */
-    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
-                             &after, err));
-    ptq__add_advice(report, item ? item->node : "",
+        return PTQ_OK;
+    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, node, &changed, &after, err));
+    ptq__add_advice(report, item ? node : "",
                     100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
                     100 * (after.agreement - before->agreement));
     return PTQ_OK;
 }
 
 static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    const ptq_scheme *scheme = &search->options->scheme;
+    const ptq_scheme *scheme = &search->options.scheme;
+    const ptq__remedy *remedy;
     ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
-    int i, k;
-    PTQ__TRY(ptq__try_except(search, scheme, NULL, NULL, &report->whole, err));
-    PTQ__TRY(ptq__try_except(search, &plain, NULL, NULL, &before, err));
-    for (k = 0; k < PTQ__REMEDIES; k++) {
-        const ptq__remedy *remedy = &ptq__remedies[k];
+    int i;
+    PTQ__TRY(ptq__try_except(search, scheme, NULL, scheme, &report->whole, err));
+    PTQ__TRY(ptq__try_except(search, &plain, NULL, scheme, &before, err));
+    for (remedy = ptq__remedies; remedy < ptq__remedies + PTQ__REMEDIES; remedy++) {
         if (remedy->whole)
             PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
         for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
@@ -13763,26 +13661,25 @@ static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *repor
 /* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
-    const ptq_model *model = search->model;
-    int i;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options.scheme);
+    const ptq_node *node = search->model->node, *end = node + search->model->nodes;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)(end - node), "nodes", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
-    search->total = 2 + PTQ__MOST_ADVICE;
-    for (i = 0; i < model->nodes; i++)
-        search->total += (size_t)ptq__measurable(&model->node[i]);
-    PTQ__TRY(ptq__search_open(search, 1, err));
     report->images = search->real.total;
-    for (i = 0; i < model->nodes; i++) {
+    search->total = 2 + PTQ__MOST_ADVICE;
+    for (; node < end; node++)
+        search->total += (size_t)ptq__measurable(node);
+    for (node = search->model->node; node < end; node++) {
         ptq_sensitivity *item = &report->item[report->items];
-        if (!ptq__measurable(&model->node[i]))
+        if (!ptq__measurable(node))
             continue;
-        memcpy(item->node, model->node[i].name, sizeof item->node);
-        item->bytes = ptq__layer_bytes(&model->node[i], &plain);
+        memcpy(item->node, node->name, sizeof item->node);
+        item->bytes = ptq__layer_bytes(node, &plain);
         PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
         report->items++;
     }
-    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more, model);
+    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more,
+              search->model);
     return ptq__advise(search, report, err);
 }
 
@@ -13792,14 +13689,10 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            ptq_sensitivity_report *out, ptq_error *err) {
     ptq_sensitivity_report report;
     ptq__search search;
-    ptq_status status;
-    memset(&search, 0, sizeof search);
+    ptq_status status = ptq__search_open(&search, model, calibration, options, err);
     memset(&report, 0, sizeof report);
-    search.model = model;
-    search.calibration = calibration;
-    search.options = options;
     report.memory.allocator = options->work.allocator;
-    status = ptq__sensitivity_run(&search, &report, err);
+    PTQ__THEN(status, ptq__sensitivity_run(&search, &report, err));
     ptq__search_close(&search);
     if (status)
         ptq_release(&report.memory);
@@ -13808,9 +13701,8 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     return status;
 }
 
-/* ---- [MIX] ---------------------------------------------------------------------------------- */
-
-/* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
+/* ---- [MIX] --------------------------------------------------------------------------------------
+   Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
    many to try. So each layer is measured alone at each width, and divergences are taken to add up.
    A greedy path then leads from the largest model to the smallest, each step giving up bits where
    that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
@@ -13826,18 +13718,20 @@ enum {
     PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
 };
 
-/* A layer with weights, and what it would be at each width. */
+/* A layer with weights, and what it would be at each width, an index of ptq__mix_bits. */
 typedef struct ptq__mix_layer {
     double weights;            /* how many */
     size_t bytes[PTQ__WIDTHS]; /* of its parameters */
     double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
+    int width;                 /* in the model of the frontier at hand */
 } ptq__mix_layer;
 
 typedef struct ptq__mixer {
     ptq__search search;
     const ptq_goal *goal;
     ptq_mix_report *report;
-    ptq__mix_layer *layer; /* as many as the report has nodes */
+    ptq__mix_layer *layer;  /* as many as the report has nodes */
+    ptq_override *override; /* likewise: their schemes, to convert with */
     ptq_model *best;
 } ptq__mixer;
 
@@ -13850,20 +13744,47 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-static int ptq__mix_width(int bits) {
-    int width = 0;
-    while (ptq__mix_bits[width] != bits)
-        width++;
-    return width;
+/* The layers, at 32 bits each. Every step lowers the width of one: the frontier has at most 6
+   models for each, and one. */
+static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
+    const ptq_model *model = mixer->search.model;
+    ptq_mix_report *report = mixer->report;
+    size_t n = 0, most;
+    int i, b;
+    for (i = 0; i < model->nodes; i++)
+        n += ptq__has_weight(model->node[i].op) != 0;
+    if (!n)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
+    most = n * (PTQ__WIDTHS - 1) + 1;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, most * n, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->layer, n, "layers", err));
+    PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->override, n, "overrides", err));
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq__mix_layer *layer = &mixer->layer[report->nodes];
+        if (!ptq__has_weight(node->op))
+            continue;
+        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
+        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options.scheme, ptq__mix_bits[b]);
+            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
+        }
+    }
+    report->images = mixer->search.real.total;
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
+    return PTQ_OK;
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme), own;
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options.scheme), own;
     ptq_divergence at_8, cost;
     int k, b;
     plain.weight_bits = 8;
-    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, NULL, &at_8, err));
+    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, &plain, &at_8, err));
     for (k = 0; k < mixer->report->nodes; k++)
         for (b = 0; b < PTQ__WIDTHS; b++) {
             if (ptq__mix_bits[b] == 8)
@@ -13876,74 +13797,71 @@ static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* The next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
-   nothing is left to save. */
-static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
+/* To the next model of the frontier: of all layers and lower widths the step that costs least
+   divergence for each byte saved, the least (D(to) - D(from)) / (bytes(from) - bytes(to)). Of steps
+   that even gain, a quotient would prefer those that save little; so it is the product that is
+   least for them. 0 if nothing is left to save. */
+static int ptq__mix_step(ptq__mixer *mixer) {
     double least = HUGE_VAL;
-    uint8_t *best = NULL;
-    int k, b, best_bits = 0;
-    for (k = 0; k < mixer->report->nodes; k++) {
-        const ptq__mix_layer *layer = &mixer->layer[k];
-        int from = ptq__mix_width(bits[k]);
-        for (b = from + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)layer->bytes[from] - (double)layer->bytes[b];
-            double cost = layer->cost[b] - layer->cost[from];
+    ptq__mix_layer *layer = mixer->layer, *end = layer + mixer->report->nodes, *best = NULL;
+    int b, width = 0;
+    for (; layer < end; layer++)
+        for (b = layer->width + 1; b < PTQ__WIDTHS; b++) {
+            double saved = (double)layer->bytes[layer->width] - (double)layer->bytes[b];
+            double cost = layer->cost[b] - layer->cost[layer->width];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
-                best = &bits[k];
-                best_bits = ptq__mix_bits[b];
+                best = layer;
+                width = b;
             }
         }
-    }
     if (best)
-        *best = (uint8_t)best_bits;
+        best->width = width;
     return best != NULL;
 }
 
-/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
-   The row of bits behind the last is scratch. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the
+   way. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
-    size_t n = (size_t)report->nodes, k;
     uint8_t *bits = report->bits;
-    memset(bits, 32, n);
+    int k;
     do {
         ptq_mix *item = &report->item[report->items++];
         double weights = 0, sum = 0;
-        for (k = 0; k < n; k++) {
+        for (k = 0; k < report->nodes; k++, bits++) {
             const ptq__mix_layer *layer = &mixer->layer[k];
-            int width = ptq__mix_width(bits[k]);
-            item->bytes += layer->bytes[width];
-            item->predicted += layer->cost[width];
+            *bits = (uint8_t)ptq__mix_bits[layer->width];
+            item->bytes += layer->bytes[layer->width];
+            item->predicted += layer->cost[layer->width];
             weights += layer->weights;
-            sum += layer->weights * bits[k];
+            sum += layer->weights * *bits;
         }
         item->average_bits = sum / weights;
-        memcpy(bits + n, bits, n);
-        bits += n;
-    } while (ptq__mix_step(mixer, bits));
+    } while (ptq__mix_step(mixer));
 }
 
 /* Converts item `at` under the full scheme and measures it. Only a model that is kept need be made
    a second time, as the search confirms its choices for that one alone. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
-    const ptq_scheme *scheme = &mixer->search.options->scheme;
     ptq_mix *item = &report->item[at];
+    ptq_convert_options options;
     int k;
     if (item->measured && !keep)
         return PTQ_OK;
+    memset(&options, 0, sizeof options);
+    options.scheme = mixer->search.options.scheme;
+    options.override = mixer->override;
+    options.overrides = report->nodes;
     for (k = 0; k < report->nodes; k++) {
-        mixer->search.override[k].pattern = report->node[k];
-        mixer->search.override[k].scheme =
-            ptq__mix_scheme(scheme, report->bits[at * report->nodes + k]);
+        mixer->override[k].pattern = report->node[k];
+        mixer->override[k].scheme =
+            ptq__mix_scheme(&options.scheme, report->bits[at * report->nodes + k]);
     }
-    mixer->search.overrides = report->nodes;
     item->measured = 1;
-    return ptq__search_try(&mixer->search, scheme, &item->cost, NULL, keep ? &mixer->best : NULL,
-                           err);
+    return ptq__search_try(&mixer->search, &options, &item->cost, keep ? &mixer->best : NULL, err);
 }
 
 static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
@@ -13982,42 +13900,10 @@ static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Every step lowers the width of a layer: the frontier has at most 6 models for each, and one. */
-static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
-    const ptq_model *model = mixer->search.model;
-    ptq_mix_report *report = mixer->report;
-    size_t n = 0, most;
-    int i, b;
-    for (i = 0; i < model->nodes; i++)
-        n += ptq__has_weight(model->node[i].op) != 0;
-    if (!n)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * (PTQ__WIDTHS - 1) + 1;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
-    PTQ__TRY(PTQ__NEW(&report->memory.allocator, &mixer->layer, n, "layers", err));
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        ptq__mix_layer *layer = &mixer->layer[report->nodes];
-        if (!ptq__has_weight(node->op))
-            continue;
-        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
-        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; b < PTQ__WIDTHS; b++) {
-            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, ptq__mix_bits[b]);
-            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
-        }
-    }
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
-    return ptq__search_open(&mixer->search, report->nodes, err);
-}
-
 static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int i;
-    PTQ__TRY(ptq__mix_open(mixer, err));
-    report->images = mixer->search.real.total;
+    PTQ__TRY(ptq__mix_list(mixer, err));
     PTQ__TRY(ptq__mix_measure_alone(mixer, err));
     ptq__mix_frontier(mixer);
     for (i = 0; i < PTQ__SPREAD; i++)
@@ -14035,14 +13921,11 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
     made.memory.allocator = options->work.allocator;
-    mixer.search.model = model;
-    mixer.search.calibration = calibration;
-    mixer.search.options = options;
     mixer.goal = goal;
     mixer.report = &made;
-    status = ptq__mix_run(&mixer, out != NULL, err);
+    status = ptq__search_open(&mixer.search, model, calibration, options, err);
+    PTQ__THEN(status, ptq__mix_run(&mixer, out != NULL, err));
     ptq__search_close(&mixer.search);
-    ptq__free(&options->work.allocator, mixer.layer);
     if (!status && out)
         *out = mixer.best;
     if (!status && report)
@@ -14054,10 +13937,10 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 
 #endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
 
-/* ---- [LEFT OUT] ----------------------------------------------------------------------------- */
-
-/* What a macro left out says so, and by which macro, where it has a status to say it with; other
-   functions are then not declared. */
+/* ---- [LEFT OUT] ---------------------------------------------------------------------------------
+   What a macro left out says so, and by which macro, where it has a status to say it with; other
+   functions are then not declared. All of these end in an error, so the list gives what comes
+   before it, with a letter for a name. */
 #if defined(PTQ_NO_SEARCH) || defined(PTQ_RUN_ONLY)
 #ifdef PTQ_RUN_ONLY
 #define PTQ__OUT_BY "PTQ_RUN_ONLY"
@@ -14068,89 +13951,63 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #endif
-#define PTQ__LEFT_OUT(name, parameters)                                                            \
-    PTQ_API ptq_status name parameters {                                                           \
+#define PTQ__LEFT_OUT(name, ...)                                                                   \
+    PTQ_API ptq_status name(__VA_ARGS__, ptq_error *err) {                                         \
         return ptq_error_set(err, PTQ_UNSUPPORTED, "%s was left out by the macro %s", #name,       \
                              PTQ__OUT_BY);                                                         \
     }
-PTQ__LEFT_OUT(ptq_equalize_like,
-              (const ptq_model *model, const ptq_model *quantized, ptq_model **out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_measure_sensitivity,
-              (const ptq_model *model, const ptq_calibration *calibration,
-               const ptq_search_options *options, ptq_sensitivity_report *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_convert_mixed, (const ptq_model *model, const ptq_calibration *calibration,
-                                  const ptq_search_options *options, const ptq_goal *goal,
-                                  ptq_model **out, ptq_mix_report *report, ptq_error *err))
+/* clang-format off */
+PTQ__LEFT_OUT(ptq_equalize_like, const ptq_model *m, const ptq_model *q, ptq_model **o)
+PTQ__LEFT_OUT(ptq_measure_sensitivity, const ptq_model *m, const ptq_calibration *c,
+              const ptq_search_options *o, ptq_sensitivity_report *out)
+PTQ__LEFT_OUT(ptq_convert_mixed, const ptq_model *m, const ptq_calibration *c,
+              const ptq_search_options *o, const ptq_goal *g, ptq_model **out, ptq_mix_report *r)
 #ifdef PTQ_RUN_ONLY
-PTQ__LEFT_OUT(ptq_observer_create, (ptq_observer * observer, int channels,
-                                    const ptq_allocator *allocator, ptq_error *err))
-PTQ__LEFT_OUT(ptq_observe, (ptq_observer * observer, const float *values, size_t n, ptq_error *err))
-PTQ__LEFT_OUT(ptq_observer_range,
-              (const ptq_observer *observer, int channel, ptq_method method, float percentile,
-               ptq_type type, int bits, int symmetric, float *low, float *high, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibration_merge,
-              (ptq_calibration * calibration, const ptq_calibration *other, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibrate,
-              (const ptq_plan *plan, const ptq_dataset *data, const ptq_calibrate_options *options,
-               ptq_calibration **out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibration_overlap, (const ptq_calibration *calibration, const ptq_dataset *data,
-                                        size_t *overlap, ptq_error *err))
-PTQ__LEFT_OUT(ptq_preset, (const char *name, ptq_scheme *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_scheme_check, (const ptq_scheme *scheme, ptq_error *err))
-PTQ__LEFT_OUT(ptq_quantize_weight,
-              (const ptq_tensor *weight, const ptq_scheme *scheme, const ptq_allocator *allocator,
-               ptq_tensor *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
-                            const ptq_convert_options *options, ptq_model **out,
-                            ptq_convert_report *report, ptq_error *err))
-PTQ__LEFT_OUT(ptq_explain, (const ptq_session *session, const char *node, int y, int x, int c,
-                            char *text, size_t size, size_t *length, ptq_error *err))
-PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
-PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
-                                  ptq_cifar10 **out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
-                           const ptq_allocator *allocator, ptq_error *err))
-PTQ__LEFT_OUT(ptq_subset_open, (ptq_subset * subset, const ptq_dataset *base, const size_t *indices,
-                                size_t count, ptq_error *err))
-PTQ__LEFT_OUT(ptq_evaluate,
-              (const ptq_plan *plan, const ptq_dataset *data, const ptq_evaluate_options *options,
-               ptq_evaluation *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_compare, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                            ptq_comparison *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_compare_layers,
-              (const ptq_plan *baseline, const ptq_plan *quantized, const ptq_dataset *data,
-               size_t count, ptq_layer_report *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_compare_logits, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                                   ptq_divergence *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_archive_create,
-              (const ptq_allocator *allocator, ptq_archive **out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_archive_add,
-              (ptq_archive * archive, const char *name, const ptq_tensor *tensor, ptq_error *err))
-PTQ__LEFT_OUT(ptq_archive_set_meta,
-              (ptq_archive * archive, const char *key, const char *value, ptq_error *err))
-PTQ__LEFT_OUT(ptq_archive_write,
-              (const ptq_archive *archive, void **bytes, size_t *size, ptq_error *err))
-PTQ__LEFT_OUT(ptq_model_write, (const ptq_model *model, void **bytes, size_t *size, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibration_write,
-              (const ptq_calibration *calibration, void **bytes, size_t *size, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibration_parse,
-              (const void *bytes, size_t size, const ptq_allocator *allocator,
-               ptq_calibration **out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_kernel_self_test, (ptq_isa isa, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, int c, const ptq_allocator *a)
+PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
+PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, int c, ptq_method m, float p, ptq_type t,
+              int b, int s, float *l, float *h)
+PTQ__LEFT_OUT(ptq_calibration_merge, ptq_calibration *c, const ptq_calibration *o)
+PTQ__LEFT_OUT(ptq_calibrate, const ptq_plan *p, const ptq_dataset *d,
+              const ptq_calibrate_options *o, ptq_calibration **out)
+PTQ__LEFT_OUT(ptq_calibration_overlap, const ptq_calibration *c, const ptq_dataset *d, size_t *o)
+PTQ__LEFT_OUT(ptq_preset, const char *n, ptq_scheme *o)
+PTQ__LEFT_OUT(ptq_scheme_check, const ptq_scheme *s)
+PTQ__LEFT_OUT(ptq_quantize_weight, const ptq_tensor *w, const ptq_scheme *s, const ptq_allocator *a,
+              ptq_tensor *o)
+PTQ__LEFT_OUT(ptq_convert, const ptq_model *m, const ptq_calibration *c,
+              const ptq_convert_options *o, ptq_model **out, ptq_convert_report *r)
+PTQ__LEFT_OUT(ptq_explain, const ptq_session *s, const char *n, int y, int x, int c, char *t,
+              size_t size, size_t *l)
+PTQ__LEFT_OUT(ptq_self_test_add, ptq_model *m)
+PTQ__LEFT_OUT(ptq_cifar10_parse, const void *b, size_t s, const ptq_allocator *a, ptq_cifar10 **o)
+PTQ__LEFT_OUT(ptq_sample, const ptq_dataset *d, size_t c, uint64_t s, size_t *i,
+              const ptq_allocator *a)
+PTQ__LEFT_OUT(ptq_subset_open, ptq_subset *s, const ptq_dataset *b, const size_t *i, size_t c)
+PTQ__LEFT_OUT(ptq_evaluate, const ptq_plan *p, const ptq_dataset *d, const ptq_evaluate_options *o,
+              ptq_evaluation *out)
+PTQ__LEFT_OUT(ptq_compare, const ptq_evaluation *b, const ptq_evaluation *q, ptq_comparison *o)
+PTQ__LEFT_OUT(ptq_compare_layers, const ptq_plan *b, const ptq_plan *q, const ptq_dataset *d,
+              size_t c, ptq_layer_report *o)
+PTQ__LEFT_OUT(ptq_archive_create, const ptq_allocator *a, ptq_archive **o)
+PTQ__LEFT_OUT(ptq_archive_add, ptq_archive *a, const char *n, const ptq_tensor *t)
+PTQ__LEFT_OUT(ptq_archive_set_meta, ptq_archive *a, const char *k, const char *v)
+PTQ__LEFT_OUT(ptq_archive_write, const ptq_archive *a, void **b, size_t *s)
+PTQ__LEFT_OUT(ptq_model_write, const ptq_model *m, void **b, size_t *s)
+PTQ__LEFT_OUT(ptq_calibration_write, const ptq_calibration *c, void **b, size_t *s)
+PTQ__LEFT_OUT(ptq_calibration_parse, const void *b, size_t s, const ptq_allocator *a,
+              ptq_calibration **o)
+PTQ__LEFT_OUT(ptq_kernel_self_test, ptq_isa i)
 #ifndef PTQ_NO_STDIO
-PTQ__LEFT_OUT(ptq_quantize_files, (const char *model_path, const char *data_path,
-                                   const char *out_path, const char *scheme, ptq_error *err))
-PTQ__LEFT_OUT(ptq_measure_files, (const char *model_path, const char *baseline_path,
-                                  const char *data_path, ptq_comparison *out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
-                                 ptq_cifar10 **out, ptq_error *err))
-PTQ__LEFT_OUT(ptq_model_save, (const ptq_model *model, const char *path, ptq_error *err))
-PTQ__LEFT_OUT(ptq_file_write, (const char *path, const void *bytes, size_t size, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibration_save,
-              (const ptq_calibration *calibration, const char *path, ptq_error *err))
-PTQ__LEFT_OUT(ptq_calibration_load, (const char *path, const ptq_allocator *allocator,
-                                     ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_quantize_files, const char *m, const char *d, const char *o, const char *s)
+PTQ__LEFT_OUT(ptq_measure_files, const char *m, const char *b, const char *d, ptq_comparison *o)
+PTQ__LEFT_OUT(ptq_cifar10_open, const char *p, ptq_split s, const ptq_allocator *a, ptq_cifar10 **o)
+PTQ__LEFT_OUT(ptq_model_save, const ptq_model *m, const char *p)
+PTQ__LEFT_OUT(ptq_file_write, const char *p, const void *b, size_t s)
+PTQ__LEFT_OUT(ptq_calibration_save, const ptq_calibration *c, const char *p)
+PTQ__LEFT_OUT(ptq_calibration_load, const char *p, const ptq_allocator *a, ptq_calibration **o)
 #endif
+/* clang-format on */
 #else
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
     return ptq_error_set(err, PTQ_UNSUPPORTED,
