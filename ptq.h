@@ -1277,7 +1277,7 @@ struct ptq_comparison {
     size_t before, after;        /* right answers of the baseline, and of the other */
     size_t lost, won;            /* right to wrong, wrong to right */
     double delta_pp;             /* accuracy difference in percentage points */
-    double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
+    double low_pp, high_pp;      /* 95 % interval of it, see ptq_paired_interval */
     double p_value;              /* McNemar's exact test, two-sided */
     double sqnr_db;              /* of the logits: 10 log10(sum x^2 / sum (x - x')^2), infinite if
                                     they are equal; 0 if an evaluation has none */
@@ -1286,15 +1286,23 @@ struct ptq_comparison {
 };
 
 /* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
-   same number of classes. Sums are exact: the order of the images does not matter. The interval is
-   Clopper and Pearson's (1934) for the share of `won` among the images that changed between right
-   and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+   same number of classes. Sums are exact: the order of the images does not matter. The test is
+   McNemar's (1947, Psychometrika 12) in its exact, binomial form. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
 #ifndef PTQ_RUN_ONLY
-/* Clopper and Pearson's exact interval for a share: `k` of `n`, at confidence 0 < level < 1. */
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high);
+/* 95 % interval of the difference of two accuracies on the same `total` images, in percentage
+   points: of these, the second model has `lost` and `won` some against the first. Score interval for
+   paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike those that look at the
+   images that changed alone, it does not shrink to nothing where few changed or none. Not whole
+   numbers: what so many images would show at the rates seen. lost + won <= total, total > 0. */
+PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
+                                 double *high_pp);
+
+/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen, from
+   0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association 22). */
+PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
 /* One tensor of the quantized model beside the same tensor of the float model. */
@@ -1470,6 +1478,13 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 
 /* The next thing to do as long as nothing has failed, in functions that release something. */
 #define PTQ__THEN(status, expression) (status) = (status) ? (status) : (expression)
+
+/* What must not be, and the message if it is, in `err`. Leaves the function. */
+#define PTQ__FAIL_IF(condition, status, ...)                                                       \
+    do {                                                                                           \
+        if (condition)                                                                             \
+            return ptq_error_set(err, status, __VA_ARGS__);                                        \
+    } while (0)
 
 /* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
 #define PTQ__GIVE(status, object, release, out)                                                    \
@@ -1774,6 +1789,7 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
+#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1788,6 +1804,7 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+#endif
 
 PTQ_API void ptq_release(ptq_memory *memory) {
     int i;
@@ -4870,11 +4887,15 @@ PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     return value % bound;
 }
 
+/* The upper 24 bits, as many as a float's mantissa has, over 2^24: every result is exact, and 1 is
+   none of them. */
 PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* FNV-1a, byte by byte: exclusive or, then a multiplication that carries each bit upwards. */
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv), byte by byte: exclusive or, then a
+   multiplication that carries each bit upwards. Good against accidents, not against an enemy: who
+   wants two images of one hash can make them. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
@@ -4885,7 +4906,9 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* Smooth colours with a little noise, so that it looks like data: H x W x C. */
+/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
+   noise on them, so that it looks like data: neither flat, which would leave most of a network's
+   codes unused, nor noise alone, on which many networks give the same logits. */
 static void ptq__test_picture(const int *shape, uint8_t *pixels) {
     ptq_rng rng;
     int y, x, c;
@@ -4900,36 +4923,37 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
 
 enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 
-/* Logits of the picture, at most PTQ__TEST_LOGITS, and its hash. */
-static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
+/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
+   `hash` the picture's, in decimal: 2^64 has 20 digits. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
+    size_t classes = (size_t)info->classes;
+    ptq__text text = ptq__text_over(hash, 24);
     ptq_session_options options;
     ptq_session *session = NULL;
-    ptq_memory memory;
-    uint8_t *pixels = NULL; /* H x W x C */
-    float *all = NULL;      /* one for each class */
+    float *all = NULL; /* a logit for each class, and behind them the pixels, H x W x C */
     ptq_status status;
-    memset(&memory, 0, sizeof memory);
     memset(&options, 0, sizeof options);
-    memory.allocator = options.allocator = plan->allocator;
-    status = PTQ__KEEP(&memory, &pixels, info->pixels, "an image", err);
-    PTQ__THEN(status, PTQ__KEEP(&memory, &all, (size_t)info->classes, "logits", err));
-    PTQ__THEN(status, ptq_session_create(plan, &options, &session, err));
+    options.allocator = plan->allocator;
+    PTQ__TRY(ptq_session_create(plan, &options, &session, err));
+    status = ptq__alloc(&plan->allocator, classes * sizeof *all + info->pixels, 1, "an image", &all,
+                        err);
     if (!status) {
+        uint8_t *pixels = (uint8_t *)(all + classes);
         ptq__test_picture(info->model->node[0].shape, pixels);
-        *hash = ptq__fnv(ptq__fnv_start, pixels, info->pixels);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, info->pixels));
         status = ptq_run(session, pixels, 1, all, NULL, err);
-        *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
+        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
     ptq_session_free(session);
-    ptq_release(&memory);
+    ptq__free(&plan->allocator, all);
     return status;
 }
 
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. Sums
-   of real numbers may be added in another order. */
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
+   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -4939,52 +4963,53 @@ static int ptq__is_exact(const ptq_model *model) {
     return 1;
 }
 
+/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
+   each logit, y beside the file's y': equal, or, where real numbers are added up,
+
+       |y' - y| <= 1e-3 (1 + |y'|)
+
+   Written as "not at most", the comparison also catches NaN. */
 PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     const char *line = ptq_model_get_meta(plan->info.model, "self_test");
     float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
+    ptq__span rest = ptq__span_of(line ? line : "");
+    char hash[24];
     int i, n = 0;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__run_picture(plan, logits, &n, &hash, err));
-    if (hash != expected)
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
+    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
+                 "the self-test is of another picture");
     for (i = 0; i < n; i++) {
-        float want = 0, difference;
+        float want = 0;
         int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > logits[i] ? want - logits[i] : logits[i] - want;
-        if (!read || !(difference <= allowed * (1 + (want < 0 ? -want : want))))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "self-test: logit %d is %g, the file says %g; the file or the"
-                                 " build is damaged",
-                                 i, (double)logits[i], (double)want);
+        PTQ__FAIL_IF(
+            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
+            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
+            (double)logits[i], (double)want);
     }
     return PTQ_OK;
 }
 
 #ifndef PTQ_RUN_ONLY
+/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
+   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
+   2048 bytes hold 64 of them, of at most 16 characters. */
 PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    char line[2048], hash[24];
     ptq__text text = ptq__text_over(line, sizeof line);
     float logits[PTQ__TEST_LOGITS];
     ptq_plan_options scalar;
     ptq_plan *plan = NULL;
     ptq_status status;
-    uint64_t hash = 0;
     int i, n = 0;
     memset(&scalar, 0, sizeof scalar);
     scalar.isa = PTQ_ISA_SCALAR;
     scalar.allocator = model->allocator;
     PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    status = ptq__run_picture(plan, logits, &n, hash, err);
     ptq_plan_free(plan);
-    if (status)
-        return status;
-    ptq__put(&text, "%llu", (unsigned long long)hash);
+    PTQ__TRY(status);
+    ptq__put_string(&text, hash);
     for (i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
@@ -4992,11 +5017,16 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 
 /* ---- [WORK] -------------------------------------------------------------------------------------
    Calibration, evaluation and learning all do the same: they run a plan over a data set and note
-   something about every item. A job says what. `begin` makes what a worker notes down on its own,
-   `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
-   several workers share the items, in runs so short that no one waits long for the last; each has a
-   session of its own. Who gets which items is left to chance, so what a job notes must not depend
-   on it: counts, exact sums, or a place of its own for every item. */
+   something about every item. A job says what:
+
+       begin    once for each worker: makes what that one notes down on its own
+       one      for each item: runs it, and notes
+       end      once for each worker: adds its notes to those of all, and releases them
+
+   With PTQ_THREADS several workers take the items one by one, so that none waits long for the last
+   to finish; each has a session and room for an item of its own. Who gets which items is left to
+   chance, so what a job notes must not depend on it: counts, exact sums (see [OBSERVE]), or a place
+   of its own for every item. Then the result has the same bytes with any number of threads. */
 
 typedef struct ptq__job ptq__job;
 
@@ -5018,7 +5048,7 @@ struct ptq__job {
     ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
     ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
     ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
+    void *context;     /* of all workers together: what `one` and `end` write to */
     size_t next, done; /* items handed out, items finished */
     ptq_status status; /* the first failure stops all */
     ptq_error error;
@@ -5027,7 +5057,7 @@ struct ptq__job {
 #endif
 };
 
-/* Elements of an item, and its bytes. */
+/* Elements of an item, H W C of them, and its bytes: one for each, or four of a real number. */
 static size_t ptq__item_elements(const ptq_dataset *data) {
     return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
 }
@@ -5036,53 +5066,54 @@ static size_t ptq__item_size(const ptq_dataset *data) {
     return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* Data sets come from callers, who fill the struct by hand: what they left out is said before it is
+   divided by, or called. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
-    if (!data || !data->count)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
-    if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
-        data->classes < 1)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the data set is incomplete: images of %dx%dx%d, %d classes",
-                             data->height, data->width, data->channels, data->classes);
-    if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type));
+    PTQ__FAIL_IF(!data || !data->count, PTQ_BAD_DATA, "the data set has no images");
+    PTQ__FAIL_IF(!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
+                     data->classes < 1 || (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32),
+                 PTQ_INVALID_ARGUMENT,
+                 "the data set is incomplete: items of %dx%dx%d %s (PTQ_TYPE_U8 or PTQ_TYPE_F32), "
+                 "%d classes",
+                 data->height, data->width, data->channels,
+                 ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type), data->classes);
     return PTQ_OK;
 }
 
-/* Images that a plan can take, and classes that it knows. */
+/* Whether these are images that the plan can take, with the classes that it knows. Images of
+   another size are not brought to the model's here: how, by cropping or stretching, is a choice
+   that belongs to training, and a wrong one costs accuracy that nobody would look for there. */
 static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
     const int *shape = plan->info.model->node[0].shape;
     PTQ__TRY(ptq__check_dataset(data, err));
-    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
-        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
-                             data->height, data->width, data->channels, shape[0], shape[1],
-                             shape[2]);
-    if (data->classes != plan->info.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, plan->info.classes);
+    PTQ__FAIL_IF(data->height != shape[0] || data->width != shape[1] || data->channels != shape[2],
+                 PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d", data->height,
+                 data->width, data->channels, shape[0], shape[1], shape[2]);
+    PTQ__FAIL_IF(data->classes != plan->info.classes, PTQ_BAD_DATA,
+                 "the data have %d classes, the model has %d", data->classes, plan->info.classes);
     return PTQ_OK;
 }
 
-/* One item of a data set, and its label, -1 where there is none. */
+/* One item of a data set, and its label, -1 where there is none. Labels are checked whenever they
+   come, since they are used as indices. */
 static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
                                 ptq_error *err) {
     PTQ__TRY(data->get(data->user, index, item, label, err));
-    if (*label < -1 || *label >= data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
-                             *label, data->classes);
+    PTQ__FAIL_IF(*label < -1 || *label >= data->classes, PTQ_BAD_DATA,
+                 "image %zu has label %d of %d classes", index, *label, data->classes);
     return PTQ_OK;
 }
 
-/* One item through a session. `logits` may be NULL. */
+/* One item through a session, as bytes or as real numbers. `logits`, one for each class, may be
+   NULL: where intermediates are what counts. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
     ptq__wanted wanted = {logits, NULL, NULL, NULL};
     return ptq__run_all(session, data->type, item, 1, &wanted, err);
 }
 
-/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
+/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. A struct
+   by value, since jobs live no longer than the function that runs them. */
 static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
     ptq__job job;
     memset(&job, 0, sizeof job);
@@ -5094,6 +5125,7 @@ static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, con
     return job;
 }
 
+/* What workers share is little, and changes once an item; so one lock is enough. */
 #ifdef PTQ_THREADS
 static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
 static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
@@ -5102,40 +5134,37 @@ static void ptq__lock(ptq__job *job) { (void)job; }
 static void ptq__unlock(ptq__job *job) { (void)job; }
 #endif
 
-/* Takes the next items; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first) {
-    const size_t run = 16;
-    size_t left, n;
+/* Takes the next item; 0 when there is none, or the work has stopped. */
+static int ptq__job_take(ptq__job *job, size_t *index) {
+    int some;
     ptq__lock(job);
-    left = job->status ? 0 : job->total - job->next;
-    n = left < run ? left : run;
-    *first = job->next;
-    job->next += n;
+    some = !job->status && job->next < job->total;
+    *index = job->next;
+    job->next += (size_t)some;
     ptq__unlock(job);
-    return n;
+    return some;
 }
 
-/* Tells the caller how far the work is, and hears whether it is to stop. */
+/* Tells the caller how far the work is, and hears whether it is to stop. Only the thread that
+   called the library does so: callbacks need not be made for threads. */
 static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
-    if (job->work.progress && job->work.progress(job->work.user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
-                             job->total);
+    PTQ__FAIL_IF(job->work.progress && job->work.progress(job->work.user, done, job->total),
+                 PTQ_CANCELLED, "cancelled after %zu of %zu images", done, job->total);
     return PTQ_OK;
 }
 
+/* All that one worker does between `begin` and `end`. A failure returns at once; others hear of it
+   when they ask for their next item. */
 static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    size_t i, first, n, done;
-    while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = first; i < first + n; i++) {
-            int label = -1;
-            PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
-            if (job->labelled && label < 0)
-                return ptq_error_set(err, PTQ_BAD_DATA,
-                                     "image %zu has no label to compare the answer with", i);
-            PTQ__TRY(job->one(job, worker, i, label, err));
-        }
+    size_t i, done;
+    while (ptq__job_take(job, &i)) {
+        int label = -1;
+        PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
+        PTQ__FAIL_IF(job->labelled && label < 0, PTQ_BAD_DATA,
+                     "image %zu has no label to compare the answer with", i);
+        PTQ__TRY(job->one(job, worker, i, label, err));
         ptq__lock(job);
-        done = job->done += n;
+        done = ++job->done;
         ptq__unlock(job);
         if (worker->is_caller)
             PTQ__TRY(ptq__job_tell(job, done, err));
@@ -5143,6 +5172,8 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
+/* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
+   that there is stays, and is released where the worker ends. */
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
     memset(&options, 0, sizeof options);
@@ -5154,6 +5185,7 @@ static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
+/* The first failure is the one that is reported: others are often only its consequences. */
 static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
     if (!status || job->status)
         return;
@@ -5169,8 +5201,7 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
     status = ptq__worker_open(job, &worker, &error);
-    if (!status)
-        status = ptq__job_loop(job, &worker, &error);
+    PTQ__THEN(status, ptq__job_loop(job, &worker, &error));
     ptq__lock(job);
     ptq__job_fail(job, status, &error);
     if (job->end)
@@ -5204,19 +5235,21 @@ static void ptq__job_spread(ptq__job *job) {
 static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
 #endif
 
+/* The caller may have finished before the last thread: it is told once more, that all is done. */
 static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     ptq__job_spread(job);
-    if (job->status)
-        return ptq_error_set(err, job->status, "%s", job->error.text);
-    /* The caller may have finished before the last thread. */
+    PTQ__FAIL_IF(job->status, job->status, "%s", job->error.text);
     return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
-   and the largest value, the mean over images of each image's extremes, and a histogram. From these
-   six rules then read a range.
+   and the largest value, the sums over images of each image's extremes, and a histogram. From these
+   six rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
+   "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
+   https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
+   efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5252,6 +5285,7 @@ static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
     }
 }
 
+/* The sum in double precision, from the largest limb down: the only rounding there is. */
 static double ptq__exact_value(const ptq_exact_sum *sum) {
     double value = 0;
     int i;
@@ -5264,8 +5298,8 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
     int c;
-    if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
+    PTQ__FAIL_IF(channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS, PTQ_INVALID_ARGUMENT,
+                 "an observer of %d channels", channels);
     PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
                         sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
                         &observer->channel, err));
@@ -5293,7 +5327,8 @@ PTQ_API void ptq_observer_free(ptq_observer *observer) {
    bins come out the same whether the large value is seen first or last. */
 enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
 
-/* The smallest exponent at which a value falls into a bin. */
+/* The smallest exponent e at which the value falls into a bin: -2^11 2^e <= value < 2^11 2^e. No
+   smaller one than -149 is needed, where each bin holds a single float. */
 static int ptq__fitting_exponent(float value) {
     int e;
     double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
@@ -5302,6 +5337,7 @@ static int ptq__fitting_exponent(float value) {
     return e - 11 < -149 || !(m < 0 || m > 0) ? -149 : e - 11;
 }
 
+/* The bin of a value that fits: floor(value / 2^exponent), counted from the middle. */
 static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
@@ -5310,6 +5346,11 @@ static int ptq__bin_of(float value, int exponent) {
    stands for all that it counts. */
 static double ptq__bin_value(const ptq_statistics *s, double place) {
     return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
+}
+
+/* What bin b counts, the zeros included: they belong to the bin that begins at 0. */
+static double ptq__bin_count(const ptq_statistics *s, int b) {
+    return (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
 }
 
 /* Where a bin lies once the bins are 2^shift times as wide. */
@@ -5321,7 +5362,8 @@ static int ptq__wider_bin(int bin, int shift) {
     return PTQ__HALF_BINS + (from_zero >> shift);
 }
 
-/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
+/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
+   counts are then those of bins that had been so wide from the start. */
 static void ptq__widen(ptq_statistics *s, int exponent) {
     int shift = exponent - s->exponent, i;
     if (shift <= 0)
@@ -5347,36 +5389,30 @@ static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
     ptq__exact_merge(&s->max_sum, &seen->max_sum);
 }
 
-/* One channel of one image, n floats of which every step-th is the channel's: all but its bins.
-   Finds what cannot be observed. */
-static ptq_status ptq__see_image(const float *values, size_t n, size_t step, ptq_statistics *seen,
-                                 ptq_error *err) {
-    float low = values[0], high = values[0];
+/* One channel of one image, into its statistics: n finite floats, of which every step-th is the
+   channel's. First its extremes, which decide how wide the bins must be; then each value is counted
+   in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a power of
+   two, and floor is spelled out: both for speed, as calibration counts every activation. */
+static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, size_t step) {
+    double bins_per_unit;
+    ptq_statistics seen;
     int e_low, e_high;
     size_t i;
+    memset(&seen, 0, sizeof seen);
+    seen.count = (n + step - 1) / step;
+    seen.images = 1;
+    seen.min = seen.max = values[0];
     for (i = 0; i < n; i += step) {
-        if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
-        low = values[i] < low ? values[i] : low;
-        high = values[i] > high ? values[i] : high;
+        seen.min = values[i] < seen.min ? values[i] : seen.min;
+        seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
-    memset(seen, 0, sizeof *seen);
-    seen->count = (n + step - 1) / step;
-    seen->images = 1;
-    seen->min = low;
-    seen->max = high;
-    ptq__exact_add(&seen->min_sum, low);
-    ptq__exact_add(&seen->max_sum, high);
-    e_low = ptq__fitting_exponent(low);
-    e_high = ptq__fitting_exponent(high);
-    seen->exponent = e_low > e_high ? e_low : e_high;
-    return PTQ_OK;
-}
-
-/* Counts the values of one channel into bins that they fit. */
-static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
-    double bins_per_unit = ldexp(1, -s->exponent);
-    size_t i;
+    ptq__exact_add(&seen.min_sum, seen.min);
+    ptq__exact_add(&seen.max_sum, seen.max);
+    e_low = ptq__fitting_exponent(seen.min);
+    e_high = ptq__fitting_exponent(seen.max);
+    seen.exponent = e_low > e_high ? e_low : e_high;
+    ptq__add_seen(s, &seen);
+    bins_per_unit = ldexp(1, -s->exponent);
     for (i = 0; i < n; i += step) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
@@ -5388,30 +5424,28 @@ static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, 
     }
 }
 
-/* First all channels are looked at, since a failure must change nothing. */
+/* values: n of one image's tensor, H x W x C with C = channels, or of any shape if there is one
+   channel for all. A failure must change nothing, hence all values are looked at first. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
-    size_t channels = (size_t)observer->channels, c;
-    ptq_statistics seen;
-    if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
-    for (c = 0; c < channels; c++)
-        PTQ__TRY(ptq__see_image(values + c, n - c, channels, &seen, err));
-    for (c = 0; c < channels; c++) {
-        ptq__see_image(values + c, n - c, channels, &seen, NULL);
-        ptq__add_seen(&observer->channel[c], &seen);
-        ptq__count_values(&observer->channel[c], values + c, n - c, channels);
-    }
+    size_t channels = (size_t)observer->channels, i;
+    PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
+                 channels);
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
+    for (i = 0; i < channels; i++)
+        ptq__see_image(&observer->channel[i], values + i, n - i, channels);
     return PTQ_OK;
 }
 
-/* Adds what another observer saw, as if one had seen both. */
+/* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
+   come together in any order. Bins have only to be as wide as the wider ones of the two. */
 static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
                                       ptq_error *err) {
     int c, i;
-    if (observer->channels != other->channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
-                             observer->channels, other->channels);
+    PTQ__FAIL_IF(observer->channels != other->channels, PTQ_INVALID_ARGUMENT,
+                 "observers of %d and %d channels", observer->channels, other->channels);
     for (c = 0; c < observer->channels; c++) {
         ptq_statistics *a = &observer->channel[c];
         const ptq_statistics *b = &other->channel[c];
@@ -5424,6 +5458,8 @@ static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer
     return PTQ_OK;
 }
 
+/* The share of values whose bin lies with its middle outside low..high. Zeros lie inside any range,
+   which always holds 0. */
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
                                     float high) {
     const ptq_statistics *s = &observer->channel[channel];
@@ -5436,8 +5472,13 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
 }
 
 /* Rules. Each starts from the whole range and may draw its ends in: values beyond are clipped, to
-   an error that may be large, and all others are coded more finely. What to give for what is the
-   question to which each rule has an answer of its own. */
+   an error that may be large, and all others are coded more finely. With b bits over low..high the
+   step is
+
+       s = (high - low) / (2^b - 1)
+
+   and the squared error of a value about s^2 / 12 inside, (x - high)^2 beyond the upper end. What
+   to give for what is the question to which each rule has an answer of its own. */
 typedef struct ptq__range {
     const ptq_statistics *s;
     ptq_type type; /* of the codes, with their bits */
@@ -5455,13 +5496,13 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be; one outlier
-   makes all other codes coarse (Krishnamoorthi 2018). */
+/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be, but one
+   outlier makes all other codes coarse (Wu et al. 2020). */
 static void ptq__range_minmax(ptq__range *r) { (void)r; }
 
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average of
-   batches (Krishnamoorthi 2018) it keeps the purpose, that one odd image does not decide
-   the range, and not the dependence on the order. */
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
+   over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
+   image does not decide the range, and not the dependence on the order of images. */
 static void ptq__range_average(ptq__range *r) {
     r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
@@ -5472,13 +5513,12 @@ static void ptq__range_average(ptq__range *r) {
    cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
    `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
    bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
-   is clipped belongs to the outermost code. */
+   is clipped belongs to the outermost code. b and e: the codes of a bin's two ends. */
 static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
     double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
     int bin;
     for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
-        double count = (double)r->s->bin[bin] + (bin == PTQ__HALF_BINS ? (double)r->s->zeros : 0);
-        double begin = bin - first, end = begin + 1, b, e;
+        double count = ptq__bin_count(r->s, bin), begin = bin - first, end = begin + 1, b, e;
         if (!(count > 0))
             continue;
         b = floor(begin / w);
@@ -5499,6 +5539,7 @@ static double ptq__bins_error(const ptq__range *r, int first, int last, int leve
 
 /* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
    0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
+   It is greedy, and so may stop at a hollow that is not the deepest; MSE below looks everywhere.
    Index 0 stands for the lower end, 1 for the upper. */
 static void ptq__range_histogram(ptq__range *r) {
     const ptq_statistics *s = r->s;
@@ -5509,12 +5550,12 @@ static void ptq__range_histogram(ptq__range *r) {
     end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
     for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
         for (side = 0; side < 2; side++) {
-            sum[side] = gone[side];
-            for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
-                if (!(sum[side] + (double)s->bin[next[side]] < allowed[side] + share))
-                    break;
+            next[side] = end[side];
+            for (sum[side] = gone[side];
+                 next[side] != end[!side] &&
+                 sum[side] + (double)s->bin[next[side]] < allowed[side] + share;
+                 next[side] += side ? -1 : 1)
                 sum[side] += (double)s->bin[next[side]];
-            }
         }
         side = next[0] - end[0] <= end[1] - next[1];
         allowed[side] += share;
@@ -5536,8 +5577,7 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
-        seen += b == PTQ__HALF_BINS ? (double)s->zeros : 0;
-        seen += (double)s->bin[b];
+        seen += ptq__bin_count(s, b);
         if (seen >= want && seen > 0)
             return ptq__bin_value(s, b + 0.5);
     }
@@ -5547,26 +5587,25 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
 /* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
    to the error (Wu et al. 2020). */
 static void ptq__range_percentile(ptq__range *r) {
-    double low = ptq__quantile(r->s, 1 - r->percentile / 100);
-    double high = ptq__quantile(r->s, r->percentile / 100);
-    r->low = low > r->low ? low : r->low;
-    r->high = high < r->high ? high : r->high;
+    r->low = fmax(r->low, ptq__quantile(r->s, 1 - r->percentile / 100));
+    r->high = fmin(r->high, ptq__quantile(r->s, r->percentile / 100));
 }
 
 /* Kullback-Leibler divergence of the coded distribution q from the true one p,
+
        sum over bins of p log(p / q),
-   for a range of whole bins first..last: how many bits are lost about which value it was (Migacz,
-   "8-bit Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and
-   is missing from q, which spreads each code's share evenly over those of its bins that had
-   values. */
+
+   for a range of whole bins first..last: how much is lost about which value it was (Migacz, "8-bit
+   Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and is missing from
+   q, which spreads each code's share evenly over those of its bins that had values. Exact zeros are
+   no part of either, being coded without loss. A bin that p has and q has not would make the sum
+   infinite; 1e-9 makes it large. */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
-    double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
+    double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
-    for (b = 0; b < PTQ_BINS; b++) {
-        double count = (double)s->bin[b];
-        p_sum += count;
-        *(b < first ? &below : b > last ? &above : &q_sum) += count;
-    }
+    for (b = 0; b < PTQ_BINS; b++)
+        *(b < first ? &below : b > last ? &above : &q_sum) += (double)s->bin[b];
+    p_sum = below + q_sum + above;
     if (q_sum <= 0)
         return HUGE_VAL;
     for (k = 0; k < levels; k++) {
@@ -5629,8 +5668,8 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
 }
 
 /* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
-   both, as shares of the whole range, then a finer one around the best point, twice. An end that is
-   0 stays so. */
+   both, as shares of the whole range, then a finer one around the best point, twice: 21 x 21 points
+   with steps of 1/20, 1/160 and 1/1280. An end that is 0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
     double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
@@ -5638,10 +5677,8 @@ static void ptq__range_mse(ptq__range *r) {
     for (round = 0; round < 3; round++) {
         for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
             for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
-                double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
-                double error = HUGE_VAL;
-                l = l > 1 ? 1 : l;
-                h = h > 1 ? 1 : h;
+                double l = fmin(corner_low + width * i / steps, 1);
+                double h = fmin(corner_high + width * j / steps, 1), error = HUGE_VAL;
                 if (l >= 0 && h >= 0)
                     error = ptq__range_error(r, r->low * l, r->high * h, best);
                 if (error < best) {
@@ -5663,24 +5700,24 @@ static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
     ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
     ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
 
+/* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
     r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    if (channel < 0 || channel >= observer->channels || r.percentile <= 50 || r.percentile > 100 ||
-        (unsigned)method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "channel %d of %d, method %d, percentile %g (over 50, at most 100)",
-                             channel, observer->channels, (int)method, r.percentile);
+    PTQ__FAIL_IF(channel < 0 || channel >= observer->channels || r.percentile <= 50 ||
+                     r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT,
+                 "channel %d of %d, method %d, percentile %g (over 50, at most 100)", channel,
+                 observer->channels, (int)method, r.percentile);
     r.s = &observer->channel[channel];
-    if (!r.s->count)
-        return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
+    PTQ__FAIL_IF(!r.s->count, PTQ_NOT_READY, "nothing was observed");
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
-    r.low = r.s->min < 0 ? (double)r.s->min : 0;
-    r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    r.low = fmin((double)r.s->min, 0);
+    r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
     ptq__range_rules[method](&r);
@@ -5695,10 +5732,14 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
    class, how often each pixel value occurred, how much neighbouring pixels differ; and a hash of
    each image, so that evaluation can say whether it is measured on what was learned from.
 
-   A calibration is a sum: parts that saw different images are merged into what one would be that
-   saw all. So workers need no lock while they observe, and users can calibrate in several runs. */
+       image -> float model -> each tensor -> its observer      range of the tensor
+                            -> pixels, label, hash              whether to trust it
 
-/* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
+   A calibration is a sum: parts that saw different images are merged into what one would be that
+   saw all. So workers need no lock while they observe, and users can calibrate in several runs.
+
+   Hashes tell models and images apart. Numbers of `width` bytes enter byte by byte from the least,
+   the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
     size_t i;
@@ -5715,6 +5756,8 @@ static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
                             data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* All that decides what a model computes: each node as its line in the graph text, then its
+   parameters as numbers. Metadata are left out, for they do not change a range. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     uint64_t hash = ptq__fnv_start;
     char line[1024];
@@ -5733,6 +5776,7 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     return hash;
 }
 
+/* An empty calibration; room for its tensors and hashes is made where their number is known. */
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -5744,6 +5788,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
+/* Of one that is half made, too: what is not there yet is NULL. */
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq_allocator allocator;
     int i;
@@ -5758,6 +5803,7 @@ PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq__free(&allocator, calibration);
 }
 
+/* By name and not by index: fusing and inserting nodes moves indices, names stay. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name) {
     int i;
     for (i = 0; i < calibration->tensors; i++)
@@ -5766,7 +5812,9 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Adds a tensor that was observed or will be; there must be room. */
+/* Adds a tensor that was observed or will be; there must be room. One channel: activations are
+   coded with one scale for the tensor, since a scale for each input channel could not be taken out
+   of the sum over channels that a convolution is. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
@@ -5776,7 +5824,8 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
     return PTQ_OK;
 }
 
-/* Every tensor that conversion may ask for: results, and results before a fused addition. */
+/* Every tensor that conversion may ask for: results, and results before a fused addition. Not the
+   input, whose range is that of pixels, nor a softmax, which stays real. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
     const ptq_node *node;
@@ -5791,8 +5840,8 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
     return PTQ_OK;
 }
 
-/* How often each value occurs, and how far pixels are from those of the same channel to their
-   left. */
+/* pixels: H x W x C, shape: these three. How often each value occurs, and how far pixels are from
+   those of the same channel to their left; the first column has none there. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
@@ -5806,6 +5855,7 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
+/* Hashes are kept in ascending order: the order of images must not show, and they are searched. */
 static int ptq__smaller_hash(const void *a, const void *b, const void *context) {
     (void)context;
     return *(const uint64_t *)a < *(const uint64_t *)b;
@@ -5815,7 +5865,8 @@ static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
 
-/* Each worker keeps a calibration of its own, which is merged in the end. */
+/* Each worker keeps a calibration of its own, which is merged in the end: counting
+   under a lock would have the threads wait for each other. */
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = NULL;
     PTQ__TRY(ptq__calibration_create(&job->work.allocator, job->data->classes, &part, err));
@@ -5825,6 +5876,9 @@ static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_e
     return ptq__calibration_tensors(part, job->plan->info.model, err);
 }
 
+/* Runs one image, of which the session keeps all tensors, and shows each to its observer. A value
+   that is not finite says that the network itself is broken: which node is the first to make one is
+   what a user must know. */
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                      ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
@@ -5837,9 +5891,8 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
-        if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
-                                 part->tensor[i].name, inner.text, index);
+        PTQ__FAIL_IF(status, status, "node %s: %s, on image %zu; check its weights",
+                     part->tensor[i].name, inner.text, index);
     }
     part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
     if (label >= 0)
@@ -5850,6 +5903,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     return PTQ_OK;
 }
 
+/* After a failure anywhere there is nothing to merge, only to free. */
 static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_status status = PTQ_OK;
@@ -5859,36 +5913,27 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
     return status;
 }
 
-/* Hashes of both, in ascending order, in new memory of the first. */
-static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
-    uint64_t *both = NULL;
-    if (!b->images)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__NEW(&a->allocator, &both, a->images + b->images, "image hashes", err));
-    if (a->images)
-        memcpy(both, a->hash, a->images * sizeof *both);
-    memcpy(both + a->images, b->hash, b->images * sizeof *both);
-    ptq__free(&a->allocator, a->hash);
-    a->hash = both;
-    a->images += b->images;
-    ptq__sort_hashes(both, a->images);
-    return PTQ_OK;
-}
-
+/* Adds up every count, and hashes into new memory of the first. What could fail comes before what
+   changes anything. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq_calibration *other,
                                          ptq_error *err) {
-    int i;
-    if (calibration->model != other->model || calibration->classes != other->classes ||
-        calibration->tensors != other->tensors)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "these calibrations are of different models; merge those of one");
-    for (i = 0; i < calibration->tensors; i++)
-        if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "the calibrations have tensors %s and"
-                                 " %s",
-                                 calibration->tensor[i].name, other->tensor[i].name);
-    PTQ__TRY(ptq__merge_hashes(calibration, other, err));
+    size_t n = calibration->images, more = other->images;
+    uint64_t *hash = NULL;
+    int i, same = calibration->model == other->model && calibration->classes == other->classes &&
+                  calibration->tensors == other->tensors;
+    for (i = 0; same && i < calibration->tensors; i++)
+        same = !strcmp(calibration->tensor[i].name, other->tensor[i].name);
+    PTQ__FAIL_IF(!same, PTQ_INVALID_ARGUMENT,
+                 "these calibrations are of different models; merge those of one");
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &hash, n + more, "image hashes", err));
+    if (n)
+        memcpy(hash, calibration->hash, n * sizeof *hash);
+    if (more)
+        memcpy(hash + n, other->hash, more * sizeof *hash);
+    ptq__free(&calibration->allocator, calibration->hash);
+    calibration->hash = hash;
+    calibration->images = n + more;
+    ptq__sort_hashes(hash, n + more);
     for (i = 0; i < calibration->tensors; i++)
         PTQ__TRY(
             ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
@@ -5923,18 +5968,21 @@ static double ptq__roughness(const ptq_calibration *calibration) {
     return spread > 0 ? seen / spread : 0;
 }
 
+/* Noise and constant pictures are what people calibrate on who have no images at hand. Ranges found
+   on them are wrong by factors, and nothing in the quantized model tells so: hence an error. The
+   limits are far from all photographs. */
 static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err) {
     double roughness = ptq__roughness(calibration);
-    if (roughness > 0.75)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images look random (neighbouring pixels differ like"
-                             " independent ones); calibrate on real images");
-    if (roughness < 0.001)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images are constant; calibrate on real images");
+    PTQ__FAIL_IF(roughness > 0.75 || roughness < 0.001, PTQ_BAD_DATA,
+                 "the calibration images %s; calibrate on real images",
+                 roughness < 0.001
+                     ? "are constant"
+                     : "look random (neighbouring pixels differ like independent ones)");
     return PTQ_OK;
 }
 
+/* Only a float model has ranges to find, and only pixels have a roughness: real numbers, from which
+   any offset may have been taken, are accepted as they are. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
@@ -5943,9 +5991,8 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; calibrate the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; calibrate the float model");
     job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
@@ -5961,6 +6008,9 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
+/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
+   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
+   an image that occurs twice lies beside itself. */
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
                                         size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
@@ -5990,24 +6040,24 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
         ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
     if (top >= 0 && top < 128)
         ptq__put(&text,
-                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
-                 " scaled ones.\n",
+                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
+                 " ones.\n",
                  top);
     return text.length;
 }
 
+/* Binary search: the first place from which on no hash is smaller lies in low..low + n. */
 static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
-    size_t low = 0, high = calibration->images;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (calibration->hash[middle] < hash)
-            low = middle + 1;
-        else
-            high = middle;
+    size_t low = 0, n = calibration->images;
+    while (n > 0) {
+        size_t half = n / 2, smaller = calibration->hash[low + half] < hash;
+        low += smaller ? half + 1 : 0;
+        n = smaller ? n - half - 1 : half;
     }
     return low < calibration->images && calibration->hash[low] == hash;
 }
 
+/* By content and not by index: the same image may stand in two data sets. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
@@ -6019,22 +6069,23 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
     status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
-        if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq__item_hash(data, item));
+        found += !status && ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
     ptq__free(&calibration->allocator, item);
-    if (!status)
-        *overlap = found;
-    return status;
+    PTQ__TRY(status);
+    *overlap = found;
+    return PTQ_OK;
 }
 
-/* ---- [SCHEME] ---------------------------------------------------------------------------- */
+/* ---- [SCHEME] -----------------------------------------------------------------------------------
+   A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
+   much work goes into choosing them. Its choices do not depend on a model: which nodes it is for is
+   said by overrides, and what it makes of a tensor by [CONVERT].
 
-/* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
-   much work goes into choosing them. Presets are schemes with a name. */
-
-/* Presets by column; what is 0 is as in the plain scheme. Names are those of PTQ_PRESET_LIST, in
-   its order. */
+   Presets are schemes with a name. Most imitate what another system does by default, so that one
+   program compares them on equal terms; "best" and "w4a8" are our own, "minmax8" is what all of
+   them have in common. Here they stand by column; what is 0 is as in the plain scheme. Names are
+   those of PTQ_PRESET_LIST, in its order. */
 enum {
     PTQ__PER_TENSOR = 1,    /* one weight scale for the tensor */
     PTQ__AFFINE = 2,        /* weights with a zero point */
@@ -6053,7 +6104,6 @@ static const struct {
     int flags;
 } ptq__presets[] = {
     /* best */
-    /* best */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MSE, PTQ__LEARNED | PTQ__SEARCHED},
     /* ort-u8, ort-s8 */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__PER_TENSOR | PTQ__AFFINE | PTQ__CODED_LOGITS},
@@ -6071,6 +6121,8 @@ static const struct {
 };
 /* clang-format on */
 
+/* The row of the table, with its flags as the members that they stand for. A name that there is
+   none of gets a list of those that there are. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     int k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
     unsigned i;
@@ -6113,31 +6165,37 @@ static int ptq__default_scheme(ptq_scheme *s) {
     return !chosen && ptq_preset("best", s, NULL) == PTQ_OK;
 }
 
+/* Eight bits where none are said: what processors multiply fastest, and what costs the least
+   accuracy of all that is smaller than a float. */
 static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
 
 static int ptq__activation_bits(const ptq_scheme *s) {
     return s->activation_bits ? s->activation_bits : 8;
 }
 
-/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing. */
+/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing
+   that was measurable, and take minutes. */
 static int ptq__below_8(const ptq_scheme *s, int on) {
     return on && s->mode == PTQ_MODE_INTEGER && ptq__activation_bits(s) < 8;
 }
 
-/* Whether layers of this scheme are fitted anew. */
+/* Whether layers of this scheme are fitted anew to the codes that reach them: part of learning, and
+   by default only where codes are few. */
 static int ptq__refits(const ptq_scheme *s) {
     int few = ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8;
     return s->rounding == PTQ_ROUNDING_LEARNED &&
            (s->refit == PTQ_REFIT_ALWAYS || (s->refit == PTQ_REFIT_BELOW_8 && few));
 }
 
-/* Whether part four has anything to do for this scheme. */
+/* Whether part four has anything to do for this scheme. Where it has not, conversion looks at no
+   image: it needs the ranges alone. */
 static int ptq__searches(const ptq_scheme *s) {
     return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
                                            s->equalize || s->fit_ranges || s->confirm);
 }
 
-/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized" */
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
+   activations, then the model as a whole. What does not count in a mode is not said. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     ptq_scheme copy = *scheme;
@@ -6165,65 +6223,65 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
              ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
-    ptq__put_string(&text, ptq__below_8(s, s->equalize) ? ", equalized" : "");
-    ptq__put_string(&text, s->code_logits ? ", logits coded" : "");
+    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
+             ptq__below_8(s, s->equalize) ? ", equalized" : "",
+             s->code_logits ? ", logits coded" : "");
     return text.length;
 }
 
+/* What lies outside its list or range, and what excludes each other. Affine weights have one scale
+   for the tensor since its zero point is one for all channels; a range of least error is searched
+   for around 0, which affine ranges do not lie around. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    if ((unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    if ((unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-        (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme has an unknown rounding, refit or bias correction");
-    if (s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "learned rounding corrects biases on images; analytic bias correction"
-                             " goes with rounding to nearest");
-    if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
-    if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "affine weights have one scale for the tensor, from minmax");
-    if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "percentile %g; must be over 50 and at most 100",
-                             (double)s->percentile);
+    const char *wrong =
+        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
+                (unsigned)s->rounding > PTQ_ROUNDING_LEARNED ||
+                (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+                (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC
+            ? "the scheme has an unknown mode, range, rounding, refit or bias correction"
+        : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
+            ? "learned rounding corrects biases on images; analytic bias correction goes with"
+              " rounding to nearest"
+        : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
+            ? "affine weights have one scale for the tensor, from minmax"
+            : NULL;
+    PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
+                 "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
+    PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
+    PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
+                 PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
+                 ptq_name(PTQ_NAMES_METHOD, s->weight_method));
+    PTQ__FAIL_IF(s->percentile < 0 || s->percentile > 100 ||
+                     (s->percentile > 0 && s->percentile <= 50),
+                 PTQ_INVALID_ARGUMENT, "percentile %g; must be over 50 and at most 100",
+                 (double)s->percentile);
     return PTQ_OK;
 }
 
 /* Patterns of overrides: `*` stands for any characters, `?` for one. After a mismatch the last star
    takes in one character more: no recursion, and no name for which that takes long. */
 static int ptq__matches(const char *pattern, const char *name) {
-    const char *star = NULL, *from = NULL;
-    while (*name) {
+    const char *star = NULL, *from = NULL; /* behind the last star; what it has not taken in yet */
+    while (*name || *pattern == '*') {
         if (*pattern == '*') {
-            star = pattern++;
+            star = ++pattern;
             from = name;
         } else if (*pattern == '?' || *pattern == *name) {
             pattern++;
             name++;
         } else if (star) {
-            pattern = star + 1;
+            pattern = star;
             name = ++from;
         } else {
             return 0;
         }
     }
-    while (*pattern == '*')
-        pattern++;
     return !*pattern;
 }
 
-/* A copy of options in which `change` was applied to every scheme. Its overrides are to be
-   freed. */
+/* A copy of options in which `change` was applied to every scheme, the overrides' too. These are
+   new then, and to be freed by the caller. */
 static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
                                       ptq_convert_options *out, ptq_error *err) {
     ptq_override *override = NULL;
@@ -6241,22 +6299,35 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
     return PTQ_OK;
 }
 
-/* ---- [CONVERT] --------------------------------------------------------------------------- */
+/* ---- [CONVERT] ----------------------------------------------------------------------------------
+   A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
+   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below:
 
-/* A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
-   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below: a
-   tensor gets scales and codes; a node gets coded operands, weights and a coded result; the model
-   is its nodes one after the other. What part four can do better, it does to the outcome, or to
-   what goes in; nothing here depends on it.
+       one      the tensor    gets scales and codes            ptq__convert_weight, ..._bias
+       two      the node      gets coded operands, weights     ptq__convert_node
+                              and a coded result
+       three    the model     is its nodes, one after the      ptq__convert_model
+                              other
+
+   Read upwards it is one conversion: ptq_convert checks what it was given, and makes a new model;
+   each node of the old one is appended to it in its new form; each parameter of a node is coded.
+   What part four can do better, it does to the outcome, or to what goes in; nothing here depends on
+   it.
 
    Level one: the tensor
    ---------------------
-   Weights are coded once and for all, w = s (q - z), with one scale for each output channel or one
-   for the tensor. A scale for each channel costs nothing at run time, as the sum of a channel is
-   multiplied anyway, and gains most where the ranges of channels differ (Krishnamoorthi 2018,
-   https://arxiv.org/abs/1806.08342).
+   Weights are coded once and for all,
 
-   w: n weights of one channel, or all. Returns the squared error; `codes` may be NULL. */
+       q = clamp(round(w / s) + z)        w' = s (q - z)
+
+   with one scale for each output channel or one for the tensor. A scale for each channel costs
+   nothing at run time, as the sum of a channel is multiplied anyway, and gains most where the
+   ranges of channels differ (Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Symmetric
+   weights, z = 0, spare the kernels a correction by the sum of the input's codes; an affine range
+   is worth its cost only where a tensor has one scale and lies to one side of 0.
+
+   w: n weights of one channel, or of all; their codes, low..high, go to `codes`, which may be NULL,
+   from element `at` on. Returns the squared error, sum (w - w')^2. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6271,8 +6342,11 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
     return error;
 }
 
-/* The scale that fits the codes it gives best: the minimum over s of sum (w - s q)^2 lies at
-   sum(w q) / sum(q q). */
+/* The scale that fits the codes it gives best: for given q the sum of (w - s q)^2 is least at
+
+       s = sum(w q) / sum(q q),
+
+   where its derivative is 0. The new scale may give other codes, and so may be fitted again. */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
@@ -6285,34 +6359,28 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
 }
 
 /* The scale of least squared error. Clipping a few large weights lets all others have finer steps:
-   of 160 scales between a fifth of the MinMax scale and all of it the best is taken, then fitted to
-   its own codes as long as that helps. */
+   of 160 scales between a fifth of the MinMax scale `full` and all of it the best is taken, then
+   fitted to its own codes, four times: where that no longer helps, `best` stays, and so do the
+   fitted scale and its error. */
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
-    float best = full, scale;
-    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
+    float best = full;
+    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0);
     int k;
-    for (k = 199; k >= 40; k--) {
-        scale = full * ((float)k / 200);
-        error =
+    for (k = 199; k >= 36; k--) {
+        float scale = k >= 40 ? full * ((float)k / 200) : ptq__fitted_scale(w, n, best, low, high);
+        double error =
             ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0) : least;
         if (error < least) {
             least = error;
             best = scale;
         }
     }
-    for (k = 0; k < 4; k++) {
-        scale = ptq__fitted_scale(w, n, best, low, high);
-        error = ptq__code_weights(w, n, scale, 0, low, high, NULL, 0);
-        if (!ptq__is_normal(scale) || error >= least)
-            break;
-        least = error;
-        best = scale;
-    }
     return best;
 }
 
-/* Type of the codes of weights, and their limits. Symmetric weights leave out the lowest code,
-   which has no positive twin, unless the scheme wants the full range. */
+/* Type of the codes of weights, and their limits: -(2^(b - 1) - 1)..2^(b - 1) - 1 for symmetric
+   weights of b bits, which leave out the lowest code, as it has no positive twin, unless the scheme
+   wants the full range; 0..2^b - 1 for affine ones. */
 static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
     int packed = ptq__weight_bits(scheme) < 8;
     if (scheme->weight_affine)
@@ -6326,38 +6394,43 @@ static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *
         *low = -*high;
 }
 
-/* Symmetric scale for n weights: the largest |w| gets the highest code. 1 for weights that are all
-   zero, or too small to tell from it. */
+/* The largest |w|; 0 if all n are zero. */
+static float ptq__reach(const float *w, size_t n) {
+    float reach = 0;
+    size_t i;
+    for (i = 0; i < n; i++)
+        reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
+    return reach;
+}
+
+/* Symmetric scale for n weights: the largest |w| gets the highest code,
+
+       s = max|w| / high        or, with the full range, max|w| / ((high - low) / 2)
+
+   1 for weights that are all zero, or too small to tell from it. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
                                int32_t high) {
-    float reach = 0, full;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        float a = w[i] < 0 ? -w[i] : w[i];
-        reach = a > reach ? a : reach;
-    }
-    full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
+    double codes = scheme->weight_full_range ? ((double)high - low) / 2 : high;
+    float full = (float)((double)ptq__reach(w, n) / codes);
     if (!ptq__is_normal(full))
         return 1;
     return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
                                                    : full;
 }
 
-/* The scales that a scheme chooses, `count` of them: 1, or one for each output channel; and the
-   zero point, which only affine weights have. weight: O x ... of F32. */
+/* Fills the scales of `codes`, 1 or one for each output channel, and its zero point, which only
+   affine weights have. weight: O x ... of F32. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                     float *scales, int count, int32_t *zero_point,
-                                     ptq_error *err) {
+                                     ptq_tensor *codes, ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count, i;
+    size_t n = ptq_tensor_elements(weight) / (size_t)codes->scales, i;
     float least = 0, most = 0;
     int32_t low, high;
     ptq_qparams q;
     int c;
-    *zero_point = 0;
     ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < count && !scheme->weight_affine; c++)
-        scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    for (c = 0; c < codes->scales && !scheme->weight_affine; c++)
+        codes->scale[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
     if (!scheme->weight_affine)
         return PTQ_OK;
     for (i = 0; i < n; i++) {
@@ -6365,63 +6438,56 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
         most = w[i] > most ? w[i] : most;
     }
     PTQ__TRY(ptq_choose_qparams(least, most, PTQ_TYPE_U8, ptq__weight_bits(scheme), 0, &q, err));
-    *scales = q.scale;
-    *zero_point = q.zero_point;
+    codes->scale[0] = q.scale;
+    codes->zero_point = q.zero_point;
     return PTQ_OK;
 }
 
 /* The largest bias code: 2^30 leaves the other half of int32 to the products. */
 static const double ptq__most_bias = 1073741824.0;
 
-/* The bias is coded with the scale s_in * s_w of the accumulator it is added to. A weight scale so
-   small that the bias would not fit is enlarged; a channel without weights gets one at which its
-   bias keeps 24 bits. */
+/* The bias is coded with the scale s_in s_w of the accumulator it is added to, and so
+
+       |b| / (s_in s_w) <= 2^30        asks for        s_w >= |b| / (2^30 s_in)
+
+   A weight scale so small that the bias would not fit is enlarged, by a few units in the last place
+   more, for the rounding to come; a channel without weights, which has no scale of its own, gets
+   one at which its bias keeps 24 bits. */
 static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
+    double b = fabs((double)bias), least = b / (ptq__most_bias * (double)in_scale);
     if (all_zero && b > 0)
         return (float)(b / (16777216.0 * (double)in_scale));
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
-static int ptq__all_zero(const float *w, size_t n) {
-    size_t i = 0;
-    while (i < n && !(w[i] < 0) && !(w[i] > 0))
-        i++;
-    return i == n;
-}
-
-/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`: what must fit beside them, on
-   inputs of scale in_scale; NULL: nothing. */
+/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`, O of them: what must fit beside
+   the codes, on inputs of scale in_scale; NULL: nothing. First all scales, then all codes: biases
+   may enlarge a scale that all channels share. */
 static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                       const float *bias, float in_scale,
                                       const ptq_allocator *allocator, ptq_tensor *out,
                                       ptq_error *err) {
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1, c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)channels; /* of a channel */
     const float *w = (const float *)weight->data;
-    int32_t zero_point, low, high;
-    float *scales = NULL;
+    int32_t low, high;
     ptq_tensor made;
     ptq_status status;
-    memset(&made, 0, sizeof made);
-    PTQ__TRY(PTQ__NEW(allocator, &scales, (size_t)count, "scales", err));
-    status = ptq__choose_scales(weight, scheme, scales, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = &scales[count > 1 ? c : 0];
-        int zero = count > 1 && ptq__all_zero(w + (size_t)c * n, n);
+    ptq__weight_limits(scheme, &low, &high);
+    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                               weight->rank, weight->dim, allocator, err));
+    made.scales = several ? channels : 1;
+    made.owned |= 2;
+    status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
+    PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
+    for (c = 0; c < channels && bias && !status; c++) {
+        float *scale = &made.scale[several ? c : 0];
+        int zero = several && !(ptq__reach(w + (size_t)c * n, n) > 0);
         *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
     }
-    if (!status)
-        status = ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                                   weight->rank, weight->dim, allocator, err);
-    if (!status)
-        status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < weight->dim[0] && !status; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    ptq__free(allocator, scales);
+    for (c = 0; c < channels && !status; c++)
+        ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
+                          high, &made, (size_t)c * n);
     if (status)
         ptq_tensor_free(&made, allocator);
     else
@@ -6429,17 +6495,17 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     return status;
 }
 
+/* The same for callers, whose weights may be anything. */
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
     size_t i, n = ptq_tensor_elements(weight);
     PTQ__TRY(ptq_scheme_check(scheme, err));
-    if (weight->type != PTQ_TYPE_F32 || !n)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
+    PTQ__FAIL_IF(weight->type != PTQ_TYPE_F32 || !n, PTQ_INVALID_ARGUMENT,
+                 "weights to quantize must be F32");
     for (i = 0; i < n; i++)
-        if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
-                                 (double)((const float *)weight->data)[i]);
+        PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
+                     "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
     return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
 
@@ -6457,11 +6523,11 @@ struct ptq__converter {
     ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
     ptq_model *model;     /* that is being made */
     int *real, *coded;
-    ptq_convert_report *report;
-    int capacity; /* of the report */
+    ptq_convert_report *report; /* with room for two items a node; may be NULL */
 };
 
-/* The scheme of a node: the last override that matches its name, or the name of its result. */
+/* The scheme of a node: the last override that matches its name, or the name of its result. The
+   last and not the first, so that rules go from the general to the particular. */
 static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node) {
     int i;
     for (i = cv->options->overrides - 1; i >= 0; i--)
@@ -6471,37 +6537,38 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
     return &cv->options->scheme;
 }
 
-/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method. */
+/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method, gives
+   scale and zero point (see ptq_choose_qparams in [QUANTIZE]). Part four may have found a better
+   range: then that one counts. */
 static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
                                       const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
     ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(s), i, known;
+    int bits = ptq__activation_bits(s), i;
     ptq__interval range = {0, 0};
     ptq_error inner;
     ptq_status status = PTQ_OK;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
+    PTQ__FAIL_IF(!cv->calibration, PTQ_NOT_READY,
+                 "the model was never calibrated; run ptq_calibrate first");
     i = ptq_calibration_find(cv->calibration, name);
-    if (i < 0)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s was never observed; calibrate this very model", name);
-    known = cv->range && cv->range[i].high > cv->range[i].low;
-    if (known)
+    PTQ__FAIL_IF(i < 0, PTQ_NOT_READY, "tensor %s was never observed; calibrate this very model",
+                 name);
+    if (cv->range)
         range = cv->range[i];
-    else
+    if (!(range.high > range.low))
         status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
                                     s->percentile, type, bits, s->activation_symmetric, &range.low,
                                     &range.high, &inner);
     if (!status && cv->range)
         cv->range[i] = range;
-    if (!status)
-        status = ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric, out,
-                                    &inner);
-    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
+    PTQ__THEN(status, ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric,
+                                         out, &inner));
+    PTQ__FAIL_IF(status, status, "tensor %s: %s", name, inner.text);
+    return PTQ_OK;
 }
 
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data: with
+   preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They always
+   have 8 bits, for pixels are there already, and cost no more than fewer would. */
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
                                      ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
@@ -6519,33 +6586,30 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
    -------------------
    A node runs on integers if its scheme says so and there is an integer kernel: then its operands
    are codes, its weights too, and so is its result. Where integer and float nodes meet, a quantize
-   or dequantize node stands between them. What became of a node goes into the report. */
-static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                            size_t after, ptq_error *err) {
+   or dequantize node stands between them.
+
+       float   x ---- conv2d (F32 weights) ---------------------------- y
+       integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
+
+   What became of a node goes into the report: what it is called, what it is now, how many bytes its
+   parameters had, and have. */
+static void ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
+                      size_t after) {
     ptq_convert_report *report = cv->report;
     ptq_conversion *item;
-    ptq__text text;
     if (!report)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
-                       "conversion report", err));
-    report->memory.block[0] = report->item;
+        return;
     item = &report->item[report->items++];
-    text = ptq__text_over(item->node, sizeof item->node);
-    ptq__put_string(&text, node);
-    text = ptq__text_over(item->what, sizeof item->what);
-    ptq__put_string(&text, what);
-    item->bytes_before = before;
-    item->bytes_after = after;
-    report->bytes_before += before;
-    report->bytes_after += after;
-    return PTQ_OK;
+    memcpy(item->node, node, strlen(node) + 1);
+    memcpy(item->what, what, strlen(what) + 1);
+    report->bytes_before += item->bytes_before = before;
+    report->bytes_after += item->bytes_after = after;
 }
 
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err) {
-    char what[96];
+/* "8-bit weights per channel, U8 to U8" */
+static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                           int integer) {
+    char what[sizeof((ptq_conversion *)NULL)->what];
     ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
@@ -6564,27 +6628,30 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                               : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
+    ptq__note(cv, from->name, what, before, after);
 }
 
-/* Appends a quantize or dequantize node behind node `from` of the new model. */
+/* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
+   tensor it reads and its own: "conv1.quantize". */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
     ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
-    if (text.length >= sizeof node.name)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
+    PTQ__FAIL_IF(text.length >= sizeof node.name, PTQ_BAD_GRAPH,
+                 "node %s: its name is too long to insert a %s", cv->model->node[from].name,
+                 ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    return ptq__note(cv, node.name, "inserted", 0, 0, err);
+    ptq__note(cv, node.name, "inserted", 0, 0);
+    return PTQ_OK;
 }
 
 /* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
-   float nodes meet, it is inserted: once for each tensor, however many nodes read it. */
+   float nodes meet, it is inserted: once for each tensor, however many nodes read it. The codes are
+   then those of the scheme of the first reader. */
 static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
                                     int *out, ptq_error *err) {
     int *have = &(coded ? cv->coded : cv->real)[i];
@@ -6599,7 +6666,8 @@ static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const 
     return PTQ_OK;
 }
 
-/* Whether a node of the old model is to run on integers. */
+/* Whether a node of the old model is to run on integers: its operator says whether it can, its
+   scheme whether it should. */
 static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
     ptq__codes codes = ptq__operator_of(node)->codes;
@@ -6623,9 +6691,10 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* q_b = round(b / (s_in * s_w)), 32 bits, one for each output channel: the scale of the sum of
-   products that it is added to, so that the addition is one of integers (Jacob et al. 2018,
-   2.4). */
+/* q_b = round(b / (s_in s_w)), 32 bits, one for each output channel: the scale of the sum of
+   products that it is added to, so that the addition is one of integers (Jacob et al. 2018, 2.4).
+   Its zero point is 0. A bias of 8 bits would save nothing that counts, and its error would fall on
+   every element of the channel alike. */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6638,16 +6707,15 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
     for (c = 0; c < weight->dim[0]; c++) {
         double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
         double code = floor((double)bias[c] / unit + 0.5);
-        if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
-                                 " channel",
-                                 from->name, c, (double)bias[c]);
+        PTQ__FAIL_IF(!(code >= -ptq__most_bias && code <= ptq__most_bias), PTQ_BAD_NUMBER,
+                     "node %s: bias[%d] = %g does not fit 32 bits; use a scale per channel",
+                     from->name, c, (double)bias[c]);
         ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
     }
     return PTQ_OK;
 }
 
+/* Weights in half precision: 11 bits of mantissa and no scale; what is over 65504 does not fit. */
 static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                    ptq_error *err) {
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
@@ -6656,17 +6724,22 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
                                weight->dim, &cv->model->allocator, err));
     for (i = 0; i < n; i++) {
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
-        if ((half & 0x7c00) == 0x7c00)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%zu] = %g does not fit half precision",
-                                 from->name, i, (double)((const float *)weight->data)[i]);
+        PTQ__FAIL_IF((half & 0x7c00) == 0x7c00, PTQ_BAD_NUMBER,
+                     "node %s: weight[%zu] = %g does not fit half precision", from->name, i,
+                     (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
 }
 
-/* Weights and biases in their new form: codes on coded inputs, codes on real inputs (dynamic), half
-   precision, or as they are. `to` owns what was made even after a failure. */
+/* Weights and biases in their new form:
+
+       integer      weights and bias as codes, on coded inputs
+       dynamic      weights as codes; inputs get theirs while it runs, and the bias stays real
+       half         weights in half precision, the bias as it is
+       float        copies
+
+   `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
@@ -6692,8 +6765,9 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
     return PTQ_OK;
 }
 
-/* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
-   is freed as a whole. */
+/* Appends the new form of node `index`: operands first, which may insert a node before it; then the
+   codes of its result; then its parameters, for which the codes of its input must be known. Failing
+   half-way leaves what was made in the model, which is freed as a whole. */
 static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
@@ -6712,12 +6786,16 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
     (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
-    return ptq__note_node(cv, from, &to, integer, err);
+    ptq__note_node(cv, from, &to, integer);
+    return PTQ_OK;
 }
 
 /* Level three: the model
    ----------------------
-   Its input is codes where any node that reads it runs on integers: pixels are bytes already, and a
+   The input, then the nodes in their order, which is that in which they run: when a node's turn has
+   come, what it reads is there.
+
+   The input is codes where any node that reads it runs on integers: pixels are bytes already, and a
    quantize node behind the input would be a pass over the image for nothing. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     int i, coded = 0;
@@ -6731,7 +6809,8 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Scheme and overrides into the metadata, for people. */
+/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
+   images the ranges come from, without which nobody could judge them. */
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
@@ -6750,29 +6829,23 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_nodes(ptq__converter *cv, ptq_error *err) {
-    int i;
-    for (i = 0; i < 2 * cv->old->nodes; i++)
-        cv->real[i] = -1; /* and `coded`, which lies behind */
-    PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
-    PTQ__TRY(ptq__convert_input(cv, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__convert_node(cv, i, err));
-    PTQ__TRY(ptq__describe_scheme(cv, err));
-    return ptq_model_check(cv->model, err);
-}
-
 /* Makes cv->model, the plain conversion; NULL after a failure. */
 static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
-    size_t n = (size_t)cv->old->nodes;
+    int i, n = cv->old->nodes;
     ptq_status status;
     cv->model = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * n, "conversion", err));
+    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * (size_t)n, "conversion", err));
     cv->coded = cv->real + n;
+    for (i = 0; i < 2 * n; i++)
+        cv->real[i] = -1; /* and `coded`, which lies behind */
     status = ptq_model_create(allocator, &cv->model, err);
-    if (!status)
-        status = ptq__convert_nodes(cv, err);
+    PTQ__THEN(status, ptq__copy_head(cv->model, cv->old, err));
+    PTQ__THEN(status, ptq__convert_input(cv, err));
+    for (i = 1; i < n && !status; i++)
+        status = ptq__convert_node(cv, i, err);
+    PTQ__THEN(status, ptq__describe_scheme(cv, err));
+    PTQ__THEN(status, ptq_model_check(cv->model, err));
     ptq__free(allocator, cv->real);
     if (status) {
         ptq_model_free(cv->model);
@@ -6782,7 +6855,8 @@ static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
 }
 
 /* Refuses what conversion cannot start from. A model is fused if fusing it again would change
-   nothing. */
+   nothing; one that is not would get codes between a convolution and its batch norm, where no
+   integer kernel reads them. A calibration of another model has other ranges. */
 static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
                                          const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
@@ -6790,72 +6864,76 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     char node[PTQ_NAME_SIZE] = "";
     int i;
     PTQ__TRY(ptq_model_check(model, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; convert"
-                             " the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; convert the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
     for (i = report.items - 1; i >= 0; i--)
         if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
     ptq_model_free(fused);
-    if (node[0])
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model is not fused (node %s could be); call ptq_fuse, and"
-                             " calibrate its result",
-                             node);
-    if (calibration && calibration->model != ptq_model_hash(model))
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the calibration is of another model; calibrate"
-                             " this one");
+    PTQ__FAIL_IF(node[0], PTQ_NOT_READY,
+                 "the model is not fused (node %s could be); call ptq_fuse, and calibrate its"
+                 " result",
+                 node);
+    PTQ__FAIL_IF(calibration && calibration->model != ptq_model_hash(model), PTQ_NOT_READY,
+                 "the calibration is of another model; calibrate this one");
     PTQ__TRY(ptq_scheme_check(&options->scheme, err));
     for (i = 0; i < options->overrides; i++)
         PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
     return PTQ_OK;
 }
 
+/* The plain conversion, or, if any scheme asks for one, that of part four around it. A dry run is
+   plain: what is searched for changes numbers, not what becomes of a node. */
 static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
-    int i, searches = ptq__searches(&cv->options->scheme);
-    for (i = 0; i < cv->options->overrides; i++)
-        searches = searches || ptq__searches(&cv->options->override[i].scheme);
-    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, cv->options, err));
+    const ptq_convert_options *options = cv->options;
+    int i, searches = ptq__searches(&options->scheme);
+    for (i = 0; i < options->overrides; i++)
+        searches = searches || ptq__searches(&options->override[i].scheme);
+    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
+    if (cv->report)
+        PTQ__TRY(PTQ__KEEP(&cv->report->memory, &cv->report->item, 2 * (size_t)cv->old->nodes,
+                           "conversion report", err));
     return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
 }
 
+/* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
+   model is made all the same, for the report, and freed. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
-    ptq_convert_options plain, resolved;
+    ptq_convert_options given, resolved;
     ptq__converter cv;
     ptq_status status;
     memset(&cv, 0, sizeof cv);
-    memset(&plain, 0, sizeof plain);
-    options = options ? options : &plain;
-    plain.scheme = options->scheme;
+    memset(&given, 0, sizeof given);
+    if (options)
+        given = *options;
     cv.old = model;
     cv.calibration = calibration;
     cv.options = &resolved;
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->memory.allocator = options->work.allocator;
+        report->memory.allocator = given.work.allocator;
     }
-    if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "no scheme is given, and the preset 'best' learns from the calibration"
-                             " images: give these in the options, or choose the preset 'minmax8'");
-    PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
+    PTQ__FAIL_IF(ptq__default_scheme(&given.scheme) && out &&
+                     !(given.images && given.images->count),
+                 PTQ_NOT_READY,
+                 "no scheme is given, and the preset 'best' learns from the calibration images:"
+                 " give these in the options, or choose the preset 'minmax8'");
+    PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
     status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
-    } else if (!status && out) {
-        *out = cv.model;
-    } else if (!status) {
-        ptq_model_free(cv.model);
     }
+    if (!out)
+        ptq_model_free(cv.model);
+    else if (!status)
+        *out = cv.model;
     return status;
 }
 
@@ -6889,8 +6967,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     const uint8_t *record;
     uint8_t *pixels = (uint8_t *)item;
     int i, c;
-    if (index >= count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
+    PTQ__FAIL_IF(index >= count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = *record++;
     for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
@@ -6908,6 +6985,7 @@ PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     return data ? &data->dataset : &none;
 }
 
+/* An empty data set, which then gets the names of its classes and its records. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -6924,34 +7002,25 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq__free(&allocator, data);
 }
 
-/* The end of every way to a data set: the caller gets it whole or not at all. */
-static ptq_status ptq__cifar_finish(ptq_cifar10 *data, ptq_status status, ptq_cifar10 **out) {
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
-}
-
 /* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
-   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. */
+   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. A file of
+   another kind is found out by its size, which 3073 would have to divide, or by its first byte that
+   is no label: of random bytes one in 25 would pass. */
 static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
                                     const char *where, ptq_error *err) {
     size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
     const uint8_t *record = (const uint8_t *)bytes;
     uint8_t *larger = NULL;
     int classes = data->dataset.classes;
-    if (!size || size % PTQ_CIFAR10_RECORD)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are not one or more records of %d; empty, truncated,"
-                             " or not CIFAR-10's binary version",
-                             where, size, PTQ_CIFAR10_RECORD);
+    PTQ__FAIL_IF(!size || size % PTQ_CIFAR10_RECORD, PTQ_BAD_DATA,
+                 "%s: %zu bytes are not one or more records of %d; empty, truncated, or not "
+                 "CIFAR-10's binary version",
+                 where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
-        if (*record >= classes)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?",
-                                 where, i, *record, classes - 1);
+        PTQ__FAIL_IF(
+            *record >= classes, PTQ_BAD_DATA,
+            "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's binary version?",
+            where, i, *record, classes - 1);
     PTQ__TRY(
         ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
     if (before)
@@ -6963,11 +7032,13 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
     return PTQ_OK;
 }
 
+/* From memory, for programs that have no files, and for data embedded in them. */
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    return ptq__cifar_finish(data, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err), out);
+    ptq_status status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
+    PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -6991,76 +7062,73 @@ static int ptq__find_in(const char *folder, size_t length, const char *part,
     return file != NULL;
 }
 
-/* Nothing of the binary version was found: says what is there instead. */
-static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err) {
-    static const char *const sign[][2] = {
-        {"data_batch_1", "the Python version of CIFAR-10; get the binary version"},
-        {"test_batch", "the Python version of CIFAR-10; get the binary version"},
-        {"data_batch_1.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"test_batch.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"cifar-10-batches-bin/test_batch.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-batches-bin/data_batch_1.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-binary.tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
-        {"cifar-10-python.tar.gz", "the Python version's archive; get the binary version"},
-        {"cifar-10-matlab.tar.gz", "the Matlab version's archive; get the binary version"},
-        {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
-        {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
+/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
+   first files of the two splits, without their ".bin". */
+static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
+                                   ptq_error *err) {
+    const char *const sign[][4] = {
+        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
+        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
+        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
+        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
+        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
     };
-    char found[PTQ__PATH_SIZE];
+    char part[64], found[PTQ__PATH_SIZE];
     size_t i;
-    for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__find_in(path, strlen(path), sign[i][0], found))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
-                                 wanted, sign[i][0], sign[i][1]);
+    for (i = 0; i < sizeof sign / sizeof sign[0]; i++) {
+        ptq__text text = ptq__text_over(part, sizeof part);
+        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
+        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
+                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
+    }
     return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s there, and nothing else of CIFAR-10; name the folder"
+                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
                          " cifar-10-batches-bin of the binary version",
-                         path, wanted);
+                         path, asked);
 }
 
 /* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
    2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
+    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
     int i, train = split == PTQ_SPLIT_TRAIN;
-    for (i = 1; i <= (train ? 99 : 1); i++) {
+    ptq_status status = PTQ_OK;
+    for (i = 1; i <= (train ? 99 : 1) && !status; i++) {
         ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
-        ptq_status status;
         void *bytes = NULL;
         size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
         if (!ptq__find_in(path, strlen(path), part, found))
             continue;
-        PTQ__TRY(ptq_file_read(found, 0, &data->allocator, &bytes, &size, err));
-        status = ptq__cifar_append(data, bytes, size, found, err);
+        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
+        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
         ptq__free(&data->allocator, bytes);
-        PTQ__TRY(status);
     }
-    if (!data->dataset.count)
-        return ptq__cifar_wrong(path, train ? "data_batch_1.bin" : "test_batch.bin", err);
-    return PTQ_OK;
+    if (!status && !data->dataset.count)
+        status = ptq__cifar_wrong(path, first[!train], first[train], err);
+    return status;
 }
 
-/* One more class. Its name is shown to people and goes into reports, hence no control characters;
-   and it must tell the class apart from the others. */
+/* One more class. Its name is shown to people and goes into reports, hence no control characters,
+   which a terminal would obey; and it must tell the class apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
     int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
     size_t i;
     for (i = 0; i < name.n; i++)
         legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
-    if (n == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    if (!legal)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: the name of class %d has over %d bytes or a control character; it"
-                             " must be text with one name a line",
-                             where, n, PTQ_CLASS_NAME_SIZE - 1);
+    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    PTQ__FAIL_IF(!legal, PTQ_BAD_DATA,
+                 "%s: the name of class %d has over %d bytes or a control character; it must be "
+                 "text with one name a line",
+                 where, n, PTQ_CLASS_NAME_SIZE - 1);
     for (c = 0; c < n; c++)
-        if (ptq__span_is(name, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
-                                 data->name[c]);
+        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
+                     "%s: two classes are named %s", where, data->name[c]);
     memcpy(data->name[n], name.p, name.n); /* zeros follow */
     data->own_name[n] = data->name[n];
     data->dataset.classes++;
@@ -7092,9 +7160,9 @@ static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size
     return status;
 }
 
-/* What cannot be read as a file is taken for a directory, unless it is called .bin. The names of
-   the classes come first, since they say how many labels are legal; for a file they lie beside
-   it, in what is left of the path without the file's name. */
+/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
+   ask. The names of the classes come first, since they say how many labels are legal; for a file
+   they lie beside it, in what is left of the path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
@@ -7102,83 +7170,76 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
     ptq_cifar10 *data = NULL;
     ptq_error unread;
-    ptq_status status;
     void *bytes = NULL;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
     is_file = status == PTQ_OK;
-    if (status == PTQ_IO_ERROR && !is_bin)
-        status = PTQ_OK;
-    if (status)
-        ptq_error_set(err, status, "%s", unread.text);
+    if (status && (status != PTQ_IO_ERROR || is_bin))
+        return ptq_error_set(err, status, "%s", unread.text);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
-    if (!status)
-        status = ptq__cifar_classes(data, path, folder, err);
-    if (!status)
-        status = is_file ? ptq__cifar_append(data, bytes, size, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
+    status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
+    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                              : ptq__cifar_directory(data, path, split, err));
     ptq__free(allocator, bytes);
-    return ptq__cifar_finish(data, status, out);
+    PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
 #endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
-   as many of each class as can be: images are sorted by class, and each class is drawn from alone.
+   as many of each class as can be, count / classes, and of the first classes one more where that
+   leaves a remainder. Each class is drawn from alone.
 
-   The order of image numbers: by their labels first, if the context has them. */
-static int ptq__image_before(const void *a, const void *b, const void *context) {
-    size_t i = *(const size_t *)a, k = *(const size_t *)b;
-    const int *label = (const int *)context;
-    return label && label[i] != label[k] ? label[i] < label[k] : i < k;
-}
-
-/* The numbers of all images in `pool`, class after class, and ascending in each. `label` gets their
-   labels, all of them -1 or none; both have data->count elements, and `item` has room for one. */
-static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
-                                     ptq_error *err) {
+   All labels; item: room for one. Without labels there is one class, whose label is -1: a data set
+   that has some of each is more likely damaged than meant so. */
+static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *label,
+                                   ptq_error *err) {
     size_t i;
     for (i = 0; i < data->count; i++) {
         PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
-        if ((label[i] < 0) != (label[0] < 0))
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "image %zu has %s label, unlike image 0; label all or none", i,
-                                 label[i] < 0 ? "no" : "a");
-        pool[i] = i;
+        PTQ__FAIL_IF((label[i] < 0) != (label[0] < 0), PTQ_BAD_DATA,
+                     "image %zu has %s label, unlike image 0; label all or none", i,
+                     label[i] < 0 ? "no" : "a");
     }
-    ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
     return PTQ_OK;
 }
+
+enum { PTQ__DRAWN = -2 }; /* in place of an image's label */
 
 /* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
    changes places with one of those from i on. Every class has a stream of chance of its own, so
-   that what is drawn of it does not depend on the other classes. `pool` is as sorted above, and
-   walks from class to class; `count` numbers of images go to `indices`. */
-static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
+   that what is drawn of it does not depend on the other classes. label: those of all images, of
+   which the drawn ones are marked; pool: room for as many. The marked ones then go to `indices`,
+   `count` of them, in ascending order. */
+static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
                             size_t *pool, size_t *indices, ptq_error *err) {
-    int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
-    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, left = data->count, drawn = 0;
+    int first = label[0] < 0 ? -1 : 0;
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes;
     ptq_rng rng;
-    for (c = 0; c < classes; c++, pool += n, left -= n) {
+    for (c = 0; c < classes; c++) {
         size_t want = count / classes + (c < count % classes);
-        for (n = 0; n < left && label[pool[n]] == first + (int)c;)
-            n++;
-        if (n < want)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
-                                 data->class_name ? data->class_name[c] : "unnamed", n, want);
+        for (i = 0, n = 0; i < data->count; i++)
+            if (label[i] == first + (int)c)
+                pool[n++] = i;
+        PTQ__FAIL_IF(n < want, PTQ_BAD_DATA,
+                     "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
+                     data->class_name ? data->class_name[c] : "unnamed", n, want);
         ptq_rng_seed(&rng, seed, c);
         for (i = 0; i < want; i++) {
             size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
-            indices[drawn++] = pool[k];
+            label[pool[k]] = PTQ__DRAWN;
             pool[k] = pool[i];
         }
     }
-    ptq__sort(indices, count, sizeof *indices, ptq__image_before, NULL);
+    for (i = 0; i < data->count; i++)
+        if (label[i] == PTQ__DRAWN)
+            *indices++ = i;
     return PTQ_OK;
 }
 
+/* The same images everywhere for the same data and seed: what chooses is integers alone, and the
+   order in which a folder lists its files does not enter. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
     ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
@@ -7187,30 +7248,25 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     int *label = NULL;   /* data->count */
     void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
-    if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
-                             data->count);
+    PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
+                 "cannot sample %zu of %zu images", count, data->count);
     status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
-    if (!status)
-        status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
-    if (!status)
-        status = ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err);
-    if (!status)
-        status = ptq__sort_by_class(data, item, label, pool, err);
-    if (!status)
-        status = ptq__draw(data, count, seed, label, pool, indices, err);
+    PTQ__THEN(status, PTQ__KEEP(&memory, &label, data->count, "labels", err));
+    PTQ__THEN(status, ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err));
+    PTQ__THEN(status, ptq__read_labels(data, item, label, err));
+    PTQ__THEN(status, ptq__draw(data, count, seed, label, pool, indices, err));
     ptq_release(&memory);
     return status;
 }
 
 /* Subsets. A part of a data set is a data set itself: it has the size of images and the classes of
-   its base, and a `get` that looks up where the base has the item. */
+   its base, and a `get` that looks up where the base has the item. So whatever takes a data set
+   takes a sample as well, without a copy of any image. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
-    if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
-                             subset->dataset.count);
+    PTQ__FAIL_IF(index >= subset->dataset.count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
+                 subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
@@ -7219,10 +7275,9 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
     size_t i;
     for (i = 0; i < count; i++)
-        if (indices[i] >= base->count)
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %zu of a subset is %zu; the data set has %zu items", i,
-                                 indices[i], base->count);
+        PTQ__FAIL_IF(indices[i] >= base->count, PTQ_INVALID_ARGUMENT,
+                     "index %zu of a subset is %zu; the data set has %zu items", i, indices[i],
+                     base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
     subset->dataset.get = ptq__subset_get;
@@ -7250,7 +7305,8 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
-/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. */
+/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. Every image
+   has a place of its own in the last two. */
 static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
     const char *what = "an evaluation";
     size_t n = (size_t)e->classes, square = (n + 2) * sizeof(size_t);
@@ -7279,7 +7335,8 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
 }
 
 /* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
-   images have labels: the searches of part four compare logits with logits. */
+   images have labels: the searches of part four compare logits with logits. All logits are kept,
+   four bytes for each class of each image, since what they are compared with is run later. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
@@ -7298,64 +7355,91 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     result.total = job.total;
     result.classes = data->classes;
     status = ptq__evaluation_create(&result, err);
+    PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
-        status = ptq__job_run(&job, err);
-    if (status) {
+        ptq__evaluation_count(&result);
+    if (status)
         ptq_release(&result.memory);
-        return status;
-    }
-    ptq__evaluation_count(&result);
-    *out = result;
-    return PTQ_OK;
+    else
+        *out = result;
+    return status;
 }
 
+/* For people, who want to know how many answers are right: so there must be labels. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* P(X <= k) for X binomial with n trials of probability p: the sum over i of
-   n! / (i! (n - i)!) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of
-   double; lgamma(n + 1) is ln n!. */
-static double ptq__binomial_cdf(size_t k, size_t n, double p) {
-    double sum = 0, all = lgamma((double)n + 1);
-    size_t i;
-    if (p <= 0 || k >= n)
-        return 1;
-    if (p >= 1)
-        return 0;
-    for (i = 0; i <= k; i++)
-        sum += exp(all - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) + (double)i * log(p) +
-                   (double)(n - i) * log1p(-p));
-    return sum < 1 ? sum : 1;
+/* Intervals. Both hold the values that the data do not contradict: those at which what was seen lies
+   less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100 cases
+   it does. The deviation is the one that the supposed value itself causes. (With that of the value
+   seen, which is the textbook's short cut, one would take for certain what happened once: 50 images
+   without a change do not show that there is none.)
+
+   z of 95 %, two-sided. */
+#define PTQ__SCORE 1.959963984540054
+
+/* |k - n p| = z sqrt(n p (1 - p)), solved for p. */
+PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high) {
+    double z2 = PTQ__SCORE * PTQ__SCORE, all = (double)n, hits = (double)k;
+    double middle = (hits + z2 / 2) / (all + z2);
+    double half = n ? sqrt(z2 * (hits * (all - hits) / all + z2 / 4)) / (all + z2) : 0.5;
+    *low = k > 0 ? middle - half : 0;
+    *high = k < n ? middle + half : 1;
 }
 
-/* One end of Clopper and Pearson's interval, by bisection. The lower end is the share p at which so
-   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`; the upper end is the one at
-   which so few or fewer, P(X <= k), do. */
-static double ptq__exact_end(size_t k, size_t n, double tail, int upper) {
-    double a = 0, b = 1, p = upper;
-    int i;
-    if (!n || k == (upper ? n : 0)) /* all, or none: the end is 1, or 0 */
-        return p;
-    for (i = 0; i < 60; i++) {
-        p = (a + b) / 2;
-        if (upper ? ptq__binomial_cdf(k, n, p) > tail : 1 - ptq__binomial_cdf(k - 1, n, p) < tail)
-            a = p;
-        else
-            b = p;
+/* How far what was seen lies from a supposed difference d of the shares won and lost:
+
+       (won - lost - n d) / sqrt(n (2 q + d (1 - d)))
+
+   where q is the share of lost images that makes the data likeliest if d is true, so that q + d is
+   that of the won ones: the larger root of 2 n q^2 + (d (2 n + lost - won) - lost - won) q -
+   lost d (1 - d) = 0. */
+static double ptq__paired_score(double lost, double won, double n, double d) {
+    double b = d * (2 * n + lost - won) - lost - won, c = -lost * d * (1 - d);
+    double q = (sqrt(b * b - 8 * n * c > 0 ? b * b - 8 * n * c : 0) - b) / (4 * n);
+    double variance = n * (2 * q + d * (1 - d)), distance = won - lost - n * d;
+    return variance > 0 ? distance / sqrt(variance) : distance > 0 ? HUGE_VAL : -HUGE_VAL;
+}
+
+/* The score falls as d grows: both ends by bisection, from the difference seen outwards. */
+PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
+                                 double *high_pp) {
+    double seen = (won - lost) / total;
+    int i, upper;
+    for (upper = 0; upper < 2; upper++) {
+        double inside = seen, outside = upper ? 1 : -1;
+        for (i = 0; i < 60; i++) {
+            double d = (inside + outside) / 2, score = ptq__paired_score(lost, won, total, d);
+            if (score > -PTQ__SCORE && score < PTQ__SCORE)
+                inside = d;
+            else
+                outside = d;
+        }
+        *(upper ? high_pp : low_pp) = 100 * inside;
     }
-    return p;
 }
 
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
-    *low = ptq__exact_end(k, n, (1 - level) / 2, 0);
-    *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
+/* Of the images that changed between right and wrong, a model that is as good would win half. How
+   likely is it then that so few, or fewer, were won or lost (McNemar 1947)? Images that both models
+   get right, or both wrong, tell nothing about which is better.
+
+       p = 2 P(X <= fewer) = 2 sum over i <= fewer of n! / (i! (n - i)!) / 2^n,   n images changed
+
+   By logarithms, since the factors leave the range of double; lgamma(n + 1) is ln n!. */
+static double ptq__mcnemar(size_t lost, size_t won) {
+    double n = (double)(lost + won), sum = 0;
+    size_t i, fewer = lost < won ? lost : won;
+    for (i = 0; i <= fewer; i++)
+        sum += exp(lgamma(n + 1) - lgamma((double)i + 1) - lgamma(n - (double)i + 1) - n * log(2));
+    return sum < 0.5 ? 2 * sum : 1;
 }
 
 /* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
-   everything is worth about 6 of it. */
+   everything is worth about 6 of it, as it halves every error, and 20 log10(2) = 6.02. Infinite
+   where there is no noise. */
 static double ptq__sqnr(double signal, double noise) {
     return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
@@ -7396,41 +7480,20 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
     ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
-/* Of the images that changed between right and wrong, half would be won by chance alone. How far
-   the share p that was won is from 1/2 makes both the interval and the test (McNemar 1947):
-
-       delta = (won - lost) / n = (2 p - 1) (won + lost) / n
-       p-value = 2 P(X <= min(won, lost))    for X binomial, won + lost trials of probability 1/2
-
-   Images that both models get right, or both wrong, tell nothing about which is better, and so do
-   not enter. That makes the test far sharper than one that takes the two accuracies for those of
-   different images. */
-static void ptq__compare_accuracy(ptq_comparison *c) {
-    size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
-    double low, high, n = (double)c->total, share = 100 * (double)changed / n;
-    c->delta_pp = 100 * ((double)c->won - (double)c->lost) / n;
-    ptq_exact_interval(c->won, changed, 0.95, &low, &high);
-    c->low_pp = changed ? (2 * low - 1) * share : 0;
-    c->high_pp = changed ? (2 * high - 1) * share : 0;
-    c->p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    c->p_value = c->p_value > 1 ? 1 : c->p_value;
-}
-
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
     size_t i, total = baseline->total;
     ptq_comparison result;
     ptq__drift drift;
-    if (total != quantized->total || !total ||
-        memcmp(baseline->label, quantized->label, total * sizeof(int)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%zu and %zu); run both on the"
-                             " same data set in one program",
-                             total, quantized->total);
-    if (classes != quantized->classes)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             classes, quantized->classes);
+    PTQ__FAIL_IF(total != quantized->total || !total ||
+                     memcmp(baseline->label, quantized->label, total * sizeof(int)),
+                 PTQ_INVALID_ARGUMENT,
+                 "the evaluations saw different images (%zu and %zu); run both on the same data "
+                 "set in one program",
+                 total, quantized->total);
+    PTQ__FAIL_IF(classes != quantized->classes, PTQ_INVALID_ARGUMENT,
+                 "the models have %d and %d classes", classes, quantized->classes);
     memset(&result, 0, sizeof result);
     memset(&drift, 0, sizeof drift);
     result.total = total;
@@ -7445,7 +7508,10 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
         if (logits)
             ptq__drift_add(&drift, baseline->logits + at, quantized->logits + at, classes);
     }
-    ptq__compare_accuracy(&result);
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)total;
+    ptq_paired_interval((double)result.lost, (double)result.won, (double)total, &result.low_pp,
+                        &result.high_pp);
+    result.p_value = ptq__mcnemar(result.lost, result.won);
     if (logits) {
         result.kl = ptq__exact_value(&drift.kl) / (double)total;
         result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
@@ -7495,13 +7561,6 @@ typedef struct ptq__layer_sum {
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
-/* What a comparison of layers holds: the float model's session beside the job's own. */
-typedef struct ptq__layers {
-    ptq_session *real;
-    ptq__layer_sum *sum;
-    ptq_layer_report report;
-} ptq__layers;
-
 /* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
    codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
    highest while the real value lies more than half a step beyond: rounding errs by no more. */
@@ -7526,52 +7585,58 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
     sum->elements += n;
 }
 
-/* One image through both models; then every tensor of the quantized model that the float model has
-   too: of a node with a fused addition first what is before it, then its result. */
-static ptq_status ptq__compare_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                   ptq_error *err) {
-    const ptq_model *model = job->plan->info.model;
-    ptq__layers *layers = (ptq__layers *)job->context;
-    int i, middle, items = 0;
-    (void)index;
-    (void)label;
-    PTQ__TRY(ptq__run_item(layers->real, job->data, worker->item, NULL, err));
-    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
+/* The tensors that the two sessions have kept of one image: every one of the quantized model that
+   the float model has too; of a node with a fused addition first what is before it, then its
+   result. Fills in the report's names, in the same order for every image. */
+static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_session *coded_run,
+                                       ptq__layer_sum *sum, ptq_layer_report *report,
+                                       ptq_error *err) {
+    const ptq_model *model = coded_run->plan->info.model;
+    ptq_layer_error *item = report->item;
+    ptq_tensor real, coded;
+    int i, middle;
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
-            const ptq_qparams *q = middle ? &node->mid : &node->q;
-            ptq_layer_error *item = &layers->report.item[items];
-            ptq_tensor real, coded;
-            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
+            if (ptq_model_find(real_run->plan->info.model, name) < 0)
                 continue;
-            PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(worker->session, name, &coded, err));
+            PTQ__TRY(ptq_session_tensor(real_run, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[items], item, &real, &coded, q);
-            items++;
+                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            item++;
+            sum++;
         }
     }
-    layers->report.items = items;
+    report->items = (int)(item - report->item);
     return PTQ_OK;
 }
 
-/* Runs the job, and makes the figures of the sums. A node makes two tensors at most: what is before
-   its fused addition, and its result. */
-static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error *err) {
-    size_t most = 2 * (size_t)job->plan->info.model->nodes;
-    ptq_layer_error *item;
-    int i;
-    PTQ__TRY(PTQ__NEW(&job->work.allocator, &layers->sum, most, "layer report", err));
-    PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
-    PTQ__TRY(ptq__job_run(job, err));
-    for (i = 0, item = layers->report.item; i < layers->report.items; i++, item++) {
-        const ptq__layer_sum *sum = &layers->sum[i];
-        item->sqnr_db = ptq__sqnr(sum->signal, sum->noise);
-        item->clipped = sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+/* Images one after the other through both models, whose sessions keep their tensors; then the
+   figures of the sums. A node makes two tensors at most: what is before its fused addition, and its
+   result. No threads: this is for looking at, and a few images tell enough. */
+static ptq_status ptq__compare_run(ptq_session *real, ptq_session *coded, const ptq_dataset *data,
+                                   size_t count, ptq_layer_report *report, ptq_error *err) {
+    size_t most = 2 * (size_t)coded->plan->info.model->nodes, i;
+    ptq__layer_sum *sum = NULL;
+    void *item = NULL;
+    int label, k;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "layer report", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &sum, most, "layer report", err));
+    PTQ__TRY(ptq__keep(&report->memory, ptq__item_size(data), 1, "an image", &item, err));
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(ptq__get_item(data, i, item, &label, err));
+        PTQ__TRY(ptq__run_item(real, data, item, NULL, err));
+        PTQ__TRY(ptq__run_item(coded, data, item, NULL, err));
+        PTQ__TRY(ptq__compare_tensors(real, coded, sum, report, err));
+    }
+    for (k = 0; k < report->items; k++) {
+        report->item[k].sqnr_db = ptq__sqnr(sum[k].signal, sum[k].noise);
+        report->item[k].clipped =
+            sum[k].elements ? (double)sum[k].clipped / (double)sum[k].elements : 0;
     }
     return PTQ_OK;
 }
@@ -7579,29 +7644,26 @@ static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
+    ptq_session *real = NULL, *coded = NULL;
     ptq_session_options keep;
-    ptq__layers layers;
-    ptq__job job;
+    ptq_layer_report report;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&keep, 0, sizeof keep);
-    memset(&layers, 0, sizeof layers);
-    job = ptq__job_over(quantized, data, NULL);
-    job.total = count && count < data->count ? count : data->count;
-    job.one = ptq__compare_one;
-    job.context = &layers;
-    job.keep = keep.keep = 1;
-    job.work.allocator = keep.allocator = layers.report.memory.allocator = quantized->allocator;
-    status = ptq_session_create(baseline, &keep, &layers.real, err);
-    if (!status)
-        status = ptq__compare_run(&job, &layers, err);
-    ptq_session_free(layers.real);
-    ptq__free(&job.work.allocator, layers.sum);
+    memset(&report, 0, sizeof report);
+    count = count && count < data->count ? count : data->count;
+    keep.keep = 1;
+    keep.allocator = report.memory.allocator = quantized->allocator;
+    status = ptq_session_create(baseline, &keep, &real, err);
+    PTQ__THEN(status, ptq_session_create(quantized, &keep, &coded, err));
+    PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
+    ptq_session_free(coded);
+    ptq_session_free(real);
     if (status)
-        ptq_release(&layers.report.memory);
+        ptq_release(&report.memory);
     else
-        *out = layers.report;
+        *out = report;
     return status;
 }
 
@@ -7614,7 +7676,9 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
    set writes these functions anew for it: each is what a program that uses the full interface looks
    like. */
 
-/* The model, fused and ready to run. It stays the caller's: fusing makes another. */
+/* The model, fused and ready to run, each step with its defaults: the best instruction set of this
+   processor, a session with an arena of its own. The model stays the caller's: fusing makes
+   another. */
 static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
@@ -7624,6 +7688,7 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
     PTQ__GIVE(status, net, ptq_net_free, out);
 }
 
+/* Files are checked as they are parsed, and so nothing here has to be. */
 PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
                                        ptq_error *err) {
     ptq_model *model = NULL;
@@ -7634,6 +7699,7 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
     return status;
 }
 
+/* Backwards: a session belongs to a plan, a plan to a model. */
 PTQ_API void ptq_net_free(ptq_net *net) {
     if (!net)
         return;
@@ -7643,6 +7709,7 @@ PTQ_API void ptq_net_free(ptq_net *net) {
     ptq__free(NULL, net);
 }
 
+/* Pixels in, logits out: preprocessing and quantization of the input are part of the plan. */
 PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
     return ptq_run(net->session, pixels, 1, logits, NULL, err);
 }
@@ -7665,8 +7732,9 @@ PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err)
 #ifndef PTQ_RUN_ONLY
 enum { PTQ__NET_SAMPLES = 1000 };
 
-/* Calibrates the plan of the float model, and converts that. At most a sample of the images is
-   looked at: more would not change the ranges. */
+/* Calibrates the plan of the float model, and converts that; images that are learned from must be
+   those calibrated on. At most a sample is looked at: more would hardly change the ranges. All
+   images are taken as they are where there are no more than that, however many of each class. */
 static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
                                     ptq_convert_options *options, ptq_model **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -7686,6 +7754,8 @@ static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
     return status;
 }
 
+/* From files to a file: load, fuse, plan; sample, calibrate, convert; a vector for the self-test;
+   save. What was made is released in reverse, whatever failed. */
 PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
                                       const char *out_path, const char *scheme, ptq_error *err) {
     ptq_convert_options options;
@@ -7695,10 +7765,8 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     ptq_status status;
     memset(&options, 0, sizeof options);
     PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
-    if (!strcmp(model_path, out_path))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%s would be overwritten; give the quantized model another name",
-                             out_path);
+    PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
+                 "%s would be overwritten; give the quantized model another name", out_path);
     status = ptq_model_load(model_path, NULL, &model, err);
     options.unfused = model; /* with the batch norms, from which biases can be corrected */
     PTQ__THEN(status, ptq__net_of(model, &net, err));
@@ -7713,6 +7781,8 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     return status;
 }
 
+/* Each model runs by itself, and only the answers stay; images and labels are the same for both, so
+   that the answers can be compared image by image. */
 PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
                                      const char *data_path, ptq_comparison *out, ptq_error *err) {
     const char *path[2];

@@ -6,10 +6,11 @@
 # run.sh one [SAN]       everything with one compiler; SAN=1: under its sanitizers
 #
 # CC and CXX name the compiler (without them gcc, else cc), ONLY='NAME...' the tests to run, JOBS
-# how many at a time. A test is: a test in a cmocka program tests/test_*.c; a script tests/build_*.sh,
-# run with CC, CXX and BUILD; a script tests/cli_*.sh, or the replay of fuzzing, run with PTQ, the
-# path of the command-line tool, as well. A script that exits with 77 is skipped; why says its last
-# line. What failed is told at the end; the last line is "N passed, N failed, N skipped".
+# how many at a time. A test is: a test in a cmocka program tests/*/test_*.c; a script
+# tests/checks/build_*.sh, run with CC, CXX and BUILD; a script tests/commands/cli_*.sh, or the
+# replay of fuzzing, run with PTQ, the path of the command-line tool, as well. A script that exits
+# with 77 is skipped; why says its last line. What failed is told at the end; the last line is
+# "N passed, N failed, N skipped".
 cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MFLAGS MAKELEVEL
 export PTQ_SHARED="${PTQ_SHARED:-../shared}"
@@ -128,7 +129,8 @@ run_one() { # NUMBER-OF-BUILD NAME
     build) run_build ;;
     test_*) run_program ;;
     replay) run_script tests/fuzz/replay.sh ;;
-    *) run_script "tests/$name.sh" ;;
+    build_*) run_script "tests/checks/$name.sh" ;;
+    *) run_script "tests/commands/$name.sh" ;;
     esac
     report
 }
@@ -169,7 +171,7 @@ but() { # LIST NAME...
 # All tests that there are for a build.
 everything() {
     make -s --no-print-directory CC="$CC" SAN="$SAN" NO_SIMD="$NO_SIMD" print-tests
-    for script in tests/build_*.sh tests/cli_*.sh; do
+    for script in tests/checks/build_*.sh tests/commands/cli_*.sh; do
         name=$(basename "$script" .sh)
         case $SAN$name in
         1build_*) ;; # compiles only
@@ -357,8 +359,8 @@ mkdir -p "$state/results" "$state/running"
 : >"$state/jobs"
 
 for name in ${ONLY:-}; do
-    [ "$name" = replay ] || [ -f "tests/$name.c" ] || [ -f "tests/$name.sh" ] || {
-        echo "ONLY: there is no test '$name': name files of tests/ without their endings, or replay"
+    [ "$name" = replay ] || [ -n "$(find tests -name "$name.*")" ] || {
+        echo "ONLY: there is no test '$name': name files of tests/ without folder and ending, or replay"
         exit 1
     }
 done

@@ -1,13 +1,22 @@
 # The tests, read by Makefile: what runs them, what they are built from, and fuzzing.
+# tests/README.md tells what stands where.
 
 .PHONY: test test-ci test-all test-programs test-fuzz check-all coverage analyze fuzz print-tests manifest
 
 # CC and CXX as given, if they are.
 given = $(if $(filter default undefined,$(origin $(1))),,$($(1)))
 
-# make test                one compiler, everything once
-# make test SAN=1          everything under its sanitizers; SAN= without any
-# make test ONLY=cli_data  this one alone
+#: make test     every test once with one compiler, CC=gcc, under sanitizers what reads files;
+#:               ONLY=NAME runs one alone, SAN=1 all under sanitizers, SAN= none
+#: make test-ci  the second compiler, all sanitizers, and what takes long
+#: make test-all check-all, analyze, coverage: an hour or so; TABLE=docs/targets.md keeps the table
+#: make check-all  every compiler and processor at hand, under emulators; N=400 random networks,
+#:               TABLE=FILE for the result as a table
+#: make coverage how much of ptq.h the tests reach (gcc, lcov)
+#: make analyze  clang-tidy, cppcheck, gcc -fanalyzer
+#: make manifest writes tests/manifest anew, hashes of what must not change, and says what did
+#: make fuzz     fuzz every parser, the command line, and kernels against kernels with libFuzzer or
+#:               FUZZER=afl, FUZZ_SECONDS=60 each (clang, afl++)
 test:
 	@sh tools/packages.sh
 	@CC='$(call given,CC)' CXX='$(call given,CXX)' ONLY='$(ONLY)' JOBS='$(JOBS)' \
@@ -28,15 +37,16 @@ test-all:
 	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 check-all: $(BUILD)/ptq
-	@sh tests/check_all.sh $(if $(TABLE),--markdown '$(TABLE)') $(N)
+	@sh tests/checks/check_all.sh $(if $(TABLE),--markdown '$(TABLE)') $(N)
 
 coverage:
-	@sh tests/coverage.sh
+	@sh tests/checks/coverage.sh
 
 analyze: $(BUILD)/ptq
-	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
+	@sh tests/checks/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) -Itools/ptq $(LIB_CFLAGS)
 
-TESTS := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+TEST_SOURCES := $(wildcard tests/*/test_*.c)
+TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(TEST_SOURCES)))
 ifeq ($(HAVE_ONNX),)
 TESTS := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
@@ -52,10 +62,10 @@ TESTS    := $(filter-out $(LEFT_OUT:%=$(BUILD)/test_%),$(TESTS))
 
 # To compile the library again for every test takes minutes under the sanitizers. Only the tests
 # that see internals or set macros need a copy of their own; the others link the one object.
-OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
+OWN_COPY := $(patsubst %.c,$(BUILD)/%,$(notdir $(shell grep -l 'ptq__\|define PTQ_' $(TEST_SOURCES))))
 
 # What takes longest to compile comes first, so that all processors end together.
-test-programs: $(filter $(patsubst tests/%.c,$(BUILD)/%,$(OWN_COPY)),$(TESTS)) $(TESTS) \
+test-programs: $(filter $(OWN_COPY),$(TESTS)) $(TESTS) \
                $(if $(SAN),,$(BUILD)/ptq-scalar)
 
 # What must not change, written anew: a person looks at the differences.
@@ -63,12 +73,12 @@ manifest: test-programs tools
 	@$(BUILD)/test_manifest --write >$(BUILD)/manifest.log 2>&1 || \
 	    { cat $(BUILD)/manifest.log; exit 1; }
 	@grep -E '^(changed|new|gone|tests/manifest)' $(BUILD)/manifest.log
-	@BUILD=$(BUILD) PTQ=$(BUILD)/ptq sh tests/cli_manifest.sh --write
+	@BUILD=$(BUILD) PTQ=$(BUILD)/ptq sh tests/commands/cli_manifest.sh --write
 
 print-tests:
 	@echo $(notdir $(TESTS))
 
-linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
+linked = $(if $(filter $@,$(OWN_COPY)),,$(1))
 # What of them is not about vector kernels does without these; and what is not about how the
 # compiler optimizes them is compiled in half the time.
 $(BUILD)/test_run: private CFLAGS += -DPTQ_NO_SIMD -O1
@@ -77,16 +87,17 @@ $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
-$(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
+vpath test_%.c $(sort $(dir $(TEST_SOURCES)))
+$(TESTS): $(BUILD)/%: %.c $(BUILD)/ptq_impl.o
+	$(Q)$(COMPILE) -Itests/shared -Itools/ptq $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
 	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
 
 # This one tests files of the tool, which print; the tool's own objects are linked.
-ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) \
-               $(ONNX_OBJECT)
-$(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
+ONNX_TESTED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
+                 tools/ptq/onnx/*.c tools/ptq/import/onnx*.c tools/ptq/export/onnx*.c)) $(ONNX_OBJECT)
+$(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 $(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
-$(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h
+$(BUILD)/test_onnx: $(ONNX_TESTED)
 
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
@@ -101,15 +112,16 @@ test-fuzz: $(BUILD)/ptq $(patsubst %,$(BUILD)/fuzz-%,seeds $(filter-out kernels,
 fuzz:
 	@FUZZER=$(FUZZER) sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-$(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< \
+$(BUILD)/fuzz-seeds: tests/fuzz/seeds.c $(BUILD)/ptq_impl.o
+	$(Q)$(COMPILE) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< \
 	    $(BUILD)/ptq_impl.o -lm -o $@
 
 $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
 
-$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
+$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/networks.h \
+                 $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) -Itools/ptq -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
 	    $(BUILD)/ptq_impl.o $(LINKED) -lm -o $@
 
 # The tool as one object: its variables in sections that the harness can find, and those of its
@@ -127,7 +139,6 @@ $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
 
 $(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
 $(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
-$(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
 
 # This one sees internals, and its vector kernels take minutes to instrument.
 $(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) \

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../tools/ptq/bench.h"
-#include "../../tools/ptq/trainer.h"
+#include "measure/bench.h"
+#include "train/trainer.h"
 #include "networks.h"
 
 enum { MOST_ARGUMENTS = 40, MOST_COMMAS = 4 };

@@ -4,7 +4,7 @@
 
 #include "fuzz.h"
 
-/* The tool's; tools/ptq/onnx.h, without the libraries that it needs. */
+/* The tool's; tools/ptq/onnx/onnx.h, without the libraries that it needs. */
 int import_onnx(const char *path, ptq_model **out);
 
 /* The importer reads a file: one that has no name any more, and so needs no clearing away. */

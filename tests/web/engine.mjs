@@ -1,4 +1,4 @@
-// The page's engine on node, for tests/cli_web.sh and tests/check_web.sh.
+// The page's engine on node, for tests/commands/cli_web.sh and tests/check_web.sh.
 //   node engine.mjs run WASM FLOAT INTEGER IMAGES LOGITS
 //       writes the logits of an integer model file, prints the instruction set
 //   node engine.mjs quantize WASM FLOAT CALIBRATION W A IMAGES MODEL LOGITS

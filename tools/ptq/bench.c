@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
+#include "measure/bench.h"
 
 #define WARM_UP_SECONDS 0.3
 #define FEW_IMAGES 200

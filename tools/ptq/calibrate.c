@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 #define COLUMNS 64 /* of the histogram */
 

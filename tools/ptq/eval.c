@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 static const char *model_option, *baseline_option, *data_option, *calibration_option, *json_option;
 static int limit, threads, no_fuse, show_confusion, show_flips, layers;

@@ -1,7 +1,7 @@
 /* ptq export: a model in the form of other programs, or as C code. */
-#include "c_header.h"
-#include "common.h"
-#include "onnx.h"
+#include "export/c_header.h"
+#include "shared/common.h"
+#include "onnx/onnx.h"
 
 static const char *model_option, *header_option, *name_option, *onnx_option, *form_option;
 static int standalone;

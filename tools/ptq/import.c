@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
-#include "onnx.h"
-#include "torch.h"
+#include "shared/common.h"
+#include "onnx/onnx.h"
+#include "import/torch.h"
 
 static const char *output_option, *mean_option, *std_option;
 static torch_options torch;

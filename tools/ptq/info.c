@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 static const char *model_option, *json_option;
 static int fuse, graph_alone, cpu;

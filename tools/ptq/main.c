@@ -1,7 +1,7 @@
 /* ptq: the command-line program. One subcommand a file. */
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 typedef struct command {
     const char *name;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mistake.h"
+#include "mistakes/mistake.h"
 
 static const char *model_option, *data_option;
 static int samples = 100, seed = 42, limit = 500, weight_bits, activation_bits, list;

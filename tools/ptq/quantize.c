@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 #define MOST_NODES 64
 #define ACCURACY_SIZE 61 /* a short text: it travels with the model */

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report.h"
-#include "svg.h"
+#include "report/report.h"
+#include "report/svg.h"
 
 #ifdef PTQ_HAVE_librsvg
 #include <librsvg/rsvg.h>

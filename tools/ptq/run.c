@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 static const char *model_option, *images_option, *logits_option, *codes_option, *explain_option;
 static const char *beside_option, *tensors_option;

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 static const char *model_option, *data_option, *json_option, *preset_option = "best";
 static int samples = 1000, seed = 42, measure = 500, threads;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "shared/common.h"
 
 enum { MOST_CHOICES = 32, NAME = 16, ROW = 256 };
 

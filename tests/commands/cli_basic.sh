@@ -1,0 +1,177 @@
+# The command-line tool, from outside: help, errors, import, eval, run, bench. PTQ is its path.
+# Without reference weights and images (PTQ_SHARED) the project's own stand in: pictures that
+# shapes10 draws and a model trained on such.
+. tests/shared/cli.sh
+keras=$shared/models/resnet8_mlperf.h5
+own_model=examples/models/resnet8-shapes10.safetensors
+images=$dir/images.bin # the first of ic200: all, or few under the slow sanitizers
+count=200
+[ -z "${SAN:-}" ] || count=8
+
+test_usage() {
+    accepts --help
+    prints Example
+    accepts --version
+    for command in info import eval run bench; do
+        accepts $command --help
+        prints Example
+        refuses "unknown option --nonsense" $command --nonsense
+    done
+    refuses "no subcommand"
+    refuses "unknown subcommand 'evil'" evil
+    refuses "needs a value" eval --model
+    refuses "unexpected argument" eval surplus
+    refuses "whole number" eval --limit 0
+    refuses "whole number" eval --limit 12x
+    refuses "whole number" eval --threads 99999999999999999999
+    refuses "batch" bench --threads 2
+    refuses "no such model" info "$dir/missing.safetensors"
+    refuses "no such" eval --model "$0" --data "$dir/missing"
+    refuses "are needed" run --images x.bin
+}
+
+test_bad_imports() {
+    echo nonsense >"$dir/bad.h5"
+    cp "$dir/bad.h5" "$dir/bad.safetensors"
+    : >"$dir/empty.h5"
+    refuses "" import "$dir/bad.h5" -o "$dir/out.safetensors"
+    refuses "" import "$dir/empty.h5" -o "$dir/out.safetensors"
+    refuses "" import "$dir/missing.h5" -o "$dir/out.safetensors"
+    refuses "" import "$dir/bad.safetensors" -o "$dir/out.safetensors"
+    refuses "bad.onnx" import "$dir/bad.onnx" -o "$dir/out.safetensors"
+    refuses "must end in" import "$dir/bad.txt" -o "$dir/out.safetensors"
+    refuses "are needed" import "$dir/bad.h5"
+    [ ! -e "$dir/out.safetensors" ] || wrong "a failed import left a file"
+}
+
+# The tensors of a safetensors file, without its header.
+tensors() {
+    header=$(od -An -tu8 -N8 "$1" | tr -d ' ')
+    tail -c +$((header + 9)) "$1"
+}
+
+# A file with a hole in the right place may still hold every weight; whatever happens, it is
+# answered by a model or by one line.
+try_damaged() {
+    "$PTQ" import "$1" -o "$dir/damaged.safetensors" >"$dir/out" 2>"$dir/err"
+    status=$?
+    [ $status -le 1 ] || wrong "exit status $status for $2"
+    [ "$(wc -l <"$dir/err")" -eq $status ] || wrong "standard error for $2"
+}
+
+test_keras_import() {
+    accepts import "$keras" -o "$dir/keras.safetensors"
+    accepts import "$model" -o "$dir/same.safetensors"
+    tensors "$dir/keras.safetensors" >"$dir/keras.bytes"
+    tensors "$dir/same.safetensors" >"$dir/same.bytes"
+    cmp "$dir/keras.bytes" "$dir/same.bytes" || wrong "imported weights differ"
+    refuses "" import "$keras" -o "$dir/no/such/place.safetensors"
+    size=$(wc -c <"$keras")
+    for part in 1 2 4 8 16 32 48 60 63; do
+        head -c $((size * part / 64)) "$keras" >"$dir/damaged.h5"
+        refuses "" import "$dir/damaged.h5" -o "$dir/damaged.safetensors"
+        cp "$keras" "$dir/damaged.h5"
+        chmod u+w "$dir/damaged.h5"
+        printf 'xxxxxxxx' | dd of="$dir/damaged.h5" bs=1 seek=$((size * part / 640)) conv=notrunc \
+            2>/dev/null
+        try_damaged "$dir/damaged.h5" "damage at $part/640"
+    done
+    sed 's/"kernel_size": \[1, 1\]/"kernel_size": [5, 5]/' "$keras" >"$dir/damaged.h5"
+    refuses "layer 'conv2d" import "$dir/damaged.h5" -o "$dir/damaged.safetensors"
+}
+
+test_model() {
+    accepts info "$model"
+    prints "block3.conv2"
+    prints "^block2.conv1  *conv2d 3x3/2  *float  *16x16x32  *4640  *18560  *1179648$"
+    prints "^total  *[0-9]*  *[0-9]*  *[0-9]*$"
+    accepts info "$model" --fuse
+    prints "block3.add"
+    refuses "scalar" bench --model "$model" --isa nonsense
+    PTQ_ISA=nonsense
+    export PTQ_ISA
+    refuses "scalar" info "$model"
+    PTQ_ISA=scalar
+    accepts bench --model "$model" --seconds 1 --lines
+    prints "^RESULT [a-z0-9_]* thr=1 batch=1 n=[0-9]* median_us=[0-9.]* min_us=[0-9.]*$"
+    unset PTQ_ISA
+    accepts bench --model "$model" --seconds 1 --batch 2 --threads 2
+    prints checksum
+    if [ -c /dev/full ]; then
+        "$PTQ" info "$model" >/dev/full 2>"$dir/err" && wrong "a full disk goes unnoticed"
+    fi
+}
+
+test_eval() {
+    accepts eval --model "$model" --data "$images" --confusion
+    [ "$model" = "$own_model" ] || [ $count -lt 200 ] || prints "171 of 200 right, 85.50 %"
+    prints "of $count right"
+    prints "^truck"
+    accepts eval --model "$model" --data "$images" --baseline "$model" --no-fuse --limit 5
+    prints "agreement 100.00 %"
+    refuses "" eval --model "$model" --data "$model"
+}
+
+test_json() {
+    accepts eval --model "$model" --data "$images" --baseline "$model" --limit 5 --json -
+    [ "$(head -c 1 "$dir/out")" = "{" ] || wrong "standard output is not JSON alone"
+    for key in schema_version backend model_path data_dir overall per_class class_name correct \
+        accuracy baseline agreement delta_pp '"total": 5'; do
+        prints "$key"
+    done
+    accepts eval --model "$model" --data "$images" --limit 5 --json "$dir/eval.json"
+    prints "of 5 right"
+    grep -q '"total": 5' "$dir/eval.json" || wrong "no JSON file"
+    accepts info "$model" --fuse --json -
+    prints '"arena_bytes"'
+    accepts bench --model "$model" --seconds 1 --json -
+    prints '"median_us"'
+    "$PTQ" eval --model "$model" --data "$images" --json "$dir/no/such/place.json" --limit 1 \
+        >"$dir/out" 2>"$dir/err" && wrong "JSON that cannot be written goes unnoticed"
+}
+
+# compare ONE OTHER: two files of logits, 1e-3 absolute.
+compare() {
+    od -An -v -tf4 -w4 "$1" >"$dir/a"
+    od -An -v -tf4 -w4 "$2" >"$dir/b"
+    paste "$dir/a" "$dir/b" | awk '
+        { d = $1 - $2; if (d < 0) d = -d; if (NF < 2 || !(d <= 1e-3)) bad++ }
+        END { exit bad > 0 || NR == 0 }' || wrong "logits of $1 are not those of $2"
+}
+
+test_run() {
+    accepts run --model "$model" --images "$images" --logits "$dir/logits.f32"
+    [ "$(wc -c <"$dir/logits.f32")" -eq $((count * 40)) ] || wrong "size of the logits"
+    if [ "$model" != "$own_model" ]; then
+        head -c $((count * 40)) "$shared/golden/ic200.logits.f32" >"$dir/golden.f32"
+        compare "$dir/logits.f32" "$dir/golden.f32"
+    fi
+    accepts run --model "$model" --images "$images" --logits "$dir/one.f32" --threads 1
+    cmp "$dir/logits.f32" "$dir/one.f32" || wrong "logits depend on the threads"
+    refuses "" run --model "$model" --images "$dir/missing.bin" --logits "$dir/none.f32"
+    [ ! -e "$dir/none.f32" ] || wrong "a failed run left a file"
+}
+
+# Only where it is quick: once, without sanitizers.
+test_whole_set() {
+    accepts eval --model "$model" --data "$shared/data/cifar-10-batches-bin"
+    prints "4371 of 5000 right, 87.42 %"
+}
+
+test_usage
+test_bad_imports
+if [ -f "$model" ]; then
+    head -c $((count * 3073)) "$ic200" >"$images"
+    if has_library hdf5 && has_library jansson; then test_keras_import; fi
+    if [ "$BUILD" = build ]; then test_whole_set; fi
+else
+    echo "no reference model in $shared: tested with the project's own"
+    model=$own_model
+    "$BUILD/shapes10" "$dir/shapes" --train 0 --test $count || wrong "no pictures"
+    mv "$dir/shapes/test_batch.bin" "$images"
+fi
+test_model
+test_eval
+test_run
+if has_library jansson; then test_json; fi
+[ $failures -eq 0 ]

@@ -1,0 +1,84 @@
+# ptq report: the page, single figures, and what it refuses.
+. tests/shared/cli.sh
+train=$shared/data/cifar-10-batches-bin/data_batch_1.bin
+samples=100
+[ -z "${SAN:-}" ] || samples=10
+
+make_models() {
+    mkdir "$dir/data"
+    head -c $((3073 * 1000)) "$train" >"$dir/data/data_batch_1.bin"
+    head -c $((3073 * 40)) "$ic200" >"$dir/data/test_batch.bin"
+    accepts quantize --model "$model" --data "$dir/data" --samples $samples --preset tflite \
+        --no-measure -o "$dir/one.safetensors"
+    accepts quantize --model "$model" --data "$dir/data" --samples $samples --preset ort-u8 \
+        --weight-bits 2 --no-measure -o "$dir/tw<o.safetensors"
+    accepts quantize --model "$model" --data "$dir/data" --preset dynamic --no-measure \
+        -o "$dir/dynamic.safetensors"
+}
+
+report() {
+    accepts report -m "$dir/one.safetensors" -m "$dir/tw<o.safetensors" \
+        -m "$dir/dynamic.safetensors" -b "$model" --data "$dir/data" --samples $samples "$@"
+}
+
+# How often a string stands in the page.
+occurs() {
+    grep -o -e "$1" "$dir/page.html" | wc -l
+}
+
+test_page() {
+    report -o "$dir/page.html"
+    grep -q "ptq report --advice" "$dir/page.html" || wrong "how to get advice is not said"
+    prints "3 models, 40 test images"
+    [ "$(occurs "<svg")" -eq "$(occurs "</svg>")" ] || wrong "svg elements do not close"
+    [ "$(occurs "<svg")" -gt 40 ] || wrong "only $(occurs "<svg") figures"
+    [ "$(occurs "tw&lt;o")" -gt 3 ] || wrong "the second model's name is not escaped"
+    [ "$(occurs "tw<o")" -eq 0 ] || wrong "a name breaks the page"
+    [ "$(occurs "<script\|https\?://[^w]\|-nan\|nan \|inf ")" -eq 0 ] ||
+        wrong "scripts, addresses or numbers that are none"
+    # The verdicts agree with ptq eval.
+    accepts eval --model "$dir/tw<o.safetensors" --baseline "$model" \
+        --data "$dir/data/test_batch.bin"
+    right=$(sed -n 's/^accuracy *\([0-9]* of 40\) right.*/\1/p' "$dir/out")
+    grep -q "answers $right images right" "$dir/page.html" || wrong "accuracy '$right' is not there"
+    report -o "$dir/again.html"
+    cmp "$dir/page.html" "$dir/again.html" || wrong "two pages of the same models differ"
+}
+
+test_refusals() {
+    refuses "name the quantized model" report -o "$dir/none.html"
+    refuses "say where" report -m "$dir/one.safetensors" -b "$model"
+    refuses "no-such" report -m "$dir/one.safetensors" -b "$dir/no-such" --data "$dir/data" -o "$dir/none.html"
+    refuses "test_batch.bin" report -m "$dir/one.safetensors" -b "$model" \
+        --data "$dir/alone" -o "$dir/none.html"
+    [ ! -e "$dir/none.html" ] || wrong "a failed report left a file"
+}
+
+test_png() {
+    report --png "$dir/figure.png" --figure histogram --tensor conv1.relu
+    [ "$(head -c 4 "$dir/figure.png" | tail -c 3)" = PNG ] || wrong "no PNG"
+    refuses "no figure 'pie'" report -m "$dir/one.safetensors" -b "$model" --png "$dir/no.png" \
+        --figure pie
+    refuses "no tensor 'nowhere'" report -m "$dir/one.safetensors" -b "$model" \
+        --data "$dir/data" --samples $samples --png "$dir/no.png" --figure histogram \
+        --tensor nowhere
+    [ ! -e "$dir/no.png" ] || wrong "a failed report left a file"
+}
+
+accepts report --help
+prints "histogram "
+if [ ! -f "$model" ] || [ ! -f "$train" ]; then
+    echo "no reference model in $shared: tested with the project's own"
+    model=examples/models/resnet8-shapes10.safetensors
+    "$BUILD/shapes10" "$dir/shapes" --train 1000 --test 40 || wrong "no pictures"
+    train=$dir/shapes/data_batch_1.bin
+    ic200=$dir/shapes/test_batch.bin
+fi
+make_models
+mkdir "$dir/alone"
+cp "$dir/data/data_batch_1.bin" "$dir/alone"
+test_page
+test_refusals
+# The libraries behind librsvg keep what they allocated until the end, which sanitizers call a leak.
+if [ -z "${SAN:-}" ] && has_library librsvg; then test_png; fi
+[ $failures -eq 0 ]

@@ -1,0 +1,577 @@
+/* ONNX in both directions: round trips keep every code, and hostile files end in one line of error.
+   PTQ_MUTATIONS=10000 in the environment makes so many mutations of each
+   of three files, not the ordinary 100.
+
+   The tool's header comes first: cmocka makes `fail` a macro. */
+#include "onnx/onnx.h"
+
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "quantized.h"
+
+enum { SIDE = 8, WIDTH = 2, CLASSES = 3, PICTURES = 24 };
+
+/* ---- Round trips ---- */
+
+static ptq_model *round_trip(const ptq_model *model, const char *form) {
+    char from[512], onnx[512];
+    ptq_model *back = NULL;
+
+    snprintf(from, sizeof from, "%s", in_directory("model.safetensors"));
+    snprintf(onnx, sizeof onnx, "%s", in_directory("model.onnx"));
+    assert_ok(ptq_model_save(model, from, &err));
+    assert_int_equal(export_onnx(from, onnx, form), 0);
+    assert_int_equal(import_onnx(onnx, &back), 0);
+    return back;
+}
+
+static void expect_same_logits(const ptq_model *a, const ptq_model *b) {
+    int n = b->node[ptq_model_logits(b)].shape[2];
+    pictures p = pictures_for(a, 4, 77);
+    test_run x = open_run(a, 0), y = open_run(b, 0);
+    size_t pixels = (size_t)p.h * (size_t)p.w * (size_t)p.c;
+    uint8_t *picture = malloc(pixels);
+    float *one = malloc((size_t)n * sizeof *one), *two = malloc((size_t)n * sizeof *two);
+    int label;
+
+    for (size_t i = 0; i < p.count; i++) {
+        assert_ok(get_picture(&p, i, picture, &label, &err));
+        assert_ok(ptq_run(x.session, picture, 1, one, NULL, &err));
+        assert_ok(ptq_run(y.session, picture, 1, two, NULL, &err));
+        assert_memory_equal(one, two, (size_t)n * sizeof *one);
+    }
+    free(picture);
+    free(one);
+    free(two);
+    close_run(&x);
+    close_run(&y);
+}
+
+static void expect_same_params(const ptq_node *a, const ptq_node *b) {
+    for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
+        const ptq_tensor *x = &a->param[p], *y = &b->param[p];
+
+        assert_int_equal(x->rank, y->rank);
+        assert_memory_equal(x->dim, y->dim, sizeof x->dim);
+        for (size_t i = 0; i < ptq_tensor_elements(x); i++)
+            if (ptq_tensor_number(x, i) < ptq_tensor_number(y, i) ||
+                ptq_tensor_number(x, i) > ptq_tensor_number(y, i))
+                fail_msg("%s: parameter %d differs at %d", a->name, p, (int)i);
+        assert_int_equal(x->scales, y->scales);
+        assert_int_equal(x->zero_point, y->zero_point);
+        if (x->scales)
+            assert_memory_equal(x->scale, y->scale, (size_t)x->scales * sizeof(float));
+    }
+}
+
+/* Node by node; weights of fewer than 8 bits come back in bytes, with the same codes. */
+static void expect_same_nodes(const ptq_model *a, const ptq_model *b) {
+    assert_int_equal(a->nodes, b->nodes);
+    for (int i = 0; i < a->nodes; i++) {
+        const ptq_node *x = &a->node[i], *y = &b->node[i];
+
+        assert_string_equal(x->name, y->name);
+        assert_int_equal(x->op, y->op);
+        assert_memory_equal(x->input, y->input, sizeof x->input);
+        assert_memory_equal(x->shape, y->shape, sizeof x->shape);
+        assert_memory_equal(x->pad, y->pad, sizeof x->pad);
+        assert_int_equal(x->residual, y->residual);
+        assert_memory_equal(&x->q, &y->q, sizeof x->q);
+        assert_memory_equal(&x->mid, &y->mid, sizeof x->mid);
+        expect_same_params(x, y);
+    }
+}
+
+static void expect_same_graph(const ptq_model *a, const ptq_model *b) {
+    static char one[65536], two[65536];
+
+    assert_true(ptq_graph_write(a, one, sizeof one) < sizeof one);
+    assert_true(ptq_graph_write(b, two, sizeof two) < sizeof two);
+    assert_string_equal(one, two);
+}
+
+static void test_float_round_trip(void **state) {
+    ptq_model *model = random_resnet8(SIDE, WIDTH, CLASSES, 1, NULL), *back, *fused, *again;
+
+    (void)state;
+    model->mean[0] = 1.5f;
+    model->std[1] = 63;
+    assert_ok(ptq_model_set_meta(model, "source", "a test", &err));
+    back = round_trip(model, NULL);
+    expect_same_graph(model, back);
+    expect_same_nodes(model, back);
+    expect_same_logits(model, back);
+    assert_string_equal(ptq_model_get_meta(back, "source"), "a test");
+    ptq_model_free(back);
+    fused = fused_of(model);
+    back = round_trip(fused, NULL);
+    again = fused_of(back);
+    expect_same_graph(fused, again);
+    expect_same_nodes(fused, again);
+    ptq_model_free(fused);
+    ptq_model_free(again);
+}
+
+/* A network with what ResNet8 lacks: groups, pools, explicit padding, ReLU6, an addition of its own
+   and a dense layer over more than one pixel. */
+static ptq_model *varied_model(void) {
+    ptq_model *model =
+        model_of_text("ptq-graph 1\n"
+                      "image input shape=9x8x3 mean=10,20,30 std=50,60,70\n"
+                      "first conv2d in=image channels=4 kernel=3x5 stride=2x1 pad=2,1,0,3\n"
+                      "first.act relu6 in=first\n"
+                      "depth conv2d in=first.act channels=8 kernel=3x3 groups=4 bias=0\n"
+                      "most max_pool in=depth kernel=3x3 stride=2x2\n"
+                      "most.act relu in=most\n"
+                      "mean avg_pool in=most.act kernel=2x2 stride=1x1 pad=1,0,0,1 include_pad=1\n"
+                      "other avg_pool in=most.act kernel=2x2 stride=1x1 pad=1,0,0,1\n"
+                      "sum add in=mean,other\n"
+                      "wide dense in=sum channels=5\n"
+                      "wide.act relu in=wide\n"
+                      "last dense in=wide.act channels=3\n"
+                      "probability softmax in=last\n");
+
+    fill_model(model, 9);
+    return model;
+}
+
+static void test_varied_float(void **state) {
+    ptq_model *model = varied_model(), *back = round_trip(model, NULL);
+
+    (void)state;
+    expect_same_graph(model, back);
+    expect_same_nodes(model, back);
+    expect_same_logits(model, back);
+    ptq_model_free(model);
+    ptq_model_free(back);
+}
+
+static ptq_model *quantized(ptq_model *model, ptq_scheme scheme) {
+    ptq_model *fused = fused_of(model), *made;
+    pictures p = pictures_for(fused, PICTURES, 5);
+    ptq_dataset data = *pictures_dataset(&p);
+    ptq_calibration *calibration = calibrated_on(fused, &data);
+    ptq_convert_options options = with_scheme(scheme, &data);
+
+    made = converted(fused, calibration, &options);
+    ptq_calibration_free(calibration);
+    ptq_model_free(fused);
+    return made;
+}
+
+/* QDQ form keeps the graph as well. In QOperator form a ReLU whose zero point is the lowest code is
+   no more than the saturation, and does not come back. */
+static void check_quantized(ptq_model *model, int same_bits) {
+    ptq_model *qdq = round_trip(model, "qdq"), *qoperator = round_trip(model, "qoperator");
+
+    if (same_bits)
+        expect_same_graph(model, qdq);
+    expect_same_nodes(model, qdq);
+    expect_same_nodes(model, qoperator);
+    expect_same_logits(model, qdq);
+    expect_same_logits(model, qoperator);
+    ptq_model_free(model);
+    ptq_model_free(qdq);
+    ptq_model_free(qoperator);
+}
+
+static void test_quantized_round_trip(void **state) {
+    static const char *const name[] = {"ort-u8", "ort-s8", "fbgemm", "tflite", "w4a8"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        ptq_scheme scheme = preset(name[i]);
+
+        scheme.rounding = PTQ_ROUNDING_NEAREST;
+        check_quantized(quantized(random_resnet8(SIDE, WIDTH, CLASSES, 3, NULL), scheme),
+                        scheme.weight_bits != 4);
+    }
+}
+
+/* Symmetric codes: ReLU's zero point lies inside the range, which takes a clamp. */
+static void test_symmetric_round_trip(void **state) {
+    ptq_scheme scheme = preset("ort-s8");
+
+    (void)state;
+    scheme.activation_symmetric = 1;
+    scheme.activation_bits = 6;
+    check_quantized(quantized(random_resnet8(SIDE, WIDTH, CLASSES, 4, NULL), scheme), 1);
+}
+
+static void test_varied_quantized(void **state) {
+    ptq_scheme scheme;
+    ptq_model *model, *back;
+
+    (void)state;
+    memset(&scheme, 0, sizeof scheme);
+    model = quantized(varied_model(), scheme);
+    for (int form = 0; form < 2; form++) {
+        back = round_trip(model, form ? "qoperator" : "qdq");
+        expect_same_logits(model, back);
+        ptq_model_free(back);
+    }
+    ptq_model_free(model);
+}
+
+/* ---- Hostile files ---- */
+
+/* Runs an import with standard error caught, and returns what it printed. */
+static const char *catch_import(const char *path, int *status) {
+    static char text[4096];
+    int saved = dup(STDERR_FILENO);
+    FILE *caught = tmpfile();
+    ptq_model *model = NULL;
+    size_t length;
+
+    assert_non_null(caught);
+    fflush(stderr);
+    dup2(fileno(caught), STDERR_FILENO);
+    *status = import_onnx(path, &model);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    rewind(caught);
+    length = fread(text, 1, sizeof text - 1, caught);
+    text[length] = 0;
+    fclose(caught);
+    ptq_model_free(model);
+    return text;
+}
+
+/* Any file is either a model or one line of error. */
+static int import_bytes(const uint8_t *bytes, size_t size) {
+    const char *path = in_directory("hostile.onnx"), *text, *line;
+    int status;
+
+    write_file(path, bytes, size);
+    text = catch_import(path, &status);
+    line = strchr(text, '\n');
+    if (status ? !line || line[1] || strncmp(text, "ptq", 3) != 0 : *text != 0)
+        fail_msg("status %d with '%s'", status, text);
+    return status;
+}
+
+/* Files to damage: kind 0 in QDQ form, 1 in QOperator form, 2 float and varied. */
+static uint8_t *good_file_of(int kind, size_t *size) {
+    ptq_model *model =
+        kind == 2 ? varied_model()
+                  : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL), preset("tflite"));
+    char path[512];
+    void *bytes = NULL;
+
+    ptq_model_free(round_trip(model, kind == 1 ? "qoperator" : "qdq"));
+    ptq_model_free(model);
+    snprintf(path, sizeof path, "%s", in_directory("model.onnx"));
+    assert_ok(ptq_file_read(path, 0, NULL, &bytes, size, &err));
+    return bytes;
+}
+
+static uint8_t *good_file(size_t *size) { return good_file_of(0, size); }
+
+static void test_truncated(void **state) {
+    size_t size;
+    uint8_t *bytes = good_file(&size);
+
+    (void)state;
+    assert_int_equal(import_bytes(bytes, size), 0);
+    for (size_t n = 0; n < size; n += 1 + size / 97)
+        assert_int_equal(import_bytes(bytes, n), 1);
+    ptq_bytes_free(bytes, NULL);
+}
+
+/* A change to the unpacked file, which then must be refused with the given words. */
+typedef void (*change)(Onnx__ModelProto *model);
+
+static void refuse_changed(change apply, const char *says) {
+    const char *path = in_directory("changed.onnx"), *text;
+    size_t size, changed;
+    uint8_t *bytes = good_file(&size), *packed;
+    Onnx__ModelProto *model = onnx__model_proto__unpack(NULL, size, bytes);
+    int status;
+
+    assert_non_null(model);
+    apply(model);
+    packed = malloc(onnx__model_proto__get_packed_size(model));
+    changed = onnx__model_proto__pack(model, packed);
+    write_file(path, packed, changed);
+    text = catch_import(path, &status);
+    if (status != 1 || !strstr(text, says))
+        fail_msg("expected '%s', got %d '%s'", says, status, text);
+    free(packed);
+    ptq_bytes_free(bytes, NULL);
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static Onnx__NodeProto *find_node(Onnx__ModelProto *model, const char *op) {
+    for (size_t i = 0; i < model->graph->n_node; i++)
+        if (strcmp(model->graph->node[i]->op_type, op) == 0)
+            return model->graph->node[i];
+    return NULL;
+}
+
+static void rename_text(char **at, const char *text) {
+    free(*at);
+    *at = strcpy(malloc(strlen(text) + 1), text);
+}
+
+static void make_cyclic(Onnx__ModelProto *model) {
+    rename_text(&find_node(model, "QuantizeLinear")->input[0], "softmax");
+}
+
+static void make_unknown(Onnx__ModelProto *model) {
+    rename_text(&find_node(model, "Softmax")->op_type, "Loop");
+}
+
+static void make_foreign(Onnx__ModelProto *model) {
+    find_node(model, "Softmax")->domain = strcpy(malloc(16), "com.example");
+}
+
+static void make_huge_input(Onnx__ModelProto *model) {
+    Onnx__TensorShapeProto *shape = model->graph->input[0]->type->tensor_type->shape;
+
+    shape->dim[2]->dim_value = shape->dim[3]->dim_value = (int64_t)1 << 40;
+}
+
+static void make_large_input(Onnx__ModelProto *model) {
+    model->graph->input[0]->type->tensor_type->shape->dim[2]->dim_value = 1 << 27;
+}
+
+static void make_dynamic_input(Onnx__ModelProto *model) {
+    Onnx__TensorShapeProto__Dimension *dim =
+        model->graph->input[0]->type->tensor_type->shape->dim[2];
+
+    dim->value_case = ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+    dim->dim_param = strcpy(malloc(8), "height");
+}
+
+/* The first constant of four dimensions: a kernel. */
+static Onnx__TensorProto *find_kernel(Onnx__ModelProto *model) {
+    for (size_t i = 0; i < model->graph->n_initializer; i++)
+        if (model->graph->initializer[i]->n_dims == 4)
+            return model->graph->initializer[i];
+    return NULL;
+}
+
+static void make_huge_constant(Onnx__ModelProto *model) {
+    for (int i = 0; i < 4; i++)
+        find_kernel(model)->dims[i] = (int64_t)1 << 16;
+}
+
+static void make_negative_constant(Onnx__ModelProto *model) { find_kernel(model)->dims[0] *= -1; }
+
+static void make_short_constant(Onnx__ModelProto *model) { find_kernel(model)->raw_data.len--; }
+
+static void make_text_constant(Onnx__ModelProto *model) {
+    find_kernel(model)->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__STRING;
+}
+
+static void make_old(Onnx__ModelProto *model) { model->opset_import[0]->version = 6; }
+
+static void make_new(Onnx__ModelProto *model) { model->opset_import[0]->version = 22; }
+
+static Onnx__TensorProto *find_constant(Onnx__ModelProto *model, const char *name) {
+    for (size_t i = 0; i < model->graph->n_initializer; i++)
+        if (strcmp(model->graph->initializer[i]->name, name) == 0)
+            return model->graph->initializer[i];
+    return NULL;
+}
+
+/* The zero points of constant codes become numbers that fit no integer. */
+static void make_real_zero_points(Onnx__ModelProto *model) {
+    for (size_t i = 0; i < model->graph->n_node; i++) {
+        Onnx__NodeProto *node = model->graph->node[i];
+        Onnx__TensorProto *zero;
+        float *to;
+
+        if (strcmp(node->op_type, "DequantizeLinear") || !find_constant(model, node->input[0]))
+            continue;
+        zero = find_constant(model, node->input[2]);
+        assert_int_equal(zero->data_type, ONNX__TENSOR_PROTO__DATA_TYPE__INT8);
+        to = calloc(zero->raw_data.len, sizeof *to);
+        for (size_t k = 0; k < zero->raw_data.len; k++)
+            to[k] = -3.7e34f;
+        free(zero->raw_data.data);
+        zero->raw_data.data = (uint8_t *)to;
+        zero->raw_data.len *= sizeof *to;
+        zero->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+        return;
+    }
+    fail();
+}
+
+/* A constant in a file beside it, outside the folder. */
+static void make_escaping(Onnx__ModelProto *model) {
+    Onnx__TensorProto *kernel = find_kernel(model);
+    Onnx__StringStringEntryProto *entry = malloc(sizeof *entry);
+
+    onnx__string_string_entry_proto__init(entry);
+    entry->key = strcpy(malloc(16), "location");
+    entry->value = strcpy(malloc(32), "../../etc/passwd");
+    kernel->external_data = malloc(sizeof(void *));
+    kernel->external_data[kernel->n_external_data++] = entry;
+    kernel->has_data_location = 1;
+    kernel->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+}
+
+static void make_dilated(Onnx__ModelProto *model) {
+    Onnx__NodeProto *conv = find_node(model, "Conv");
+
+    for (size_t i = 0; i < conv->n_attribute; i++)
+        if (strcmp(conv->attribute[i]->name, "strides") == 0) {
+            rename_text(&conv->attribute[i]->name, "dilations");
+            conv->attribute[i]->ints[0] = 2;
+        }
+}
+
+static void make_without_output(Onnx__ModelProto *model) {
+    rename_text(&model->graph->output[1]->name, "nowhere");
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    refuse_changed(make_cyclic, "cyclic");
+    refuse_changed(make_unknown, "node 'softmax' (Loop): this operator is not supported");
+    refuse_changed(make_foreign, "operators of 'com.example' are not supported");
+    refuse_changed(make_huge_input, "not a fixed size");
+    refuse_changed(make_large_input, "elements");
+    refuse_changed(make_dynamic_input, "not a fixed size");
+    refuse_changed(make_huge_constant, "elements");
+    refuse_changed(make_negative_constant, "elements");
+    refuse_changed(make_real_zero_points, "zero points are not of the type of its codes");
+    refuse_changed(make_short_constant, "does not hold as many elements");
+    refuse_changed(make_text_constant, "is of type STRING");
+    refuse_changed(make_old, "opset 6; 7 to 21");
+    refuse_changed(make_new, "opset 22; 7 to 21");
+    refuse_changed(make_escaping, "outside the model's folder");
+    refuse_changed(make_dilated, "dilation is not supported");
+    refuse_changed(make_without_output, "'nowhere' is made by no node");
+}
+
+/* Graphs in attributes of nodes in graphs ...: each layer takes two bytes of tag and a length. */
+static void test_nested(void **state) {
+    enum { DEPTH = 20000, MOST = DEPTH * 20 };
+    static const uint8_t tag[] = {0x0a, 0x2a, 0x32}; /* graph.node, node.attribute, attribute.g */
+    uint8_t *bytes = malloc(MOST), *end = bytes + MOST, *at = end;
+
+    (void)state;
+    for (int i = 3 * DEPTH - 1; i >= 0; i--) {
+        size_t length = (size_t)(end - at);
+        uint8_t varint[5];
+        int n = 0;
+
+        do {
+            varint[n++] = (uint8_t)((length & 127) | (length > 127 ? 128 : 0));
+            length >>= 7;
+        } while (length);
+        if (at - bytes < 8)
+            break;
+        memcpy(at -= n, varint, (size_t)n);
+        *--at = i == 0 ? 0x3a : tag[i % 3]; /* model.graph outermost */
+    }
+    assert_int_equal(import_bytes(at, (size_t)(end - at)), 1);
+    free(bytes);
+}
+
+/* Empty nodes by the hundred thousand: two bytes in the file, hundreds in memory. */
+static void test_amplification(void **state) {
+    enum { COUNT = 400000 };
+    uint8_t *bytes = malloc(2 * COUNT + 8), *at = bytes;
+    size_t length = 2 * COUNT;
+
+    (void)state;
+    *at++ = 0x3a;
+    for (; length > 127; length >>= 7)
+        *at++ = (uint8_t)((length & 127) | 128);
+    *at++ = (uint8_t)length;
+    for (int i = 0; i < COUNT; i++, at += 2)
+        at[0] = 0x0a, at[1] = 0;
+    assert_int_equal(import_bytes(bytes, (size_t)(at - bytes)), 1);
+    free(bytes);
+}
+
+/* Bytes flipped, replaced, removed, doubled, moved; several at a time. Returns the new size. */
+static size_t mutate(test_random *r, uint8_t *bytes, size_t size, size_t room) {
+    for (int n = random_int(r, 1, 4); n > 0; n--) {
+        size_t at = (size_t)random_int(r, 0, (int)size - 1);
+        size_t length = (size_t)random_int(r, 1, 16);
+
+        length = length > size - at ? size - at : length;
+        switch (random_int(r, 0, 4)) {
+        case 0:
+            bytes[at] ^= (uint8_t)(1 << random_int(r, 0, 7));
+            break;
+        case 1:
+            bytes[at] = (uint8_t)random_int(r, 0, 255);
+            break;
+        case 2: /* remove */
+            memmove(bytes + at, bytes + at + length, size - at - length);
+            size -= size > length + 64 ? length : 0;
+            break;
+        case 3: /* double */
+            if (size + length <= room) {
+                memmove(bytes + at + length, bytes + at, size - at);
+                size += length;
+            }
+            break;
+        default:
+            memset(bytes + at, random_int(r, 0, 1) ? 255 : 0, length);
+        }
+    }
+    return size;
+}
+
+static double processor_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
+static void mutate_kind(int kind, int count) {
+    int refused = 0;
+    size_t size, room;
+    uint8_t *bytes = good_file_of(kind, &size), *copy;
+    test_random r = {0};
+    struct rusage usage;
+    double slowest = 0;
+
+    room = size + 256;
+    copy = malloc(room);
+    for (int i = 0; i < count; i++) {
+        double start = processor_seconds();
+
+        r.state = 1000 + (uint64_t)i;
+        memcpy(copy, bytes, size);
+        refused += import_bytes(copy, mutate(&r, copy, size, room));
+        slowest = fmax(slowest, processor_seconds() - start);
+    }
+    getrusage(RUSAGE_SELF, &usage);
+    if (getenv("PTQ_MUTATIONS"))
+        print_message("%d mutations of %d bytes: %d refused, slowest %.4f s, peak %ld KB\n", count,
+                      (int)size, refused, slowest, usage.ru_maxrss);
+    assert_true(refused > count / 10);
+    free(copy);
+    ptq_bytes_free(bytes, NULL);
+}
+
+static void test_mutations(void **state) {
+    const char *wanted = getenv("PTQ_MUTATIONS");
+
+    (void)state;
+    for (int kind = 0; kind < 3; kind++)
+        mutate_kind(kind, wanted ? atoi(wanted) : 100);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_float_round_trip),
+        cmocka_unit_test(test_varied_float),
+        cmocka_unit_test(test_quantized_round_trip),
+        cmocka_unit_test(test_symmetric_round_trip),
+        cmocka_unit_test(test_varied_quantized),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_amplification),
+        cmocka_unit_test(test_mutations),
+    };
+
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}

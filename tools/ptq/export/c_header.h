@@ -1,0 +1,50 @@
+/* Models as C headers: what c_header.c and c_standalone.c share. */
+#ifndef PTQ_TOOL_C_HEADER_H
+#define PTQ_TOOL_C_HEADER_H
+
+#include "shared/common.h"
+
+/* Writes the model file at `model_path` as a header; `name` is what its functions begin with, NULL:
+   made from the name of `out_path`. 0, or 1 after an error on standard error. */
+int export_c_header(const char *model_path, const char *out_path, const char *name, int standalone);
+
+#define NAME_LIMIT 40
+
+typedef struct header {
+    FILE *to;
+    const ptq_model *model;
+    const ptq_plan *plan;
+    char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
+    unsigned sections; /* a bit for each that is needed */
+    int logits;        /* node */
+    size_t arena;      /* bytes of codes */
+    size_t patch;      /* inputs of one result, at most */
+    size_t constants;  /* bytes of tables written so far */
+    int column;        /* of the table being written */
+} header;
+
+/* Lines with the network's name where an identifier begins with net_ or NET_; the list ends with
+   NULL. */
+void put_lines(const header *h, const char *const *lines);
+
+/* Of lines that markers divide into sections, those of the sections whose bit is set. */
+void put_sections(const header *h, const char *const *lines, unsigned wanted);
+
+/* The items of a table, as many as fit into a line; h->column is 0 before the first. */
+void put_item(header *h, const char *item);
+void put_number(header *h, long number);
+
+/* The parts of a header, in their order. `arena` 0: the sizes do not tell it. */
+void put_head(const header *h, const char *title);
+void put_guard(const header *h, const char *include);
+void put_sizes(const header *h, size_t arena);
+void put_middle(const header *h);
+void put_end(const header *h);
+
+/* Of a shape of three dimensions. */
+size_t elements(const int *shape);
+
+/* The whole of a standalone header; 0, or 1 after an error on standard error. */
+int write_standalone(header *h, FILE *to);
+
+#endif

@@ -1,0 +1,653 @@
+/* Headers that do without ptq.h, for ptq export --c-header --standalone: tables of a quantized
+   network's weights, copies of the kernels in standalone_kernels.h that it needs, and a function
+   that calls them one after the other. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "export/c_header.h"
+
+/* The lines of that file, made by the Makefile: a list of strings that ends with NULL. */
+static const char *const kernel_lines[] = {
+#include "standalone_kernels.inc"
+    NULL};
+
+/* Sections of standalone_kernels.h, in its order, and those that each needs besides itself. */
+#define SECTIONS(X)                                                                                \
+    X(reals, 0)                                                                                    \
+    X(nearest, 0)                                                                                  \
+    X(clamp, 0)                                                                                    \
+    X(requantize, USES(nearest) | USES(clamp))                                                     \
+    X(logits, USES(reals) | USES(codes))                                                           \
+    X(codes, 0)                                                                                    \
+    X(pixels, 0)                                                                                   \
+    X(weights, 0)                                                                                  \
+    X(s8, USES(weights))                                                                           \
+    X(u8, USES(weights))                                                                           \
+    X(s4, USES(weights))                                                                           \
+    X(packed, USES(weights))                                                                       \
+    X(add, USES(nearest) | USES(clamp))                                                            \
+    X(add_layer, USES(add))                                                                        \
+    X(conv, USES(add) | USES(requantize))                                                          \
+    X(dense, 0)                                                                                    \
+    X(dense_codes, USES(dense) | USES(requantize))                                                 \
+    X(dense_logits, USES(dense))                                                                   \
+    X(code_logits, 0)                                                                              \
+    X(window, USES(requantize))                                                                    \
+    X(relu, USES(clamp))
+
+#define USES(section) (1u << SECTION_##section)
+
+enum {
+#define X(name, needs) SECTION_##name,
+    SECTIONS(X)
+#undef X
+        SECTION_COUNT
+};
+
+/* ---- Numbers ---- */
+
+/* As bits, since not every compiler reads decimal fractions right to the last one. */
+static uint32_t bits_of(float value) {
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static void put_real(header *h, float value) {
+    char item[16];
+
+    snprintf(item, sizeof item, "0x%08lxu", (unsigned long)bits_of(value));
+    put_item(h, item);
+}
+
+static void begin_table(header *h, const char *type, int node, const char *what, size_t count,
+                        size_t bytes) {
+    fprintf(h->to, "static const %s %s_node%d_%s[%zu] = {\n", type, h->name, node, what, count);
+    h->column = 0;
+    h->constants += bytes;
+}
+
+static void end_table(header *h) { fputs("\n};\n", h->to); }
+/* ---- Which models ---- */
+
+static int is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
+
+static const ptq_node *input_of(const header *h, const ptq_node *node, int k) {
+    return &h->model->node[node->input[k]];
+}
+
+static int refuse_node(const ptq_node *node, const char *why) {
+    return fail("node %s (%s) %s, which --standalone cannot write; quantize all nodes with a "
+                "preset such as best, or leave out --standalone",
+                node->name, ptq_name(PTQ_NAMES_OP, node->op), why);
+}
+
+static int check_node(const header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    int last = index == h->logits;
+    ptq_mode mode = ptq_node_mode(h->model, index);
+
+    if (is_coded(node))
+        return index == 0 || is_coded(input_of(h, node, 0))
+                   ? 0
+                   : refuse_node(node, "makes codes of real numbers");
+    if (!last || (node->op != PTQ_OP_DENSE && node->op != PTQ_OP_DEQUANTIZE))
+        return refuse_node(node, mode == PTQ_MODE_INTEGER ? "has a result of real numbers"
+                                                          : "computes on real numbers");
+    if (node->op == PTQ_OP_DENSE && mode != PTQ_MODE_INTEGER)
+        return refuse_node(node, "computes on real numbers");
+    if (node->op == PTQ_OP_DENSE && node->act != PTQ_ACTIVATION_NONE)
+        return refuse_node(node, "has logits with an activation");
+    return 0;
+}
+
+static int check_model(header *h) {
+    h->logits = ptq_model_logits(h->model);
+    /* The input last: other nodes say better why it is of real numbers. */
+    for (int i = 1; i <= h->logits + 1; i++)
+        if (check_node(h, i <= h->logits ? i : 0))
+            return 1;
+    return h->logits ? 0 : fail("the model has no operator before its softmax");
+}
+
+/* ---- What it needs ---- */
+
+/* The kernel that reads such weights, and its section. */
+static const char *dot_of(const ptq_tensor *weight, unsigned *section) {
+    if (weight->type == PTQ_TYPE_S8)
+        return *section = USES(s8), "s8";
+    if (weight->type == PTQ_TYPE_U8)
+        return *section = USES(u8), "u8";
+    if (weight->type == PTQ_TYPE_PACKED_S && weight->bits == 4)
+        return *section = USES(s4), "s4";
+    return *section = USES(packed), "packed";
+}
+
+static unsigned sections_of(const ptq_node *node) {
+    unsigned dot = 0;
+
+    if (node->param[PTQ_PARAM_WEIGHT].rank)
+        dot_of(&node->param[PTQ_PARAM_WEIGHT], &dot);
+    switch (node->op) {
+    case PTQ_OP_CONV2D:
+        return USES(conv) | dot;
+    case PTQ_OP_DENSE:
+        return (is_coded(node) ? USES(dense_codes) : USES(dense_logits)) | dot;
+    case PTQ_OP_ADD:
+        return USES(add_layer);
+    case PTQ_OP_RELU:
+    case PTQ_OP_RELU6:
+        return USES(relu);
+    case PTQ_OP_MAX_POOL:
+    case PTQ_OP_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
+        return USES(window);
+    default:
+        return 0;
+    }
+}
+
+static unsigned with_needs(unsigned sections) {
+    static const unsigned needs[] = {
+#define X(name, needs) needs,
+        SECTIONS(X)
+#undef X
+    };
+    unsigned before = 0;
+
+    while (sections != before) {
+        before = sections;
+        for (int i = 0; i < SECTION_COUNT; i++)
+            if (before >> i & 1)
+                sections |= needs[i];
+    }
+    return sections;
+}
+
+/* Weights of one output channel: the inputs that one result is computed from. */
+static size_t taps_of(const ptq_node *node) {
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+
+    return ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+}
+
+static void measure(header *h) {
+    h->sections = USES(logits);
+    for (int i = 0; i <= h->logits; i++) {
+        const ptq_node *node = &h->model->node[i];
+        ptq_step_info step;
+
+        ptq_plan_step(h->plan, i, &step);
+        if (is_coded(node) && step.offset + elements(node->shape) > h->arena)
+            h->arena = step.offset + elements(node->shape);
+        if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch)
+            h->patch = taps_of(node);
+        h->sections |= sections_of(node);
+    }
+    if (is_coded(&h->model->node[h->logits]) || h->model->node[h->logits].op == PTQ_OP_DEQUANTIZE)
+        h->sections |= USES(code_logits);
+    h->sections = with_needs(h->sections);
+}
+/* ---- Tables ---- */
+
+/* The element of an O,I,H,W tensor that is number `at` of its output channel in the order H,W,I, in
+   which the inputs lie. */
+static size_t exchange_index(const ptq_tensor *weight, size_t channel, size_t at) {
+    size_t inputs = (size_t)weight->dim[1], area = (size_t)weight->dim[2] * (size_t)weight->dim[3];
+
+    return (channel * inputs + at % inputs) * area + at / inputs;
+}
+
+/* `weight` rows of codes, packed ones least significant bits first. */
+static void put_codes(header *h, const ptq_tensor *weight, size_t taps) {
+    for (size_t channel = 0; channel < (size_t)weight->dim[0]; channel++) {
+        uint32_t window = 0;
+        int held = 0;
+
+        for (size_t at = 0; at < taps; at++) {
+            int code = (int)ptq_tensor_number(weight, exchange_index(weight, channel, at));
+
+            if (weight->bits == 8) {
+                put_number(h, code);
+                continue;
+            }
+            window |= ((uint32_t)code & ((1u << weight->bits) - 1)) << held;
+            held += weight->bits;
+            for (; held >= 8; held -= 8, window >>= 8)
+                put_number(h, (long)(window & 255));
+        }
+        if (held > 0)
+            put_number(h, (long)(window & 255));
+    }
+}
+
+static size_t channel_bytes(const ptq_node *node) {
+    return (taps_of(node) * (size_t)node->param[PTQ_PARAM_WEIGHT].bits + 7) / 8;
+}
+
+static void put_weight_table(header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    size_t bytes = (size_t)weight->dim[0] * channel_bytes(node);
+
+    begin_table(h, weight->type == PTQ_TYPE_S8 ? "int8_t" : "uint8_t", index, "weight", bytes,
+                bytes);
+    put_codes(h, weight, taps_of(node));
+    end_table(h);
+}
+
+static void put_weighted_tables(header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
+    size_t channels = (size_t)node->shape[2];
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    put_weight_table(h, index);
+    if (bias->rank) {
+        begin_table(h, "int32_t", index, "bias", channels, 4 * channels);
+        for (size_t i = 0; i < channels; i++)
+            put_number(h, ((const int32_t *)bias->data)[i]);
+        end_table(h);
+    }
+    begin_table(h, "uint32_t", index, "multiplier", channels, 4 * channels);
+    for (size_t i = 0; i < channels; i++)
+        put_real(h, step.multiplier[i]);
+    end_table(h);
+}
+
+/* {dot, code, channel_bytes, bits, flip, zero_point, bias, multiplier} */
+static void put_weights(const header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    unsigned section;
+    const char *dot = dot_of(weight, &section);
+    int flip = weight->type == PTQ_TYPE_PACKED_S ? 1 << (weight->bits - 1) : 0;
+
+    fprintf(h->to, "    {%s_dot_%s, %s_node%d_weight, %zu, %d, %d, %d,\n     ", h->name, dot,
+            h->name, index, channel_bytes(node), weight->bits, flip, (int)weight->zero_point);
+    if (node->param[PTQ_PARAM_BIAS].rank)
+        fprintf(h->to, "%s_node%d_bias", h->name, index);
+    else
+        fputs("NULL", h->to);
+    fprintf(h->to, ", %s_node%d_multiplier},\n", h->name, index);
+}
+
+/* {flip, zero_point} */
+static void put_code_kind(const header *h, const ptq_qparams *q) {
+    fprintf(h->to, "{%d, %d}", q->type == PTQ_TYPE_S8 ? 128 : 0, (int)q->zero_point);
+}
+
+/* {ratio, shift, low, high} */
+static void put_adder(const header *h, const ptq_step_info *step) {
+    fprintf(h->to, "{{0x%08lxu, 0x%08lxu}, 0x%08lxu, %d, %d}",
+            (unsigned long)bits_of(step->ratio[0]), (unsigned long)bits_of(step->ratio[1]),
+            (unsigned long)bits_of(step->shift), (int)step->sum_low, (int)step->sum_high);
+}
+
+static void put_shapes(const header *h, const ptq_node *node) {
+    const int *in = input_of(h, node, 0)->shape, *out = node->shape;
+
+    fprintf(h->to, "    {%d, %d, %d}, {%d, %d, %d}, /* height, width, channels: in, out */\n",
+            in[0], in[1], in[2], out[0], out[1], out[2]);
+}
+
+static void put_conv(header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    const ptq_qparams *own = node->residual ? &node->mid : &node->q;
+    const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
+    ptq_step_info step;
+
+    put_weighted_tables(h, index);
+    ptq_plan_step(h->plan, index, &step);
+    fprintf(h->to, "static const %s_conv %s_node%d = {\n", h->name, h->name, index);
+    put_weights(h, index);
+    fputs("    ", h->to);
+    put_code_kind(h, &input_of(h, node, 0)->q);
+    fprintf(h->to, ", %d, %d, %d, /* codes: in, zero point and clamp of the result */\n    ",
+            (int)own->zero_point, (int)step.low, (int)step.high);
+    put_code_kind(h, node->residual ? &input_of(h, node, 1)->q : &none);
+    fprintf(h->to, ", %d, ", node->residual == PTQ_RESIDUAL_FIRST);
+    put_adder(h, &step);
+    fputs(", /* residual */\n", h->to);
+    put_shapes(h, node);
+    fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, %d, /* kernel, stride, padding, groups */\n",
+            node->kernel[0], node->kernel[1], node->stride[0], node->stride[1], node->pad[0],
+            node->pad[1], node->groups);
+    fputs("};\n\n", h->to);
+}
+
+static void put_dense(header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    ptq_step_info step;
+
+    put_weighted_tables(h, index);
+    ptq_plan_step(h->plan, index, &step);
+    fprintf(h->to, "static const %s_dense %s_node%d = {\n", h->name, h->name, index);
+    put_weights(h, index);
+    fputs("    ", h->to);
+    put_code_kind(h, &input_of(h, node, 0)->q);
+    fprintf(h->to, ", %d, %d, %d,\n    %zu, %d, /* inputs, outputs */\n};\n\n",
+            (int)node->q.zero_point, (int)step.low, (int)step.high, taps_of(node), node->shape[2]);
+}
+
+static void put_addition(header *h, int index) {
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    fprintf(h->to, "static const %s_adder %s_node%d = ", h->name, h->name, index);
+    put_adder(h, &step);
+    fputs(";\n\n", h->to);
+}
+
+/* Whether all averages are over as many elements as the window has. */
+static int averages_whole(const ptq_node *node) {
+    const int *pad = node->pad;
+
+    return node->op == PTQ_OP_GLOBAL_AVG_POOL || node->include_pad ||
+           (pad[0] == 0 && pad[1] == 0 && pad[2] == 0 && pad[3] == 0);
+}
+
+/* Multipliers of averages: over the whole window only, or over as many elements as padding leaves
+   of it. */
+static void put_average_table(header *h, int index, const int *kernel) {
+    int all = kernel[0] * kernel[1], first = averages_whole(&h->model->node[index]) ? all : 1;
+    size_t count = (size_t)(all - first + 1);
+
+    begin_table(h, "uint32_t", index, "multiplier", count, 4 * count);
+    for (int taps = first; taps <= all; taps++)
+        put_real(h, ptq_plan_average(h->plan, index, taps));
+    end_table(h);
+}
+
+static void put_pool(header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    int global = node->op == PTQ_OP_GLOBAL_AVG_POOL;
+    const int *kernel = global ? input_of(h, node, 0)->shape : node->kernel;
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    if (node->op != PTQ_OP_MAX_POOL)
+        put_average_table(h, index, kernel);
+    fprintf(h->to, "static const %s_pool %s_node%d = {\n    ", h->name, h->name, index);
+    put_code_kind(h, &input_of(h, node, 0)->q);
+    fprintf(h->to, ", %d, %d, %d,\n", (int)node->q.zero_point, (int)step.low, (int)step.high);
+    put_shapes(h, node);
+    fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, /* kernel, stride, padding */\n", kernel[0],
+            kernel[1], global ? 1 : node->stride[0], global ? 1 : node->stride[1],
+            global ? 0 : node->pad[0], global ? 0 : node->pad[1]);
+    if (node->op == PTQ_OP_MAX_POOL)
+        fputs("    NULL, 0,\n};\n\n", h->to);
+    else
+        fprintf(h->to, "    %s_node%d_multiplier, %d,\n};\n\n", h->name, index,
+                averages_whole(node));
+}
+
+/* The codes of all pixel values for each channel of the input; 1 if a pixel is its own code. */
+static int make_pixel_table(const header *h, uint8_t *table) {
+    const ptq_node *input = &h->model->node[0];
+    size_t n = elements(input->shape), channels = (size_t)input->shape[2];
+    uint8_t *pixels = malloc(n);
+    float *reals = malloc(n * sizeof *reals);
+    int same = pixels && reals ? input->q.type == PTQ_TYPE_U8 : -1;
+
+    for (int value = 0; value < 256 && same >= 0; value++) {
+        memset(pixels, value, n);
+        ptq_preprocess(h->model, pixels, reals);
+        for (size_t c = 0; c < channels; c++) {
+            int32_t code = ptq_quantize(reals[c], &input->q);
+
+            table[256 * c + (size_t)value] = (uint8_t)code;
+            same = same && code == value;
+        }
+    }
+    free(pixels);
+    free(reals);
+    return same;
+}
+
+/* Sets *step to 256, or to 0 where one table serves all channels, or to -1 where none is needed. */
+static int put_pixel_table(header *h, int *step) {
+    size_t channels = (size_t)h->model->node[0].shape[2], count = 256 * channels;
+    uint8_t *table = malloc(count);
+    int same = table ? make_pixel_table(h, table) : -1;
+
+    *step = 0;
+    for (size_t c = 1; c < channels && same >= 0; c++)
+        if (memcmp(table, table + 256 * c, 256) != 0)
+            *step = 256;
+    if (same == 1)
+        *step = -1;
+    if (same == 0) {
+        count = *step ? count : 256;
+        begin_table(h, "uint8_t", 0, "pixels", count, count);
+        for (size_t i = 0; i < count; i++)
+            put_number(h, table[i]);
+        end_table(h);
+        fputc('\n', h->to);
+        h->sections |= USES(pixels);
+    }
+    free(table);
+    return same < 0 ? fail("no memory for a table of pixels") : 0;
+}
+
+static void put_node_constants(header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    unsigned sections = sections_of(node);
+
+    if (sections &
+        (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))
+        fprintf(h->to, "/* %s */\n", node->name);
+    if (node->op == PTQ_OP_CONV2D)
+        put_conv(h, index);
+    else if (node->op == PTQ_OP_DENSE)
+        put_dense(h, index);
+    else if (node->op == PTQ_OP_ADD)
+        put_addition(h, index);
+    else if (sections & USES(window))
+        put_pool(h, index);
+}
+/* ---- The function ---- */
+
+static size_t offset_of(const header *h, int node) {
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, node, &step);
+    return step.offset;
+}
+
+/* "arena + 1024", or "pixels" where those are the input's codes. */
+static void put_place(const header *h, int node, int table_step) {
+    if (node == 0 && table_step < 0)
+        fputs("pixels", h->to);
+    else
+        fprintf(h->to, "arena + %zu", offset_of(h, node));
+}
+
+static void put_window_call(const header *h, int index, const char *kernel, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+
+    fprintf(h->to, "    %s_%s(&%s_node%d, ", h->name, kernel, h->name, index);
+    put_place(h, node->input[0], table_step);
+    if (node->op == PTQ_OP_CONV2D) {
+        fputs(", ", h->to);
+        if (node->residual)
+            put_place(h, node->input[1], table_step);
+        else
+            fputs("NULL", h->to);
+    }
+    if (is_coded(node))
+        fprintf(h->to, ", arena + %zu", offset_of(h, index));
+    else
+        fputs(", logits", h->to);
+    fprintf(h->to, node->param[PTQ_PARAM_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
+}
+
+static void put_add_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+
+    fprintf(h->to, "    %s_addition(&%s_node%d, kind%d, ", h->name, h->name, index, node->input[0]);
+    put_place(h, node->input[0], table_step);
+    fprintf(h->to, ", kind%d, ", node->input[1]);
+    put_place(h, node->input[1], table_step);
+    fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
+}
+
+static void put_relu_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    fprintf(h->to, "    %s_relu(kind%d, %d, %d, ", h->name, node->input[0], (int)step.low,
+            (int)step.high);
+    put_place(h, node->input[0], table_step);
+    fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
+}
+
+static void put_logits_call(const header *h, int from, int table_step) {
+    const ptq_node *node = &h->model->node[from];
+
+    fprintf(h->to, "    %s_code_logits(", h->name);
+    put_place(h, from, table_step);
+    fprintf(h->to, ", kind%d, 0x%08lxu, %zu, logits);", from, (unsigned long)bits_of(node->q.scale),
+            elements(node->shape));
+}
+
+static void put_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+
+    if (node->op == PTQ_OP_CONV2D)
+        put_window_call(h, index, "conv2d", table_step);
+    else if (node->op == PTQ_OP_DENSE)
+        put_window_call(h, index, is_coded(node) ? "dense_codes" : "dense_logits", table_step);
+    else if (node->op == PTQ_OP_ADD)
+        put_add_call(h, index, table_step);
+    else if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
+        put_relu_call(h, index, table_step);
+    else if (node->op == PTQ_OP_DEQUANTIZE)
+        put_logits_call(h, node->input[0], table_step);
+    else
+        put_window_call(h, index, "pool2d", table_step);
+    fprintf(h->to, " /* %s */\n", node->out);
+}
+
+/* Whether the calls name the codes of a node's result. */
+static int needs_kind(const header *h, int index) {
+    for (int i = index + 1; i <= h->logits; i++) {
+        const ptq_node *node = &h->model->node[i];
+
+        if (node->op != PTQ_OP_ADD && node->op != PTQ_OP_RELU && node->op != PTQ_OP_RELU6 &&
+            node->op != PTQ_OP_DEQUANTIZE)
+            continue;
+        if (node->input[0] == index || node->input[1] == index)
+            return 1;
+    }
+    return index == h->logits && is_coded(&h->model->node[index]);
+}
+
+static void put_run(const header *h, int table_step) {
+    const ptq_node *input = &h->model->node[0];
+
+    fprintf(h->to, "void %s_run(const uint8_t *pixels, float *logits)\n{\n", h->name);
+    for (int i = 0; i <= h->logits; i++) {
+        if (!needs_kind(h, i))
+            continue;
+        fprintf(h->to, "    const %s_codes kind%d = ", h->name, i);
+        put_code_kind(h, &h->model->node[i].q);
+        fputs(";\n", h->to);
+    }
+    fprintf(h->to, "    uint8_t *const arena = %s_arena;\n", h->name);
+    if (table_step >= 0)
+        fprintf(h->to, "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu);\n",
+                h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0));
+    for (int i = 1; i <= h->logits; i++)
+        put_call(h, i, table_step);
+    if (is_coded(&h->model->node[h->logits])) {
+        put_logits_call(h, h->logits, table_step);
+        fputc('\n', h->to);
+    }
+    fputs("}\n", h->to);
+}
+/* ---- Standalone ---- */
+
+static const char *const standalone_use[] = {
+    "\n",
+    "   It needs a C99 or C++11 compiler: no library, no heap, no floating-point unit.\n",
+    "   In exactly one file write\n",
+    "\n",
+    "       #define NET_IMPLEMENTATION\n",
+    "       #include \"net_.h\"\n",
+    "\n",
+    "   and everywhere else only the #include. Then\n",
+    "\n",
+    "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
+    "       float logits[NET_CLASSES];\n",
+    "       net_run(pixels, logits);           // the largest logit is the answer\n",
+    "\n",
+    "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
+    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
+    NULL};
+
+static const char *const standalone_api[] = {
+    "\n",
+    "#ifdef __cplusplus\n",
+    "extern \"C\"\n",
+    "#endif\n",
+    "/* From NET_PIXELS bytes to NET_CLASSES logits. */\n",
+    "void net_run(const uint8_t *pixels, float *logits);\n",
+    NULL};
+
+/* The tables into memory first: the comment at the top tells their size, and which sections are
+   needed is known only then. */
+static int make_tables(header *h, char **text, int *table_step) {
+    size_t size;
+    int status;
+
+    *text = NULL;
+    h->to = open_memstream(text, &size);
+    if (!h->to)
+        return fail("no memory for the tables");
+    status = put_pixel_table(h, table_step);
+    for (int i = 1; i <= h->logits && !status; i++)
+        put_node_constants(h, i);
+    return fclose(h->to) || status ? fail("no memory for the tables") : 0;
+}
+
+static void put_standalone(header *h, FILE *to, const char *tables, int table_step) {
+    size_t patch = 2 * h->patch;
+
+    h->to = to;
+    put_head(h, "a quantized network in plain C");
+    fprintf(to, "     constants (flash): %zu bytes, and the code\n", h->constants);
+    fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu\n",
+            h->arena + patch, h->arena, patch);
+    put_lines(h, standalone_use);
+    put_guard(h, "#include <stdint.h>\n");
+    put_sizes(h, h->arena + patch);
+    put_lines(h, standalone_api);
+    put_middle(h);
+    fputs("#include <limits.h>\n#include <stddef.h>\n#include <string.h>\n\n", to);
+    put_sections(h, kernel_lines, h->sections);
+    fprintf(to, "/* ---- The network ---- */\n\n%s", tables);
+    fprintf(to, "static uint8_t %s_arena[%zu];\n", h->name, h->arena);
+    if (h->patch)
+        fprintf(to, "static int16_t %s_patch[%zu];\n", h->name, h->patch);
+    fputc('\n', to);
+    put_run(h, table_step);
+    put_end(h);
+}
+
+int write_standalone(header *h, FILE *to) {
+    int table_step = -1, status;
+    char *tables;
+
+    if (check_model(h))
+        return 1;
+    measure(h);
+    status = make_tables(h, &tables, &table_step);
+    if (!status)
+        put_standalone(h, to, tables, table_step);
+    free(tables);
+    return status;
+}

@@ -1,0 +1,70 @@
+/* What the parts of ptq report share: the measurements (report.c), the figures made of them
+   (report_figures.c) and the page (report_html.c). */
+#ifndef PTQ_TOOL_REPORT_H
+#define PTQ_TOOL_REPORT_H
+
+#include "shared/common.h"
+
+#define MOST_SUBJECTS 12
+
+/* How often each code occurred in a tensor. */
+typedef struct code_count {
+    ptq_qparams q; /* type PTQ_TYPE_F32: the tensor is not coded */
+    uint64_t count[256];
+    uint64_t total;
+} code_count;
+
+/* One model on the images that are reported. */
+typedef struct subject {
+    char path[PATH_SIZE], name[64], precision[32];
+    size_t bytes;
+    engine ready;
+    ptq_evaluation result;
+    ptq_comparison compared; /* with the float model */
+    ptq_layer_report layers;
+    code_count *codes; /* for each tensor of the calibration */
+} subject;
+
+typedef struct report {
+    char data_path[PATH_SIZE];
+    ptq_cifar10 *test;
+    ptq_dataset images; /* reported on */
+    const char *const *class_name;
+    subject baseline, model[MOST_SUBJECTS];
+    int models;
+    image_sample drawn; /* training images: ranges and histograms come from these */
+    ptq_calibration *seen;
+    size_t layer_images;
+    const subject *advised; /* which model the advice is for; NULL: none was asked for */
+    ptq_sensitivity_report advice;
+} report;
+
+/* What a figure can show: of all models together, of one model, or of one tensor in one model. */
+typedef enum figure_scope { OF_ALL, OF_MODEL, OF_TENSOR } figure_scope;
+
+typedef struct figure {
+    const char *name;
+    figure_scope scope;
+    const char *about;
+    void (*draw)(FILE *out, const report *r, const subject *s, int tensor); /* one <svg> element */
+} figure;
+
+/* Ends with a NULL name. */
+extern const figure report_figures[];
+
+/* The model's range for the tensor: coded values reach from low to high. */
+void coded_range(const ptq_qparams *q, double *low, double *high);
+
+/* The parameters of the tensor's codes in a model; type PTQ_TYPE_F32 where there are none. */
+ptq_qparams tensor_codes(const ptq_model *model, const char *tensor);
+
+/* The tensor with the least SQNR; NULL if there is none. */
+const ptq_layer_error *weakest_layer(const subject *s);
+
+/* Fills `advised` and `advice`; 0, or 1 after an error. And their section (report_advice.c). */
+int measure_advice(report *r, int threads);
+void write_advice(FILE *out, const report *r);
+
+void write_page(FILE *out, const report *r);
+
+#endif
