@@ -78,7 +78,7 @@
      [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
      [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
      [GRAPH]     nodes, builder, ResNet8            [NET]
-     [FILE]      safetensors, model files         Two: Files. [DESCRIBE] [METADATA] [GRAPH TEXT]
+     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
      [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [EXPECT]
@@ -569,14 +569,12 @@ typedef struct ptq_cost {
 } ptq_cost;
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int node);
 
-/* Texts, in the manner of snprintf: at most `size` bytes with the terminating 0 are written; the
-   return value is the length of the whole text. ptq_model_describe: a table for people: name,
-   operator, shape, parameters, MACs, bytes. ptq_graph_write: the graph as the model file holds it,
+/* The graph as the model file holds it, in the manner of snprintf: at most `size` bytes with the
+   terminating 0 are written; the return value is the length of the whole text.
        ptq-graph 1
        input input shape=32x32x3
        conv1 conv2d in=input channels=16 kernel=3x3
    The padding that ptq_padding calls SAME, stride 1, one group, and a bias are not written. */
-PTQ_API size_t ptq_model_describe(const ptq_model *model, char *text, size_t size);
 #ifndef PTQ_RUN_ONLY
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
 #endif
@@ -1590,11 +1588,10 @@ struct ptq__text {
     char *data;
     size_t size;   /* of the buffer; may be 0 */
     size_t length; /* of the text, whether it fits or not */
-    size_t line;   /* where its last line begins, for columns */
 };
 
 static ptq__text ptq__text_over(char *data, size_t size) {
-    ptq__text text = {data, size, 0, 0};
+    ptq__text text = {data, size, 0};
     if (size)
         data[0] = 0;
     return text;
@@ -1608,8 +1605,6 @@ static void ptq__put_char(ptq__text *text, char c) {
         text->data[text->length + 1] = 0;
     }
     text->length++;
-    if (c == '\n')
-        text->line = text->length;
 }
 
 static void ptq__put_string(ptq__text *text, const char *s) {
@@ -1633,14 +1628,6 @@ static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
     ptq__put_unsigned(text, value < 0 ? (uint64_t)0 - (uint64_t)value : (uint64_t)value);
-}
-
-/* Spaces up to a column of the line, at least one unless the line is empty. */
-static void ptq__put_column(ptq__text *text, size_t column) {
-    if (text->length > text->line)
-        ptq__put_char(text, ' ');
-    while (text->length - text->line < column)
-        ptq__put_char(text, ' ');
 }
 
 /* The bits of a float's exponent: 0 in zeros and denormals, which processors may treat as 0; 255 in
@@ -3273,6 +3260,24 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     if (ptq__is_integer_type(weight))
         return node->dynamic ? PTQ_MODE_DYNAMIC : PTQ_MODE_INTEGER;
     return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
+}
+
+/* Scales count as parameters' bytes: they are stored. Each result of a layer with weights needs the
+   weights of one channel. */
+PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
+    ptq_cost cost = {0, 0, 0, 0};
+    int p;
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        cost.parameters += ptq_tensor_elements(&node->param[p]);
+        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
+    }
+    if (ptq__has_weight(node->op) && weight->rank)
+        cost.macs = outputs * (uint64_t)(ptq_tensor_elements(weight) / (size_t)weight->dim[0]);
+    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
+    return cost;
 }
 
 /* 1 if any node has left float: such a model is calibrated and converted no second time. */
@@ -7706,89 +7711,10 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
 
-/* ---- [DESCRIBE] ---------------------------------------------------------------------------------
-   What a model costs, and the table of it that people read: one line for each node, then sums. Then
-   how one element of a result came about. */
-
-static const char *ptq__act_name(ptq_activation act) {
-    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
-}
-
-/* Scales count as parameters' bytes: they are stored. */
-PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index];
-    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    ptq_cost cost = {0, 0, 0, 0};
-    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        cost.parameters += ptq_tensor_elements(&node->param[p]);
-        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
-    }
-    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
-        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
-    return cost;
-}
-
-/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
-static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    const int *stride = node->stride;
-    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
-    if (ptq__has_key(node, PTQ__KEY_KERNEL))
-        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
-    if (stride[0] != stride[1])
-        ptq__put(text, "/%dx%d", stride[0], stride[1]);
-    else if (stride[0] != 1)
-        ptq__put(text, "/%d", stride[0]);
-    if (node->groups > 1)
-        ptq__put(text, " g%d", node->groups);
-    if (node->act)
-        ptq__put(text, " +%s", ptq__act_name(node->act));
-    if (node->residual)
-        ptq__put_string(text, " +add");
-    if (node->add_act)
-        ptq__put(text, " +%s", ptq__act_name(node->add_act));
-}
-
-/* The columns of numbers, and the end of a line. */
-static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
-    ptq__put_column(text, 67);
-    ptq__put_unsigned(text, cost->parameters);
-    ptq__put_column(text, 79);
-    ptq__put_unsigned(text, cost->param_bytes);
-    ptq__put_column(text, 89);
-    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
-}
-
-/* One line a node, a line of sums: what `ptq info` prints. */
-PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum = {0, 0, 0, 0};
-    int i;
-    ptq__put_string(&text, "node                  operator                  computes shape     "
-                           "parameters  bytes     MACs\n");
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        ptq_cost cost = ptq_node_cost(model, i);
-        ptq__put_string(&text, node->name);
-        ptq__put_column(&text, 22);
-        ptq__put_operator(&text, node);
-        ptq__put_column(&text, 48);
-        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
-        ptq__put_column(&text, 57);
-        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_cost(&text, &cost);
-        sum.parameters += cost.parameters;
-        sum.param_bytes += cost.param_bytes;
-        sum.macs += cost.macs;
-    }
-    ptq__put_string(&text, "total");
-    ptq__put_cost(&text, &sum);
-    return text.length;
-}
-
 #ifndef PTQ_RUN_ONLY
-/* One element of a convolution explained, for those who want to follow the arithmetic of
+
+/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
+   One element of a convolution explained, for those who want to follow the arithmetic of
    [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
    less their zero point) in the order of the weights, the accumulator, and the code or real
    number that becomes of it. */
@@ -7920,26 +7846,30 @@ static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allo
 }
 
 static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
-    int i;
-    for (i = 0; i < metas; i++)
-        if (!strcmp(meta[i].key, key))
-            return i;
-    return -1;
+    int i = metas - 1;
+    while (i >= 0 && strcmp(meta[i].key, key))
+        i--;
+    return i;
 }
 
-/* Room for one more pair, which is filled with a copy of the key and with `value`. */
-static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
-                                   const ptq_allocator *allocator, ptq_error *err) {
+/* The end of making a pair: it goes behind the others, which own its strings from then on. After a
+   failure, now or before, the strings are freed. */
+static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const ptq_meta *pair,
+                                ptq_status status, const ptq_allocator *allocator, ptq_error *err) {
     size_t n = (size_t)*metas;
     ptq_meta *larger = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+    PTQ__THEN(status, PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+    if (status) {
+        ptq__free(allocator, pair->key);
+        ptq__free(allocator, pair->value);
+        return status;
+    }
     if (n)
         memcpy(larger, *meta, n * sizeof *larger);
+    larger[n] = *pair;
     ptq__free(allocator, *meta);
     *meta = larger;
-    PTQ__TRY(ptq__strdup(allocator, key, strlen(key), &larger[n].key, err));
-    larger[n].value = value;
-    (*metas)++;
+    ++*metas;
     return PTQ_OK;
 }
 
@@ -7947,21 +7877,20 @@ static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key,
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
-    ptq_status status = PTQ_OK;
-    char *copy = NULL;
+    ptq_meta pair = {NULL, NULL};
+    ptq_status status;
     PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
     if (value) {
         PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &pair.value, err));
+        status = i < 0 ? ptq__strdup(allocator, key, strlen(key), &pair.key, err) : PTQ_OK;
         if (i < 0)
-            status = ptq__append_meta(meta, metas, key, copy, allocator, err);
-        if (status)
-            ptq__free(allocator, copy);
+            return ptq__add_meta(meta, metas, &pair, status, allocator, err);
     }
     if (i < 0)
-        return status;
+        return PTQ_OK;
     ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = copy;
+    (*meta)[i].value = pair.value;
     if (!value) {
         ptq__free(allocator, (*meta)[i].key);
         memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
@@ -7975,8 +7904,14 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
 }
 
 /* Keys that only the file format writes. */
+static const char *const ptq__own_metas[] = {"format", "format_version", "graph"};
+
 static int ptq__is_own_meta(const char *key) {
-    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
+    int i;
+    for (i = 0; i < 3; i++)
+        if (!strcmp(key, ptq__own_metas[i]))
+            return 1;
+    return 0;
 }
 
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
@@ -8077,8 +8012,15 @@ typedef struct ptq__line {
     ptq__span value;            /* what is left to be read of it */
 } ptq__line;
 
+/* Where it is written to. What only reads is compiled without the half that writes. */
+#ifdef PTQ_RUN_ONLY
+#define PTQ__OUT(line) ((void)(line), (ptq__text *)NULL)
+#else
+#define PTQ__OUT(line) ((line)->text)
+#endif
+
 typedef struct ptq__key {
-    const char *name;
+    char name[12];
     unsigned bit;                  /* PTQ__KEY_..., for the rows of the operators that take it */
     int (*value)(ptq__line *line); /* puts it, or reads it: then 0 if that fails */
     size_t at;                     /* where it stands in the node (preprocessing: in the model) */
@@ -8089,28 +8031,43 @@ static void *ptq__value_at(const ptq__line *line, void *holder) {
     return (char *)holder + line->key->at;
 }
 
-/* A fixed piece of text. Written if `given`; 1 if it is given, or what comes next. */
-static int ptq__line_text(ptq__line *line, const char *piece, int given) {
+static void ptq__skip(ptq__span *rest, size_t n) {
+    rest->p += n;
+    rest->n -= n;
+}
+
+/* Steps over a piece of text, if it comes next. */
+static int ptq__skip_text(ptq__span *rest, const char *piece) {
     size_t n = strlen(piece);
-    if (line->text) {
-        ptq__put_string(line->text, given ? piece : "");
-        return given;
-    }
-    if (line->value.n < n || memcmp(line->value.p, piece, n))
+    if (rest->n < n || memcmp(rest->p, piece, n))
         return 0;
-    line->value.p += n;
-    line->value.n -= n;
+    ptq__skip(rest, n);
     return 1;
 }
 
-/* Cuts off the characters of a number. */
-static ptq__span ptq__line_digits(ptq__line *line) {
-    ptq__span number = line->value;
-    for (; line->value.n && line->value.p[0] && strchr("+-.eE0123456789", line->value.p[0]);
-         line->value.n--)
-        line->value.p++;
-    number.n -= line->value.n;
+/* Cuts off the characters of a number, of which the functions that read it know more. */
+static ptq__span ptq__cut_number(ptq__span *rest) {
+    ptq__span number = *rest;
+    while (rest->n && rest->p[0] && strchr("+-.eE0123456789", rest->p[0]))
+        ptq__skip(rest, 1);
+    number.n -= rest->n;
     return number;
+}
+
+/* A fixed piece of text. Written if `given`; 1 if it is given, or what comes next. */
+static int ptq__line_text(ptq__line *line, const char *piece, int given) {
+    if (!PTQ__OUT(line))
+        return ptq__skip_text(&line->value, piece);
+    ptq__put_string(PTQ__OUT(line), given ? piece : "");
+    return given;
+}
+
+/* One of several words, of which word 0 is empty: written if it is number `given`. Returns the
+   number of the one that is given, or comes next; one that begins like another stands behind it. */
+static int ptq__line_word(ptq__line *line, const char *const *word, int most, int given) {
+    while (most > 0 && !ptq__line_text(line, word[most], most == given))
+        most--;
+    return most;
 }
 
 /* n integers from `low` to `high`. */
@@ -8121,9 +8078,9 @@ static int ptq__line_integers(ptq__line *line, const char *between, int n, int l
         int64_t number = value[i];
         if (i > 0 && !ptq__line_text(line, between, 1))
             return 0;
-        if (line->text)
-            ptq__put_signed(line->text, number);
-        else if (!ptq__read_int(ptq__line_digits(line), low, high, &number))
+        if (PTQ__OUT(line))
+            ptq__put_signed(PTQ__OUT(line), number);
+        else if (!ptq__read_int(ptq__cut_number(&line->value), low, high, &number))
             return 0;
         value[i] = (int)number;
     }
@@ -8131,15 +8088,16 @@ static int ptq__line_integers(ptq__line *line, const char *between, int n, int l
 }
 
 static int ptq__line_float(ptq__line *line, float *value) {
-    if (line->text)
-        ptq__put_float(line->text, *value);
-    return line->text || ptq__read_float(ptq__line_digits(line), value);
+    if (!PTQ__OUT(line))
+        return ptq__read_float(ptq__cut_number(&line->value), value);
+    ptq__put_float(PTQ__OUT(line), *value);
+    return 1;
 }
 
 /* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
 static int ptq__value_numbers(ptq__line *line) {
     const ptq__key *key = line->key;
-    int *number = (int *)ptq__value_at(line, &line->node), i, usual = line->text != NULL;
+    int *number = (int *)ptq__value_at(line, &line->node), i, usual = PTQ__OUT(line) != NULL;
     for (i = 0; i < key->n; i++)
         usual &= number[i] == key->usual;
     return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
@@ -8148,9 +8106,9 @@ static int ptq__value_numbers(ptq__line *line) {
 /* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
 static int ptq__value_inputs(ptq__line *line) {
     int k, *input = line->node.input;
-    for (k = 0; line->text && k < 2 && input[k] >= 0; k++)
-        ptq__put(line->text, k ? ",%s" : "%s", line->model->node[input[k]].name);
-    for (k = 0; !line->text && k < 2 && (k == 0 || line->value.n); k++) {
+    for (k = 0; PTQ__OUT(line) && k < 2 && input[k] >= 0; k++)
+        ptq__put(PTQ__OUT(line), k ? ",%s" : "%s", line->model->node[input[k]].name);
+    for (k = 0; !PTQ__OUT(line) && k < 2 && (k == 0 || line->value.n); k++) {
         ptq__span name = ptq__cut(&line->value, ',');
         input[k] = ptq__find(line->model, name.p, name.n);
         if (input[k] < 0)
@@ -8170,9 +8128,10 @@ static int ptq__read_name(ptq__span span, char *name) {
 /* "block1.add.relu": the last tensor that was fused into the node, where there is one. */
 static int ptq__value_out(ptq__line *line) {
     ptq_node *node = &line->node;
-    if (line->text)
-        ptq__put_string(line->text, strcmp(node->out, node->name) ? node->out : "");
-    return line->text || ptq__read_name(ptq__cut(&line->value, ' '), node->out);
+    if (!PTQ__OUT(line))
+        return ptq__read_name(ptq__cut(&line->value, ' '), node->out);
+    ptq__put_string(PTQ__OUT(line), strcmp(node->out, node->name) ? node->out : "");
+    return 1;
 }
 
 /* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
@@ -8180,7 +8139,7 @@ static int ptq__value_out(ptq__line *line) {
 static int ptq__value_pixels(ptq__line *line) {
     const ptq_model *model = line->model;
     float *number = (float *)ptq__value_at(line, line->model);
-    int c, usual = line->text != NULL, channels = line->node.shape[2];
+    int c, usual = PTQ__OUT(line) != NULL, channels = line->node.shape[2];
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         usual &= model->mean[c] == 0 && model->std[c] == 1;
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
@@ -8196,7 +8155,7 @@ static int ptq__value_padding(ptq__line *line) {
     ptq_padding *padding = &line->node.padding;
     if (ptq__line_text(line, "valid", *padding == PTQ_PADDING_VALID))
         *padding = PTQ_PADDING_VALID;
-    else if (line->text ? *padding == PTQ_PADDING_EXPLICIT : !ptq__line_text(line, "same", 0)) {
+    else if (PTQ__OUT(line) ? *padding == PTQ_PADDING_EXPLICIT : !ptq__line_text(line, "same", 0)) {
         *padding = PTQ_PADDING_EXPLICIT;
         return ptq__line_integers(line, ",", 4, 0, PTQ_MAX_KERNEL, line->node.pad);
     }
@@ -8213,38 +8172,32 @@ static int ptq__value_epsilon(ptq__line *line) {
     return ptq__line_float(line, &line->node.epsilon);
 }
 
-/* "relu6" or "relu" */
 static int ptq__value_act(ptq__line *line) {
-    ptq_activation *place = (ptq_activation *)ptq__value_at(line, &line->node);
-    int act = PTQ_ACTIVATION_RELU6;
-    while (act && !ptq__line_text(line, ptq__act_name((ptq_activation)act), (int)*place == act))
-        act--;
-    *place = (ptq_activation)act;
-    return act != PTQ_ACTIVATION_NONE;
+    static const char *const word[] = {"", "relu", "relu6"};
+    ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
+    *act = (ptq_activation)ptq__line_word(line, word, 2, (int)*act);
+    return *act != PTQ_ACTIVATION_NONE;
 }
 
-/* "first" or "second": which operand of a fused addition the residual is. */
+/* Which operand of a fused addition the residual is. */
 static int ptq__value_residual(ptq__line *line) {
-    ptq_residual *residual = &line->node.residual;
-    if (ptq__line_text(line, "first", *residual == PTQ_RESIDUAL_FIRST))
-        *residual = PTQ_RESIDUAL_FIRST;
-    else if (ptq__line_text(line, "second", *residual == PTQ_RESIDUAL_SECOND))
-        *residual = PTQ_RESIDUAL_SECOND;
-    return *residual != PTQ_RESIDUAL_NONE;
+    static const char *const word[] = {"", "first", "second"};
+    line->node.residual = (ptq_residual)ptq__line_word(line, word, 2, (int)line->node.residual);
+    return line->node.residual != PTQ_RESIDUAL_NONE;
 }
 
 /* "s8", "u4", "f16": the type of the weights, which the file holds; float is not mentioned. */
 static int ptq__value_weight(ptq__line *line) {
     ptq_type *type = &line->weight_type;
     int is_signed = *type == PTQ_TYPE_S8 || *type == PTQ_TYPE_PACKED_S;
-    if (line->text && *type == PTQ_TYPE_F32)
+    if (PTQ__OUT(line) && *type == PTQ_TYPE_F32)
         return 1;
     if (ptq__line_text(line, "f16", *type == PTQ_TYPE_F16)) {
         *type = PTQ_TYPE_F16;
         return 1;
     }
     is_signed = ptq__line_text(line, "s", is_signed);
-    if (!(is_signed || ptq__line_text(line, "u", 1)) || (!line->text && line->value.n != 1) ||
+    if (!(is_signed || ptq__line_text(line, "u", 1)) || (!PTQ__OUT(line) && line->value.n != 1) ||
         !ptq__line_integers(line, "", 1, 2, 8, &line->weight_bits))
         return 0;
     if (line->weight_bits == 8)
@@ -8258,7 +8211,7 @@ static int ptq__value_weight(ptq__line *line) {
 static int ptq__value_qparams(ptq__line *line) {
     ptq_qparams *q = (ptq_qparams *)ptq__value_at(line, &line->node);
     int is_signed, zero_point = q->zero_point;
-    if (line->text && q->type == PTQ_TYPE_F32)
+    if (PTQ__OUT(line) && q->type == PTQ_TYPE_F32)
         return 1;
     is_signed = ptq__line_text(line, "s8:", q->type == PTQ_TYPE_S8);
     if (!(is_signed || ptq__line_text(line, "u8:", 1)) ||
@@ -8383,36 +8336,41 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
 }
 
-/* All lines. Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its
-   own, which are not allocated by shapes that only the text claims, and the whole is checked once
-   they are there. */
+/* Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its own, which
+   are not allocated by shapes that only the text claims, and the whole is checked once they are
+   there. Memory for the nodes is taken once: so many as there are lines. */
+static ptq_status ptq__read_nodes(ptq_model *model, ptq__span text, int bare, ptq_error *err) {
+    ptq__span lines = text, line;
+    int number;
+    for (; ptq__cut(&lines, '\n').n && model->capacity < PTQ_MAX_NODES; model->capacity++)
+        ;
+    PTQ__TRY(PTQ__NEW(&model->allocator, &model->node, (size_t)model->capacity, "nodes", err));
+    model->bare = bare;
+    for (number = 2; text.n; number++) {
+        line = ptq__cut(&text, '\n');
+        if (line.n)
+            PTQ__TRY(ptq__read_node(model, line, number, err));
+    }
+    return bare ? PTQ_OK : ptq_model_check(model, err);
+}
+
 static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq__span line = ptq__cut(&text, '\n');
     ptq_model *model = NULL;
-    ptq_status status = PTQ_OK;
-    int number;
+    ptq_status status;
     if (!ptq__span_is(line, "ptq-graph 1"))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "the graph text begins with '%s', expected is 'ptq-graph 1'",
                              ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
-    model->bare = bare;
-    for (number = 2; text.n && !status; number++) {
-        line = ptq__cut(&text, '\n');
-        if (line.n)
-            status = ptq__read_node(model, line, number, err);
-    }
-    if (!status && !bare)
-        status = ptq_model_check(model, err);
+    status = ptq__read_nodes(model, text, bare, err);
     PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
                                    ptq_model **out, ptq_error *err) {
-    ptq__span span;
-    span.p = text;
-    span.n = length;
+    ptq__span span = {text, length};
     return ptq__read_graph(span, 0, allocator, out, err);
 }
 
@@ -8432,25 +8390,26 @@ PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_al
    that a file says is believed before it is checked, and memory is taken for what is there, never
    for what a number promises. */
 
-/* A reader for JSON (RFC 8259) that keeps no tree: it stands at a place in the text and is asked
-   for what should come next. The first failure stays: from then on nothing is read, loops over
-   elements and members end, functions return 0. So whoever reads asks once, at the end. It works on
-   a copy of the text with a 0 behind it, where strings are decoded in place. */
+/* A reader for JSON (RFC 8259) that keeps no tree and copies nothing: it stands at a place in the
+   text and is asked for what should come next. The first failure stays: from then on nothing is
+   read, loops over elements and members end, functions return 0. So whoever reads asks once, at the
+   end. */
 typedef struct ptq__json {
-    char *start, *at, *end;
-    const char *wrong; /* what was expected at `at`; NULL while all is well */
+    const char *what, *start; /* the text, as messages call it, and where it starts */
+    ptq__span rest;
+    const char *wrong;           /* what was expected there; NULL while all is well */
+    char key[PTQ_NAME_SIZE + 1]; /* of the member at hand; a longer one is cut, and no legal name */
+    int known;                   /* 1: the member was read */
+    ptq__text *out;              /* calibrations: to write it into; NULL: reading */
 } ptq__json;
 
-/* The copy, `start`, is the caller's to free. */
-static ptq_status ptq__json_open(ptq__json *json, const void *text, size_t size,
-                                 const ptq_allocator *allocator, ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, &json->start, size + 1, "a copy of the text", err));
-    if (size)
-        memcpy(json->start, text, size);
-    json->at = json->start;
-    json->end = json->start + size;
-    json->wrong = NULL;
-    return PTQ_OK;
+static ptq__json ptq__json_over(const char *what, const void *text, size_t size) {
+    ptq__json json;
+    memset(&json, 0, sizeof json);
+    json.what = what;
+    json.start = json.rest.p = (const char *)text;
+    json.rest.n = size;
+    return json;
 }
 
 /* Remembers what was expected, unless something went wrong before. Returns 0, a failure. */
@@ -8459,17 +8418,24 @@ static int ptq__json_wrong(ptq__json *json, const char *what) {
     return 0;
 }
 
+static ptq_status ptq__json_status(const ptq__json *json, ptq_error *err) {
+    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %zu", json->what,
+                                       json->wrong, (size_t)(json->rest.p - json->start))
+                       : PTQ_OK;
+}
+
 /* The next character that is not white space; 0 at the end. */
 static char ptq__json_peek(ptq__json *json) {
-    while (*json->at && strchr(" \n\t\r", *json->at))
-        json->at++;
-    return *json->at;
+    ptq__span *rest = &json->rest;
+    while (rest->n && (*rest->p == ' ' || *rest->p == '\n' || *rest->p == '\t' || *rest->p == '\r'))
+        ptq__skip(rest, 1);
+    return (char)(rest->n ? *rest->p : 0);
 }
 
 static int ptq__json_take(ptq__json *json, char c, const char *what) {
     if (json->wrong || ptq__json_peek(json) != c)
         return ptq__json_wrong(json, what);
-    json->at++;
+    ptq__skip(&json->rest, 1);
     return 1;
 }
 
@@ -8479,7 +8445,7 @@ static int ptq__json_next(ptq__json *json, const char *brackets, const char *wha
     if (*n == 0 && !ptq__json_take(json, brackets[0], what))
         return 0;
     if (!json->wrong && ptq__json_peek(json) == brackets[1]) {
-        json->at++;
+        ptq__skip(&json->rest, 1);
         return 0;
     }
     if (json->wrong || (*n > 0 && !ptq__json_take(json, ',', "a comma")))
@@ -8490,94 +8456,100 @@ static int ptq__json_next(ptq__json *json, const char *brackets, const char *wha
 
 static const char ptq__hex[] = "0123456789abcdef";
 
-static int ptq__read_hex(const char *p, int digits, uint64_t *out) {
-    for (*out = 0; digits > 0; digits--, p++) {
-        const char *digit = strchr(ptq__hex, *p >= 'A' && *p <= 'F' ? *p - 'A' + 'a' : *p);
-        if (!*p || !digit)
+static int ptq__cut_hex(ptq__span *rest, int digits, uint64_t *out) {
+    for (*out = 0; digits > 0; digits--) {
+        char c = (char)(rest->n ? *rest->p : 0);
+        const char *digit = strchr(ptq__hex, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c);
+        if (!c || !digit)
             return 0;
         *out = *out << 4 | (uint64_t)(digit - ptq__hex);
+        ptq__skip(rest, 1);
     }
     return 1;
 }
 
-/* UTF-8 (RFC 3629): a lead byte that tells how many follow, with six bits each. */
-static void ptq__put_utf8(char **to, uint32_t code) {
+/* Behind "\u": one code point, perhaps from a pair of surrogates, as UTF-8 (RFC 3629): a lead byte
+   that tells how many follow, with six bits each. NUL is refused, since strings end with it. */
+static int ptq__json_unicode(ptq__span *rest, ptq__text *out) {
     static const uint32_t lead[] = {0, 0xc0, 0xe0, 0xf0};
-    int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    *(*to)++ = (char)(lead[more] | code >> (6 * more));
-    while (more-- > 0)
-        *(*to)++ = (char)(0x80 | (code >> (6 * more) & 63));
-}
-
-/* Behind "\u": one code point, perhaps from a pair of surrogates. NUL is refused, since strings end
-   with it. */
-static int ptq__json_unicode(ptq__json *json, char **to) {
     uint64_t code, low;
-    if (!ptq__read_hex(json->at, 4, &code) || code == 0 || (code >= 0xdc00 && code < 0xe000))
+    int more;
+    if (!ptq__cut_hex(rest, 4, &code) || code == 0 || (code >= 0xdc00 && code < 0xe000))
         return 0;
-    json->at += 4;
     if (code >= 0xd800 && code < 0xdc00) {
-        if (json->at[0] != '\\' || json->at[1] != 'u' || !ptq__read_hex(json->at + 2, 4, &low) ||
-            low < 0xdc00 || low >= 0xe000)
+        if (!ptq__skip_text(rest, "\\u") || !ptq__cut_hex(rest, 4, &low) || low < 0xdc00 ||
+            low >= 0xe000)
             return 0;
-        json->at += 6;
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     }
-    ptq__put_utf8(to, (uint32_t)code);
+    more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    ptq__put_char(out, (char)(lead[more] | code >> (6 * more)));
+    while (more-- > 0)
+        ptq__put_char(out, (char)(0x80 | (code >> (6 * more) & 63)));
     return 1;
 }
 
-/* One character or escape, decoded to `to`, which never overtakes: escapes only shrink. 0 where it
-   is not legal. */
-static int ptq__json_char(ptq__json *json, char **to) {
+/* One character or escape of a string; 0 where it is not legal. */
+static int ptq__json_char(ptq__span *rest, ptq__text *out) {
     static const char from[] = "\"\\/bfnrt", plain[] = "\"\\/\b\f\n\r\t";
     const char *escape;
-    int i, n = (unsigned char)*json->at < 32 ? 0 : ptq__utf8_length(json->at, json->end);
-    if (*json->at != '\\') {
-        for (i = 0; i < n; i++)
-            *(*to)++ = *json->at++;
-        return n;
+    int i, n;
+    if (ptq__skip_text(rest, "\\u"))
+        return ptq__json_unicode(rest, out);
+    if (ptq__skip_text(rest, "\\")) {
+        escape = rest->n && *rest->p ? strchr(from, *rest->p) : NULL;
+        if (!escape)
+            return 0;
+        ptq__put_char(out, plain[escape - from]);
+        ptq__skip(rest, 1);
+        return 1;
     }
-    if (*++json->at == 'u') {
-        json->at++;
-        return ptq__json_unicode(json, to);
-    }
-    escape = *json->at ? strchr(from, *json->at) : NULL;
-    if (!escape)
+    n = rest->n && (unsigned char)*rest->p >= 32 ? ptq__utf8_length(rest->p, rest->p + rest->n) : 0;
+    for (i = 0; i < n; i++, ptq__skip(rest, 1))
+        ptq__put_char(out, *rest->p);
+    return n;
+}
+
+/* A string, decoded into a text. */
+static int ptq__json_string(ptq__json *json, ptq__text *out) {
+    ptq__span *rest = &json->rest;
+    if (!ptq__json_take(json, '"', "a string"))
         return 0;
-    *(*to)++ = plain[escape - from];
-    json->at++;
+    while (!rest->n || *rest->p != '"')
+        if (!ptq__json_char(rest, out))
+            return ptq__json_wrong(json, rest->n ? "a legal character in a string"
+                                                 : "the end of a string");
+    ptq__skip(rest, 1);
     return 1;
 }
 
-/* A string, decoded and ended by 0; NULL on failure. */
-static char *ptq__json_string(ptq__json *json) {
-    char *text = NULL, *to;
-    if (!ptq__json_take(json, '"', "a string"))
-        return NULL;
-    for (text = to = json->at; *json->at != '"';)
-        if (!ptq__json_char(json, &to)) {
-            ptq__json_wrong(json, json->at == json->end ? "the end of a string"
-                                                        : "a legal character in a string");
-            return NULL;
-        }
-    json->at++;
-    *to = 0;
-    return text;
+/* A string of any length in memory of its own: decoded twice, to count it and to keep it. */
+static ptq_status ptq__json_strdup(ptq__json *json, const ptq_allocator *allocator, char **out,
+                                   ptq_error *err) {
+    ptq__text text = ptq__text_over(NULL, 0);
+    ptq__span rest = json->rest;
+    if (!ptq__json_string(json, &text))
+        return ptq__json_status(json, err);
+    PTQ__TRY(PTQ__NEW(allocator, out, text.length + 1, "a string", err));
+    text = ptq__text_over(*out, text.length + 1);
+    json->rest = rest;
+    ptq__json_string(json, &text);
+    return PTQ_OK;
 }
 
 /* The next key of an object, and its colon; NULL if there is none. */
-static char *ptq__json_key(ptq__json *json, const char *what, int *n) {
-    char *key = ptq__json_next(json, "{}", what, n) ? ptq__json_string(json) : NULL;
-    return key && ptq__json_take(json, ':', "a colon") ? key : NULL;
+static const char *ptq__json_key(ptq__json *json, const char *what, int *n) {
+    ptq__text key = ptq__text_over(json->key, sizeof json->key);
+    json->known = 0;
+    return ptq__json_next(json, "{}", what, n) && ptq__json_string(json, &key) &&
+                   ptq__json_take(json, ':', "a colon")
+               ? json->key
+               : NULL;
 }
 
-/* The characters of a number, of which the functions that read it know more. */
 static int ptq__json_number(ptq__json *json, ptq__span *out) {
     ptq__json_peek(json);
-    out->p = json->at;
-    out->n = strspn(json->at, "+-.eE0123456789");
-    json->at += out->n;
+    *out = ptq__cut_number(&json->rest);
     return out->n && !json->wrong ? 1 : ptq__json_wrong(json, "a number");
 }
 
@@ -8593,22 +8565,20 @@ static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t
     return 1;
 }
 
-/* Nothing but white space may follow in what the message calls `what`. */
-static ptq_status ptq__json_end(ptq__json *json, const char *what, ptq_error *err) {
-    if (!json->wrong && (ptq__json_peek(json) || json->at < json->end))
+/* Nothing but white space may follow. */
+static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
+    if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
         ptq__json_wrong(json, "the end");
-    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %zu", what,
-                                       json->wrong, (size_t)(json->at - json->start))
-                       : PTQ_OK;
+    return ptq__json_status(json, err);
 }
 
 /* safetensors' names of types, with the bytes of an element in the file. Where several become one
    type, the one to write comes first. Those with `type` below 0 the format knows, and this library
    skips. */
 typedef struct ptq__dtype {
-    const char *name;
-    int type;
-    int bytes;
+    char name[8];
+    signed char type;
+    unsigned char bytes;
 } ptq__dtype;
 
 static const ptq__dtype ptq__dtypes[] = {
@@ -8672,17 +8642,18 @@ PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq__free(&allocator, archive);
 }
 
-/* Where the tensor of that name is; -1: nowhere. */
-static int ptq__archive_index(const ptq_archive *archive, const char *name) {
-    int i = archive->entries - 1;
-    while (i >= 0 && strcmp(archive->entry[i].name, name))
-        i--;
-    return i;
+/* The tensor of that name; NULL if there is none. */
+static ptq_archive_entry *ptq__archive_entry(const ptq_archive *archive, const char *name) {
+    int i;
+    for (i = 0; i < archive->entries; i++)
+        if (!strcmp(archive->entry[i].name, name))
+            return &archive->entry[i];
+    return NULL;
 }
 
 PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name) {
-    int i = ptq__archive_index(archive, name);
-    return i < 0 ? NULL : &archive->entry[i].tensor;
+    const ptq_archive_entry *entry = ptq__archive_entry(archive, name);
+    return entry ? &entry->tensor : NULL;
 }
 
 static const char *ptq__archive_meta(const ptq_archive *archive, const char *key) {
@@ -8690,14 +8661,13 @@ static const char *ptq__archive_meta(const ptq_archive *archive, const char *key
     return i < 0 ? NULL : archive->meta[i].value;
 }
 
-/* An entry more, with a copy of the name and no tensor yet. */
-static ptq_status ptq__archive_append(ptq_archive *archive, const char *name, ptq_error *err) {
-    ptq_archive_entry entry;
-    memset(&entry, 0, sizeof entry);
+/* An entry more, with neither name nor tensor yet. */
+static ptq_status ptq__archive_append(ptq_archive *archive, ptq_archive_entry **out,
+                                      ptq_error *err) {
     PTQ__TRY(PTQ__GROW(&archive->allocator, &archive->entry, archive->entries, &archive->capacity,
                        "tensors", err));
-    PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
-    archive->entry[archive->entries++] = entry;
+    *out = &archive->entry[archive->entries++];
+    memset(*out, 0, sizeof **out);
     return PTQ_OK;
 }
 
@@ -8707,6 +8677,7 @@ static ptq_status ptq__archive_append(ptq_archive *archive, const char *name, pt
 
 /* What the header says of a tensor, besides its name. */
 typedef struct ptq__record {
+    int entry; /* of the archive, which has the name */
     int dtype, rank;
     int64_t dim[PTQ_MAX_RANK]; /* the first four */
     uint64_t elements;
@@ -8718,7 +8689,6 @@ typedef struct ptq__header {
     ptq_archive *archive;
     ptq__record *record; /* as many as archive->entries */
     int capacity;
-    int *order; /* of the records, by name or by place */
 } ptq__header;
 
 static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_error *err) {
@@ -8728,9 +8698,11 @@ static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_erro
 
 /* "F32" */
 static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
-    const char *name = ptq__json_string(json);
+    char name[16];
+    ptq__text text = ptq__text_over(name, sizeof name);
     int i = 0;
-    while (name && i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, name))
+    ptq__json_string(json, &text);
+    while (i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, name))
         i++;
     record->dtype = i;
     if (i == PTQ__DTYPES)
@@ -8764,95 +8736,107 @@ static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
         ptq__json_take(json, ']', "the end of two offsets");
 }
 
-/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order. */
-static ptq_status ptq__header_entry(ptq__header *header, const char *name, ptq_error *err) {
+/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
+   was read. */
+static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__record *record,
+                                   ptq_error *err) {
     static const char all[] = "dtype, shape and data_offsets, each once";
-    static const char *const key[] = {"dtype", "shape", "data_offsets"};
+    static const char key[][13] = {"dtype", "shape", "data_offsets"};
     static void (*const read[])(ptq__json *, ptq__record *) = {ptq__read_dtype, ptq__read_shape,
                                                                ptq__read_offsets};
-    ptq__json *json = &header->json;
-    int i = header->archive->entries, k, n = 0, seen = 0;
-    const char *found;
-    PTQ__TRY(PTQ__GROW(&header->archive->allocator, &header->record, i, &header->capacity,
-                       "tensors", err));
-    memset(&header->record[i], 0, sizeof header->record[i]);
-    PTQ__TRY(ptq__archive_append(header->archive, name, err));
-    if (!name[0])
-        return ptq_error_set(err, PTQ_BAD_FILE, "file header: a tensor has an empty name");
-    while ((found = ptq__json_key(json, "an object", &n)) != NULL) {
-        for (k = 0; k < 3 && (strcmp(found, key[k]) || (seen >> k & 1));)
+    int k, n = 0, seen = 0;
+    while (ptq__json_key(json, "an object", &n)) {
+        for (k = 0; k < 3 && (strcmp(json->key, key[k]) || (seen >> k & 1));)
             k++;
         if (k < 3)
-            read[k](json, &header->record[i]);
+            read[k](json, record);
         else
             ptq__json_wrong(json, all);
         seen |= 1 << k;
     }
-    if (json->wrong || seen != 7)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
-                             ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
-    return PTQ_OK;
+    if (!json->wrong && seen == 7)
+        return PTQ_OK;
+    return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
+                         ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
 }
 
 /* "__metadata__": strings by name. */
 static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_error *err) {
-    const char *key, *value;
+    const ptq_allocator *allocator = &archive->allocator;
     int n = 0;
-    while ((key = ptq__json_key(json, "the metadata object", &n)) != NULL) {
-        value = ptq__json_string(json);
+    while (ptq__json_next(json, "{}", "the metadata object", &n)) {
+        ptq_meta pair = {NULL, NULL};
+        ptq_status status = ptq__json_strdup(json, allocator, &pair.key, err);
+        ptq__json_take(json, ':', "a colon");
+        PTQ__THEN(status, ptq__json_strdup(json, allocator, &pair.value, err));
         if (n > PTQ_MAX_NODES)
             ptq__json_wrong(json, "at most 4096 metadata entries");
-        else if (value && ptq__archive_meta(archive, key))
+        else if (!status && ptq__archive_meta(archive, pair.key))
             ptq__json_wrong(json, "every metadata key once");
-        else if (value)
-            PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
-                                   err));
+        PTQ__THEN(status, ptq__json_status(json, err));
+        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, &pair, status, allocator, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     ptq__json *json = &header->json;
-    const char *key;
+    ptq_archive *archive = header->archive;
     int n = 0, metas = 0;
-    if (*json->at != '{') /* the format allows no space before it */
+    if (*json->rest.p != '{') /* the format allows no space before it */
         ptq__json_wrong(json, "a JSON object");
-    while ((key = ptq__json_key(json, "a JSON object", &n)) != NULL)
-        if (strcmp(key, "__metadata__"))
-            PTQ__TRY(ptq__header_entry(header, key, err));
-        else if (metas++)
-            ptq__json_wrong(json, "__metadata__ once");
-        else
-            PTQ__TRY(ptq__header_meta(json, header->archive, err));
-    return ptq__json_end(json, "file header", err);
+    while (ptq__json_next(json, "{}", "a JSON object", &n)) {
+        ptq_archive_entry *entry;
+        ptq__record *record;
+        PTQ__TRY(ptq__archive_append(archive, &entry, err));
+        PTQ__TRY(ptq__json_strdup(json, &archive->allocator, &entry->name, err));
+        ptq__json_take(json, ':', "a colon");
+        if (!strcmp(entry->name, "__metadata__")) {
+            ptq__free(&archive->allocator, entry->name);
+            archive->entries--;
+            if (metas++)
+                ptq__json_wrong(json, "__metadata__ once");
+            else
+                PTQ__TRY(ptq__header_meta(json, archive, err));
+            continue;
+        }
+        if (!entry->name[0])
+            return ptq_error_set(err, PTQ_BAD_FILE, "file header: a tensor has an empty name");
+        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, archive->entries - 1,
+                           &header->capacity, "tensors", err));
+        record = &header->record[archive->entries - 1];
+        memset(record, 0, sizeof *record);
+        record->entry = archive->entries - 1;
+        PTQ__TRY(ptq__read_record(json, entry->name, record, err));
+    }
+    return ptq__json_end(json, err);
 }
 
 static int ptq__name_before(const void *a, const void *b, const void *archive) {
     const ptq_archive_entry *entry = ((const ptq_archive *)archive)->entry;
-    return strcmp(entry[*(const int *)a].name, entry[*(const int *)b].name) < 0;
+    return strcmp(entry[((const ptq__record *)a)->entry].name,
+                  entry[((const ptq__record *)b)->entry].name) < 0;
 }
 
-static int ptq__data_before(const void *a, const void *b, const void *record) {
-    const ptq__record *r = (const ptq__record *)record + *(const int *)a;
-    const ptq__record *s = (const ptq__record *)record + *(const int *)b;
+static int ptq__data_before(const void *a, const void *b, const void *context) {
+    const ptq__record *r = (const ptq__record *)a, *s = (const ptq__record *)b;
+    (void)context;
     return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
 }
 
 /* Names unique; the data covered exactly, without overlap or hole, as the format demands: so no
-   byte of a file is unaccounted for. Indices are sorted, not records: entries keep their order. */
+   byte of a file is unaccounted for. Records are sorted; entries keep their order. */
 static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_size, ptq_error *err) {
     const ptq_archive_entry *entry = header->archive->entry;
-    int i, n = header->archive->entries, *order = header->order;
+    ptq__record *record = header->record, *r;
+    size_t n = (size_t)header->archive->entries, i;
     int64_t at = 0;
-    for (i = 0; i < n; i++)
-        order[i] = i;
-    ptq__sort(order, (size_t)n, sizeof *order, ptq__name_before, header->archive);
+    ptq__sort(record, n, sizeof *record, ptq__name_before, header->archive);
     for (i = 1; i < n; i++)
-        if (!strcmp(entry[order[i]].name, entry[order[i - 1]].name))
-            return ptq__tensor_error(entry[order[i]].name, "occurs twice", err);
-    ptq__sort(order, (size_t)n, sizeof *order, ptq__data_before, header->record);
-    for (i = 0; i < n; i++) {
-        const ptq__record *r = &header->record[order[i]];
+        if (!strcmp(entry[record[i].entry].name, entry[record[i - 1].entry].name))
+            return ptq__tensor_error(entry[record[i].entry].name, "occurs twice", err);
+    ptq__sort(record, n, sizeof *record, ptq__data_before, NULL);
+    for (r = record; n > 0; n--, r++) {
         const char *what = NULL;
         if (r->end < r->begin ||
             (uint64_t)(r->end - r->begin) != r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes)
@@ -8862,7 +8846,7 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
         else if ((uint64_t)r->end > data_size)
             what = "its data end behind the end of the file; is the file truncated?";
         if (what)
-            return ptq__tensor_error(entry[order[i]].name, what, err);
+            return ptq__tensor_error(entry[r->entry].name, what, err);
         at = r->end;
     }
     if ((uint64_t)at != data_size)
@@ -8900,20 +8884,12 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
     return PTQ_OK;
 }
 
-/* `length`: of the header and the 8 bytes before it. What it allocates, the caller frees. */
-static ptq_status ptq__parse_archive(ptq__header *header, const uint8_t *file, size_t length,
-                                     size_t size, int borrow, ptq_error *err) {
-    ptq_archive *archive = header->archive;
-    const ptq_allocator *allocator = &archive->allocator;
-    int i;
-    PTQ__TRY(ptq__json_open(&header->json, file, length, allocator, err));
-    header->json.at += 8;
-    PTQ__TRY(ptq__read_header(header, err));
-    PTQ__TRY(PTQ__NEW(allocator, &header->order, (size_t)archive->entries, "tensor order", err));
-    PTQ__TRY(ptq__check_layout(header, size - length, err));
-    for (i = 0; i < archive->entries; i++)
-        PTQ__TRY(ptq__read_tensor(&header->record[i], file + length, borrow, allocator,
-                                  &archive->entry[i], err));
+PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
+                                      ptq_error *err) {
+    ptq_archive *archive = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &archive, 1, "archive", err));
+    archive->allocator = ptq__allocator(allocator);
+    *out = archive;
     return PTQ_OK;
 }
 
@@ -8922,8 +8898,8 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                                      ptq_error *err) {
     const uint8_t *file = (const uint8_t *)bytes;
     const uint64_t most = 100000000; /* the format's own limit */
-    const ptq_allocator *allocator;
     uint64_t length = 0;
+    ptq_archive *archive = NULL;
     ptq__header header;
     ptq_status status;
     int i;
@@ -8934,20 +8910,20 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                              "not a safetensors file, or truncated: %zu bytes, the header should"
                              " have %llu",
                              size, (unsigned long long)length);
+    PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &archive, err));
     memset(&header, 0, sizeof header);
-    allocator = options ? &options->allocator : NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &header.archive, 1, "archive", err));
-    header.archive->allocator = ptq__allocator(allocator);
-    status = ptq__parse_archive(&header, file, 8 + (size_t)length, size, options && options->borrow,
-                                err);
-    ptq__free(allocator, header.json.start);
-    ptq__free(allocator, header.record);
-    ptq__free(allocator, header.order);
-    if (status)
-        ptq_archive_free(header.archive);
-    else
-        *out = header.archive;
-    return status;
+    header.json = ptq__json_over("file header", file, 8 + (size_t)length);
+    ptq__skip(&header.json.rest, 8);
+    header.archive = archive;
+    file += 8 + length;
+    status = ptq__read_header(&header, err);
+    PTQ__THEN(status, ptq__check_layout(&header, size - 8 - length, err));
+    for (i = 0; i < archive->entries && !status; i++)
+        status =
+            ptq__read_tensor(&header.record[i], file, options && options->borrow,
+                             &archive->allocator, &archive->entry[header.record[i].entry], err);
+    ptq__free(&archive->allocator, header.record);
+    PTQ__GIVE(status, archive, ptq_archive_free, out);
 }
 
 PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
@@ -8967,12 +8943,26 @@ static ptq__param_text ptq__full_name(const ptq_node *node, const char *param) {
     return name;
 }
 
+/* How a tensor lies in a file: codes of fewer than 8 bits, which the format has no type for, as
+   bytes, O rows of as many as an output channel takes. */
+static ptq_tensor ptq__as_stored(const ptq_tensor *tensor) {
+    ptq_tensor stored = *tensor;
+    if (ptq__is_packed(tensor->type)) {
+        stored.type = PTQ_TYPE_U8;
+        stored.rank = 2;
+        stored.dim[1] = (int)(tensor->size / (size_t)tensor->dim[0]);
+        stored.dim[2] = stored.dim[3] = 1;
+    }
+    return stored;
+}
+
 /* A graph for a file that has none: ResNet8, if the shapes of its first and last layer say so. */
 static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const ptq_tensor *first = ptq_archive_find(archive, "conv1.weight");
     const ptq_tensor *last = ptq_archive_find(archive, "fc.weight");
     const char *meta = ptq__archive_meta(archive, "epsilon");
     float epsilon = 1e-3f;
+    ptq_node *node;
     int i;
     if (!first || !last || first->rank != 4 || last->rank != 2 || last->dim[1] != 4 * first->dim[0])
         return ptq_error_set(err, PTQ_BAD_FILE,
@@ -8982,9 +8972,17 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
         return ptq_error_set(err, PTQ_BAD_FILE, "metadata 'epsilon' is not a number: %s",
                              ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
-    for (i = 0; i < (*out)->nodes; i++)
-        if ((*out)->node[i].op == PTQ_OP_BATCH_NORM)
-            (*out)->node[i].epsilon = epsilon;
+    for (i = 0; i < (*out)->nodes; i++) {
+        node = &(*out)->node[i];
+        if (node->op == PTQ_OP_BATCH_NORM)
+            node->epsilon = epsilon;
+        /* It may be without biases, as layers before a batch norm are. */
+        if (ptq__has_weight(node->op) &&
+            !ptq_archive_find(archive, ptq__full_name(node, "bias").text)) {
+            node->no_bias = 1;
+            memset(&node->param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
+        }
+    }
     return PTQ_OK;
 }
 
@@ -9002,112 +9000,87 @@ static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out
     return ptq__read_graph(ptq__span_of(graph), 1, &archive->allocator, out, err);
 }
 
-static const ptq_tensor *ptq__find_param(const ptq_archive *archive, const ptq_node *node,
-                                         const char *param) {
-    return ptq_archive_find(archive, ptq__full_name(node, param).text);
-}
-
-/* Finds a tensor of a node and marks it as taken, if its type, rank and dimensions are what the
-   graph says they must be. */
+/* Gives `to`, which has type and shape but no memory, the data of a tensor of the file, with the
+   memory that it owns; it must be what the graph says. */
 static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const char *param,
-                            ptq_type type, int rank, const int *dims, ptq_tensor **out,
-                            ptq_error *err) {
+                            ptq_tensor *to, ptq_error *err) {
     ptq__param_text name = ptq__full_name(node, param);
-    int i = ptq__archive_index(archive, name.text);
-    ptq_tensor *tensor = i < 0 ? NULL : &archive->entry[i].tensor;
-    if (!tensor || archive->entry[i].taken)
+    ptq_archive_entry *entry = ptq__archive_entry(archive, name.text);
+    ptq_tensor want = ptq__as_stored(to), *found = entry ? &entry->tensor : NULL;
+    if (!found)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
-    if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof tensor->dim))
+    if (found->type != want.type || found->rank != want.rank ||
+        memcmp(found->dim, want.dim, sizeof want.dim))
         return ptq_error_set(err, PTQ_BAD_FILE,
-                             "tensor %s: shape [%d,%d,%d,%d] of rank %d, expected [%d,%d,%d,%d] of"
+                             "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
                              " rank %d (rank 0: of a type that is not supported)",
-                             name.text, tensor->dim[0], tensor->dim[1], tensor->dim[2],
-                             tensor->dim[3], tensor->rank, dims[0], dims[1], dims[2], dims[3],
-                             rank);
-    if (tensor->type != type)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name.text,
-                             ptq_name(PTQ_NAMES_TYPE, tensor->type),
-                             ptq_name(PTQ_NAMES_TYPE, type));
-    archive->entry[i].taken = 1;
-    *out = tensor;
+                             name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0],
+                             found->dim[1], found->dim[2], found->dim[3], found->rank,
+                             ptq_name(PTQ_NAMES_TYPE, want.type), want.dim[0], want.dim[1],
+                             want.dim[2], want.dim[3], want.rank);
+    to->data = found->data;
+    to->owned = found->owned;
+    memset(found, 0, sizeof *found);
+    entry->taken = 1;
     return PTQ_OK;
 }
 
 /* NODE.weight_scale, one or one for each channel, and, where weights are affine,
-   NODE.weight_zero_point. */
-static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_node *node,
+   NODE.weight_zero_point. Weights keep the memory of their scales. */
+static ptq_status ptq__take_scales(ptq_archive *archive, const ptq_node *node, ptq_tensor *weight,
                                    ptq_error *err) {
-    ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *scale = NULL, *zero = NULL;
-    const ptq_tensor *found = ptq__find_param(archive, node, "weight_scale");
-    int dims[PTQ_MAX_RANK] = {1, 1, 1, 1};
-    if (ptq__find_param(archive, node, "weight_zero_point"))
-        PTQ__TRY(ptq__take(archive, node, "weight_zero_point", PTQ_TYPE_S32, 1, dims, &zero, err));
-    if (found && found->dim[0] != 1)
-        dims[0] = weight->dim[0];
-    PTQ__TRY(ptq__take(archive, node, "weight_scale", PTQ_TYPE_F32, 1, dims, &scale, err));
-    return ptq_tensor_set_scale(weight, (const float *)scale->data, dims[0],
-                                zero ? *(const int32_t *)zero->data : 0, &model->allocator, err);
-}
-
-/* Moves a parameter from the archive into its node, with the memory that it owns. Packed codes are
-   rows of bytes in the file; they get their own type and shape back. */
-static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_node *node, int param,
-                                  ptq_error *err) {
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    int rows[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
-    ptq_type type = ptq__param_type(node, param);
-    int packed = ptq__is_packed(type);
-    ptq_tensor *taken, *to = &node->param[param];
-    if (!rank)
+    const char *const name[] = {"weight_scale", "weight_zero_point"};
+    const ptq_tensor *found = ptq_archive_find(archive, ptq__full_name(node, name[0]).text);
+    int count = found && found->dim[0] != 1 ? weight->dim[0] : 1, one = 1;
+    ptq_tensor scale, zero;
+    PTQ__TRY(ptq__tensor_init(&scale, PTQ_TYPE_F32, 0, 1, &count, err));
+    PTQ__TRY(ptq__take(archive, node, name[0], &scale, err));
+    weight->scale = (float *)scale.data;
+    weight->scales = count;
+    weight->owned |= scale.owned << 1;
+    if (!ptq_archive_find(archive, ptq__full_name(node, name[1]).text))
         return PTQ_OK;
-    if (packed) {
-        rows[0] = dims[0];
-        rows[1] = (int)(ptq__tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
-    }
-    PTQ__TRY(ptq__take(archive, node, ptq__param_name(param), packed ? PTQ_TYPE_U8 : type,
-                       packed ? 2 : rank, packed ? rows : dims, &taken, err));
-    *to = *taken;
-    memset(taken, 0, sizeof *taken);
-    to->type = type;
-    to->rank = rank;
-    to->bits = packed ? bits : to->bits;
-    memcpy(to->dim, dims, sizeof dims);
-    return ptq__is_integer_type(type) ? ptq__take_scales(archive, model, node, err) : PTQ_OK;
+    PTQ__TRY(ptq__tensor_init(&zero, PTQ_TYPE_S32, 0, 1, &one, err));
+    PTQ__TRY(ptq__take(archive, node, name[1], &zero, err));
+    weight->zero_point = *(const int32_t *)zero.data;
+    ptq_tensor_free(&zero, &archive->allocator);
+    return PTQ_OK;
 }
 
 /* Tensors that no node took. PyTorch counts batches beside its batch norms, which is not one of
    their parameters. */
 static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err) {
     static const char ignored[] = ".num_batches_tracked";
+    const size_t tail = sizeof ignored - 1;
     int i;
     for (i = 0; i < archive->entries; i++) {
         const char *name = archive->entry[i].name;
-        size_t n = strlen(name), tail = sizeof ignored - 1;
+        size_t n = strlen(name);
         if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
-            return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s belongs to no node of the graph",
-                                 ptq__quoted(ptq__span_of(name)).text);
+            return ptq__tensor_error(name, "belongs to no node of the graph", err);
     }
     return PTQ_OK;
 }
 
 /* Parameters and metadata for a model that has its graph, and the check of the whole. */
 static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
-    int i, param;
-    for (i = 0; i < model->nodes; i++) {
-        ptq_node *node = &model->node[i];
-        /* A file without a graph may leave out biases, as networks do before a batch norm. */
-        if (!ptq__archive_meta(archive, "graph") && ptq__has_weight(node->op) &&
-            !ptq__find_param(archive, node, "bias")) {
-            node->no_bias = 1;
-            memset(&node->param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
+    int i, k;
+    for (i = 0; i < model->nodes; i++)
+        for (k = 0; k < PTQ_PARAM_COUNT; k++) {
+            ptq_node *node = &model->node[i];
+            if (node->param[k].rank)
+                PTQ__TRY(ptq__take(archive, node, ptq__param_name(k), &node->param[k], err));
+            if (node->param[k].rank && ptq__is_integer_type(node->param[k].type))
+                PTQ__TRY(ptq__take_scales(archive, node, &node->param[k], err));
         }
-        for (param = 0; param < PTQ_PARAM_COUNT; param++)
-            PTQ__TRY(ptq__take_param(archive, model, node, param, err));
-    }
     PTQ__TRY(ptq__check_leftover(archive, err));
-    for (i = 0; i < archive->metas; i++)
-        if (!ptq__is_own_meta(archive->meta[i].key))
-            PTQ__TRY(ptq_model_set_meta(model, archive->meta[i].key, archive->meta[i].value, err));
+    for (i = 0; i < 3; i++)
+        PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, ptq__own_metas[i], NULL,
+                               &archive->allocator, err));
+    model->meta = archive->meta;
+    model->metas = archive->metas;
+    archive->meta = NULL;
+    archive->metas = 0;
     model->bare = 0;
     return ptq_model_check(model, err);
 }
@@ -9119,8 +9092,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     ptq_status status;
     PTQ__TRY(ptq_archive_parse(bytes, size, options, &archive, err));
     status = ptq__archive_graph(archive, &model, err);
-    if (!status)
-        status = ptq__fill_model(archive, model, err);
+    PTQ__THEN(status, ptq__fill_model(archive, model, err));
     ptq_archive_free(archive);
     PTQ__GIVE(status, model, ptq_model_free, out);
 }
@@ -9147,13 +9119,6 @@ static void ptq__put_json(ptq__text *text, const char *s) {
     ptq__put_char(text, '"');
 }
 
-PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
-                                      ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, 1, "archive", err));
-    (*out)->allocator = ptq__allocator(allocator);
-    return PTQ_OK;
-}
-
 PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, const char *value,
                                         ptq_error *err) {
     return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
@@ -9161,36 +9126,33 @@ PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, c
 
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
                                    ptq_error *err) {
-    ptq_tensor *entry;
+    ptq_archive_entry *entry;
+    ptq_status status;
     if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
         !tensor->rank)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
-    PTQ__TRY(ptq__archive_append(archive, name, err));
-    entry = &archive->entry[archive->entries - 1].tensor;
-    *entry = *tensor;
-    entry->owned = 0; /* of neither data nor scale */
-    entry->scale = NULL;
-    entry->scales = 0;
-    return PTQ_OK;
+    PTQ__TRY(ptq__archive_append(archive, &entry, err));
+    status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
+    archive->entries -= status != PTQ_OK;
+    entry->tensor = *tensor;
+    entry->tensor.owned = 0; /* of neither data nor scale */
+    entry->tensor.scale = NULL;
+    entry->tensor.scales = 0;
+    return status;
 }
 
-/* Writing. Codes of fewer than 8 bits, which the format has no type for, go into the file as bytes,
-   O rows of as many as an output channel takes. */
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
-    const ptq_tensor *tensor = &entry->tensor;
-    int i = 0, packed = ptq__is_packed(tensor->type);
-    ptq_type type = packed ? PTQ_TYPE_U8 : tensor->type;
+    const ptq_tensor stored = ptq__as_stored(&entry->tensor);
+    int i = 0;
     ptq__put_json(text, entry->name);
-    while (ptq__dtypes[i].type != (int)type)
+    while (ptq__dtypes[i].type != (int)stored.type)
         i++;
     ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
-    if (packed)
-        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
-    for (i = 0; i < tensor->rank && !packed; i++)
-        ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
+    for (i = 0; i < stored.rank; i++)
+        ptq__put(text, i ? ",%d" : "%d", stored.dim[i]);
+    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
 }
 
 /* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
@@ -9210,8 +9172,7 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
     if (archive->metas)
         ptq__put_char(&text, '}');
     for (i = 0; i < archive->entries; i++) {
-        if (i || archive->metas)
-            ptq__put_char(&text, ',');
+        ptq__put_string(&text, i || archive->metas ? "," : "");
         ptq__put_record(&text, &archive->entry[i], begin);
         begin += archive->entry[i].tensor.size;
     }
@@ -9247,35 +9208,33 @@ PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, s
     return PTQ_OK;
 }
 
-/* The scales of integer weights, as tensors of their own over the model's memory. */
-static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, ptq_error *err) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const int one = 1;
+/* Numbers beside integer weights as a tensor of their own, over the model's memory. */
+static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, const char *param,
+                                  ptq_type type, int count, const void *data, ptq_error *err) {
     ptq_tensor tensor;
-    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_TYPE_F32, 32, 1, &weight->scales, weight->scale,
-                               (size_t)weight->scales * sizeof(float), err));
-    PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, "weight_scale").text, &tensor, err));
-    if (!weight->zero_point)
-        return PTQ_OK;
-    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_TYPE_S32, 32, 1, &one,
-                               (void *)(uintptr_t)&weight->zero_point, sizeof(int32_t), err));
-    return ptq_archive_add(archive, ptq__full_name(node, "weight_zero_point").text, &tensor, err);
+    PTQ__TRY(ptq_tensor_borrow(&tensor, type, 0, 1, &count, (void *)(uintptr_t)data,
+                               (size_t)count * sizeof(float), err));
+    return ptq_archive_add(archive, ptq__full_name(node, param).text, &tensor, err);
 }
 
 /* Parameters of 4 bytes an element come first, then the narrower ones: so each lies aligned in the
    file and can be used where it is. */
-static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, int wide,
+static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, int wide,
                                   ptq_error *err) {
-    int i, param;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        for (param = 0; param < PTQ_PARAM_COUNT; param++)
-            if (node->param[param].rank && (node->param[param].bits == 32) == wide)
-                PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(param)).text,
-                                         &node->param[param], err));
-        if (wide && node->param[PTQ_PARAM_WEIGHT].scales)
-            PTQ__TRY(ptq__put_scales(archive, node, err));
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *param;
+    int k;
+    for (k = 0; k < PTQ_PARAM_COUNT; k++) {
+        param = &node->param[k];
+        if (param->rank && (param->bits == 32) == wide)
+            PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(k)).text, param,
+                                     err));
     }
+    if (wide && weight->scales)
+        PTQ__TRY(ptq__put_scales(archive, node, "weight_scale", PTQ_TYPE_F32, weight->scales,
+                                 weight->scale, err));
+    if (wide && weight->scales && weight->zero_point)
+        PTQ__TRY(ptq__put_scales(archive, node, "weight_zero_point", PTQ_TYPE_S32, 1,
+                                 &weight->zero_point, err));
     return PTQ_OK;
 }
 
@@ -9296,10 +9255,10 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
     PTQ__TRY(ptq_archive_set_meta(archive, "format_version", "1", err));
     PTQ__TRY(ptq__put_graph(archive, model, err));
     for (i = 0; i < model->metas; i++)
-        if (!ptq__is_own_meta(model->meta[i].key))
-            PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
-    PTQ__TRY(ptq__put_params(archive, model, 1, err));
-    return ptq__put_params(archive, model, 0, err);
+        PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
+    for (i = 0; i < 2 * model->nodes; i++)
+        PTQ__TRY(ptq__put_params(archive, &model->node[i % model->nodes], i < model->nodes, err));
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t *size,
@@ -9309,8 +9268,7 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq_archive_create(&model->allocator, &archive, err));
     status = ptq__fill_archive(archive, model, err);
-    if (!status)
-        status = ptq_archive_write(archive, bytes, size, err);
+    PTQ__THEN(status, ptq_archive_write(archive, bytes, size, err));
     ptq_archive_free(archive);
     return status;
 }
@@ -9523,118 +9481,108 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
             "exponent": -8, "first": 2048, "bins": [...]}, ...}}
 
    Members come in any order, but "first" before "bins". What is missing stays 0 and fails the check
-   of the whole, as do numbers that no images could have caused. */
+   of the whole, as do numbers that no images could have caused.
 
-static void ptq__put_hash(ptq__text *text, uint64_t hash) {
-    ptq__put_char(text, '"');
-    ptq__put_hex(text, hash, 16);
-    ptq__put_char(text, '"');
-}
-
-/* Counts, or the signed limbs of a sum: all below 2^63. */
-static void ptq__put_integers(ptq__text *text, const char *key, const void *values, int n) {
-    int i;
-    ptq__put(text, "\"%s\": [", key);
-    for (i = 0; i < n; i++) {
-        ptq__put_string(text, i ? "," : "");
-        ptq__put_signed(text, ((const int64_t *)values)[i]);
-    }
-    ptq__put_char(text, ']');
-}
-
-/* Bins go from the first to the last that is not empty. */
-static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
-    int first = 0, end = PTQ_BINS;
-    while (end > 0 && !s->bin[end - 1])
-        end--;
-    while (first < end && !s->bin[first])
-        first++;
-    ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
-             (unsigned long long)s->count, (unsigned long long)s->zeros,
-             (unsigned long long)s->images);
-    ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
-    ptq__put_integers(text, "min_sum", s->min_sum.limb, 10);
-    ptq__put_string(text, ", ");
-    ptq__put_integers(text, "max_sum", s->max_sum.limb, 10);
-    ptq__put(text, ", \n      \"exponent\": %d, \"first\": %d, ", s->exponent, first);
-    ptq__put_integers(text, "bins", s->bin + first, end - first);
-}
-
-static size_t ptq__put_calibration(const ptq_calibration *c, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    size_t i;
-    int t;
-    ptq__put_string(&text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
-                           "  \"model\": ");
-    ptq__put_hash(&text, c->model);
-    ptq__put_string(&text, ",\n  ");
-    ptq__put_integers(&text, "class_count", c->class_count, c->classes);
-    ptq__put_string(&text, ",\n  ");
-    ptq__put_integers(&text, "pixel", c->pixel, 256);
-    ptq__put(&text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
-             (unsigned long long)c->neighbours, (unsigned long long)c->neighbour_sum);
-    for (i = 0; i < c->images; i++) {
-        ptq__put_string(&text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
-        ptq__put_hash(&text, c->hash[i]);
-    }
-    ptq__put_string(&text, "\n  ],\n  \"tensors\": {");
-    for (t = 0; t < c->tensors; t++) {
-        ptq__put_string(&text, t ? ",\n    " : "\n    ");
-        ptq__put_json(&text, c->tensor[t].name);
-        ptq__put_string(&text, ": {\n      ");
-        ptq__put_statistics(&text, c->tensor[t].observer.channel);
-        ptq__put_char(&text, '}');
-    }
-    ptq__put_string(&text, "\n  }\n}\n");
-    return text.length;
-}
-
-PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
-                                         size_t *size, ptq_error *err) {
-    size_t length = ptq__put_calibration(calibration, NULL, 0);
-    char *text = NULL;
-    PTQ__TRY(PTQ__NEW(&calibration->allocator, &text, length + 1, "calibration", err));
-    ptq__put_calibration(calibration, text, length + 1);
-    *bytes = text;
-    *size = length;
-    return PTQ_OK;
-}
+   Two functions list the members, of a tensor's statistics and of the whole; each both writes and
+   reads. Writing, it runs once, and all members go into the text; reading, it runs for every key
+   that is found. So whatever is written can be read. */
 
 /* Counts end where a double stops holding every integer: readers elsewhere may know no others. */
 static const int64_t ptq__most_count = (int64_t)1 << 53;
 
-static void ptq__json_count(ptq__json *json, uint64_t *out) {
-    ptq__json_integer(json, 0, ptq__most_count, (int64_t *)out);
+/* Whether the turn of a member has come. Writing puts its key, and what stands before. */
+static int ptq__member(ptq__json *json, const char *before, const char *key) {
+    if (json->out)
+        ptq__put(json->out, "%s\"%s\": ", before, key);
+    else if (json->known || json->wrong || strcmp(json->key, key))
+        return 0;
+    return json->known = 1;
 }
 
-static void ptq__json_float(ptq__json *json, float *out) {
+static void ptq__member_integer(ptq__json *json, const char *before, const char *key, int64_t low,
+                                int64_t high, int64_t *value) {
+    if (!ptq__member(json, before, key))
+        return;
+    if (json->out)
+        ptq__put_signed(json->out, *value);
+    else
+        ptq__json_integer(json, low, high, value);
+}
+
+static void ptq__member_count(ptq__json *json, const char *before, const char *key,
+                              uint64_t *value) {
+    ptq__member_integer(json, before, key, 0, ptq__most_count, (int64_t *)value);
+}
+
+static void ptq__member_float(ptq__json *json, const char *before, const char *key, float *value) {
     ptq__span span;
-    if (ptq__json_number(json, &span) && !ptq__read_float(span, out))
+    if (!ptq__member(json, before, key))
+        return;
+    if (json->out)
+        ptq__put_float(json->out, *value);
+    else if (ptq__json_number(json, &span) && !ptq__read_float(span, value))
         ptq__json_wrong(json, "a finite number");
 }
 
-/* A list of at most `most` integers; returns how many. */
-static int ptq__json_integers(ptq__json *json, int64_t low, int64_t high, void *out, int most) {
-    int n = 0;
-    while (ptq__json_next(json, "[]", "a list", &n))
-        if (n > most)
+/* Digits are the lower-case ones only, so that a hash has one spelling. */
+static void ptq__json_hash(ptq__json *json, uint64_t *hash) {
+    char digits[18];
+    ptq__text text = ptq__text_over(digits, sizeof digits);
+    ptq__span span = {digits, 16};
+    if (json->out) {
+        ptq__put_char(json->out, '"');
+        ptq__put_hex(json->out, *hash, 16);
+        ptq__put_char(json->out, '"');
+    } else if (ptq__json_string(json, &text) &&
+               (text.length != 16 || strspn(digits, ptq__hex) != 16 ||
+                !ptq__cut_hex(&span, 16, hash))) {
+        ptq__json_wrong(json, "a hash of 16 hexadecimal digits");
+    }
+}
+
+/* A list of `n` counts, or signed limbs of a sum. Reading, of at most so many, and of exactly so
+   many where `wrong` tells what else is expected. Returns how many there are. */
+static int ptq__member_list(ptq__json *json, const char *before, const char *key, int64_t low,
+                            int64_t high, void *values, int n, const char *wrong) {
+    int64_t *value = (int64_t *)values;
+    int i = 0;
+    if (!ptq__member(json, before, key))
+        return n;
+    if (json->out) {
+        for (ptq__put_char(json->out, '['); i < n; i++) {
+            ptq__put_string(json->out, i ? "," : "");
+            ptq__put_signed(json->out, value[i]);
+        }
+        ptq__put_char(json->out, ']');
+        return n;
+    }
+    while (ptq__json_next(json, "[]", "a list", &i))
+        if (i > n)
             ptq__json_wrong(json, "a shorter list");
         else
-            ptq__json_integer(json, low, high, (int64_t *)out + n - 1);
-    return n;
+            ptq__json_integer(json, low, high, &value[i - 1]);
+    if (wrong && i != n)
+        ptq__json_wrong(json, wrong);
+    return i;
 }
 
-static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum) {
-    const int64_t most = (int64_t)1 << 52;
-    if (ptq__json_integers(json, -most, most, sum->limb, 10) != 10)
-        ptq__json_wrong(json, "ten integers");
-}
-
-static void ptq__json_hash(ptq__json *json, uint64_t *out) {
-    const char *text = ptq__json_string(json);
-    if (text &&
-        (strlen(text) != 16 || strspn(text, ptq__hex) != 16 || !ptq__read_hex(text, 16, out)))
-        ptq__json_wrong(json, "a hash of 16 hexadecimal digits");
+/* Bins go from the first that is not empty to before `end`. */
+static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t *first, int end) {
+    const int64_t limb = (int64_t)1 << 52;
+    int64_t exponent = s->exponent;
+    ptq__member_count(json, "", "count", &s->count);
+    ptq__member_count(json, ", ", "zeros", &s->zeros);
+    ptq__member_count(json, ", ", "images", &s->images);
+    ptq__member_float(json, ", ", "min", &s->min);
+    ptq__member_float(json, ", ", "max", &s->max);
+    ptq__member_list(json, ",\n      ", "min_sum", -limb, limb, s->min_sum.limb, 10,
+                     "ten integers");
+    ptq__member_list(json, ", ", "max_sum", -limb, limb, s->max_sum.limb, 10, "ten integers");
+    ptq__member_integer(json, ", \n      ", "exponent", -149, 117, &exponent);
+    ptq__member_integer(json, ", ", "first", 0, PTQ_BINS - 1, first);
+    ptq__member_list(json, ", ", "bins", 0, ptq__most_count, s->bin + *first, end - (int)*first,
+                     NULL);
+    s->exponent = (int)exponent;
 }
 
 /* The bin of an extreme value, which must be the first or last that counts anything; zeros have
@@ -9646,77 +9594,144 @@ static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
     return s->zeros > 0;
 }
 
+/* The first bin that is not empty, and the one behind the last; none: PTQ_BINS and 0. */
+static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
+    for (*first = 0; *first < PTQ_BINS && !s->bin[*first]; ++*first)
+        ;
+    for (*end = PTQ_BINS; *end > 0 && !s->bin[*end - 1]; --*end)
+        ;
+}
+
 /* Whether numbers of a file could have come from observing: searches rely on it. */
 static int ptq__statistics_agree(const ptq_statistics *s) {
     uint64_t sum = s->zeros;
-    int b, first = PTQ_BINS, last = -1;
-    for (b = 0; b < PTQ_BINS; b++) {
+    int b, first, end;
+    ptq__used_bins(s, &first, &end);
+    for (b = 0; b < PTQ_BINS; b++)
         sum += s->bin[b];
-        first = s->bin[b] && b < first ? b : first;
-        last = s->bin[b] ? b : last;
-    }
     return s->count > 0 && s->images > 0 && sum == s->count && s->min <= s->max &&
-           ptq__extreme_agrees(s, s->min, first) && ptq__extreme_agrees(s, s->max, last) &&
-           (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
+           ptq__extreme_agrees(s, s->min, first) && ptq__extreme_agrees(s, s->max, end - 1) &&
+           (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
 static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
-    int64_t exponent = s->exponent, first = 0;
-    const char *key;
-    int n = 0;
-    while ((key = ptq__json_key(json, "an object", &n)) != NULL)
-        if (!strcmp(key, "count"))
-            ptq__json_count(json, &s->count);
-        else if (!strcmp(key, "zeros"))
-            ptq__json_count(json, &s->zeros);
-        else if (!strcmp(key, "images"))
-            ptq__json_count(json, &s->images);
-        else if (!strcmp(key, "min"))
-            ptq__json_float(json, &s->min);
-        else if (!strcmp(key, "max"))
-            ptq__json_float(json, &s->max);
-        else if (!strcmp(key, "min_sum"))
-            ptq__json_sum(json, &s->min_sum);
-        else if (!strcmp(key, "max_sum"))
-            ptq__json_sum(json, &s->max_sum);
-        else if (!strcmp(key, "exponent"))
-            ptq__json_integer(json, -149, 117, &exponent);
-        else if (!strcmp(key, "first"))
-            ptq__json_integer(json, 0, PTQ_BINS - 1, &first);
-        else if (!strcmp(key, "bins"))
-            ptq__json_integers(json, 0, ptq__most_count, s->bin + first, PTQ_BINS - (int)first);
-        else
+    int used = 0, end = PTQ_BINS, n = 0;
+    int64_t first = 0;
+    if (json->out) {
+        ptq__used_bins(s, &used, &end);
+        first = end ? used : 0; /* an empty list begins at 0 */
+        ptq__put_string(json->out, "{\n      ");
+        ptq__statistics_members(json, s, &first, end);
+        ptq__put_char(json->out, '}');
+        return;
+    }
+    while (ptq__json_key(json, "an object", &n)) {
+        ptq__statistics_members(json, s, &first, end);
+        if (!json->known)
             ptq__json_wrong(json, "a known key");
-    s->exponent = (int)exponent;
+    }
     if (!json->wrong && !ptq__statistics_agree(s))
         ptq__json_wrong(json, "counts that agree with each other");
 }
 
 /* {"conv1": {...}, ...} */
 static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    const char *name;
-    int n = 0;
-    while ((name = ptq__json_key(json, "an object", &n)) != NULL) {
-        if (!ptq__is_name(name, strlen(name)) || ptq_calibration_find(c, name) >= 0 ||
-            c->tensors == 2 * PTQ_MAX_NODES) {
+    int n = 0, t;
+    for (t = 0; json->out && t < c->tensors; t++) {
+        ptq__put_string(json->out, t ? ",\n    " : "{\n    ");
+        ptq__put_json(json->out, c->tensor[t].name);
+        ptq__put_string(json->out, ": ");
+        ptq__json_statistics(json, c->tensor[t].observer.channel);
+    }
+    if (json->out) {
+        ptq__put_string(json->out, t ? "\n  }" : "{\n  }");
+        return PTQ_OK;
+    }
+    while (ptq__json_key(json, "an object", &n)) {
+        if (!ptq__is_name(json->key, strlen(json->key)) ||
+            ptq_calibration_find(c, json->key) >= 0 || c->tensors == 2 * PTQ_MAX_NODES) {
             ptq__json_wrong(json, "tensor names, each once");
             break;
         }
-        PTQ__TRY(ptq__calibration_add_tensor(c, name, err));
+        PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
         ptq__json_statistics(json, c->tensor[c->tensors - 1].observer.channel);
     }
+    json->known = 1; /* the list itself: nested keys came after its own */
     return PTQ_OK;
 }
 
 /* ["00a1...", ...]. A file that is not sorted is sorted here: others search the hashes. */
 static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int n = 0, capacity = 0;
+    size_t i;
+    for (i = 0; json->out && i < c->images; i++) {
+        ptq__put_string(json->out, i % 5 ? ", " : i ? ",\n    " : "[\n    ");
+        ptq__json_hash(json, &c->hash[i]);
+    }
+    if (json->out) {
+        ptq__put_string(json->out, i ? "\n  ]" : "[\n  ]");
+        return PTQ_OK;
+    }
+    if (c->images)
+        ptq__json_wrong(json, "the images once");
     while (n < INT32_MAX / 2 && ptq__json_next(json, "[]", "a list", &n)) {
         PTQ__TRY(PTQ__GROW(&c->allocator, &c->hash, n - 1, &capacity, "image hashes", err));
         ptq__json_hash(json, &c->hash[n - 1]);
+        c->images = (size_t)n;
     }
-    c->images = (size_t)n;
     ptq__sort_hashes(c->hash, c->images);
+    return PTQ_OK;
+}
+
+static void ptq__json_format(ptq__json *json) {
+    static const char format[] = "ptq-calibration";
+    char found[sizeof format + 1];
+    ptq__text text = ptq__text_over(found, sizeof found);
+    if (json->out)
+        ptq__put_json(json->out, format);
+    else if (ptq__json_string(json, &text) && strcmp(found, format))
+        ptq__json_wrong(json, "the format ptq-calibration");
+}
+
+static ptq_status ptq__calibration_members(ptq__json *json, ptq_calibration *c, ptq_error *err) {
+    int64_t version = 1;
+    if (ptq__member(json, "{\n  ", "format"))
+        ptq__json_format(json);
+    ptq__member_integer(json, ",\n  ", "format_version", 0, ptq__most_count, &version);
+    if (version != 1)
+        ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
+    if (ptq__member(json, ",\n  ", "model"))
+        ptq__json_hash(json, &c->model);
+    c->classes = ptq__member_list(json, ",\n  ", "class_count", 0, ptq__most_count, c->class_count,
+                                  c->classes, NULL);
+    ptq__member_list(json, ",\n  ", "pixel", 0, ptq__most_count, c->pixel, 256, "256 pixel counts");
+    ptq__member_count(json, ",\n  ", "neighbours", &c->neighbours);
+    ptq__member_count(json, ",\n  ", "neighbour_sum", &c->neighbour_sum);
+    if (ptq__member(json, ",\n  ", "images"))
+        PTQ__TRY(ptq__json_images(json, c, err));
+    if (ptq__member(json, ",\n  ", "tensors"))
+        PTQ__TRY(ptq__json_tensors(json, c, err));
+    return PTQ_OK;
+}
+
+/* As much as fits into `size`; returns the length of the whole. */
+static size_t ptq__put_calibration(const ptq_calibration *c, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__json json = ptq__json_over("", NULL, 0);
+    json.out = &text;
+    ptq__calibration_members(&json, (ptq_calibration *)(uintptr_t)c, NULL); /* only read, here */
+    ptq__put_string(&text, "\n}\n");
+    return text.length;
+}
+
+PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
+                                         size_t *size, ptq_error *err) {
+    size_t length = ptq__put_calibration(calibration, NULL, 0);
+    char *text = NULL;
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &text, length + 1, "calibration", err));
+    ptq__put_calibration(calibration, text, length + 1);
+    *bytes = text;
+    *size = length;
     return PTQ_OK;
 }
 
@@ -9733,36 +9748,13 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
 }
 
 static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    const char *key, *format;
-    int64_t version = 1;
     int n = 0;
-    while ((key = ptq__json_key(json, "an object", &n)) != NULL)
-        if (!strcmp(key, "format")) {
-            format = ptq__json_string(json);
-            if (format && strcmp(format, "ptq-calibration"))
-                ptq__json_wrong(json, "the format ptq-calibration");
-        } else if (!strcmp(key, "format_version")) {
-            if (ptq__json_integer(json, 0, ptq__most_count, &version) && version != 1)
-                ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
-        } else if (!strcmp(key, "model")) {
-            ptq__json_hash(json, &c->model);
-        } else if (!strcmp(key, "class_count")) {
-            c->classes = ptq__json_integers(json, 0, ptq__most_count, c->class_count, c->classes);
-        } else if (!strcmp(key, "pixel")) {
-            if (ptq__json_integers(json, 0, ptq__most_count, c->pixel, 256) != 256)
-                ptq__json_wrong(json, "256 pixel counts");
-        } else if (!strcmp(key, "neighbours")) {
-            ptq__json_count(json, &c->neighbours);
-        } else if (!strcmp(key, "neighbour_sum")) {
-            ptq__json_count(json, &c->neighbour_sum);
-        } else if (!strcmp(key, "images") && !c->images) {
-            PTQ__TRY(ptq__json_images(json, c, err));
-        } else if (!strcmp(key, "tensors")) {
-            PTQ__TRY(ptq__json_tensors(json, c, err));
-        } else {
+    while (ptq__json_key(json, "an object", &n)) {
+        PTQ__TRY(ptq__calibration_members(json, c, err));
+        if (!json->known)
             ptq__json_wrong(json, "a known key");
-        }
-    PTQ__TRY(ptq__json_end(json, "calibration file", err));
+    }
+    PTQ__TRY(ptq__json_end(json, err));
     if (!ptq__calibration_agrees(c))
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "calibration file: it has no images or tensors, or their counts"
@@ -9780,23 +9772,14 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
                                          const ptq_allocator *allocator, ptq_calibration **out,
                                          ptq_error *err) {
     enum { MOST_CLASSES = 46340 };
-    ptq__json json;
+    ptq__json json = ptq__json_over("calibration file", bytes, size);
     ptq_calibration *c = NULL;
     ptq_status status;
     PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
-    memset(&json, 0, sizeof json);
     status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
                       "calibration", err);
-    if (!status)
-        status = ptq__json_open(&json, bytes, size, allocator, err);
-    if (!status)
-        status = ptq__read_calibration(&json, c, err);
-    ptq__free(allocator, json.start);
-    if (status)
-        ptq_calibration_free(c);
-    else
-        *out = c;
-    return status;
+    PTQ__THEN(status, ptq__read_calibration(&json, c, err));
+    PTQ__GIVE(status, c, ptq_calibration_free, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -11803,7 +11786,7 @@ static void ptq__probe_coding(ptq__probe *probe, int residual, int logits) {
 static void ptq__probe_act(ptq__probe *probe, const char *key) {
     int act = ptq__pick(probe, 0, 2);
     if (act)
-        ptq__put(&probe->text, " %s=%s", key, ptq__act_name((ptq_activation)act));
+        ptq__put(&probe->text, act == PTQ_ACTIVATION_RELU ? " %s=relu" : " %s=relu6", key);
 }
 
 static void ptq__probe_graph(ptq__probe *probe) {
@@ -13989,7 +13972,6 @@ PTQ__LEFT_OUT(ptq_evaluate, const ptq_plan *p, const ptq_dataset *d, const ptq_e
 PTQ__LEFT_OUT(ptq_compare, const ptq_evaluation *b, const ptq_evaluation *q, ptq_comparison *o)
 PTQ__LEFT_OUT(ptq_compare_layers, const ptq_plan *b, const ptq_plan *q, const ptq_dataset *d,
               size_t c, ptq_layer_report *o)
-PTQ__LEFT_OUT(ptq_archive_create, const ptq_allocator *a, ptq_archive **o)
 PTQ__LEFT_OUT(ptq_archive_add, ptq_archive *a, const char *n, const ptq_tensor *t)
 PTQ__LEFT_OUT(ptq_archive_set_meta, ptq_archive *a, const char *k, const char *v)
 PTQ__LEFT_OUT(ptq_archive_write, const ptq_archive *a, void **b, size_t *s)

@@ -446,30 +446,6 @@ static void resnet8_of_other_sizes(void **state) {
     ptq_model_free(m);
 }
 
-static void describe_lists_every_node(void **state) {
-    ptq_model *m = random_resnet8(32, 16, 10, 1, NULL);
-    size_t n = ptq_model_describe(m, NULL, 0);
-    char *text = (char *)malloc(n + 1), shorter[20];
-    int i;
-
-    (void)state;
-    assert_non_null(text);
-    assert_true(n > 500);
-    assert_int_equal(ptq_model_describe(m, text, n + 1), n);
-    assert_int_equal(strlen(text), n);
-    for (i = 0; i < m->nodes; i++)
-        assert_non_null(strstr(text, m->node[i].name));
-    assert_non_null(strstr(text, "32x32x16"));
-    assert_non_null(strstr(text, "conv2d"));
-    memset(shorter, 'x', sizeof shorter);
-    assert_int_equal(ptq_model_describe(m, shorter, sizeof shorter - 1), n);
-    assert_memory_equal(shorter, text, sizeof shorter - 2);
-    assert_int_equal(shorter[sizeof shorter - 2], 0);
-    assert_int_equal(shorter[sizeof shorter - 1], 'x'); /* not a byte beyond the size given */
-    free(text);
-    ptq_model_free(m);
-}
-
 static void copies_are_deep(void **state) {
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
@@ -845,7 +821,6 @@ int main(void) {
         cmocka_unit_test(check_finds_unused_nodes),
         cmocka_unit_test(resnet8_costs),
         cmocka_unit_test(resnet8_of_other_sizes),
-        cmocka_unit_test(describe_lists_every_node),
         cmocka_unit_test(copies_are_deep),
         cmocka_unit_test(metadata),
         cmocka_unit_test(text_of_a_small_graph),

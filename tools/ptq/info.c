@@ -163,16 +163,71 @@ static int gather(model_info *info) {
 
 /* ---- Text ---- */
 
-static int print_table(const ptq_model *model) {
-    size_t length = ptq_model_describe(model, NULL, 0);
-    char *text = malloc(length + 1);
+/* A line of the table: each cell begins in its column, or one space behind a longer one. */
+typedef struct table_line {
+    char text[512];
+    size_t used;
+} table_line;
 
-    if (!text)
-        return fail("no memory for the table");
-    ptq_model_describe(model, text, length + 1);
-    say("%s", text);
-    free(text);
-    return 0;
+PRINTF_LIKE(3, 4) static void cell(table_line *line, size_t column, const char *format, ...) {
+    size_t room = sizeof line->text;
+    va_list args;
+
+    if (line->used)
+        line->text[line->used++] = ' ';
+    while (line->used < column)
+        line->text[line->used++] = ' ';
+    va_start(args, format);
+    line->used += (size_t)vsnprintf(line->text + line->used, room - line->used, format, args);
+    va_end(args);
+}
+
+static const char *activation_name(ptq_activation act) {
+    return act == PTQ_ACTIVATION_RELU ? " +relu" : act == PTQ_ACTIVATION_RELU6 ? " +relu6" : "";
+}
+
+/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
+static void operator_cell(table_line *line, const ptq_node *node) {
+    char kernel[32] = "", stride[32] = "", groups[32] = "";
+
+    if (node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_AVG_POOL)
+        snprintf(kernel, sizeof kernel, " %dx%d", node->kernel[0], node->kernel[1]);
+    if (node->stride[0] != node->stride[1])
+        snprintf(stride, sizeof stride, "/%dx%d", node->stride[0], node->stride[1]);
+    else if (node->stride[0] != 1)
+        snprintf(stride, sizeof stride, "/%d", node->stride[0]);
+    if (node->groups > 1)
+        snprintf(groups, sizeof groups, " g%d", node->groups);
+    cell(line, 22, "%s%s%s%s%s%s%s", ptq_name(PTQ_NAMES_OP, node->op), kernel, stride, groups,
+         activation_name(node->act), node->residual ? " +add" : "", activation_name(node->add_act));
+}
+
+static void print_costs(table_line *line, const ptq_cost *cost) {
+    cell(line, 67, "%llu", (unsigned long long)cost->parameters);
+    cell(line, 79, "%llu", (unsigned long long)cost->param_bytes);
+    cell(line, 89, "%llu", (unsigned long long)cost->macs);
+    say("%s\n", line->text);
+}
+
+/* A line a node, and one of sums. */
+static void print_table(const model_info *info) {
+    table_line total = {{0}, 0};
+
+    say("node                  operator                  computes shape     "
+        "parameters  bytes     MACs\n");
+    for (int i = 0; i < info->model->nodes; i++) {
+        const ptq_node *node = &info->model->node[i];
+        ptq_cost cost = ptq_node_cost(info->model, i);
+        table_line line = {{0}, 0};
+
+        cell(&line, 0, "%s", node->name);
+        operator_cell(&line, node);
+        cell(&line, 48, "%s", ptq_name(PTQ_NAMES_MODE, ptq_node_mode(info->model, i)));
+        cell(&line, 57, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
+        print_costs(&line, &cost);
+    }
+    cell(&total, 0, "total");
+    print_costs(&total, &info->total);
 }
 
 static void print_metadata(const ptq_model *model) {
@@ -265,9 +320,8 @@ static void print_self_test(const model_info *info) {
         say("self-test: %s\n", info->self_test ? info->self_error.text : "passed");
 }
 
-static int print_info(const model_info *info) {
-    if (print_table(info->model))
-        return 1;
+static void print_info(const model_info *info) {
+    print_table(info);
     if (info->quantized)
         print_quantized(info);
     print_self_test(info);
@@ -277,7 +331,6 @@ static int print_info(const model_info *info) {
     print_metadata(info->model);
     if (info->given->fuse)
         print_fusions(&info->report);
-    return 0;
 }
 
 /* ---- JSON ---- */
@@ -438,7 +491,9 @@ int command_info(int argc, char **argv) {
         return 1;
     if (o.graph_alone)
         return print_graph(info.path);
-    status = gather(&info) || print_info(&info);
+    status = gather(&info);
+    if (!status)
+        print_info(&info);
     if (!status && o.json)
         status = write_json(&info);
     if (!status && info.self_test && info.self_test != PTQ_NOT_READY)
