@@ -188,7 +188,7 @@ test_resnet8() {
 
 write_driver
 test_usage
-if $cc -std=c99 $sanitize -I. tests/make_networks.c "$BUILD/ptq_impl.o" -lm -pthread \
+if $cc -std=c99 $sanitize -I. tests/shared/make_networks.c "$BUILD/ptq_impl.o" -lm -pthread \
     -o "$dir/make_networks" && "$dir/make_networks" "$dir"; then
     test_refusals
     test_names

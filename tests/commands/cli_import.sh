@@ -136,7 +136,7 @@ test_hostile() {
     [ ! -e "$dir/no" ] || wrong "a refused import left a file"
 }
 
-if $cc -std=c99 $sanitize -I. tests/make_tensors.c "$BUILD/ptq_impl.o" -lm -pthread \
+if $cc -std=c99 $sanitize -I. tests/shared/make_tensors.c "$BUILD/ptq_impl.o" -lm -pthread \
     -o "$dir/make_tensors" && "$dir/make_tensors" "$dir"; then
     test_names
     test_rules

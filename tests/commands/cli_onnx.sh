@@ -17,9 +17,9 @@ check() {
 }
 
 ask_judges() {
-    [ -z "$python" ] || xargs "$python" tests/onnx_cases.py --check <"$dir/checks" ||
+    [ -z "$python" ] || xargs "$python" tests/peers/onnx_cases.py --check <"$dir/checks" ||
         wrong "the official checker refuses an exported model"
-    [ -z "$ort" ] || ORT_DIR=$ort node tests/ort_compare.cjs <"$dir/jobs" ||
+    [ -z "$ort" ] || ORT_DIR=$ort node tests/peers/ort_compare.cjs <"$dir/jobs" ||
         wrong "ONNX Runtime computes something else"
 }
 
@@ -65,7 +65,7 @@ make_images() {
 # Small models of every operator, as other programs write them.
 test_cases() {
     [ -n "$python" ] || return 0
-    "$python" tests/onnx_cases.py "$dir" || wrong "onnx_cases.py"
+    "$python" tests/peers/onnx_cases.py "$dir" || wrong "onnx_cases.py"
     for case in "$dir"/real_*.onnx "$dir"/code_*.onnx; do
         name=${case%.onnx}
         accepts import "$case" -o "$name.safetensors"
