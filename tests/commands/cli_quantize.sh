@@ -152,7 +152,7 @@ test_eval() {
     accepts eval --model "$dir/best" --baseline "$model" --data "$images" --confusion --flips \
         --layers 2 --calibration "$dir/c.json"
     prints "ptq [a-z0-9]* int8, [0-9]* bytes"
-    prints "exact 95 % interval"
+    prints "(95 % interval"
     prints "block3.conv2 .* %"
     accepts eval --model "$dir/w4" --baseline "$model" --data "$images"
     refuses "calibrated on" eval --model "$dir/best" --data "$dir/both/data_batch_1.bin" \

@@ -690,7 +690,7 @@ static int draw_interval(source *s, FILE *out) {
         return 1;
     open_figure(out, 84 + 26 * n, "5-bit weights against float, by number of test images");
     svg_ticks(out, &x, 44 + 26 * n, 36, "%+g");
-    printf("images  lost  won   change   exact 95 %% interval\n");
+    printf("images  lost  won   change   95 %% interval\n");
     for (i = 0; i < n; i++) {
         double y = 50 + 26 * i;
 
@@ -702,7 +702,7 @@ static int draw_interval(source *s, FILE *out) {
     }
     svg_line(out, svg_place(&x, 0), 44 + 26 * n, svg_place(&x, 0), 36, "s-ink thin");
     svg_label(out, 150, 76 + 26 * n, "small f-mut",
-              "Change in points: the dot; its exact 95 % interval: the line.");
+              "Change in points: the dot; its 95 % interval: the line.");
     return 0;
 }
 

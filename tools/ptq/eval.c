@@ -7,6 +7,7 @@
 #include "data/calibration.h"
 #include "data/find.h"
 #include "measure/accuracy.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -17,6 +18,8 @@
 typedef struct eval_options {
     const char *model, *baseline, *data, *calibration, *json;
     int limit, threads, no_fuse, show_confusion, show_flips, layers;
+    const char *margin_text;
+    double margin; /* points that a model may be worse by */
 } eval_options;
 
 static const command_help help = {
@@ -40,6 +43,7 @@ static int parse(int argc, char **argv, eval_options *o) {
          .least = 1},
         {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
          .text = &o->calibration},
+        {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
         {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json},
         {0}};
 
@@ -164,7 +168,7 @@ static void print_report(const pair *both) {
     print_accuracy("accuracy", a);
     if (b) {
         print_accuracy("baseline", b);
-        print_comparison(&both->compared);
+        print_comparison(&both->compared, both->given->margin);
     }
     print_classes(a, b, name);
     if (both->given->show_confusion)
@@ -251,7 +255,7 @@ static int write_json(const pair *both) {
 
     if (both->given->baseline) {
         json_object_set_new(root, "baseline", outcome_json(&both->baseline, both));
-        json_set_comparison(root, &both->compared);
+        json_set_comparison(root, &both->compared, both->given->margin);
         json_object_set_new(json_object_get(root, "flips"), "images", flips_json(both));
     }
     if (both->given->layers)
@@ -346,7 +350,7 @@ int command_eval(int argc, char **argv) {
         return fail("--flips and --layers compare with a float model; give it with --baseline");
     if (o.threads == 0)
         o.threads = count_cores();
-    if (json_setup(o.json) || find_data(o.data, both.data))
+    if (read_margin(o.margin_text, &o.margin) || json_setup(o.json) || find_data(o.data, both.data))
         return 1;
     status = evaluate(&both);
     ptq_release(&both.layers.memory);

@@ -9,6 +9,7 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -27,6 +28,8 @@ typedef struct quantize_options {
     int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
         weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
         budget;
+    const char *margin_text;
+    double margin; /* points that a model may be worse by */
 } quantize_options;
 
 /* The list of presets stands in the help. */
@@ -91,6 +94,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
          .text = &o->accuracy_drop},
         {"dry-run", 0, NULL, "only show what would become of every node", .flag = &o->dry_run},
         {"no-measure", 0, NULL, "leave out the accuracy", .flag = &o->no_measure},
+        {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
         {"output", 'o', "OUT", "where to write the quantized model", .text = &o->output},
         {"json", 0, "FILE", "write what was done as JSON (-: standard output)", .text = &o->json},
@@ -584,7 +588,7 @@ static void print_result(const job *work) {
     if (work->after.total) {
         print_accuracy("accuracy", &work->after);
         print_accuracy("float", &work->before);
-        print_comparison(&work->compared);
+        print_comparison(&work->compared, work->given->margin);
     } else {
         say("accuracy  not measured%s\n",
             work->given->no_measure ? "" : ": there is no test_batch.bin with the data");
@@ -626,7 +630,7 @@ static void set_measured(json_t *root, const job *work) {
     json_object_set_new(baseline, "overall",
                         json_accuracy(work->before.correct, work->before.total));
     json_object_set_new(root, "baseline", baseline);
-    json_set_comparison(root, &work->compared);
+    json_set_comparison(root, &work->compared, work->given->margin);
 }
 
 /* The whole frontier; what was not measured has only its size and what was predicted. */
@@ -762,7 +766,7 @@ int command_quantize(int argc, char **argv) {
         return fail("-o OUT is needed; see 'ptq quantize --help'");
     if (o.threads == 0)
         o.threads = count_cores();
-    if (json_setup(o.json))
+    if (read_margin(o.margin_text, &o.margin) || json_setup(o.json))
         return 1;
     work = calloc(1, sizeof *work);
     if (!work)

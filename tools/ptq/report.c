@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "commands.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "report/report.h"
 #include "shared/files.h"
@@ -44,6 +45,7 @@ static int parse(int argc, char **argv, report_options *o) {
          .least = 1},
         {"advice", 0, NULL, "add what costs most and what would help, by ptq sensitivity",
          .flag = &o->wanted.advice},
+        {"margin", 0, "P", MARGIN_HELP, .text = &o->wanted.margin},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->wanted.threads,
          .least = 1},
         {"output", 'o', "OUT.html", "where to write the page", .text = &o->output},

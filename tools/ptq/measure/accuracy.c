@@ -1,7 +1,9 @@
 /* How often models are right, and how far they agree. */
 #include <math.h>
+#include <stdio.h>
 
 #include "measure/accuracy.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/output.h"
 #include "shared/progress.h"
@@ -23,33 +25,29 @@ int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *wha
     return status ? fail("%s", err.text) : 0;
 }
 
-/* Wilson's score interval, 95 %: unlike the normal one it stays inside 0..1 near the ends. */
-static void wilson(size_t correct, size_t total, double *low, double *high) {
-    const double z = 1.959963984540054;
-    double n = (double)total, p = fraction(correct, total);
-    double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
-    double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-
-    *low = middle - half;
-    *high = middle + half;
-}
-
 void print_accuracy(const char *what, const ptq_evaluation *result) {
     double low, high;
 
-    wilson(result->correct, result->total, &low, &high);
+    ptq_share_interval(result->correct, result->total, &low, &high);
     say("%-9s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
         result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
 }
 
 /* Adding 0 turns -0 into 0. */
-void print_comparison(const ptq_comparison *compared) {
-    say("change    %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
+void print_comparison(const ptq_comparison *compared, double margin) {
+    verdict found = judge(compared, margin);
+    char text[200], p[32] = "p < 1e-300"; /* below, double has no numbers that mean anything */
+
+    say("change    %+.2f percentage points   (95 %% interval %+.2f .. %+.2f)\n",
         compared->delta_pp + 0.0, compared->low_pp + 0.0, compared->high_pp + 0.0);
     say("agreement %.2f %%   (%zu of %zu answers)\n",
         100 * fraction(compared->agree, compared->total), compared->agree, compared->total);
-    say("flips     %zu right to wrong, %zu wrong to right   (McNemar's exact test: p = %.4g)\n",
-        compared->lost, compared->won, compared->p_value);
+    if (compared->p_value >= 1e-300)
+        snprintf(p, sizeof p, "p = %.4g", compared->p_value);
+    say("flips     %zu right to wrong, %zu wrong to right   (McNemar's exact test: %s)\n",
+        compared->lost, compared->won, p);
+    verdict_text(&found, text, sizeof text);
+    say("verdict   %s\n", text);
 }
 
 #ifdef PTQ_HAVE_jansson
@@ -59,7 +57,10 @@ json_t *json_accuracy(size_t correct, size_t total) {
                      "accuracy", fraction(correct, total));
 }
 
-void json_set_comparison(json_t *object, const ptq_comparison *compared) {
+void json_set_comparison(json_t *object, const ptq_comparison *compared, double margin) {
+    static const char *const kinds[] = {"as_good", "too_few_images", "worse"};
+    verdict found = judge(compared, margin);
+
     json_object_set_new(object, "agreement", json_real(fraction(compared->agree, compared->total)));
     json_object_set_new(object, "delta_pp", json_real(compared->delta_pp + 0.0));
     json_object_set_new(object, "interval",
@@ -68,6 +69,10 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared) {
                         json_pack("{s:I,s:I}", "right_to_wrong", (json_int_t)compared->lost,
                                   "wrong_to_right", (json_int_t)compared->won));
     json_object_set_new(object, "mcnemar_p", json_real(compared->p_value));
+    json_object_set_new(object, "verdict",
+                        json_pack("{s:s,s:f}", "kind", kinds[found.kind], "margin_pp", margin));
+    if (found.kind == VERDICT_TOO_FEW)
+        json_set_count(json_object_get(object, "verdict"), "images_needed", found.needed);
 }
 
 json_t *json_divergence(const ptq_divergence *cost) {

@@ -13,13 +13,15 @@ double fraction(size_t part, size_t whole); /* 0 of nothing */
 int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int threads,
                   ptq_evaluation *out);
 void print_accuracy(const char *what, const ptq_evaluation *result);
-void print_comparison(const ptq_comparison *compared);
+
+/* margin: see verdict.h. */
+void print_comparison(const ptq_comparison *compared, double margin);
 
 #ifdef PTQ_HAVE_jansson
 /* {correct, total, accuracy}; and what a comparison adds to an object: agreement, delta_pp,
-   interval, flips, mcnemar_p. */
+   interval, flips, mcnemar_p, verdict. */
 json_t *json_accuracy(size_t correct, size_t total);
-void json_set_comparison(json_t *object, const ptq_comparison *compared);
+void json_set_comparison(json_t *object, const ptq_comparison *compared, double margin);
 
 /* {sqnr_db, kl, agreement, delta_pp}; sqnr_db null where infinite. */
 json_t *json_divergence(const ptq_divergence *cost);

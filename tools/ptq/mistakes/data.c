@@ -355,7 +355,7 @@ static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded) {
 
     if (ptq_compare(real, coded, &compared, &err))
         return fail("%s", err.text);
-    say("  all %zu, image by image: %+.2f, exact 95 %% interval %+.2f to %+.2f\n\n", compared.total,
+    say("  all %zu, image by image: %+.2f, 95 %% interval %+.2f to %+.2f\n\n", compared.total,
         compared.delta_pp + 0.0, compared.low_pp + 0.0, compared.high_pp + 0.0);
     fewer.total--;
     if (!ptq_compare(real, &fewer, &compared, &err))

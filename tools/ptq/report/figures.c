@@ -123,7 +123,7 @@ static void draw_frontier(FILE *out, const report *r, const subject *s, int tens
     for (int i = 0; i < r->models; i++)
         frontier_point(out, r, &x, &y, &r->model[i], i % 5);
     svg_label(out, WIDTH / 2.0, bottom + 30, "small mid f-mut",
-              "file size; bars: exact 95 % intervals");
+              "file size; bars: 95 % intervals");
     svg_end(out);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "measure/accuracy.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "report/report.h"
 #include "report/svg.h"
@@ -42,18 +43,21 @@ static double accuracy_of(const subject *s) {
     return 100 * fraction(s->result.correct, s->result.total);
 }
 
-/* What the interval of the change allows to say. */
+/* What the interval of the change allows to say about chance; the verdict weighs it against the
+   margin. */
 static const char *judgement(const ptq_comparison *c) {
     if (c->low_pp > 0)
-        return "better than float, and more than chance explains";
+        return "better than float, by more than chance explains";
     if (c->high_pp < 0)
-        return "worse than float, and more than chance explains";
-    return "which so few images cannot tell from no change";
+        return "worse than float, by more than chance explains";
+    return "no more than chance explains";
 }
 
-static void write_verdict(FILE *out, const subject *s) {
+static void write_verdict(FILE *out, const report *r, const subject *s) {
     const ptq_layer_error *weak = weakest_layer(s);
     const ptq_comparison *c = &s->compared;
+    verdict found = judge(c, r->margin);
+    char text[200];
 
     fputs("<p><strong>", out);
     put_text(out, s->name);
@@ -63,6 +67,8 @@ static void write_verdict(FILE *out, const subject *s) {
             "the images.",
             s->result.correct, s->result.total, accuracy_of(s), c->delta_pp + 0.0, c->low_pp + 0.0,
             c->high_pp + 0.0, judgement(c), 100 * fraction(c->agree, c->total));
+    verdict_text(&found, text, sizeof text);
+    fprintf(out, " Verdict: %s.", text);
     if (weak && isfinite(weak->sqnr_db)) {
         fputs(" The weakest tensor is <code>", out);
         put_text(out, weak->name);
@@ -71,12 +77,13 @@ static void write_verdict(FILE *out, const subject *s) {
     fputs("</p>\n", out);
 }
 
-/* The smallest file among the models whose change may be nothing. */
+/* The smallest file among the models that are shown to be as good. With fewer images fewer are. */
 static const subject *find_bargain(const report *r) {
     const subject *found = NULL;
 
     for (int i = 0; i < r->models; i++)
-        if (r->model[i].compared.high_pp >= 0 && (!found || r->model[i].bytes < found->bytes))
+        if (judge(&r->model[i].compared, r->margin).kind == VERDICT_AS_GOOD &&
+            (!found || r->model[i].bytes < found->bytes))
             found = &r->model[i];
     return found;
 }
@@ -91,12 +98,20 @@ static void write_words(FILE *out, const report *r) {
         r->baseline.result.correct, r->baseline.result.total, accuracy_of(&r->baseline),
         r->seen->images);
     for (int i = 0; i < r->models; i++)
-        write_verdict(out, &r->model[i]);
-    if (!bargain || r->models < 2)
+        write_verdict(out, r, &r->model[i]);
+    if (!bargain) {
+        fprintf(out,
+                "<p>None of these models is shown to be no worse than float by %g points; none is "
+                "recommended.</p>\n",
+                r->margin);
         return;
-    fputs("<p>The smallest file that cannot be told from float is <strong>", out);
+    }
+    fputs("<p>Recommended: <strong>", out);
     put_text(out, bargain->name);
-    fprintf(out, "</strong>: %zu bytes, %.1f times smaller than float's.</p>\n", bargain->bytes,
+    fprintf(out,
+            "</strong>, the smallest file that these %zu images show to be no worse than float by "
+            "%g points: %zu bytes, %.1f times smaller than float's.</p>\n",
+            r->images.count, r->margin, bargain->bytes,
             (double)r->baseline.bytes / (double)bargain->bytes);
 }
 
@@ -130,9 +145,8 @@ static void write_table(FILE *out, const report *r) {
         write_row(out, &r->model[i], 0);
     fprintf(out,
             "</tbody></table></div>\n<p class=\"muted\">All on the same %zu images in one run. The "
-            "interval of an accuracy is Clopper and Pearson's; that of a change counts the images "
-            "that became right or wrong. Lost / won: right with float and wrong after, and the "
-            "reverse.</p>\n",
+            "interval of an accuracy is Wilson's, that of a change Tango's for pairs. Lost / won: "
+            "right with float and wrong after, and the reverse.</p>\n",
             r->images.count);
 }
 

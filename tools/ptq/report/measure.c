@@ -8,6 +8,7 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "report/report.h"
 #include "shared/engine.h"
@@ -149,7 +150,8 @@ static int open_images(report *r, const report_request *wanted) {
 int measure_report(const report_request *wanted, report *r) {
     int threads = wanted->threads;
 
-    if (open_images(r, wanted) || open_subject(wanted->baseline, &r->baseline) ||
+    if (read_margin(wanted->margin, &r->margin) || open_images(r, wanted) ||
+        open_subject(wanted->baseline, &r->baseline) ||
         sample_open(r->data_path, wanted->samples, wanted->seed, &r->drawn) ||
         calibrate_on(r->baseline.ready.plan, &r->drawn, threads, &r->seen) ||
         refuse_overlap(r->seen, &r->images) ||

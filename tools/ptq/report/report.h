@@ -41,6 +41,7 @@ typedef struct report {
     image_sample drawn; /* training images: ranges and histograms come from these */
     ptq_calibration *seen;
     size_t layer_images;
+    double margin;          /* points that a model may be worse by and be recommended */
     const subject *advised; /* which model the advice is for; NULL: none was asked for */
     ptq_sensitivity_report advice;
 } report;
@@ -52,6 +53,7 @@ typedef struct report_request {
     int samples, seed;  /* training images for ranges and histograms */
     int limit, threads; /* limit: of test images; 0: all of them */
     int advice;
+    const char *margin; /* NULL: the default */
 } report_request;
 
 /* Fills a report that is all zeros. 0, or 1 after an error; close it in either case. */
