@@ -903,8 +903,9 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
 /* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
-   class. The same data and seed give the same indices everywhere. PTQ_BAD_DATA if a class has too
-   few, or if some items have labels and others none. */
+   class. A class that has too few gives all it has, the others more. The same data and seed give the
+   same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have labels
+   and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -7091,8 +7092,8 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 #endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
-   as many of each class as can be, count / classes, and of the first classes one more where that
-   leaves a remainder. Each class is drawn from alone.
+   as many of each class: count / classes, and of the first classes one more where that leaves a
+   remainder. A class that has fewer gives all, and the others give more. Each is drawn from alone.
 
    All labels; item: room for one. Without labels there is one class, whose label is -1: a data set
    that has some of each is more likely damaged than meant so. */
@@ -7108,28 +7109,41 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *lab
     return PTQ_OK;
 }
 
+/* How many of each class, in place of how many there are: up to `level`, the highest at which that
+   is not more than `count`, and the rest from the first classes that have more than that. */
+static void ptq__share_out(size_t *of_class, size_t classes, size_t count) {
+    size_t level = count + 1, sum = count + 1, c;
+    while (sum > count)
+        for (level--, c = 0, sum = 0; c < classes; c++)
+            sum += of_class[c] < level ? of_class[c] : level;
+    for (c = 0; c < classes; c++) {
+        size_t more = sum < count && of_class[c] > level;
+        of_class[c] = (of_class[c] < level ? of_class[c] : level) + more;
+        sum += more;
+    }
+}
+
 enum { PTQ__DRAWN = -2 }; /* in place of an image's label */
 
 /* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
    changes places with one of those from i on. Every class has a stream of chance of its own, so
    that what is drawn of it does not depend on the other classes. label: those of all images, of
-   which the drawn ones are marked; pool: room for as many. The marked ones then go to `indices`,
-   `count` of them, in ascending order. */
-static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
-                            size_t *pool, size_t *indices, ptq_error *err) {
+   which the drawn ones are marked; pool: room for as many, and behind it a number for each class.
+   The marked ones then go to `indices`, `count` of them, in ascending order. */
+static void ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
+                      size_t *pool, size_t *indices) {
     int first = label[0] < 0 ? -1 : 0;
-    size_t c, i, n, classes = first ? 1 : (size_t)data->classes;
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, *want = pool + data->count;
     ptq_rng rng;
+    for (i = 0; i < data->count; i++)
+        want[label[i] - first]++;
+    ptq__share_out(want, classes, count);
     for (c = 0; c < classes; c++) {
-        size_t want = count / classes + (c < count % classes);
         for (i = 0, n = 0; i < data->count; i++)
             if (label[i] == first + (int)c)
                 pool[n++] = i;
-        PTQ__FAIL_IF(n < want, PTQ_BAD_DATA,
-                     "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
-                     data->class_name ? data->class_name[c] : "unnamed", n, want);
         ptq_rng_seed(&rng, seed, c);
-        for (i = 0; i < want; i++) {
+        for (i = 0; i < want[c]; i++) {
             size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
             label[pool[k]] = PTQ__DRAWN;
             pool[k] = pool[i];
@@ -7138,7 +7152,6 @@ static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed
     for (i = 0; i < data->count; i++)
         if (label[i] == PTQ__DRAWN)
             *indices++ = i;
-    return PTQ_OK;
 }
 
 /* The same images everywhere for the same data and seed: what chooses is integers alone, and the
@@ -7153,11 +7166,12 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     PTQ__TRY(ptq__check_dataset(data, err));
     PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
                  "cannot sample %zu of %zu images", count, data->count);
-    status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
+    status = PTQ__KEEP(&memory, &pool, data->count + (size_t)data->classes, "sampling", err);
     PTQ__THEN(status, PTQ__KEEP(&memory, &label, data->count, "labels", err));
     PTQ__THEN(status, ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err));
     PTQ__THEN(status, ptq__read_labels(data, item, label, err));
-    PTQ__THEN(status, ptq__draw(data, count, seed, label, pool, indices, err));
+    if (!status)
+        ptq__draw(data, count, seed, label, pool, indices);
     ptq_release(&memory);
     return status;
 }
