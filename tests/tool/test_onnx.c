@@ -253,15 +253,18 @@ static int import_bytes(const uint8_t *bytes, size_t size) {
     return status;
 }
 
-/* Files to damage: kind 0 in QDQ form, 1 in QOperator form, 2 float and varied. */
+/* Files to damage: kind 0 in QDQ form, 1 in QOperator form, 2 float and varied, 3 in QOperator form
+   with all zero points 0. */
 static uint8_t *good_file_of(int kind, size_t *size) {
-    ptq_model *model =
-        kind == 2 ? varied_model()
-                  : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL), preset("tflite"));
+    ptq_scheme scheme = preset("tflite");
+    ptq_model *model;
     char path[512];
     void *bytes = NULL;
 
-    ptq_model_free(round_trip(model, kind == 1 ? "qoperator" : "qdq"));
+    scheme.activation_symmetric = kind == 3;
+    model = kind == 2 ? varied_model()
+                      : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL), scheme);
+    ptq_model_free(round_trip(model, kind & 1 ? "qoperator" : "qdq"));
     ptq_model_free(model);
     snprintf(path, sizeof path, "%s", in_directory("model.onnx"));
     assert_ok(ptq_file_read(path, 0, NULL, &bytes, size, &err));
@@ -449,6 +452,106 @@ static void test_refusals(void **state) {
     refuse_changed(make_without_output, "'nowhere' is made by no node");
 }
 
+/* ---- Operators on codes ---- */
+
+static void add_numbers(Onnx__ModelProto *model, const char *name, int type, const void *from,
+                        size_t count, size_t width) {
+    Onnx__GraphProto *graph = model->graph;
+    Onnx__TensorProto *made = malloc(sizeof *made);
+
+    onnx__tensor_proto__init(made);
+    made->name = strcpy(malloc(32), name);
+    made->has_data_type = 1;
+    made->data_type = type;
+    made->n_dims = 1;
+    made->dims = malloc(sizeof *made->dims);
+    made->dims[0] = (int64_t)count;
+    made->has_raw_data = 1;
+    made->raw_data.len = count * width;
+    made->raw_data.data = memcpy(malloc(count * width), from, count * width);
+    graph->initializer = realloc(graph->initializer, (graph->n_initializer + 1) * sizeof(void *));
+    graph->initializer[graph->n_initializer++] = made;
+}
+
+/* Puts an operator behind the first one called `behind`, whose readers then read its result. */
+static void insert_node(Onnx__ModelProto *model, const char *behind, const char *op,
+                        const char *second, const char *third) {
+    Onnx__GraphProto *graph = model->graph;
+    Onnx__NodeProto *before = find_node(model, behind), *made = malloc(sizeof *made);
+    const char *inputs[] = {"before", second, third};
+    size_t at = 0;
+
+    onnx__node_proto__init(made);
+    made->op_type = strcpy(malloc(16), op);
+    made->n_input = 3;
+    made->input = malloc(3 * sizeof(char *));
+    for (int i = 0; i < 3; i++)
+        made->input[i] = strcpy(malloc(32), inputs[i]);
+    made->n_output = 1;
+    made->output = malloc(sizeof(char *));
+    made->output[0] = before->output[0];
+    before->output[0] = strcpy(malloc(16), "before");
+    graph->node = realloc(graph->node, (graph->n_node + 1) * sizeof(void *));
+    while (graph->node[at] != before)
+        at++;
+    memmove(&graph->node[at + 2], &graph->node[at + 1], (graph->n_node - at - 1) * sizeof(void *));
+    graph->node[at + 1] = made;
+    graph->n_node++;
+}
+
+/* An import of file `kind` with an operator put into it. */
+static void expect_inserted(int kind, void (*apply)(Onnx__ModelProto *model), const char *says) {
+    const char *path = in_directory("inserted.onnx"), *text;
+    size_t size;
+    uint8_t *bytes = good_file_of(kind, &size), *packed;
+    Onnx__ModelProto *model = onnx__model_proto__unpack(NULL, size, bytes);
+    int status;
+
+    assert_non_null(model);
+    apply(model);
+    packed = malloc(onnx__model_proto__get_packed_size(model));
+    write_file(path, packed, onnx__model_proto__pack(model, packed));
+    text = catch_import(path, &status);
+    if (status != (says != NULL) || (says && !strstr(text, says)))
+        fail_msg("expected '%s', got %d '%s'", says ? says : "a model", status, text);
+    free(packed);
+    ptq_bytes_free(bytes, NULL);
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static void clip_to(Onnx__ModelProto *model, int8_t low, int8_t high) {
+    add_numbers(model, "low", ONNX_INT8, &low, 1, 1);
+    add_numbers(model, "high", ONNX_INT8, &high, 1, 1);
+    insert_node(model, "QLinearConv", "Clip", "low", "high");
+}
+
+static void clip_both(Onnx__ModelProto *model) { clip_to(model, -8, 7); }
+
+static void clip_above(Onnx__ModelProto *model) { clip_to(model, -128, 7); }
+
+static void pad_with(Onnx__ModelProto *model, const char *number) {
+    static const int64_t pads[] = {0, 0, 1, 1, 0, 0, 1, 1}; /* little-endian machines run this */
+
+    add_numbers(model, "pads", ONNX_INT64, pads, 8, 8);
+    insert_node(model, "QuantizeLinear", "Pad", "pads", number);
+}
+
+static void pad_with_code_0(Onnx__ModelProto *model) { pad_with(model, ""); }
+
+static void pad_with_zero_point(Onnx__ModelProto *model) {
+    pad_with(model, find_node(model, "QuantizeLinear")->input[2]);
+}
+
+/* The input of the file in QDQ form has s8 codes, of which 0 stands for a grey pixel. */
+static void test_operators_on_codes(void **state) {
+    (void)state;
+    expect_inserted(3, clip_both, NULL); /* s8 of 4 bits */
+    expect_inserted(3, clip_above, "(Clip): on codes it can stand for ReLU, ReLU6 and fewer bits");
+    expect_inserted(0, pad_with_code_0, "(Pad): only padding with the zero point of its codes");
+    /* taken: the image is larger now, for which ResNet8's residuals were not made */
+    expect_inserted(0, pad_with_zero_point, "(Add): its operands have different shapes");
+}
+
 /* Graphs in attributes of nodes in graphs ...: each layer takes two bytes of tag and a length. */
 static void test_nested(void **state) {
     enum { DEPTH = 20000, MOST = DEPTH * 20 };
@@ -568,6 +671,7 @@ int main(void) {
         cmocka_unit_test(test_varied_quantized),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_operators_on_codes),
         cmocka_unit_test(test_nested),
         cmocka_unit_test(test_amplification),
         cmocka_unit_test(test_mutations),
