@@ -35,7 +35,7 @@ find_ort() {
     if [ "$BUILD" != build ]; then return 0; fi
     if [ -n "${PTQ_TEST_QUICK:-}" ] && [ ! -f build/ort/installed ]; then
         echo "left out until make test-ci has fetched it: ONNX Runtime"
-    elif reason=$(sh tests/get_ort.sh build/ort); then
+    elif reason=$(sh tests/peers/get_ort.sh build/ort); then
         ort=build/ort
     else
         echo "left out is the comparison with ONNX Runtime: $reason"

@@ -80,6 +80,7 @@ const char *add_code(exporter *ex, const char *name, ptq_type type, int32_t code
 /* ---- Codes and operands (onnx_codes.c) ---- */
 
 int is_coded(const ptq_node *node);
+int is_integer_weight(const ptq_tensor *weight); /* onnx_layers.c */
 
 /* Codes in the making: a node makes `raw`, which are the codes `to` but for the clamp that
    end_codes adds where one is needed. */

@@ -70,13 +70,35 @@ static void add_metadata(exporter *ex, Onnx__ModelProto *onnx) {
     for (int i = 0; i < model->metas; i++) {
         Onnx__StringStringEntryProto *entry = grab(ex, sizeof *entry);
 
-        if (strcmp(model->meta[i].key, "self_test") == 0)
+        if (strcmp(model->meta[i].key, "self_test") == 0 ||
+            strcmp(model->meta[i].key, ONNX_INPUT_META) == 0 ||
+            strcmp(model->meta[i].key, ONNX_OUTPUTS_META) == 0)
             continue;
         onnx__string_string_entry_proto__init(entry);
         entry->key = make_text(ex, "ptq.%s", model->meta[i].key);
         entry->value = model->meta[i].value;
         onnx->metadata_props[onnx->n_metadata_props++] = entry;
     }
+}
+
+/* One line for each of input and outputs where a model that came from an ONNX file had another. */
+static void tell_interface(const exporter *ex, const char *path) {
+    const char *input = ptq_model_get_meta(ex->model, ONNX_INPUT_META);
+    const char *outputs = ptq_model_get_meta(ex->model, ONNX_OUTPUTS_META);
+    const ptq_node *node = &ex->model->node[0];
+    const int dim[] = {node->shape[2], node->shape[0], node->shape[1]};
+    char words[ONNX_WORDS_SIZE];
+
+    onnx_input_words(words, node->name, ONNX_FLOAT, 0, dim);
+    if (input && strcmp(input, words) != 0)
+        say("%s: the input is %s; the file that the model was imported from had %s\n", path, words,
+            input);
+    words[0] = 0;
+    for (size_t i = 0; i < ex->graph.n_output; i++)
+        onnx_add_words(words, ex->graph.output[i]->name);
+    if (outputs && strcmp(outputs, words) != 0)
+        say("%s: outputs are %s; the file that the model was imported from had %s\n", path, words,
+            outputs);
 }
 
 static void add_opset(exporter *ex, Onnx__ModelProto *onnx, const char *domain, int64_t version) {
@@ -122,7 +144,10 @@ static int export_graph(exporter *ex, const char *path) {
         if (export_node(ex, i))
             return 1;
     add_outputs(ex);
-    return write_file(ex, path);
+    if (write_file(ex, path))
+        return 1;
+    tell_interface(ex, path);
+    return 0;
 }
 
 int export_onnx(const char *model_path, const char *out_path, const char *form) {

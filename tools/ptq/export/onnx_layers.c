@@ -8,7 +8,7 @@
 
 /* ---- Weights ---- */
 
-static int is_integer_weight(const ptq_tensor *weight) {
+int is_integer_weight(const ptq_tensor *weight) {
     return weight->rank && weight->type != PTQ_TYPE_F32 && weight->type != PTQ_TYPE_F16;
 }
 

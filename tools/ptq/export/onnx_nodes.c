@@ -136,6 +136,33 @@ static node_function *const functions[PTQ_OP_COUNT] = {
     [PTQ_OP_DEQUANTIZE] = export_dequantize,
 };
 
+/* Whether ONNX Runtime has the integer operators that a coded node becomes: all codes that it reads
+   and makes are of one type, and u8 weights go with u8 codes. */
+static int check_codes(const exporter *ex, const ptq_node *node) {
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    ptq_type made = is_coded(node) ? node->q.type : PTQ_TYPE_F32;
+
+    if (!ex->integer || node->op == PTQ_OP_QUANTIZE || node->op == PTQ_OP_DEQUANTIZE)
+        return 0;
+    if (made == PTQ_TYPE_F32 && !is_integer_weight(weight))
+        return 0;
+    for (int i = 0; i < 2 && node->input[i] >= 0; i++) {
+        ptq_type read = ex->model->node[node->input[i]].q.type;
+
+        if (i == 0 && read == PTQ_TYPE_S8 && is_integer_weight(weight) &&
+            onnx_code_type(weight->type) == ONNX_UINT8)
+            return fail("node %s: it multiplies s8 codes by u8 weights, for which ONNX Runtime has "
+                        "no integer operator; choose --form qdq",
+                        node->name);
+        if ((made != PTQ_TYPE_F32 && read != PTQ_TYPE_F32 && read != made) ||
+            (node->mid.type != PTQ_TYPE_F32 && node->mid.type != made))
+            return fail("node %s: it mixes u8 and s8 codes, for which ONNX Runtime has no integer "
+                        "operator; choose --form qdq",
+                        node->name);
+    }
+    return 0;
+}
+
 int export_node(exporter *ex, int index) {
     const ptq_node *node = &ex->model->node[index];
     result *to = &ex->results[index];
@@ -147,6 +174,8 @@ int export_node(exporter *ex, int index) {
     if (!functions[node->op])
         return fail("node %s: a %s has no counterpart in ONNX", node->name,
                     ptq_name(PTQ_NAMES_OP, node->op));
+    if (check_codes(ex, node))
+        return 1;
     to->rank = node->op == PTQ_OP_INPUT ? 4 : ex->results[node->input[0]].rank;
     functions[node->op](ex, node, to);
     if (is_coded(node) && !to->q.codes)

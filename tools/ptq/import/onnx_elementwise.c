@@ -170,6 +170,14 @@ static int channel_number(const importer *im, const value *from, const onnx_cons
     return 0;
 }
 
+/* A constant of more dimensions than the tensor would give the result these. */
+static int check_rank(const importer *im, const value *from, const onnx_constant *numbers) {
+    if (numbers->rank <= view_rank(from->view))
+        return 0;
+    return refuse(im, "its constant has %d dimensions, the tensor %d", numbers->rank,
+                  view_rank(from->view));
+}
+
 /* x = (pixel - mean) / std, and now x + a, x - a, x * a or x / a. */
 static int preprocess(importer *im, const value *from, const onnx_constant *numbers, char op) {
     int channels = shape_of(im, from)[2];
@@ -201,7 +209,7 @@ static int import_arithmetic(importer *im, char op) {
         return refuse(im, "it is supported right behind the input only, as preprocessing");
     if (constant_input(im, from == input_of(im, 0), 1, &numbers))
         return 1;
-    return preprocess(im, from, numbers, op);
+    return check_rank(im, from, numbers) || preprocess(im, from, numbers, op);
 }
 
 int import_sub(importer *im) { return import_arithmetic(im, '-'); }
@@ -221,6 +229,8 @@ static int add_bias(importer *im, value *from, value *bias) {
     if (load_constant(im, bias))
         return 1;
     numbers = &bias->constant;
+    if (check_rank(im, from, numbers))
+        return 1;
     if (is_raw_input(im, from))
         return preprocess(im, from, numbers, '+');
     if ((node->op != PTQ_OP_CONV2D && node->op != PTQ_OP_DENSE) || !node->no_bias || node->act ||
@@ -242,7 +252,8 @@ static int add_bias(importer *im, value *from, value *bias) {
 static int check_views(const importer *im, const value *a, const value *b) {
     if (memcmp(shape_of(im, a), shape_of(im, b), 3 * sizeof(int)) != 0)
         return refuse(im, "its operands have different shapes; only equal ones can be added");
-    if (a->view != b->view && !is_pixel(im, a))
+    if (a->view != b->view &&
+        (view_rank(a->view) == 4 || view_rank(b->view) == 4 || !is_pixel(im, a)))
         return refuse(im, "its operands lie in different layouts");
     return 0;
 }

@@ -91,20 +91,32 @@ static int collect_names(importer *im) {
     return 0;
 }
 
-/* Marks what the outputs depend on, from the end, and counts who reads it. A graph may carry nodes
-   that nothing needs; in a sorted graph one pass finds them. */
-static int mark_needed(importer *im, char *needed) {
+/* Marks what the kept output depends on, from the end, and counts who reads it; being an output of
+   the graph, kept or not, counts as well. A graph may carry nodes that nothing needs; in a sorted
+   graph one pass finds them. */
+static void mark_needed(importer *im, char *needed) {
     for (size_t i = 0; i < im->graph->n_output; i++)
-        add_value(im, text_or(im->graph->output[i]->name, "?"))->uses++;
+        find_value(im, text_or(im->graph->output[i]->name, "?"))->uses++;
+    im->kept->needed = 1;
     for (size_t i = im->graph->n_node; i-- > 0;) {
         const onnx_node *node = im->graph->node[i];
 
         for (size_t k = 0; k < node->n_output; k++)
-            needed[i] |= find_value(im, text_or(node->output[k], "?"))->uses > 0;
+            needed[i] |= find_value(im, text_or(node->output[k], "?"))->needed != 0;
         for (size_t k = 0; k < node->n_input && needed[i]; k++)
-            if (has_input(node, k))
-                add_value(im, node->input[k])->uses++;
+            if (has_input(node, k)) {
+                value *read = add_value(im, node->input[k]);
+
+                read->uses++;
+                read->needed = 1;
+            }
     }
+}
+
+static int reads(const onnx_node *node, const char *name) {
+    for (size_t k = 0; k < node->n_input; k++)
+        if (has_input(node, k) && strcmp(node->input[k], name) == 0)
+            return 1;
     return 0;
 }
 
@@ -119,7 +131,7 @@ static int is_nhwc_input(const importer *im, const char *name) {
         const onnx_node *node = im->graph->node[i];
         const char *op = text_or(node->op_type, "?");
 
-        if (!has_input(node, 0) || strcmp(node->input[0], name) != 0 || !node->n_output)
+        if (!node->n_output || !reads(node, name))
             continue;
         for (size_t k = 0; k < sizeof passing / sizeof *passing; k++)
             if (strcmp(op, passing[k]) == 0)
@@ -145,6 +157,12 @@ static int input_dimension(const importer *im, const Onnx__ValueInfoProto *input
     return 0;
 }
 
+static int64_t fixed_batch(const Onnx__TensorShapeProto__Dimension *dim) {
+    int fixed = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+
+    return fixed && dim->dim_value > 0 ? dim->dim_value : 1;
+}
+
 static int add_input(importer *im, const Onnx__ValueInfoProto *input) {
     const Onnx__TypeProto__Tensor *type = input->type ? input->type->tensor_type : NULL;
     value *made = add_value(im, text_or(input->name, "?"));
@@ -168,6 +186,7 @@ static int add_input(importer *im, const Onnx__ValueInfoProto *input) {
         return refuse_as(im, im->model->error.text);
     made->view = nhwc ? VIEW_NHWC : VIEW_NCHW;
     im->byte_input = type->elem_type == ONNX_UINT8;
+    im->batch = fixed_batch(type->shape->dim[0]);
     made->state = im->byte_input ? STATE_CODES : STATE_REAL;
     return 0;
 }
@@ -187,6 +206,7 @@ static int find_input(importer *im) {
                         text_or(found->name, "?"), text_or(input->name, "?"));
         found = input;
     }
+    im->input = found;
     return found ? add_input(im, found) : fail("%s: the graph has no input", im->file.path);
 }
 
@@ -205,23 +225,6 @@ static int check_opset(importer *im) {
         im->opset = (int)version;
     }
     return 0;
-}
-
-/* The result must be real numbers, or codes with a scale. */
-static int check_outputs(const importer *im) {
-    for (size_t i = 0; i < im->graph->n_output; i++) {
-        const value *out = find_value(im, text_or(im->graph->output[i]->name, "?"));
-
-        if (!out || out->node < 0)
-            return fail("%s: the graph's output '%.200s' is made by no node", im->file.path,
-                        text_or(im->graph->output[i]->name, "?"));
-        if (out->state == STATE_PENDING && im->model->node[out->node].q.type == PTQ_TYPE_F32 &&
-            im->model->node[out->node].op != PTQ_OP_DENSE)
-            return fail("%s: the graph's output '%.200s' is the result of integer arithmetic, but "
-                        "was not quantized",
-                        im->file.path, out->name);
-    }
-    return im->graph->n_output ? 0 : fail("%s: the graph has no output", im->file.path);
 }
 
 /* Ours alone travel along: other tools put their own bookkeeping there. The self-test vector is not
@@ -243,8 +246,10 @@ static int copy_metadata(importer *im) {
 
 static int import_nodes(importer *im) {
     char *needed = calloc(im->graph->n_node + 1, 1);
-    int status = needed ? mark_needed(im, needed) : fail("no memory for the graph");
+    int status = needed ? find_kept(im) : fail("no memory for the graph");
 
+    if (!status)
+        mark_needed(im, needed);
     for (size_t i = 0; i < im->graph->n_node && !status; i++)
         if (needed[i])
             status = import_node(im, im->graph->node[i]);
@@ -279,7 +284,8 @@ static int import_graph(importer *im, ptq_model **out) {
         return refuse_as(im, err.text);
     im->model->bare = 1;
     return check_opset(im) || make_values(im) || collect_names(im) || find_input(im) ||
-           import_nodes(im) || check_outputs(im) || copy_metadata(im) || finish_model(im, out);
+           import_nodes(im) || check_outputs(im) || copy_metadata(im) || describe_interface(im) ||
+           finish_model(im, out);
 }
 
 static void close_importer(importer *im) {

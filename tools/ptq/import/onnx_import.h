@@ -46,6 +46,8 @@ typedef struct value {
     const char *name;
     state state;
     int uses;
+    int output; /* of the graph */
+    int needed; /* the result that is kept depends on it */
     /* constants: */
     const Onnx__TensorProto *proto; /* where it still lies in the file */
     onnx_constant constant;         /* data NULL: not loaded yet */
@@ -77,6 +79,9 @@ struct importer {
     ptq_model *model;
     int real[PTQ_MAX_NODES]; /* dequantize node behind each coded node; 0: none yet */
     int byte_input;          /* the input is UINT8 and gets its scale from who reads it */
+    int64_t batch;           /* the input's; 1 where it is open, as what is traced with one image */
+    const Onnx__ValueInfoProto *input;
+    value *kept; /* the graph's output that the model computes */
     const onnx_node *at;
     const operation *operation; /* of the node at hand */
 };
@@ -135,11 +140,22 @@ const int *shape_of(const importer *im, const value *from);
 int is_pixel(const importer *im, const value *from);
 int is_padded(const value *from);
 int needs_nchw(const importer *im, const value *from);
+int is_permuted(const importer *im, const value *from); /* C,H,W is not the order H,W,C */
 int view_rank(view shown);
 view flat_view(view shown);
 
 /* The model's node that has the tensor in real numbers; -1 after an error. */
 int real_node(importer *im, const value *from);
+
+/* ---- Inputs and outputs of the graph (onnx_interface.c) ---- */
+
+/* The one output that the model will compute, the last that is made: im->kept. */
+int find_kept(importer *im);
+
+/* What the model has of the graph's outputs: refuses what it would give in another order than the
+   file, and tells and records what it drops or changes. */
+int check_outputs(importer *im);
+int describe_interface(importer *im);
 
 /* ---- Constants (onnx_constants.c) ---- */
 

@@ -300,6 +300,19 @@ int import_conv(importer *im) {
     return finish_node(im, index, VIEW_NCHW, of.integer ? STATE_PENDING : STATE_REAL);
 }
 
+/* Gemm's third operand may also hold a number for each image. */
+static int check_dense_bias(importer *im, value *bias) {
+    const onnx_constant *numbers;
+
+    if (!bias->codes.numbers && load_constant(im, bias))
+        return 1;
+    numbers = bias->codes.numbers ? bias->codes.numbers : &bias->constant;
+    if (numbers->count == 1 || (numbers->rank && numbers->rank <= 2 &&
+                                numbers->dim[numbers->rank - 1] == (int64_t)numbers->count))
+        return 0;
+    return refuse(im, "its bias must have one number for each output");
+}
+
 /* Dense from a matrix of 2 dimensions, I x O or (`swapped` 0) O x I. */
 static int add_dense(importer *im, layer *of, int swapped, int *index) {
     const onnx_constant *w = of->w.from.numbers;
@@ -317,6 +330,8 @@ static int add_dense(importer *im, layer *of, int swapped, int *index) {
         return refuse(im, "it needs its input flattened to two dimensions");
     if ((int64_t)shape[0] * shape[1] * shape[2] != inputs)
         return refuse(im, "its weights do not fit the size of its input");
+    if (of->bias && check_dense_bias(im, of->bias))
+        return 1;
     of->w.rank = 2;
     of->w.dim[0] = outputs;
     of->w.dim[1] = inputs;
@@ -373,7 +388,9 @@ int import_batch_norm(importer *im) {
     char name[PTQ_NAME_SIZE];
     int real, index;
 
-    if (!input || needs_nchw(im, input) || (real = real_node(im, input)) < 0)
+    if (!input ||
+        ((view_rank(input->view) == 4 || !is_pixel(im, input)) && needs_nchw(im, input)) ||
+        (real = real_node(im, input)) < 0)
         return 1;
     if (int_attribute(im, "training_mode", 0) != 0 || int_attribute(im, "spatial", 1) != 1)
         return refuse(im, "training mode, and statistics for each pixel, are not supported");

@@ -175,8 +175,7 @@ int import_coded_global_pool(importer *im) {
 
     if (!from)
         return 1;
-    if ((from->view == VIEW_NHWC) != (int_attribute(im, "channels_last", 0) != 0) &&
-        !is_pixel(im, from))
+    if (from->view != (int_attribute(im, "channels_last", 0) ? VIEW_NHWC : VIEW_NCHW))
         return refuse(im, "channels_last does not fit the layout of its input");
     return finish_node(im, add_average(im, from->node, from, NULL), from->view, STATE_CODES);
 }

@@ -29,11 +29,11 @@ int read_axes(importer *im, int rank, int *axes, int *count) {
 
 /* ---- Shapes ---- */
 
-/* What ONNX takes the tensor's dimensions for, the batch aside. */
+/* What ONNX takes the tensor's dimensions for. */
 static void view_dims(const importer *im, const value *from, int64_t dims[4]) {
     const int *shape = shape_of(im, from);
 
-    dims[0] = 0;
+    dims[0] = im->batch;
     dims[1] = from->view == VIEW_NCHW ? shape[2] : shape[0];
     dims[2] = from->view == VIEW_NCHW ? shape[0] : shape[1];
     dims[3] = from->view == VIEW_NCHW ? shape[1] : shape[2];
@@ -45,9 +45,18 @@ static void view_dims(const importer *im, const value *from, int64_t dims[4]) {
 static int reshape(importer *im, const value *from, int rank, const int64_t *dims) {
     const int *shape = shape_of(im, from);
     int64_t known[4], all = (int64_t)shape[0] * shape[1] * shape[2];
-    int same = rank == view_rank(from->view);
+    int same = rank == view_rank(from->view), open = 0;
 
+    for (int i = 0; i < rank && i < 4; i++)
+        open += dims[i] == -1;
+    if (open > 1)
+        return refuse(im, "its shape has more than one -1");
     view_dims(im, from, known);
+    if (dims[0] != known[0] && dims[0] != -1)
+        return refuse(im,
+                      "it changes the number of images from %lld to %lld; an image cannot be "
+                      "split or joined with others",
+                      (long long)known[0], (long long)dims[0]);
     for (int i = 1; i < rank && same; i++)
         same = dims[i] == known[i] || (dims[i] == -1 && dims[0] != -1);
     if (same)
@@ -115,6 +124,12 @@ int import_flatten(importer *im) {
     return set_alias(im, from, flat_view(from->view));
 }
 
+/* Whether two axes are those given, in either order. */
+static int are_axes(const int *axes, int count, int first, int second) {
+    return count == 2 &&
+           ((axes[0] == first && axes[1] == second) || (axes[0] == second && axes[1] == first));
+}
+
 /* Squeeze, and Unsqueeze the other way: between N x C and N x C x 1 x 1 or N x 1 x 1 x C. */
 int import_squeeze(importer *im) {
     value *from = tensor_input(im, 0);
@@ -122,8 +137,8 @@ int import_squeeze(importer *im) {
 
     if (!from || read_axes(im, view_rank(from->view), axes, &count))
         return 1;
-    if (view_rank(from->view) != 4 || !is_pixel(im, from) || count != 2 ||
-        axes[0] + axes[1] != (from->view == VIEW_NCHW ? 5 : 3))
+    if (view_rank(from->view) != 4 || !is_pixel(im, from) ||
+        !(from->view == VIEW_NCHW ? are_axes(axes, count, 2, 3) : are_axes(axes, count, 1, 2)))
         return refuse(im, "only squeezing height and width of 1 is supported");
     return set_alias(im, from, flat_view(from->view));
 }
@@ -131,17 +146,18 @@ int import_squeeze(importer *im) {
 int import_unsqueeze(importer *im) {
     value *from = input_of(im, 0);
     const onnx_constant *constant;
-    int axes[ONNX_MOST_RANK], count;
+    int axes[ONNX_MOST_RANK], count, nchw;
 
     if (from && from->state == STATE_CONSTANT)
         return constant_input(im, 0, 1, &constant) ||
                refuse(im, "it is not supported on constants");
     if (!(from = tensor_input(im, 0)) || read_axes(im, 4, axes, &count))
         return 1;
-    if (view_rank(from->view) != 2 || !is_pixel(im, from) || count != 2 ||
-        (axes[0] + axes[1] != 5 && axes[0] + axes[1] != 3))
+    nchw = are_axes(axes, count, 2, 3);
+    if (view_rank(from->view) != 2 || !is_pixel(im, from) ||
+        (!nchw && !are_axes(axes, count, 1, 2)))
         return refuse(im, "only a height and width of 1 can be added");
-    return set_alias(im, from, axes[0] + axes[1] == 5 ? VIEW_NCHW : VIEW_NHWC);
+    return set_alias(im, from, nchw ? VIEW_NCHW : VIEW_NHWC);
 }
 
 static int fold_transpose(importer *im, const onnx_constant *from, const int *perm) {

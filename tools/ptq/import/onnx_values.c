@@ -264,9 +264,12 @@ value *tensor_input(importer *im, size_t i) {
 }
 
 int needs_nchw(const importer *im, const value *from) {
-    if (from->view == VIEW_NCHW || is_pixel(im, from))
-        return 0;
-    return refuse(im, "it needs its input as N x C x H x W");
+    return from->view == VIEW_NCHW ? 0 : refuse(im, "it needs its input as N x C x H x W");
+}
+
+int is_permuted(const importer *im, const value *from) {
+    return (from->view == VIEW_NCHW || from->view == VIEW_FLAT_CHW) && !is_pixel(im, from) &&
+           shape_of(im, from)[2] > 1;
 }
 
 /* The name for a dequantize node, "NAME.dequantize" where the file had none. */

@@ -193,6 +193,40 @@ const char *onnx_type_name(int type) {
     return text;
 }
 
+/* Adds 'NAME' to a text, for people: at most 60 bytes of it. */
+static void add_quoted(char words[ONNX_WORDS_SIZE], const char *name) {
+    size_t used = strlen(words), most = used + 61;
+
+    words[used++] = '\'';
+    for (; *name && used < most; name++)
+        words[used++] = *name >= ' ' && *name <= '~' ? *name : '?';
+    words[used++] = '\'';
+    words[used] = 0;
+}
+
+void onnx_input_words(char words[ONNX_WORDS_SIZE], const char *name, int type, int nhwc,
+                      const int dim[3]) {
+    size_t used;
+
+    words[0] = 0;
+    add_quoted(words, name);
+    used = strlen(words);
+    snprintf(words + used, ONNX_WORDS_SIZE - used, ", %s, %s, N x %d x %d x %d",
+             onnx_type_name(type), nhwc ? "NHWC" : "NCHW", dim[0], dim[1], dim[2]);
+}
+
+void onnx_add_words(char words[ONNX_WORDS_SIZE], const char *name) {
+    size_t used = strlen(words);
+
+    if (used + 128 > ONNX_WORDS_SIZE) {
+        strcpy(words + used - (used > 3 && strcmp(words + used - 3, "...") == 0 ? 3 : 0), "...");
+        return;
+    }
+    if (used)
+        strcpy(words + used, ", ");
+    add_quoted(words, name);
+}
+
 int onnx_code_type(ptq_type type) {
     return type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S ? ONNX_INT8 : ONNX_UINT8;
 }

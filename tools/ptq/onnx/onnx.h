@@ -17,6 +17,11 @@ int export_onnx(const char *model_path, const char *out_path, const char *form);
 
 #ifdef PTQ_HAVE_onnx
 
+/* Metadata of an imported model: what its file had, in the words of describe_interface here and of
+   the exporter, which leaves both out. */
+#define ONNX_INPUT_META "onnx_input"
+#define ONNX_OUTPUTS_META "onnx_outputs"
+
 #include "onnx/onnx.pb-c.h"
 
 enum { ONNX_MOST_RANK = 8 };
@@ -60,6 +65,14 @@ int onnx_load(onnx_file *file, const Onnx__TensorProto *tensor, const char *what
 /* A constant of the given shape with zeroed data, against the allowance. */
 int onnx_create(onnx_file *file, int type, int rank, const int64_t *dims, const char *what,
                 onnx_constant *out);
+
+/* An interface in words. The input: "'x', FLOAT, NCHW, N x 3 x 32 x 32". Names of outputs, appended to
+   a text that begins empty: "'y', 'z'"; what does not fit ends it with "...". Bytes that are no ASCII
+   become '?'. */
+enum { ONNX_WORDS_SIZE = 1024 };
+void onnx_input_words(char words[ONNX_WORDS_SIZE], const char *name, int type, int nhwc,
+                      const int dim[3]);
+void onnx_add_words(char words[ONNX_WORDS_SIZE], const char *name);
 
 /* Bytes of one element of a constant. */
 size_t onnx_width(int type);
