@@ -768,7 +768,7 @@ typedef struct ptq_step_info {
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
 
-/* The multiplier of an integer average pool's sum of (code - zero point) over `taps` elements. */
+/* The multiplier of an integer global average pool's sum of (code - zero point), `taps` of them. */
 PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 
 /* ---------------------------------------------------------------------------------------------
@@ -2964,28 +2964,58 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
     }
 }
 
-/* The same of codes x, of which an average takes off the zero point: H x W x C -> H' x W' x C. */
+/* The same of codes x. The average of a window is what ONNX Runtime's QLinearAveragePool gives,
+
+       S = sum over the window, row by row, of sx (x - zx)        q = clamp(rne(S / n / sy + zy))
+
+   each operation rounded; its global pool (ptq__average_code) is another formula. What sx (x - zx)
+   is for each byte stands in a table, which no compiler can fuse with the sum. Both scales lose the
+   exponent of sx, which changes no bit of a quotient, so that no sum of real numbers leaves their
+   range. H x W x C -> H' x W' x C. */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
-    const ptq_qparams *q = &step->from[0]->q;
+    const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
-    int width = step->in[1], channels = step->in[2], i, c, u, v;
+    int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;
+    float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
+    float scale = (float)ldexp((double)to->scale, -exponent);
+    int32_t low, high;
+    ptq_code_range(to->type, to->bits, &low, &high);
+    for (i = 0; i < 256 && !largest; i++)
+        real[i] = ptq__mul(in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) -
+                                             q->zero_point));
     for (i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        int taps = ptq__pool_taps(step, &clip);
+        float taps = (float)ptq__pool_taps(step, &clip);
         for (c = 0; c < channels; c++) {
-            int32_t sum = largest ? ptq__load(x, first + c, q->type) : 0;
+            int32_t most = ptq__load(x, first + c, q->type);
+            ptq__float sum = 0, code;
             for (u = clip.begin[0]; u < clip.end[0]; u++)
                 for (v = clip.begin[1]; v < clip.end[1]; v++) {
-                    int32_t code = ptq__load(x, (u * width + v) * channels + c, q->type);
+                    int at = (u * width + v) * channels + c;
                     if (!largest)
-                        sum += code - q->zero_point;
-                    else if (code > sum)
-                        sum = code;
+                        sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
+                    else if (ptq__load(x, at, q->type) > most)
+                        most = ptq__load(x, at, q->type);
                 }
-            ptq__store(frame->out, i + c,
-                       largest ? sum : ptq__average_code(q, &step->node->q, sum, taps));
+            if (!largest) {
+                code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
+                most = ptq__to_code(code, 0, low, high);
+            }
+            ptq__store(frame->out, i + c, most);
         }
+    }
+}
+
+/* The global pool of codes: H x W x C -> 1 x 1 x C. */
+static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_qparams *q = &step->from[0]->q;
+    int channels = step->in[2], pixels = step->in[0] * step->in[1], i, c;
+    for (c = 0; c < channels; c++) {
+        int32_t sum = -pixels * q->zero_point;
+        for (i = 0; i < pixels; i++)
+            sum += ptq__load(frame->in[0], i * channels + c, q->type);
+        ptq__store(frame->out, c, ptq__average_code(q, &step->node->q, sum, pixels));
     }
 }
 
@@ -2997,7 +3027,7 @@ static void ptq__avg_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__po
 /* clang-format on */
 
 /* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
-   say nothing. Windows are small enough: PTQ_MAX_KERNEL squared times 255. */
+   say nothing. */
 static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_node *in = &model->node[node->input[0]];
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
@@ -3157,7 +3187,7 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
-        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+        {ptq__avg_pool_f32, ptq__global_pool_int, NULL}},
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
