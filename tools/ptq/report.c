@@ -24,7 +24,8 @@ static const char *describe(char *text, size_t size) {
         "Evaluates the models on the test images and writes one self-contained HTML page: "
         "verdict,\n"
         "accuracy, size, confusion, per-layer error, histograms with the ranges that observers\n"
-        "choose, changed images, the graph. Figures for --png:");
+        "choose, changed images, the graph. Figures for --png, those of one model show\n"
+        "the first --model:");
 
     for (const figure *f = report_figures; f->name && at < size; f++)
         at += (size_t)snprintf(text + at, size - at, "\n  %-12s %s", f->name, f->about);
