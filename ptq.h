@@ -926,10 +926,12 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 #define PTQ_METHOD_LIST(X)                                                                         \
     X(PTQ_METHOD_MINMAX, "minmax")          /* smallest and largest value */                       \
     X(PTQ_METHOD_MOVING_AVERAGE, "average") /* mean over images of each one's extremes */          \
-    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's search */         \
+    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error among cuts of the tails */      \
     X(PTQ_METHOD_PERCENTILE, "percentile")  /* cuts off a share of the values at either end */     \
     X(PTQ_METHOD_ENTROPY, "entropy")        /* least divergence (Migacz 2017) */                   \
-    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error */
+    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error */                     \
+    X(PTQ_METHOD_HISTOGRAM_PYTORCH, "histogram-pytorch") /* for "fbgemm": what PyTorch's observer  \
+                                                            finds, at times worse than minmax */
 
 typedef enum ptq_method {
 #define PTQ_X(name, text) name,
@@ -1158,7 +1160,7 @@ typedef struct ptq_scheme {
     X("best", "highest measured accuracy: learned rounding, ranges of least error")                \
     X("ort-u8", "ONNX Runtime static: u8 activations, u8 affine weights per tensor, MinMax")       \
     X("ort-s8", "ONNX Runtime static: s8 activations, s8 weights per tensor, MinMax")              \
-    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram, s8 weights per channel")          \
+    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram-pytorch, s8 weights by channel")    \
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
@@ -5179,7 +5181,7 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
    and the largest value, the sums over images of each image's extremes, and a histogram. From these
-   six rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
+   seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
    "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
    https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
    efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
@@ -5441,17 +5443,19 @@ static void ptq__range_average(ptq__range *r) {
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
 }
 
-/* Squared error of all values in the whole range, in bin widths, when `levels` codes of the width
-       w = (last - first + 1) / levels
-   cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
-   `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
-   bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
-   is clipped belongs to the outermost code. b and e: the codes of a bin's two ends. */
-static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
-    double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
+/* Squared error of all values in the whole range, in bin widths, when `levels` codes of width w
+   each, in bins, cover the axis of bins from `first` on. A bin's values are taken to lie evenly in
+   it: one that reaches from `begin` to `end`, measured from a code's centre, has the error
+   count / 3 * (end^3 - begin^3). A bin that reaches over several codes is cut between them, each
+   whole one giving 2/3 (w/2)^3; what is clipped belongs to the outermost code. b and e: the codes
+   of a bin's two ends. zeros: whether they count with their bin. Stops where it passes `limit`. */
+static double ptq__bins_error(const ptq__range *r, double first, double w, int levels, int zeros,
+                              double limit) {
+    double h = w / 2, sum = 0;
     int bin;
-    for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
-        double count = ptq__bin_count(r->s, bin), begin = bin - first, end = begin + 1, b, e;
+    for (bin = r->from; (bin <= r->to || bin == PTQ__HALF_BINS) && !(sum > limit); bin++) {
+        double count = zeros ? ptq__bin_count(r->s, bin) : (double)r->s->bin[bin];
+        double begin = bin - first, end = begin + 1, b, e;
         if (!(count > 0))
             continue;
         b = floor(begin / w);
@@ -5470,18 +5474,41 @@ static double ptq__bins_error(const ptq__range *r, int first, int last, int leve
     return sum;
 }
 
-/* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
-   0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
-   It is greedy, and so may stop at a hollow that is not the deepest; MSE below looks everywhere.
-   Index 0 stands for the lower end, 1 for the upper. */
-static void ptq__range_histogram(ptq__range *r) {
+/* The same for the codes that a range gets, around which each takes in half a step on either side.
+   Exact zeros cost nothing, since 0 is always a code. */
+static double ptq__codes_error(const ptq__range *r, double limit) {
+    ptq_qparams q;
+    double step;
+    int32_t low, high;
+    if (ptq_choose_qparams((float)r->low, (float)r->high, r->type, r->bits, r->symmetric, &q, NULL))
+        return HUGE_VAL;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    step = ldexp((double)q.scale, -r->s->exponent);
+    return ptq__bins_error(r, PTQ_BINS / 2.0 + (low - q.zero_point - 0.5) * step, step,
+                           high - low + 1, 0, limit);
+}
+
+/* Cuts 0.001 % of the values after the other off whichever end gives up more bins for them, up to
+   half of all. Index 0 stands for the lower end, 1 for the upper.
+
+   PTQ_METHOD_HISTOGRAM keeps the range of least squared error on that way, the whole range among
+   them, and so can never be worse than that.
+
+   PTQ_METHOD_HISTOGRAM_PYTORCH does what PyTorch's HistogramObserver does, and is there to compare
+   with it: its error counts zeros as if they were rounded, and 2^bits codes that meet the range's
+   ends with their edges; it stops as soon as that error grows, so that it may be caught in a
+   hollow; and it takes the first cut whatever that costs: of 999 normal values and a 12 it clips
+   the 12, for 12 dB where the whole range has 36. */
+static void ptq__cut_tails(ptq__range *r, int pytorch) {
     const ptq_statistics *s = r->s;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
-    double cut, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    int end[2], next[2], side;
-    end[0] = r->from;
-    end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
+    double cut, error, best, share = 1e-5 * (double)s->count;
+    int end[2], next[2], kept[2], side;
+    end[0] = kept[0] = r->from;
+    end[1] = kept[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
+    best = pytorch ? HUGE_VAL : ptq__codes_error(r, HUGE_VAL);
     for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
+        ptq__range now = *r;
         for (side = 0; side < 2; side++) {
             next[side] = end[side];
             for (sum[side] = gone[side];
@@ -5495,15 +5522,25 @@ static void ptq__range_histogram(ptq__range *r) {
         gone[side] = sum[side];
         if (next[side] == end[side])
             continue;
-        next[!side] = end[!side];
-        error = ptq__bins_error(r, next[0], next[1], 1 << r->bits);
-        if (error > best)
-            break;
-        best = error;
         end[side] = next[side];
+        ptq__keep_bins(&now, end[0], end[1]);
+        error = pytorch ? ptq__bins_error(r, end[0], (double)(end[1] - end[0] + 1) / (1 << r->bits),
+                                          1 << r->bits, 1, HUGE_VAL)
+                        : ptq__codes_error(&now, best);
+        if (error > best && pytorch)
+            break;
+        if (error > best)
+            continue;
+        best = error;
+        kept[0] = end[0];
+        kept[1] = end[1];
     }
-    ptq__keep_bins(r, end[0], end[1]);
+    ptq__keep_bins(r, kept[0], kept[1]);
 }
+
+static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
+
+static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
 static double ptq__quantile(const ptq_statistics *s, double share) {
@@ -5600,9 +5637,9 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
     return sum;
 }
 
-/* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
-   both, as shares of the whole range, then a finer one around the best point, twice: 21 x 21 points
-   with steps of 1/20, 1/160 and 1/1280. An end that is 0 stays so. */
+/* PTQ_METHOD_MSE: unlike HISTOGRAM it moves both ends at once. A grid over both, as shares of the
+   whole range, then a finer one around the best point, twice: 21 x 21 points with steps of 1/20,
+   1/160 and 1/1280. An end that is 0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
     double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
@@ -5630,8 +5667,8 @@ static void ptq__range_mse(ptq__range *r) {
 
 /* In the order of ptq_method. */
 static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
-    ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
-    ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
+    ptq__range_minmax,  ptq__range_average, ptq__range_histogram, ptq__range_percentile,
+    ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
 
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
@@ -6043,7 +6080,7 @@ static const struct {
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX,
         PTQ__PER_TENSOR | PTQ__SIGNED_CODES | PTQ__CODED_LOGITS},
     /* fbgemm: with more than 7 bits its pairs of products would saturate at 16 bits on AVX2 */
-    {PTQ_MODE_INTEGER, 0, 7, PTQ_METHOD_HISTOGRAM, PTQ__FULL_RANGE | PTQ__CODED_LOGITS},
+    {PTQ_MODE_INTEGER, 0, 7, PTQ_METHOD_HISTOGRAM_PYTORCH, PTQ__FULL_RANGE | PTQ__CODED_LOGITS},
     /* tflite, dynamic, fp16, w4a8 */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__SIGNED_CODES | PTQ__CODED_LOGITS},
     {PTQ_MODE_DYNAMIC, 0, 0, PTQ_METHOD_MINMAX, 0},

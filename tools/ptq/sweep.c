@@ -47,8 +47,7 @@ static int parse(int argc, char **argv, sweep_options *o) {
         {"activation-bits", 0, "LIST", "the same of activations", .text = &o->activations},
         {"scales", 0, "LIST", "of channel, tensor (default: the preset's)", .text = &o->scales},
         {"activation-ranges", 0, "LIST",
-         "of minmax, average, histogram, percentile, entropy, mse; or "
-         "all",
+         "of minmax, average, histogram, percentile, entropy, mse, histogram-pytorch; or all",
          .text = &o->ranges},
         {"samples", 'n', "LIST", "sizes of the calibration set (default 1000)",
          .text = &o->samples},
