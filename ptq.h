@@ -1160,7 +1160,7 @@ typedef struct ptq_scheme {
     X("best", "highest measured accuracy: learned rounding, ranges of least error")                \
     X("ort-u8", "ONNX Runtime static: u8 activations, u8 affine weights per tensor, MinMax")       \
     X("ort-s8", "ONNX Runtime static: s8 activations, s8 weights per tensor, MinMax")              \
-    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram-pytorch, s8 weights by channel")    \
+    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram-pytorch, s8 weights by channel")   \
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
