@@ -6416,26 +6416,40 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
 /* The largest bias code: 2^30 leaves the other half of int32 to the products. */
 static const double ptq__most_bias = 1073741824.0;
 
+/* The smallest unit s_in s_w of an accumulator: multipliers must stay normal, and at 2^-100 of the
+   result's scale no sum is any code of it. */
+static double ptq__least_unit(const ptq_node *to) {
+    const ptq_qparams *out = to->residual ? &to->mid : &to->q;
+    return out->type == PTQ_TYPE_F32 ? 1e-35 : fmax(ldexp((double)out->scale, -100), 1e-35);
+}
+
 /* The bias is coded with the scale s_in s_w of the accumulator it is added to, and so
 
        |b| / (s_in s_w) <= 2^30        asks for        s_w >= |b| / (2^30 s_in)
 
    A weight scale so small that the bias would not fit is enlarged, by a few units in the last place
-   more, for the rounding to come; a channel without weights, which has no scale of its own, gets
-   one at which its bias keeps 24 bits, down to units of 1e-25: a bias far below that is 0 in any
-   code of the result, and multipliers must stay normal. */
-static float ptq__scale_for_bias(float scale, int no_weights, float bias, float in_scale) {
-    double b = fabs((double)bias), least = b / (ptq__most_bias * (double)in_scale);
+   more, for the rounding to come, and one below the least unit likewise; a channel without weights,
+   which has no scale of its own, gets one at which its bias keeps 24 bits. */
+static float ptq__scale_for_bias(float scale, int no_weights, float bias, float in_scale,
+                                 double least_unit) {
+    double b = fabs((double)bias), fine = no_weights && b > 0 ? 16777216.0 : ptq__most_bias;
+    double least = fmax(fmax(b / fine, least_unit) / (double)in_scale, (double)FLT_MIN);
     if (no_weights && b > 0)
-        return (float)(fmax(b / 16777216.0, 1e-25) / (double)in_scale);
+        return (float)least;
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
-/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`, O of them: what must fit beside
-   the codes, on inputs of scale in_scale; NULL: nothing. First all scales, then all codes: biases
-   may enlarge a scale that all channels share. */
+/* Whether the weights of a channel are all zero, or too small for codes up to `high`. */
+static int ptq__no_weights(const float *w, size_t n, int32_t high) {
+    return !ptq__is_normal(ptq__reach(w, n) / (float)high);
+}
+
+/* Codes of a weight tensor (O x ..., F32) under a scheme. to: the node they are for, with the codes
+   of its result; `bias`, O of them or NULL: what must fit beside the codes, on inputs of scale
+   in_scale; to NULL: for any. First all scales, then all codes: biases may enlarge a scale that all
+   channels share. */
 static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                      const float *bias, float in_scale,
+                                      const ptq_node *to, const float *bias, float in_scale,
                                       const ptq_allocator *allocator, ptq_tensor *out,
                                       ptq_error *err) {
     int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1, c;
@@ -6451,10 +6465,11 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     made.owned |= 2;
     status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
     PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
-    for (c = 0; c < channels && bias && !status; c++) {
+    for (c = 0; c < channels && to && !status; c++) {
         float *scale = &made.scale[several ? c : 0];
-        int none = several && !ptq__is_normal(ptq__reach(w + (size_t)c * n, n) / (float)high);
-        *scale = ptq__scale_for_bias(*scale, none, bias[c], in_scale);
+        int none = several && ptq__no_weights(w + (size_t)c * n, n, high);
+        *scale = ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale,
+                                     ptq__least_unit(to));
     }
     for (c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
@@ -6477,7 +6492,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
     for (i = 0; i < n; i++)
         PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
                      "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
-    return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
+    return ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator, out, err);
 }
 
 /* A range that was found for a tensor; 0, 0: none yet. */
@@ -6719,7 +6734,7 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
     int p = 0, changes = ptq__has_weight(from->op);
     if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(ptq__convert_weight(weight, scheme, (float *)from->param[PTQ_PARAM_BIAS].data,
+        PTQ__TRY(ptq__convert_weight(weight, scheme, to, (float *)from->param[PTQ_PARAM_BIAS].data,
                                      in_scale, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
@@ -12741,7 +12756,7 @@ static void ptq__rescale_channel(ptq__bench *b) {
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
-                                          (float)b->lesson->in_scale);
+                                          (float)b->lesson->in_scale, ptq__least_unit(b->lesson->to));
         double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
@@ -12766,22 +12781,21 @@ static double ptq__mean_bias(const ptq__bench *b) {
     return bias;
 }
 
-/* Gives channel o of an integer node a bias, per unit of its input's scale. */
-static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *err) {
+/* Gives channel o of an integer node a bias, per unit of its input's scale; `own`, the float model's,
+   whose code was made to fit, where a corrected one would not. */
+static void ptq__set_bias(ptq_node *node, int o, double bias, double own) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    double code = floor(bias / (double)weight->scale[weight->scales > 1 ? o : 0] + 0.5);
-    if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
-                             node->name, o);
+    double scale = (double)weight->scale[weight->scales > 1 ? o : 0];
+    int fits = fabs(bias) <= ptq__most_bias * scale;
+    double code = floor((fits ? bias : own) / scale + 0.5);
     ((int32_t *)node->param[PTQ_PARAM_BIAS].data)[o] = (int32_t)code;
-    return PTQ_OK;
 }
 
 /* The bias of channel o, learned. It makes up for errors of the layers before, the residual's
    included, and so may be far larger than the float model's: beside the smallest weights, or none,
    it would leave 32 bits. Then the channel's scale grows until it fits; the weights, which count
    for next to nothing there, are coded anew, and change the bias once more. */
-static ptq_status ptq__learn_bias(ptq__bench *b, int o, ptq_error *err) {
+static void ptq__learn_bias(ptq__bench *b, int o) {
     size_t n = (size_t)b->lesson->taps;
     float in_scale = (float)b->lesson->in_scale;
     double bias = ptq__mean_bias(b);
@@ -12789,15 +12803,15 @@ static ptq_status ptq__learn_bias(ptq__bench *b, int o, ptq_error *err) {
     for (tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
         if (fabs(bias) <= ptq__most_bias * (double)*b->scale)
             break;
-        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale);
+        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale, 0);
         ptq__code_weights(b->w, n, *b->scale, 0, b->low, b->high, b->codes, (size_t)o * n);
         bias = ptq__mean_bias(b);
     }
-    return ptq__set_bias(b->lesson->to, o, bias, err);
+    ptq__set_bias(b->lesson->to, o, bias, (double)b->bias / b->lesson->in_scale);
 }
 
-/* Channel k of the lesson. */
-static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
+/* Channel k of the lesson. One without weights is its bias, and stays so. */
+static void ptq__learn_channel(ptq__bench *b, int k) {
     const ptq__lesson *lesson = b->lesson;
     const ptq_node *from = lesson->from;
     int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0, o = lesson->first + k;
@@ -12806,13 +12820,16 @@ static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
     b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
     b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
     b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (ptq__no_weights(b->w, (size_t)lesson->taps, b->high))
+        return;
     if (b->refits)
         ptq__refit(b);
     if (b->refits && b->codes->scales > 1)
         ptq__rescale_channel(b);
     if (lesson->rounds)
         ptq__round_channel(b, *b->scale);
-    return biased ? ptq__learn_bias(b, o, err) : PTQ_OK;
+    if (biased)
+        ptq__learn_bias(b, o);
 }
 
 static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
@@ -12840,7 +12857,7 @@ static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *su
         ptq__find_covariance(&b);
     }
     for (k = 0; k < lesson->each && !status; k++)
-        status = ptq__learn_channel(&b, k, err);
+        ptq__learn_channel(&b, k);
     ptq_release(&memory);
     return status;
 }
@@ -13082,23 +13099,22 @@ static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, floa
 }
 
 /* The bias of each channel becomes b + (w - s q) E x. */
-static ptq_status ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x,
-                                    ptq_error *err) {
+static void ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x) {
     const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
     size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    double in_scale = (double)cv->model->node[node->input[0]].q.scale;
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
         for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
                     (double)x[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
-        bias /= (double)cv->model->node[node->input[0]].q.scale;
-        PTQ__TRY(ptq__set_bias(node, o, bias, err));
+        bias /= in_scale;
+        ptq__set_bias(node, o, bias, (double)b[o] / in_scale);
     }
-    return PTQ_OK;
 }
 
 /* Wherever a scheme asks for it. Only then is there something to expect. */
@@ -13116,7 +13132,8 @@ static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) 
             continue;
         if (!x)
             status = ptq__expect(cv, &memory, &x, err);
-        PTQ__THEN(status, ptq__correct_bias(cv, node, x, err));
+        if (!status)
+            ptq__correct_bias(cv, node, x);
     }
     ptq_release(&memory);
     return status;
