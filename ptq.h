@@ -2350,6 +2350,7 @@ typedef struct ptq__frame {
     void *out;         /* the result, H x W x C; may be an operand's memory, see PTQ__IN_PLACE */
     void *mid;         /* the result before a fused addition; NULL unless the session keeps it */
     void *scratch;     /* ptq__step.scratch bytes, of no meaning between steps */
+    int *no_code;      /* to be set where a real number that is to be coded is not finite */
 } ptq__frame;
 
 typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
@@ -2840,8 +2841,7 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
 }
 
 /* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
-   under the range of that image. There are no codes for a range that is not finite: then all results
-   are NaN, as most would be in real numbers, and whoever looks at them sees it. */
+   under the range of that image. */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
@@ -2849,13 +2849,14 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     float low = 0, high = 0; /* 0 is always in the range */
     ptq_qparams q;
     for (i = 0; i < n; i++) {
+        *frame->no_code |= !ptq__is_finite(x[i]);
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
+    if (*frame->no_code)
+        return;
     if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
-    if (!ptq__is_finite(low) || !ptq__is_finite(high))
-        q.scale = HUGE_VALF; /* all codes are 0 there, and 0 times infinity is NaN */
     for (i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
     ptq__conv_codes(step, frame, codes, &q);
@@ -3068,9 +3069,12 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
 
 /* H x W x C real numbers -> as many codes. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0];
     int i;
-    for (i = 0; i < step->elements; i++)
-        ptq__store(frame->out, i, ptq_quantize(((const float *)frame->in[0])[i], &step->node->q));
+    for (i = 0; i < step->elements; i++) {
+        *frame->no_code |= !ptq__is_finite(x[i]);
+        ptq__store(frame->out, i, ptq_quantize(x[i], &step->node->q));
+    }
 }
 
 /* H x W x C codes -> as many real numbers. */
@@ -4621,24 +4625,33 @@ static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     frame.out = out;
     frame.mid = session->options.keep && node->residual ? out + ptq__node_bytes(node) : NULL;
     frame.scratch = session->arena + session->layout->scratch;
+    frame.no_code = NULL;
     return frame;
 }
 
 /* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, H x W x C, through the nodes before
    `end`. This loop is all that happens to an image: the order of the nodes is the order in which
-   they run, the kernel was chosen with the plan, and nothing can fail any more. */
-static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
+   they run, and the kernel was chosen with the plan. One thing can still fail: real numbers that
+   become codes in the middle of a network may have left the range of floats. */
+static ptq_status ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end,
+                                 ptq_error *err) {
     const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
-    int i;
+    int i, no_code = 0;
     session->input = ptq__load_item(session, type, item);
     for (i = 0; i < end; i++) {
         ptq__frame frame = ptq__frame_of(session, i);
+        frame.no_code = &no_code;
         if (i > 0)
             step[i].run(&step[i], &frame);
+        PTQ__FAIL_IF(no_code, PTQ_BAD_NUMBER,
+                     "node %s: its input has an infinity or a NaN, for which there is no code;"
+                     " the network overflows on this image",
+                     step[i].node->name);
         if (options->after_node)
             options->after_node(options->user, i);
     }
+    return PTQ_OK;
 }
 
 /* The node whose result is the logits as codes: the last one, or the one before that makes them
@@ -4696,7 +4709,7 @@ static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *
             if (!ptq__is_finite(((const float *)item)[k]))
                 return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)((const float *)item)[k]);
-        ptq__run_until(session, type, item, end);
+        PTQ__TRY(ptq__run_until(session, type, item, end, err));
         ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
                          classes ? classes + i : NULL);
         if (probabilities) {
@@ -12579,9 +12592,9 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
+    PTQ__TRY(ptq__run_until(worker->session, job->data->type, worker->item, last->index, err));
     if (part->real)
-        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+        PTQ__TRY(ptq__run_until(part->session, job->data->type, worker->item, last->old, err));
     for (i = 0; i < part->lessons; i++)
         ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
