@@ -7625,8 +7625,12 @@ static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_se
             PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
-            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            PTQ__FAIL_IF(ptq_tensor_elements(&real) != ptq_tensor_elements(&coded),
+                         PTQ_INVALID_ARGUMENT,
+                         "tensor %s has %zu elements in one model, %zu in the other; compare models"
+                         " of one network",
+                         name, ptq_tensor_elements(&real), ptq_tensor_elements(&coded));
+            ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
             item++;
             sum++;
         }

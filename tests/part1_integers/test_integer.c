@@ -518,6 +518,41 @@ static void coded_logits(void **state) {
 }
 
 /* A model whose only codes are the input's own, which are the pixels where they lie. */
+/* Codes of the input that went through nothing which computes: as they are, through a table, pooled. */
+static void codes_without_a_layer(void **state) {
+    static const struct {
+        const char *graph;
+        int codes[4];
+    } cases[] = {
+        {"std=2,2,2,2 q=u8:8:1:0\nd dequantize in=input\n", {0, 50, 64, 128}},
+        {"q=u8:8:1:0\nr relu in=input q=u8:8:1:0\nd dequantize in=r\ns softmax in=d\n",
+         {1, 100, 128, 255}},
+        {"q=s8:8:1:-128\np max_pool in=input kernel=1x1 q=s8:8:1:-128\n", {-127, -28, 0, 127}},
+        {"q=u8:8:1:0\np avg_pool in=input kernel=1x1 q=u8:8:1:0\nd dequantize in=p\n",
+         {1, 100, 128, 255}},
+    };
+    static const uint8_t pixels[4] = {1, 100, 128, 255};
+    int i, keep, k;
+
+    (void)state;
+    for (i = 0; i < COUNT(cases); i++)
+        for (keep = 0; keep < 2; keep++) {
+            char text[300];
+            int32_t codes[4];
+            ptq_model *m;
+            test_run run;
+            snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x1x4 %s",
+                     cases[i].graph);
+            m = model_of_text(text);
+            run = open_run(m, keep);
+            assert_ok(ptq_run_codes(run.session, pixels, 1, codes, &err));
+            for (k = 0; k < 4; k++)
+                assert_int_equal(codes[k], cases[i].codes[k]);
+            close_run(&run);
+            ptq_model_free(m);
+        }
+}
+
 static void codes_of_the_input(void **state) {
     static const uint8_t pixels[2][4] = {{0, 1, 128, 255}, {9, 8, 7, 6}};
     const ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
@@ -755,6 +790,7 @@ int main(void) {
         cmocka_unit_test(presets_stay_close_to_float),
         cmocka_unit_test(coded_logits),
         cmocka_unit_test(codes_of_the_input),
+        cmocka_unit_test(codes_without_a_layer),
         cmocka_unit_test(real_logits),
         cmocka_unit_test(floats_in_give_the_same),
         cmocka_unit_test(explained),
