@@ -3470,7 +3470,7 @@ static int ptq__is_name(const char *name, size_t length) {
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
     int k, found;
-    for (k = 0; k < 2; k++) {
+    for (k = 0; k < 2 && !(k && !strncmp(node->name, node->out, PTQ_NAME_SIZE)); k++) {
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
@@ -4244,7 +4244,6 @@ typedef struct ptq__block ptq__block;
 struct ptq__block {
     int root;         /* the first tensor of the block, which describes all of it */
     int first, last;  /* steps between which the block lives */
-    int placed;       /* 1: `at` is known */
     size_t size, at;  /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
     ptq__block *next; /* the one placed next, in the order of addresses */
 };
@@ -4286,37 +4285,42 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
 }
 
 /* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
-   that have theirs by address, so that one pass over it is enough. */
+   that have theirs by address: one pass, up to the first that lies behind, is enough. */
 static void ptq__place(ptq__block *block, ptq__block **placed) {
-    const ptq__block *other;
-    for (other = *placed; other; other = other->next)
+    const ptq__block *other = *placed;
+    for (; other && other->at < block->at + block->size; other = other->next)
         if (other->first <= block->last && block->first <= other->last &&
-            other->at < block->at + block->size && block->at < other->at + other->size)
+            block->at < other->at + other->size)
             block->at = other->at + other->size;
     while (*placed && (*placed)->at < block->at)
         placed = &(*placed)->next;
     block->next = *placed;
     *placed = block;
-    block->placed = 1;
+}
+
+/* From the largest to the smallest, of equals in the order of the steps. */
+static int ptq__larger(const void *a, const void *b, const void *context) {
+    const ptq__block *x = *(ptq__block *const *)a, *y = *(ptq__block *const *)b;
+    (void)context;
+    return x->size != y->size ? x->size > y->size : x < y;
 }
 
 /* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
    large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. To look for the largest again and again
-   takes as many steps as a placement itself. */
-static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
-    ptq__block *b, *largest, *placed = NULL;
-    do {
-        for (b = block, largest = NULL; b < block + n; b++)
-            if (!b->placed && b == &block[b->root] && (!largest || b->size > largest->size))
-                largest = b;
-        if (largest)
-            ptq__place(largest, &placed);
-    } while (largest);
-    for (b = block; b < block + n; b++) {
-        size_t at = block[b->root].at;
-        layout->offset[b - block] = at;
-        layout->size = at + b->size > layout->size ? at + b->size : layout->size;
+   bin packing); this order is the usual approximation. order: room for n. */
+static void ptq__lay_reusing(ptq__block *block, ptq__block **order, int n, ptq__layout *layout) {
+    ptq__block *placed = NULL;
+    int i, blocks = 0;
+    for (i = 0; i < n; i++)
+        if (block[i].root == i)
+            order[blocks++] = &block[i];
+    ptq__sort(order, (size_t)blocks, sizeof *order, ptq__larger, NULL);
+    for (i = 0; i < blocks; i++)
+        ptq__place(order[i], &placed);
+    for (i = 0; i < n; i++) {
+        size_t at = block[block[i].root].at;
+        layout->offset[i] = at;
+        layout->size = at + block[i].size > layout->size ? at + block[i].size : layout->size;
     }
 }
 
@@ -4338,9 +4342,11 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
     for (k = 0; k < PTQ__LAYOUTS; k++)
         PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
-    PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
+    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block) + sizeof(ptq__block *), "layout",
+                        &block, err));
     ptq__make_blocks(model, block);
-    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__LAYOUT_REUSE]);
+    ptq__lay_reusing(block, (ptq__block **)(block + n), plan->steps,
+                     &plan->layout[PTQ__LAYOUT_REUSE]);
     ptq__free(&plan->allocator, block);
     for (i = 0; i < plan->steps; i++) {
         keep->offset[i] = keep->size;
@@ -7757,24 +7763,21 @@ PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err)
 enum { PTQ__NET_SAMPLES = 1000 };
 
 /* Calibrates the plan of the float model, and converts that; images that are learned from must be
-   those calibrated on. At most a sample is looked at: more would hardly change the ranges. All
-   images are taken as they are where there are no more than that, however many of each class. */
+   those calibrated on. At most a sample is looked at: more would hardly change the ranges. */
 static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
                                     ptq_convert_options *options, ptq_model **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
-    size_t index[PTQ__NET_SAMPLES], i;
     size_t n = data->count < PTQ__NET_SAMPLES ? data->count : (size_t)PTQ__NET_SAMPLES;
+    size_t *index = NULL;
     ptq_subset subset;
-    ptq_status status;
-    for (i = 0; i < n; i++)
-        index[i] = i;
-    if (data->count > n)
-        PTQ__TRY(ptq_sample(data, n, 42, index, NULL, err));
-    PTQ__TRY(ptq_subset_open(&subset, data, index, n, err));
-    PTQ__TRY(ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
+    ptq_status status = PTQ__NEW(NULL, &index, n, "a sample", err);
+    PTQ__THEN(status, ptq_sample(data, n, 42, index, NULL, err));
+    PTQ__THEN(status, ptq_subset_open(&subset, data, index, n, err));
+    PTQ__THEN(status, ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
     options->images = &subset.dataset;
-    status = ptq_convert(net->model, calibration, options, out, NULL, err);
+    PTQ__THEN(status, ptq_convert(net->model, calibration, options, out, NULL, err));
     ptq_calibration_free(calibration);
+    ptq__free(NULL, index);
     return status;
 }
 
