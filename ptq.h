@@ -4300,23 +4300,24 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
 
 /* From the largest to the smallest, of equals in the order of the steps. */
 static int ptq__larger(const void *a, const void *b, const void *context) {
-    const ptq__block *x = *(ptq__block *const *)a, *y = *(ptq__block *const *)b;
-    (void)context;
-    return x->size != y->size ? x->size > y->size : x < y;
+    const ptq__block *block = (const ptq__block *)context;
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return block[x].size != block[y].size ? block[x].size > block[y].size : x < y;
 }
 
 /* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
    large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. order: room for n. */
-static void ptq__lay_reusing(ptq__block *block, ptq__block **order, int n, ptq__layout *layout) {
+   bin packing); this order is the usual approximation. Until all are placed, offset holds it. */
+static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
     ptq__block *placed = NULL;
-    int i, blocks = 0;
+    size_t blocks = 0, k;
+    int i;
     for (i = 0; i < n; i++)
         if (block[i].root == i)
-            order[blocks++] = &block[i];
-    ptq__sort(order, (size_t)blocks, sizeof *order, ptq__larger, NULL);
-    for (i = 0; i < blocks; i++)
-        ptq__place(order[i], &placed);
+            layout->offset[blocks++] = (size_t)i;
+    ptq__sort(layout->offset, blocks, sizeof *layout->offset, ptq__larger, block);
+    for (k = 0; k < blocks; k++)
+        ptq__place(&block[layout->offset[k]], &placed);
     for (i = 0; i < n; i++) {
         size_t at = block[block[i].root].at;
         layout->offset[i] = at;
@@ -4342,11 +4343,9 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
     for (k = 0; k < PTQ__LAYOUTS; k++)
         PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block) + sizeof(ptq__block *), "layout",
-                        &block, err));
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
     ptq__make_blocks(model, block);
-    ptq__lay_reusing(block, (ptq__block **)(block + n), plan->steps,
-                     &plan->layout[PTQ__LAYOUT_REUSE]);
+    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__LAYOUT_REUSE]);
     ptq__free(&plan->allocator, block);
     for (i = 0; i < plan->steps; i++) {
         keep->offset[i] = keep->size;
