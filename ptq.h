@@ -768,7 +768,7 @@ typedef struct ptq_step_info {
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
 
-/* The multiplier of an integer average pool's sum of (code - zero point) over `taps` elements. */
+/* The multiplier of an integer global average pool's sum of (code - zero point), `taps` of them. */
 PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 
 /* ---------------------------------------------------------------------------------------------
@@ -926,10 +926,12 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 #define PTQ_METHOD_LIST(X)                                                                         \
     X(PTQ_METHOD_MINMAX, "minmax")          /* smallest and largest value */                       \
     X(PTQ_METHOD_MOVING_AVERAGE, "average") /* mean over images of each one's extremes */          \
-    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's search */         \
+    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error among cuts of the tails */      \
     X(PTQ_METHOD_PERCENTILE, "percentile")  /* cuts off a share of the values at either end */     \
     X(PTQ_METHOD_ENTROPY, "entropy")        /* least divergence (Migacz 2017) */                   \
-    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error */
+    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error */                     \
+    X(PTQ_METHOD_HISTOGRAM_PYTORCH, "histogram-pytorch") /* for "fbgemm": what PyTorch's observer  \
+                                                            finds, at times worse than minmax */
 
 typedef enum ptq_method {
 #define PTQ_X(name, text) name,
@@ -1158,7 +1160,7 @@ typedef struct ptq_scheme {
     X("best", "highest measured accuracy: learned rounding, ranges of least error")                \
     X("ort-u8", "ONNX Runtime static: u8 activations, u8 affine weights per tensor, MinMax")       \
     X("ort-s8", "ONNX Runtime static: s8 activations, s8 weights per tensor, MinMax")              \
-    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram, s8 weights per channel")          \
+    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram-pytorch, s8 weights by channel")   \
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
@@ -2348,6 +2350,7 @@ typedef struct ptq__frame {
     void *out;         /* the result, H x W x C; may be an operand's memory, see PTQ__IN_PLACE */
     void *mid;         /* the result before a fused addition; NULL unless the session keeps it */
     void *scratch;     /* ptq__step.scratch bytes, of no meaning between steps */
+    int *no_code;      /* to be set where a real number that is to be coded is not finite */
 } ptq__frame;
 
 typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
@@ -2838,8 +2841,7 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
 }
 
 /* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
-   under the range of that image. There are no codes for a range that is not finite: then all results
-   are NaN, as most would be in real numbers, and whoever looks at them sees it. */
+   under the range of that image. */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
@@ -2847,13 +2849,14 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     float low = 0, high = 0; /* 0 is always in the range */
     ptq_qparams q;
     for (i = 0; i < n; i++) {
+        *frame->no_code |= !ptq__is_finite(x[i]);
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
+    if (*frame->no_code)
+        return;
     if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
-    if (!ptq__is_finite(low) || !ptq__is_finite(high))
-        q.scale = HUGE_VALF; /* all codes are 0 there, and 0 times infinity is NaN */
     for (i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
     ptq__conv_codes(step, frame, codes, &q);
@@ -2964,28 +2967,58 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
     }
 }
 
-/* The same of codes x, of which an average takes off the zero point: H x W x C -> H' x W' x C. */
+/* The same of codes x. The average of a window is what ONNX Runtime's QLinearAveragePool gives,
+
+       S = sum over the window, row by row, of sx (x - zx)        q = clamp(rne(S / n / sy + zy))
+
+   each operation rounded; its global pool (ptq__average_code) is another formula. What sx (x - zx)
+   is for each byte stands in a table, which no compiler can fuse with the sum. Both scales lose the
+   exponent of sx, which changes no bit of a quotient, so that no sum of real numbers leaves their
+   range. H x W x C -> H' x W' x C. */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
-    const ptq_qparams *q = &step->from[0]->q;
+    const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
-    int width = step->in[1], channels = step->in[2], i, c, u, v;
+    int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;
+    float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
+    float scale = (float)ldexp((double)to->scale, -exponent);
+    int32_t low, high;
+    ptq_code_range(to->type, to->bits, &low, &high);
+    for (i = 0; i < 256 && !largest; i++)
+        real[i] = ptq__mul(in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) -
+                                             q->zero_point));
     for (i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        int taps = ptq__pool_taps(step, &clip);
+        float taps = (float)ptq__pool_taps(step, &clip);
         for (c = 0; c < channels; c++) {
-            int32_t sum = largest ? ptq__load(x, first + c, q->type) : 0;
+            int32_t most = ptq__load(x, first + c, q->type);
+            ptq__float sum = 0, code;
             for (u = clip.begin[0]; u < clip.end[0]; u++)
                 for (v = clip.begin[1]; v < clip.end[1]; v++) {
-                    int32_t code = ptq__load(x, (u * width + v) * channels + c, q->type);
+                    int at = (u * width + v) * channels + c;
                     if (!largest)
-                        sum += code - q->zero_point;
-                    else if (code > sum)
-                        sum = code;
+                        sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
+                    else if (ptq__load(x, at, q->type) > most)
+                        most = ptq__load(x, at, q->type);
                 }
-            ptq__store(frame->out, i + c,
-                       largest ? sum : ptq__average_code(q, &step->node->q, sum, taps));
+            if (!largest) {
+                code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
+                most = ptq__to_code(code, 0, low, high);
+            }
+            ptq__store(frame->out, i + c, most);
         }
+    }
+}
+
+/* The global pool of codes: H x W x C -> 1 x 1 x C. */
+static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_qparams *q = &step->from[0]->q;
+    int channels = step->in[2], pixels = step->in[0] * step->in[1], i, c;
+    for (c = 0; c < channels; c++) {
+        int32_t sum = -pixels * q->zero_point;
+        for (i = 0; i < pixels; i++)
+            sum += ptq__load(frame->in[0], i * channels + c, q->type);
+        ptq__store(frame->out, c, ptq__average_code(q, &step->node->q, sum, pixels));
     }
 }
 
@@ -2997,7 +3030,7 @@ static void ptq__avg_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__po
 /* clang-format on */
 
 /* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
-   say nothing. Windows are small enough: PTQ_MAX_KERNEL squared times 255. */
+   say nothing. */
 static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_node *in = &model->node[node->input[0]];
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
@@ -3036,9 +3069,12 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
 
 /* H x W x C real numbers -> as many codes. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0];
     int i;
-    for (i = 0; i < step->elements; i++)
-        ptq__store(frame->out, i, ptq_quantize(((const float *)frame->in[0])[i], &step->node->q));
+    for (i = 0; i < step->elements; i++) {
+        *frame->no_code |= !ptq__is_finite(x[i]);
+        ptq__store(frame->out, i, ptq_quantize(x[i], &step->node->q));
+    }
 }
 
 /* H x W x C codes -> as many real numbers. */
@@ -3157,7 +3193,7 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
-        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+        {ptq__avg_pool_f32, ptq__global_pool_int, NULL}},
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
@@ -3434,7 +3470,7 @@ static int ptq__is_name(const char *name, size_t length) {
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
     int k, found;
-    for (k = 0; k < 2; k++) {
+    for (k = 0; k < 2 && !(k && !strncmp(node->name, node->out, PTQ_NAME_SIZE)); k++) {
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
@@ -4208,7 +4244,6 @@ typedef struct ptq__block ptq__block;
 struct ptq__block {
     int root;         /* the first tensor of the block, which describes all of it */
     int first, last;  /* steps between which the block lives */
-    int placed;       /* 1: `at` is known */
     size_t size, at;  /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
     ptq__block *next; /* the one placed next, in the order of addresses */
 };
@@ -4250,37 +4285,43 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
 }
 
 /* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
-   that have theirs by address, so that one pass over it is enough. */
+   that have theirs by address: one pass, up to the first that lies behind, is enough. */
 static void ptq__place(ptq__block *block, ptq__block **placed) {
-    const ptq__block *other;
-    for (other = *placed; other; other = other->next)
+    const ptq__block *other = *placed;
+    for (; other && other->at < block->at + block->size; other = other->next)
         if (other->first <= block->last && block->first <= other->last &&
-            other->at < block->at + block->size && block->at < other->at + other->size)
+            block->at < other->at + other->size)
             block->at = other->at + other->size;
     while (*placed && (*placed)->at < block->at)
         placed = &(*placed)->next;
     block->next = *placed;
     *placed = block;
-    block->placed = 1;
+}
+
+/* From the largest to the smallest, of equals in the order of the steps. */
+static int ptq__larger(const void *a, const void *b, const void *context) {
+    const ptq__block *block = (const ptq__block *)context;
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return block[x].size != block[y].size ? block[x].size > block[y].size : x < y;
 }
 
 /* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
    large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. To look for the largest again and again
-   takes as many steps as a placement itself. */
+   bin packing); this order is the usual approximation. Until all are placed, offset holds it. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
-    ptq__block *b, *largest, *placed = NULL;
-    do {
-        for (b = block, largest = NULL; b < block + n; b++)
-            if (!b->placed && b == &block[b->root] && (!largest || b->size > largest->size))
-                largest = b;
-        if (largest)
-            ptq__place(largest, &placed);
-    } while (largest);
-    for (b = block; b < block + n; b++) {
-        size_t at = block[b->root].at;
-        layout->offset[b - block] = at;
-        layout->size = at + b->size > layout->size ? at + b->size : layout->size;
+    ptq__block *placed = NULL;
+    size_t blocks = 0, k;
+    int i;
+    for (i = 0; i < n; i++)
+        if (block[i].root == i)
+            layout->offset[blocks++] = (size_t)i;
+    ptq__sort(layout->offset, blocks, sizeof *layout->offset, ptq__larger, block);
+    for (k = 0; k < blocks; k++)
+        ptq__place(&block[layout->offset[k]], &placed);
+    for (i = 0; i < n; i++) {
+        size_t at = block[block[i].root].at;
+        layout->offset[i] = at;
+        layout->size = at + block[i].size > layout->size ? at + block[i].size : layout->size;
     }
 }
 
@@ -4589,24 +4630,33 @@ static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     frame.out = out;
     frame.mid = session->options.keep && node->residual ? out + ptq__node_bytes(node) : NULL;
     frame.scratch = session->arena + session->layout->scratch;
+    frame.no_code = NULL;
     return frame;
 }
 
 /* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, H x W x C, through the nodes before
    `end`. This loop is all that happens to an image: the order of the nodes is the order in which
-   they run, the kernel was chosen with the plan, and nothing can fail any more. */
-static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
+   they run, and the kernel was chosen with the plan. One thing can still fail: real numbers that
+   become codes in the middle of a network may have left the range of floats. */
+static ptq_status ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end,
+                                 ptq_error *err) {
     const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
-    int i;
+    int i, no_code = 0;
     session->input = ptq__load_item(session, type, item);
     for (i = 0; i < end; i++) {
         ptq__frame frame = ptq__frame_of(session, i);
+        frame.no_code = &no_code;
         if (i > 0)
             step[i].run(&step[i], &frame);
+        PTQ__FAIL_IF(no_code, PTQ_BAD_NUMBER,
+                     "node %s: its input has an infinity or a NaN, for which there is no code;"
+                     " the network overflows on this image",
+                     step[i].node->name);
         if (options->after_node)
             options->after_node(options->user, i);
     }
+    return PTQ_OK;
 }
 
 /* The node whose result is the logits as codes: the last one, or the one before that makes them
@@ -4664,7 +4714,7 @@ static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *
             if (!ptq__is_finite(((const float *)item)[k]))
                 return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)((const float *)item)[k]);
-        ptq__run_until(session, type, item, end);
+        PTQ__TRY(ptq__run_until(session, type, item, end, err));
         ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
                          classes ? classes + i : NULL);
         if (probabilities) {
@@ -5149,7 +5199,7 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
    and the largest value, the sums over images of each image's extremes, and a histogram. From these
-   six rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
+   seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
    "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
    https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
    efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
@@ -5411,17 +5461,19 @@ static void ptq__range_average(ptq__range *r) {
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
 }
 
-/* Squared error of all values in the whole range, in bin widths, when `levels` codes of the width
-       w = (last - first + 1) / levels
-   cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
-   `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
-   bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
-   is clipped belongs to the outermost code. b and e: the codes of a bin's two ends. */
-static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
-    double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
+/* Squared error of all values in the whole range, in bin widths, when `levels` codes of width w
+   each, in bins, cover the axis of bins from `first` on. A bin's values are taken to lie evenly in
+   it: one that reaches from `begin` to `end`, measured from a code's centre, has the error
+   count / 3 * (end^3 - begin^3). A bin that reaches over several codes is cut between them, each
+   whole one giving 2/3 (w/2)^3; what is clipped belongs to the outermost code. b and e: the codes
+   of a bin's two ends. zeros: whether they count with their bin. Stops where it passes `limit`. */
+static double ptq__bins_error(const ptq__range *r, double first, double w, int levels, int zeros,
+                              double limit) {
+    double h = w / 2, sum = 0;
     int bin;
-    for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
-        double count = ptq__bin_count(r->s, bin), begin = bin - first, end = begin + 1, b, e;
+    for (bin = r->from; (bin <= r->to || bin == PTQ__HALF_BINS) && !(sum > limit); bin++) {
+        double count = zeros ? ptq__bin_count(r->s, bin) : (double)r->s->bin[bin];
+        double begin = bin - first, end = begin + 1, b, e;
         if (!(count > 0))
             continue;
         b = floor(begin / w);
@@ -5440,18 +5492,41 @@ static double ptq__bins_error(const ptq__range *r, int first, int last, int leve
     return sum;
 }
 
-/* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
-   0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
-   It is greedy, and so may stop at a hollow that is not the deepest; MSE below looks everywhere.
-   Index 0 stands for the lower end, 1 for the upper. */
-static void ptq__range_histogram(ptq__range *r) {
+/* The same for the codes that a range gets, around which each takes in half a step on either side.
+   Exact zeros cost nothing, since 0 is always a code. */
+static double ptq__codes_error(const ptq__range *r, double limit) {
+    ptq_qparams q;
+    double step;
+    int32_t low, high;
+    if (ptq_choose_qparams((float)r->low, (float)r->high, r->type, r->bits, r->symmetric, &q, NULL))
+        return HUGE_VAL;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    step = ldexp((double)q.scale, -r->s->exponent);
+    return ptq__bins_error(r, PTQ_BINS / 2.0 + (low - q.zero_point - 0.5) * step, step,
+                           high - low + 1, 0, limit);
+}
+
+/* Cuts 0.001 % of the values after the other off whichever end gives up more bins for them, up to
+   half of all. Index 0 stands for the lower end, 1 for the upper.
+
+   PTQ_METHOD_HISTOGRAM keeps the range of least squared error on that way, the whole range among
+   them, and so can never be worse than that.
+
+   PTQ_METHOD_HISTOGRAM_PYTORCH does what PyTorch's HistogramObserver does, and is there to compare
+   with it: its error counts zeros as if they were rounded, and 2^bits codes that meet the range's
+   ends with their edges; it stops as soon as that error grows, so that it may be caught in a
+   hollow; and it takes the first cut whatever that costs: of 999 normal values and a 12 it clips
+   the 12, for 12 dB where the whole range has 36. */
+static void ptq__cut_tails(ptq__range *r, int pytorch) {
     const ptq_statistics *s = r->s;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
-    double cut, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    int end[2], next[2], side;
-    end[0] = r->from;
-    end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
+    double cut, error, best, share = 1e-5 * (double)s->count;
+    int end[2], next[2], kept[2], side;
+    end[0] = kept[0] = r->from;
+    end[1] = kept[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
+    best = pytorch ? HUGE_VAL : ptq__codes_error(r, HUGE_VAL);
     for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
+        ptq__range now = *r;
         for (side = 0; side < 2; side++) {
             next[side] = end[side];
             for (sum[side] = gone[side];
@@ -5465,15 +5540,25 @@ static void ptq__range_histogram(ptq__range *r) {
         gone[side] = sum[side];
         if (next[side] == end[side])
             continue;
-        next[!side] = end[!side];
-        error = ptq__bins_error(r, next[0], next[1], 1 << r->bits);
-        if (error > best)
-            break;
-        best = error;
         end[side] = next[side];
+        ptq__keep_bins(&now, end[0], end[1]);
+        error = pytorch ? ptq__bins_error(r, end[0], (double)(end[1] - end[0] + 1) / (1 << r->bits),
+                                          1 << r->bits, 1, HUGE_VAL)
+                        : ptq__codes_error(&now, best);
+        if (error > best && pytorch)
+            break;
+        if (error > best)
+            continue;
+        best = error;
+        kept[0] = end[0];
+        kept[1] = end[1];
     }
-    ptq__keep_bins(r, end[0], end[1]);
+    ptq__keep_bins(r, kept[0], kept[1]);
 }
+
+static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
+
+static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
 static double ptq__quantile(const ptq_statistics *s, double share) {
@@ -5570,9 +5655,9 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
     return sum;
 }
 
-/* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
-   both, as shares of the whole range, then a finer one around the best point, twice: 21 x 21 points
-   with steps of 1/20, 1/160 and 1/1280. An end that is 0 stays so. */
+/* PTQ_METHOD_MSE: unlike HISTOGRAM it moves both ends at once. A grid over both, as shares of the
+   whole range, then a finer one around the best point, twice: 21 x 21 points with steps of 1/20,
+   1/160 and 1/1280. An end that is 0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
     double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
@@ -5600,8 +5685,8 @@ static void ptq__range_mse(ptq__range *r) {
 
 /* In the order of ptq_method. */
 static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
-    ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
-    ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
+    ptq__range_minmax,  ptq__range_average, ptq__range_histogram, ptq__range_percentile,
+    ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
 
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
@@ -6013,7 +6098,7 @@ static const struct {
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX,
         PTQ__PER_TENSOR | PTQ__SIGNED_CODES | PTQ__CODED_LOGITS},
     /* fbgemm: with more than 7 bits its pairs of products would saturate at 16 bits on AVX2 */
-    {PTQ_MODE_INTEGER, 0, 7, PTQ_METHOD_HISTOGRAM, PTQ__FULL_RANGE | PTQ__CODED_LOGITS},
+    {PTQ_MODE_INTEGER, 0, 7, PTQ_METHOD_HISTOGRAM_PYTORCH, PTQ__FULL_RANGE | PTQ__CODED_LOGITS},
     /* tflite, dynamic, fp16, w4a8 */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__SIGNED_CODES | PTQ__CODED_LOGITS},
     {PTQ_MODE_DYNAMIC, 0, 0, PTQ_METHOD_MINMAX, 0},
@@ -6349,26 +6434,40 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
 /* The largest bias code: 2^30 leaves the other half of int32 to the products. */
 static const double ptq__most_bias = 1073741824.0;
 
+/* The smallest unit s_in s_w of an accumulator: multipliers must stay normal, and at 2^-100 of the
+   result's scale no sum is any code of it. */
+static double ptq__least_unit(const ptq_node *to) {
+    const ptq_qparams *out = to->residual ? &to->mid : &to->q;
+    return out->type == PTQ_TYPE_F32 ? 1e-35 : fmax(ldexp((double)out->scale, -100), 1e-35);
+}
+
 /* The bias is coded with the scale s_in s_w of the accumulator it is added to, and so
 
        |b| / (s_in s_w) <= 2^30        asks for        s_w >= |b| / (2^30 s_in)
 
    A weight scale so small that the bias would not fit is enlarged, by a few units in the last place
-   more, for the rounding to come; a channel without weights, which has no scale of its own, gets
-   one at which its bias keeps 24 bits, down to units of 1e-25: a bias far below that is 0 in any
-   code of the result, and multipliers must stay normal. */
-static float ptq__scale_for_bias(float scale, int no_weights, float bias, float in_scale) {
-    double b = fabs((double)bias), least = b / (ptq__most_bias * (double)in_scale);
+   more, for the rounding to come, and one below the least unit likewise; a channel without weights,
+   which has no scale of its own, gets one at which its bias keeps 24 bits. */
+static float ptq__scale_for_bias(float scale, int no_weights, float bias, float in_scale,
+                                 double least_unit) {
+    double b = fabs((double)bias), fine = no_weights && b > 0 ? 16777216.0 : ptq__most_bias;
+    double least = fmax(fmax(b / fine, least_unit) / (double)in_scale, (double)FLT_MIN);
     if (no_weights && b > 0)
-        return (float)(fmax(b / 16777216.0, 1e-25) / (double)in_scale);
+        return (float)least;
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
-/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`, O of them: what must fit beside
-   the codes, on inputs of scale in_scale; NULL: nothing. First all scales, then all codes: biases
-   may enlarge a scale that all channels share. */
+/* Whether the weights of a channel are all zero, or too small for codes up to `high`. */
+static int ptq__no_weights(const float *w, size_t n, int32_t high) {
+    return !ptq__is_normal(ptq__reach(w, n) / (float)high);
+}
+
+/* Codes of a weight tensor (O x ..., F32) under a scheme. to: the node they are for, with the codes
+   of its result; `bias`, O of them or NULL: what must fit beside the codes, on inputs of scale
+   in_scale; to NULL: for any. First all scales, then all codes: biases may enlarge a scale that all
+   channels share. */
 static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                      const float *bias, float in_scale,
+                                      const ptq_node *to, const float *bias, float in_scale,
                                       const ptq_allocator *allocator, ptq_tensor *out,
                                       ptq_error *err) {
     int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1, c;
@@ -6384,10 +6483,11 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     made.owned |= 2;
     status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
     PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
-    for (c = 0; c < channels && bias && !status; c++) {
+    for (c = 0; c < channels && to && !status; c++) {
         float *scale = &made.scale[several ? c : 0];
-        int none = several && !ptq__is_normal(ptq__reach(w + (size_t)c * n, n) / (float)high);
-        *scale = ptq__scale_for_bias(*scale, none, bias[c], in_scale);
+        int none = several && ptq__no_weights(w + (size_t)c * n, n, high);
+        *scale = ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale,
+                                     ptq__least_unit(to));
     }
     for (c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
@@ -6410,7 +6510,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
     for (i = 0; i < n; i++)
         PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
                      "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
-    return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
+    return ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator, out, err);
 }
 
 /* A range that was found for a tensor; 0, 0: none yet. */
@@ -6652,7 +6752,7 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
     int p = 0, changes = ptq__has_weight(from->op);
     if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(ptq__convert_weight(weight, scheme, (float *)from->param[PTQ_PARAM_BIAS].data,
+        PTQ__TRY(ptq__convert_weight(weight, scheme, to, (float *)from->param[PTQ_PARAM_BIAS].data,
                                      in_scale, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
@@ -7530,8 +7630,12 @@ static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_se
             PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
-            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            PTQ__FAIL_IF(ptq_tensor_elements(&real) != ptq_tensor_elements(&coded),
+                         PTQ_INVALID_ARGUMENT,
+                         "tensor %s has %zu elements in one model, %zu in the other; compare models"
+                         " of one network",
+                         name, ptq_tensor_elements(&real), ptq_tensor_elements(&coded));
+            ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
             item++;
             sum++;
         }
@@ -7658,24 +7762,21 @@ PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err)
 enum { PTQ__NET_SAMPLES = 1000 };
 
 /* Calibrates the plan of the float model, and converts that; images that are learned from must be
-   those calibrated on. At most a sample is looked at: more would hardly change the ranges. All
-   images are taken as they are where there are no more than that, however many of each class. */
+   those calibrated on. At most a sample is looked at: more would hardly change the ranges. */
 static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
                                     ptq_convert_options *options, ptq_model **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
-    size_t index[PTQ__NET_SAMPLES], i;
     size_t n = data->count < PTQ__NET_SAMPLES ? data->count : (size_t)PTQ__NET_SAMPLES;
+    size_t *index = NULL;
     ptq_subset subset;
-    ptq_status status;
-    for (i = 0; i < n; i++)
-        index[i] = i;
-    if (data->count > n)
-        PTQ__TRY(ptq_sample(data, n, 42, index, NULL, err));
-    PTQ__TRY(ptq_subset_open(&subset, data, index, n, err));
-    PTQ__TRY(ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
+    ptq_status status = PTQ__NEW(NULL, &index, n, "a sample", err);
+    PTQ__THEN(status, ptq_sample(data, n, 42, index, NULL, err));
+    PTQ__THEN(status, ptq_subset_open(&subset, data, index, n, err));
+    PTQ__THEN(status, ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
     options->images = &subset.dataset;
-    status = ptq_convert(net->model, calibration, options, out, NULL, err);
+    PTQ__THEN(status, ptq_convert(net->model, calibration, options, out, NULL, err));
     ptq_calibration_free(calibration);
+    ptq__free(NULL, index);
     return status;
 }
 
@@ -12497,9 +12598,9 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
+    PTQ__TRY(ptq__run_until(worker->session, job->data->type, worker->item, last->index, err));
     if (part->real)
-        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+        PTQ__TRY(ptq__run_until(part->session, job->data->type, worker->item, last->old, err));
     for (i = 0; i < part->lessons; i++)
         ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
@@ -12674,7 +12775,7 @@ static void ptq__rescale_channel(ptq__bench *b) {
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
-                                          (float)b->lesson->in_scale);
+                                          (float)b->lesson->in_scale, ptq__least_unit(b->lesson->to));
         double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
@@ -12699,22 +12800,21 @@ static double ptq__mean_bias(const ptq__bench *b) {
     return bias;
 }
 
-/* Gives channel o of an integer node a bias, per unit of its input's scale. */
-static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *err) {
+/* Gives channel o of an integer node a bias, per unit of its input's scale; `own`, the float model's,
+   whose code was made to fit, where a corrected one would not. */
+static void ptq__set_bias(ptq_node *node, int o, double bias, double own) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    double code = floor(bias / (double)weight->scale[weight->scales > 1 ? o : 0] + 0.5);
-    if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
-                             node->name, o);
+    double scale = (double)weight->scale[weight->scales > 1 ? o : 0];
+    int fits = fabs(bias) <= ptq__most_bias * scale;
+    double code = floor((fits ? bias : own) / scale + 0.5);
     ((int32_t *)node->param[PTQ_PARAM_BIAS].data)[o] = (int32_t)code;
-    return PTQ_OK;
 }
 
 /* The bias of channel o, learned. It makes up for errors of the layers before, the residual's
    included, and so may be far larger than the float model's: beside the smallest weights, or none,
    it would leave 32 bits. Then the channel's scale grows until it fits; the weights, which count
    for next to nothing there, are coded anew, and change the bias once more. */
-static ptq_status ptq__learn_bias(ptq__bench *b, int o, ptq_error *err) {
+static void ptq__learn_bias(ptq__bench *b, int o) {
     size_t n = (size_t)b->lesson->taps;
     float in_scale = (float)b->lesson->in_scale;
     double bias = ptq__mean_bias(b);
@@ -12722,15 +12822,15 @@ static ptq_status ptq__learn_bias(ptq__bench *b, int o, ptq_error *err) {
     for (tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
         if (fabs(bias) <= ptq__most_bias * (double)*b->scale)
             break;
-        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale);
+        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale, 0);
         ptq__code_weights(b->w, n, *b->scale, 0, b->low, b->high, b->codes, (size_t)o * n);
         bias = ptq__mean_bias(b);
     }
-    return ptq__set_bias(b->lesson->to, o, bias, err);
+    ptq__set_bias(b->lesson->to, o, bias, (double)b->bias / b->lesson->in_scale);
 }
 
-/* Channel k of the lesson. */
-static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
+/* Channel k of the lesson. One without weights is its bias, and stays so. */
+static void ptq__learn_channel(ptq__bench *b, int k) {
     const ptq__lesson *lesson = b->lesson;
     const ptq_node *from = lesson->from;
     int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0, o = lesson->first + k;
@@ -12739,13 +12839,16 @@ static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
     b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
     b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
     b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (ptq__no_weights(b->w, (size_t)lesson->taps, b->high))
+        return;
     if (b->refits)
         ptq__refit(b);
     if (b->refits && b->codes->scales > 1)
         ptq__rescale_channel(b);
     if (lesson->rounds)
         ptq__round_channel(b, *b->scale);
-    return biased ? ptq__learn_bias(b, o, err) : PTQ_OK;
+    if (biased)
+        ptq__learn_bias(b, o);
 }
 
 static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
@@ -12773,7 +12876,7 @@ static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *su
         ptq__find_covariance(&b);
     }
     for (k = 0; k < lesson->each && !status; k++)
-        status = ptq__learn_channel(&b, k, err);
+        ptq__learn_channel(&b, k);
     ptq_release(&memory);
     return status;
 }
@@ -13015,23 +13118,22 @@ static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, floa
 }
 
 /* The bias of each channel becomes b + (w - s q) E x. */
-static ptq_status ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x,
-                                    ptq_error *err) {
+static void ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x) {
     const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
     size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    double in_scale = (double)cv->model->node[node->input[0]].q.scale;
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
         for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
                     (double)x[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
-        bias /= (double)cv->model->node[node->input[0]].q.scale;
-        PTQ__TRY(ptq__set_bias(node, o, bias, err));
+        bias /= in_scale;
+        ptq__set_bias(node, o, bias, (double)b[o] / in_scale);
     }
-    return PTQ_OK;
 }
 
 /* Wherever a scheme asks for it. Only then is there something to expect. */
@@ -13049,7 +13151,8 @@ static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) 
             continue;
         if (!x)
             status = ptq__expect(cv, &memory, &x, err);
-        PTQ__THEN(status, ptq__correct_bias(cv, node, x, err));
+        if (!status)
+            ptq__correct_bias(cv, node, x);
     }
     ptq_release(&memory);
     return status;

@@ -43,7 +43,7 @@ static double error_of(const float *values, float low, float high) {
 static int show(const ptq_observer *observer, const char *title, const float *fresh) {
     unsigned rule;
 
-    printf("%s\n    rule          range            clipped   error on a new picture\n", title);
+    printf("%s\n    rule                range            clipped   error on a new picture\n", title);
     for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         float low, high;
         ptq_error err;
@@ -51,7 +51,7 @@ static int show(const ptq_observer *observer, const char *title, const float *fr
         if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high,
                                &err))
             return fprintf(stderr, "%s\n", err.text), 1;
-        printf("    %-11s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_name(PTQ_NAMES_METHOD, rule),
+        printf("    %-17s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_name(PTQ_NAMES_METHOD, rule),
                (double)low, (double)high, 100 * ptq_observer_clipped(observer, 0, low, high),
                error_of(fresh, low, high));
     }

@@ -57,8 +57,10 @@ $(BUILD):
 # ---- The tool: tools/ptq, an object a file ----
 
 # One object for programs and for the shared library: it takes ten seconds to compile.
+# No function may take more than 8 KiB of a stack, of which small systems have little.
+FRAME := $(if $(or $(SAN),$(COVERAGE)),,-Wframe-larger-than=8192)
 $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
-	$(Q)$(COMPILE) -fPIC -fno-semantic-interposition -c $< -o $@
+	$(Q)$(COMPILE) $(FRAME) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
 EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels)

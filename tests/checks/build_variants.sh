@@ -124,7 +124,59 @@ odd=$(comm -13 "$dir/before" "$dir/after" | grep -v '^PTQ_' | tr '\n' ' ')
 odd=$(comm -13 "$dir/before" "$dir/after" | grep '^PTQ_X$')
 [ -z "$odd" ] || fail "leaves its working macro $odd"
 
-# 6. A small compiler, if there is one.
+# 6. Names that <windows.h> defines as macros (rpcndr.h: small, hyper; minwindef.h: near, far, min, max;
+# combaseapi.h: interface; wingdi.h: ERROR, DIFFERENCE). Other headers first, which may use them.
+cat >"$dir/windows.c" <<'END'
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+#define small char
+#define hyper long long
+#define near
+#define far
+#define NEAR
+#define FAR
+#define IN
+#define OUT
+#define OPTIONAL
+#define CONST const
+#define VOID void
+#define BYTE unsigned char
+#define BOOL int
+#define TRUE 1
+#define FALSE 0
+#define interface struct
+#define pascal
+#define cdecl
+#define uuid(x)
+#define ERROR 0
+#define IGNORE 0
+#define STRICT 1
+#define DIFFERENCE 11
+#define TRANSPARENT 1
+#define ABSOLUTE 1
+#define RELATIVE 2
+#define environ (*_environ())
+#define min(a, b) (((a) < (b)) ? (a) : (b))
+#define max(a, b) (((a) > (b)) ? (a) : (b))
+END
+cat "$dir/whole.c" >>"$dir/windows.c"
+try "beside the macros of windows.h" $cc -std=c99 -D_GNU_SOURCE -I. -fsyntax-only "$dir/windows.c"
+try "C++ beside them" $cxx -std=c++11 -I. -fsyntax-only -x c++ "$dir/windows.c"
+
+# 7. A small compiler, if there is one.
 if command -v tcc >/dev/null 2>&1; then
     try "tcc" tcc -std=c99 -Wall -Werror -I. "$dir/whole.c" -lm -o "$dir/tcc"
     try "run of tcc's program" "$dir/tcc"

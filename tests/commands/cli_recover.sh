@@ -46,6 +46,10 @@ test_sweep() {
     refuses "line 6 is not of a sweep" "$@" --seeds 1
     echo "something,else" >"$dir/s.csv"
     refuses "line 1 is not of a sweep" "$@" --seeds 1
+    accepts sweep --model "$model" --data "$dir/data" -o "$dir/v.csv" --presets minmax8 --seeds 1 -t 1
+    grep -q ',,30,1,30,' "$dir/v.csv" || wrong "the default is not half of 60 images"
+    refuses "cannot sample 61 of 60" sweep --model "$model" --data "$dir/data" -o "$dir/w.csv" \
+        --samples 61 --seeds 1
     refuses "no test_batch.bin" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --test
 }
 

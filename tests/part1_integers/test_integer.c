@@ -236,6 +236,104 @@ static void channels_without_weights(void **state) {
         }
 }
 
+/* Channel 1 of a converted layer is nothing but its bias: in its codes, and in what it gives. */
+static void expect_only_bias(const ptq_model *m, const ptq_session *session, const char *name,
+                             double bias, const char *what) {
+    const ptq_node *conv = &m->node[ptq_model_find(m, name)];
+    const ptq_qparams *q = conv->residual ? &conv->mid : &conv->q;
+    size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)conv->channels, i;
+    kept out;
+    int32_t want;
+
+    if (ptq_node_mode(m, ptq_model_find(m, name)) != PTQ_MODE_INTEGER || q->type == PTQ_TYPE_F32)
+        return;
+    for (i = taps; i < 2 * taps; i++)
+        if (weight_at(conv, i))
+            fail_msg("%s: %s has weights", what, name);
+    if (strstr(what, "equalized"))
+        return;
+    out = kept_tensor(session, conv, conv->residual ? name : conv->out);
+    want = ptq_quantize((float)bias, q);
+    if (conv->act != PTQ_ACTIVATION_NONE && want < q->zero_point)
+        want = q->zero_point;
+    for (i = 1; i < ptq_tensor_elements(&out.view); i += (size_t)conv->channels)
+        if (abs(code_at(&out, i) - want) > 1)
+            fail_msg("%s: %s gives %d, not %d", what, name, (int)code_at(&out, i), (int)want);
+}
+
+static void check_dead_channel(const ptq_model *fused, const ptq_calibration *calibration,
+                               const ptq_dataset *data, ptq_scheme scheme, float bias,
+                               int refitted) {
+    ptq_convert_options o = with_scheme(scheme, data);
+    ptq_model *m = NULL;
+    uint8_t pixels[192];
+    char what[200];
+    test_run run;
+    int label, i;
+
+    ptq_scheme_write(&scheme, what, sizeof what);
+    if (ptq_convert(fused, calibration, &o, &m, NULL, &err))
+        fail_msg("%s, bias %g: %s", what, (double)bias, err.text);
+    run = open_run(m, 1);
+    assert_ok(data->get(data->user, 1, pixels, &label, &err));
+    assert_ok(ptq_run(run.session, pixels, 1, NULL, NULL, &err));
+    for (i = 0; i < fused->nodes; i++)
+        if (fused->node[i].op == PTQ_OP_CONV2D && !refitted)
+            expect_only_bias(m, run.session, fused->node[i].name, (double)bias, what);
+    close_run(&run);
+    ptq_model_free(m);
+}
+
+/* Every convolution of a ResNet8 has a filter of zeros, or of next to nothing, with biases that are
+   large, tiny, denormal or 0; all presets, all bits, all corrections of the bias. Weights of 1e-20
+   are weights still, which learning may change. */
+static void dead_filters_under_every_scheme(void **state) {
+    static const float biases[] = {0, 40, -7, 1e-31f, -3e-40f, 1e-20f, 40};
+    static const float sizes[] = {0, 1e-38f, 0, 0, 1e-38f, 1e-38f, 1e-20f};
+    int b, i;
+
+    (void)state;
+    for (b = 0; b < COUNT(biases); b++) {
+        ptq_model *fused = fused_of(random_resnet8(8, 3, 5, 5, NULL));
+        float bias = biases[b];
+        ptq_calibration *calibration;
+        ptq_dataset data;
+        pictures p;
+        for (i = 0; i < fused->nodes; i++) {
+            const ptq_node *conv = &fused->node[i];
+            size_t taps, k;
+            if (conv->op != PTQ_OP_CONV2D)
+                continue;
+            taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)conv->channels;
+            for (k = taps; k < 2 * taps; k++)
+                ((float *)conv->param[PTQ_PARAM_WEIGHT].data)[k] *= sizes[b];
+            ((float *)conv->param[PTQ_PARAM_BIAS].data)[1] = bias;
+        }
+        p = pictures_for(fused, 6, 3);
+        data = *pictures_dataset(&p);
+        calibration = calibrated_on(fused, &data);
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++)
+            check_dead_channel(fused, calibration, &data,
+                               preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i)), bias, b == 6);
+        for (i = 2; i <= 8; i++) {
+            ptq_scheme scheme = preset("best");
+            scheme.weight_bits = i;
+            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6);
+            scheme.activation_bits = i;
+            scheme.refit = PTQ_REFIT_ALWAYS;
+            scheme.equalize = b == 2; /* which scales a channel, bias and all */
+            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6);
+            scheme = preset("minmax8");
+            scheme.weight_bits = i;
+            scheme.weight_per_tensor = b % 2;
+            scheme.bias = i % 2 ? PTQ_BIAS_CORRECTION_ANALYTIC : PTQ_BIAS_CORRECTION_EMPIRICAL;
+            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6);
+        }
+        ptq_calibration_free(calibration);
+        ptq_model_free(fused);
+    }
+}
+
 /* A bias of 1000 beside weights of 1e-8 would need 36 bits at their own scale. */
 static void large_bias_enlarges_the_scale(void **state) {
     static const char *const name[] = {"best", "tflite", "ort-s8", "ort-u8"};
@@ -420,6 +518,41 @@ static void coded_logits(void **state) {
 }
 
 /* A model whose only codes are the input's own, which are the pixels where they lie. */
+/* Codes of the input that went through nothing which computes: as they are, through a table, pooled. */
+static void codes_without_a_layer(void **state) {
+    static const struct {
+        const char *graph;
+        int codes[4];
+    } cases[] = {
+        {"std=2,2,2,2 q=u8:8:1:0\nd dequantize in=input\n", {0, 50, 64, 128}},
+        {"q=u8:8:1:0\nr relu in=input q=u8:8:1:0\nd dequantize in=r\ns softmax in=d\n",
+         {1, 100, 128, 255}},
+        {"q=s8:8:1:-128\np max_pool in=input kernel=1x1 q=s8:8:1:-128\n", {-127, -28, 0, 127}},
+        {"q=u8:8:1:0\np avg_pool in=input kernel=1x1 q=u8:8:1:0\nd dequantize in=p\n",
+         {1, 100, 128, 255}},
+    };
+    static const uint8_t pixels[4] = {1, 100, 128, 255};
+    int i, keep, k;
+
+    (void)state;
+    for (i = 0; i < COUNT(cases); i++)
+        for (keep = 0; keep < 2; keep++) {
+            char text[300];
+            int32_t codes[4];
+            ptq_model *m;
+            test_run run;
+            snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x1x4 %s",
+                     cases[i].graph);
+            m = model_of_text(text);
+            run = open_run(m, keep);
+            assert_ok(ptq_run_codes(run.session, pixels, 1, codes, &err));
+            for (k = 0; k < 4; k++)
+                assert_int_equal(codes[k], cases[i].codes[k]);
+            close_run(&run);
+            ptq_model_free(m);
+        }
+}
+
 static void codes_of_the_input(void **state) {
     static const uint8_t pixels[2][4] = {{0, 1, 128, 255}, {9, 8, 7, 6}};
     const ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
@@ -650,12 +783,14 @@ int main(void) {
         cmocka_unit_test(pixels_through_the_table),
         cmocka_unit_test(padding_adds_nothing),
         cmocka_unit_test(channels_without_weights),
+        cmocka_unit_test(dead_filters_under_every_scheme),
         cmocka_unit_test(large_bias_enlarges_the_scale),
         cmocka_unit_test(batches_of_any_size),
         cmocka_unit_test(keeping_changes_no_result),
         cmocka_unit_test(presets_stay_close_to_float),
         cmocka_unit_test(coded_logits),
         cmocka_unit_test(codes_of_the_input),
+        cmocka_unit_test(codes_without_a_layer),
         cmocka_unit_test(real_logits),
         cmocka_unit_test(floats_in_give_the_same),
         cmocka_unit_test(explained),

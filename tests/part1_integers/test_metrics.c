@@ -343,6 +343,65 @@ static void a_model_beside_itself(void **state) {
     assert_fails(PTQ_BAD_DATA, "8x9x3", ptq_compare_layers(f->a, f->b, &data, 0, &report, &err));
 }
 
+/* A float model that was not fused has more tensors, and some whose names mean something else in a
+   fused one: c1 is the sum before batch norm here, and c3 that before its own norm. What is compared
+   is what the fused float model says of the same names. */
+static void baseline_that_is_not_fused(void **state) {
+    static const char graph[] = "ptq-graph 1\ninput input shape=8x8x3\n"
+                                "c1 conv2d in=input channels=4 kernel=3x3\nb1 batch_norm in=c1\n"
+                                "r1 relu in=b1\nc2 conv2d in=r1 channels=4 kernel=3x3\n"
+                                "b2 batch_norm in=c2\nc3 conv2d in=r1 channels=4 kernel=1x1\n"
+                                "b3 batch_norm in=c3\nad add in=b2,b3\nre relu in=ad\n"
+                                "fc dense in=re channels=5\n";
+    static const char *const wanted[] = {"r1", "b2", "re", "fc"};
+    ptq_model *raw = model_of_text(graph), *fused = NULL, *coded, *other;
+    ptq_convert_options o;
+    ptq_calibration *calibration;
+    ptq_plan *plan[3], *strange = NULL;
+    ptq_layer_report report[2];
+    ptq_dataset data;
+    pictures p;
+    int i, k;
+
+    (void)state;
+    fill_model(raw, 3);
+    assert_ok(ptq_fuse(raw, &fused, NULL, &err));
+    p = pictures_for(fused, 20, 3);
+    data = *pictures_dataset(&p);
+    calibration = calibrated_on(fused, &data);
+    o = with_scheme(preset("minmax8"), &data);
+    coded = converted(fused, calibration, &o);
+    assert_ok(ptq_plan_create(raw, NULL, &plan[0], &err));
+    assert_ok(ptq_plan_create(fused, NULL, &plan[1], &err));
+    assert_ok(ptq_plan_create(coded, NULL, &plan[2], &err));
+    for (i = 0; i < 2; i++)
+        assert_ok(ptq_compare_layers(plan[i], plan[2], &data, 5, &report[i], &err));
+    assert_int_equal(report[0].items, COUNT(wanted));
+    for (i = 0, k = 0; i < report[0].items; i++, k++) {
+        assert_string_equal(report[0].item[i].name, wanted[i]);
+        while (strcmp(report[1].item[k].name, wanted[i]))
+            k++;
+        assert_near(report[0].item[i].sqnr_db, report[1].item[k].sqnr_db, 0.1);
+        assert_true(report[0].item[i].sqnr_db > 30);
+    }
+    other = model_of_text("ptq-graph 1\ninput input shape=8x8x3\n"
+                          "r1 conv2d in=input channels=6 kernel=3x3\n"
+                          "fc dense in=r1 channels=5\n");
+    fill_model(other, 3);
+    assert_ok(ptq_plan_create(other, NULL, &strange, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "tensor r1 has 384 elements in one model, 256 in the other",
+                 ptq_compare_layers(strange, plan[2], &data, 5, &report[0], &err));
+    ptq_plan_free(strange);
+    ptq_model_free(other);
+    for (i = 0; i < 3; i++)
+        ptq_plan_free(plan[i]);
+    ptq_release(&report[1].memory);
+    ptq_calibration_free(calibration);
+    ptq_model_free(coded);
+    ptq_model_free(fused);
+    ptq_model_free(raw);
+}
+
 /* Half of the values are cut off where the scale is halved. */
 static void clipped_share(void **state) {
     fixture *f = (fixture *)*state;
@@ -370,6 +429,7 @@ static void clipped_share(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(baseline_that_is_not_fused),
         cmocka_unit_test(mcnemar_by_hand),
         cmocka_unit_test(mcnemar_of_many),
         cmocka_unit_test(known_intervals),

@@ -166,6 +166,46 @@ static void images_at_the_edge(void **state) {
     ptq_model_free(fused);
 }
 
+/* Weights of 1e30 after each other overflow on bright pixels only: the layer that would have to code
+   the infinity is named, and dark pixels run. */
+static void overflow_before_codes(void **state) {
+    static const struct {
+        const char *graph, *node;
+    } cases[] = {
+        {"a conv2d in=input channels=1 kernel=1x1 bias=0\n"
+         "b conv2d in=a channels=1 kernel=1x1 w=s8 dynamic=1 bias=0\n",
+         "node b"},
+        {"a conv2d in=input channels=1 kernel=1x1 bias=0\n"
+         "c quantize in=a q=u8:8:1:0\n"
+         "b conv2d in=c channels=1 kernel=1x1 w=s8 q=u8:8:1:0 bias=0\n",
+         "node c"},
+    };
+    static const float dark[2] = {1, 2}, bright[2] = {1, 1e9f}, one = 1;
+    static const int code[] = {3};
+    int i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        char text[400];
+        float logits[2] = {0, 0};
+        ptq_model *m;
+        test_run run;
+        snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x2x1\n%s", cases[i].graph);
+        m = model_of_text(text);
+        *(float *)ptq_model_param(m, "a.weight")->data = 1e30f;
+        set_weight(m, "b.weight", &one, 1, 0, code);
+        run = open_run(m, 0);
+        assert_ok(ptq_run_f32(run.session, dark, 1, logits, NULL, &err));
+        if (i == 0) /* codes 128 (127.5, to even) and 255 of steps 2e30 / 255 */
+            assert_near(logits[1] / 6e30f, 1, 1e-5);
+        assert_fails(PTQ_BAD_NUMBER, cases[i].node,
+                     ptq_run_f32(run.session, bright, 1, logits, NULL, &err));
+        assert_ok(ptq_run_f32(run.session, dark, 1, logits, NULL, &err));
+        close_run(&run);
+        ptq_model_free(m);
+    }
+}
+
 /* ---------------------------------------------------------------------------------------------
    Scales and zero points of a quantized model */
 
@@ -322,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_at_the_edge), cmocka_unit_test(images_at_the_edge),
         cmocka_unit_test(scales_at_the_edge),     cmocka_unit_test(zero_points_at_the_rails),
+        cmocka_unit_test(overflow_before_codes),
         cmocka_unit_test(largest_accumulators),   cmocka_unit_test(largest_average),
     };
 

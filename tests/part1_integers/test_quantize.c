@@ -467,6 +467,80 @@ static void convolution_ties_and_rails(void **state) {
     ptq_model_free(m);
 }
 
+/* Averages of windows of two: the zero point is added before rounding, so that ties go to even codes
+   and not to even steps; the global pool's stay with its own formula. By hand. */
+static void average_ties_and_rails(void **state) {
+    static const struct {
+        const char *node;
+        int want[4];
+    } cases[] = {
+        /* (0 + 1) / 2 + 3, (1 + 2) / 2 + 3, (2 + 255) / 2 + 3, (255 + 255) / 2 + 3 */
+        {"avg_pool in=input kernel=1x2 stride=1x2 q=u8:8:1:3", {4, 4, 132, 255}},
+        {"avg_pool in=input kernel=1x2 stride=1x2 q=u8:8:1:4", {4, 6, 132, 255}},
+        {"avg_pool in=input kernel=1x2 stride=1x2 q=s8:8:1:-128", {-128, -126, 0, 127}},
+        /* ((0 + 0 + 1) / 4, (1 + 2 + 2 + 255) / 4 ... with zeros of padding that count */
+        {"avg_pool in=input kernel=1x4 stride=1x4 pad=0,2,0,2 include_pad=1 q=u8:8:0.25:1",
+         {2, 255, 255, 0}},
+        /* 771 / 8 / 64.25 = 1.5: rne(1.5) + 3 */
+        {"global_avg_pool in=input q=u8:8:64.25:3", {5, 0, 0, 0}},
+    };
+    static const uint8_t pixels[8] = {0, 1, 1, 2, 2, 255, 255, 255};
+    int i, k;
+
+    (void)state;
+    for (i = 0; i < COUNT(cases); i++) {
+        char text[200];
+        ptq_model *m;
+        test_run run;
+        ptq_tensor view;
+        snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x8x1 q=u8:8:1:0\npool %s\n",
+                 cases[i].node);
+        m = model_of_text(text);
+        run = open_run(m, 1);
+        assert_ok(ptq_run(run.session, pixels, 1, NULL, NULL, &err));
+        assert_ok(ptq_session_tensor(run.session, "pool", &view, &err));
+        for (k = 0; k < (int)ptq_tensor_elements(&view); k++)
+            assert_int_equal((int)ptq_tensor_number(&view, (size_t)k), cases[i].want[k]);
+        close_run(&run);
+        ptq_model_free(m);
+    }
+}
+
+/* Sums that single precision could not hold, or not fully, give the codes that scales of 1 do. */
+static void averages_of_any_scale(void **state) {
+    static const int exponent[] = {0, 60, 125, -60, -122};
+    uint8_t pixels[30 * 30], first[4];
+    test_random r = {8};
+    int i;
+
+    (void)state;
+    for (i = 0; i < COUNT(pixels); i++)
+        pixels[i] = (uint8_t)random_int(&r, 0, 7);
+    for (i = 0; i < COUNT(exponent); i++) {
+        char text[300];
+        double scale = ldexp(1, exponent[i]);
+        ptq_model *m;
+        test_run run;
+        ptq_tensor view;
+        snprintf(text, sizeof text,
+                 "ptq-graph 1\ninput input shape=30x30x1 q=u8:8:%.9g:0\n"
+                 "pool avg_pool in=input kernel=29x29 pad=0,0,0,0 q=u8:8:%.9g:117\n",
+                 scale, scale / 16);
+        m = model_of_text(text);
+        m->std[0] = (float)(1 / scale);
+        run = open_run(m, 1);
+        assert_ok(ptq_run(run.session, pixels, 1, NULL, NULL, &err));
+        assert_ok(ptq_session_tensor(run.session, "pool", &view, &err));
+        if (i == 0) {
+            memcpy(first, view.data, sizeof first);
+            assert_int_equal(check_node(m, run.session, 1), sizeof first);
+        }
+        assert_memory_equal(first, view.data, sizeof first);
+        close_run(&run);
+        ptq_model_free(m);
+    }
+}
+
 /* Single operators, on random pixels, with scales and zero points that are no round numbers. */
 static void single_operators(void **state) {
     static const char *const graph[] = {
@@ -531,6 +605,7 @@ int main(void) {
         cmocka_unit_test(round_trip_of_codes),   cmocka_unit_test(requantized_by_hand),
         cmocka_unit_test(requantized_at_random), cmocka_unit_test(requantized_ties),
         cmocka_unit_test(all_pairs_added),       cmocka_unit_test(convolution_ties_and_rails),
+        cmocka_unit_test(average_ties_and_rails), cmocka_unit_test(averages_of_any_scale),
         cmocka_unit_test(single_operators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

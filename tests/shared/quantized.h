@@ -329,6 +329,31 @@ static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *
     return e;
 }
 
+/* ONNX Runtime's average of a window: real numbers, summed up row by row, and the zero point added
+   before rounding. `size`: that of the largest term or sum. */
+static inline int32_t window_average(const ptq_node *n, const kept *x, int y0, int x0, int c,
+                                     int taps, double *size) {
+    const int *in = x->node->shape;
+    volatile float sum = 0, term, code; /* each one rounded */
+    code_limits l = limits_of(&n->q, PTQ_ACTIVATION_NONE);
+    int u, v;
+
+    for (u = y0 < 0 ? 0 : y0; u < y0 + n->kernel[0] && u < in[0]; u++)
+        for (v = x0 < 0 ? 0 : x0; v < x0 + n->kernel[1] && v < in[1]; v++) {
+            term = x->q.scale *
+                   (float)(code_at(x, (size_t)((u * in[1] + v) * in[2] + c)) - x->q.zero_point);
+            sum += term;
+            *size += fabs((double)term);
+        }
+    code = sum / (float)taps;
+    code = code / n->q.scale;
+    code += (float)n->q.zero_point;
+    *size += 256 * (double)n->q.scale;
+    l.zero_point = 0;
+    return code_of(code, l);
+}
+
+/* Windows, or the whole image. */
 static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, int x0, int c) {
     expected e = {0, 0, 0, 0};
     int taps;
@@ -337,11 +362,14 @@ static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, i
     if (n->op == PTQ_OP_MAX_POOL) {
         e.code = (int32_t)v;
         e.exact = (double)x->q.scale * (double)(v - x->q.zero_point);
+    } else if (n->op == PTQ_OP_AVG_POOL) {
+        e.code = window_average(n, x, y0, x0, c, taps, &e.size);
+        e.exact = (double)x->q.scale * (double)v / taps;
     } else {
         e.code = averaged(v, taps, &x->q, &n->q);
         e.exact = (double)x->q.scale * (double)v / taps;
     }
-    e.size = fabs(e.exact);
+    e.size += fabs(e.exact);
     return e;
 }
 

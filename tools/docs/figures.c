@@ -268,18 +268,18 @@ static int draw_observers(source *s, FILE *out) {
         return fail("the model has no tensor conv1.relu; this figure is for ResNet8");
     observer = &s->calibration->tensor[at].observer;
     x.high = (double)observer->channel[0].max * 1.02;
-    open_figure(out, 310, "Values of conv1.relu on calibration images, and the range of each rule");
+    open_figure(out, 328, "Values of conv1.relu on calibration images, and the range of each rule");
     draw_histogram(out, &observer->channel[0], &x);
     svg_ticks(out, &x, 150, 150, "%g");
     svg_label(out, 104, 100, "small end f-mut", "how often");
     svg_label(out, 104, 112, "small end f-mut", "(logarithm)");
-    printf("rule           up to   clipped     codes of 4 bits: up to   clipped\n");
+    printf("rule                 up to   clipped     codes of 4 bits: up to   clipped\n");
     for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         double y = 190 + 18 * rule;
         float low[2], high[2];
         int k;
 
-        printf("%-11s", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
+        printf("%-17s", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         for (k = 0; k < 2; k++) {
             if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8,
@@ -294,7 +294,7 @@ static int draw_observers(source *s, FILE *out) {
         dot(out, svg_place(&x, (double)high[0]), y, 3.5, "f-c1");
         dot(out, svg_place(&x, (double)high[1]), y, 3.5, "f-c5");
     }
-    svg_label(out, 110, 302, "small f-mut", "Upper end: blue for 8 bits, red for 4 bits.");
+    svg_label(out, 110, 320, "small f-mut", "Upper end: blue for 8 bits, red for 4 bits.");
     return 0;
 }
 

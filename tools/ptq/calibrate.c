@@ -192,7 +192,7 @@ static int print_tensor(const ptq_calibrated *tensor) {
     for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         if (find_range(tensor, (ptq_method)rule, &range))
             return 1;
-        say("  %-10s %12.6g .. %-12.6g clips %.4f %%\n", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule),
+        say("  %-17s %12.6g .. %-12.6g clips %.4f %%\n", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule),
             (double)range.low, (double)range.high, 100 * range.clipped);
     }
     return 0;

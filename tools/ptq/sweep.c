@@ -47,10 +47,9 @@ static int parse(int argc, char **argv, sweep_options *o) {
         {"activation-bits", 0, "LIST", "the same of activations", .text = &o->activations},
         {"scales", 0, "LIST", "of channel, tensor (default: the preset's)", .text = &o->scales},
         {"activation-ranges", 0, "LIST",
-         "of minmax, average, histogram, percentile, entropy, mse; or "
-         "all",
+         "of minmax, average, histogram, percentile, entropy, mse, histogram-pytorch; or all",
          .text = &o->ranges},
-        {"samples", 'n', "LIST", "sizes of the calibration set (default 1000)",
+        {"samples", 'n', "LIST", "sizes of the calibration set (default 1000, or half)",
          .text = &o->samples},
         {"seeds", 's', "LIST", "calibration seeds (default 42,43,44)", .text = &o->seeds},
         {"limit", 0, "N", "images to measure on (default 2000)", .number = &o->limit, .least = 1},
@@ -191,7 +190,8 @@ static int read_choices(job *work) {
         read_scales(work->given, &work->scales) ||
         read_numbers(work->given->weights, "weight-bits", 2, 8, &work->weights) ||
         read_numbers(work->given->activations, "activation-bits", 2, 8, &work->activations) ||
-        read_numbers(work->given->samples, "samples", 1, 1000000, &work->samples) ||
+        read_numbers(work->given->samples ? work->given->samples : "1000", "samples", 1, 1000000,
+                     &work->samples) ||
         read_numbers(work->given->seeds, "seeds", 0, 1000000000, &work->seeds))
         return 1;
     work->planned = work->presets.items * work->weights.items * work->activations.items *
@@ -602,9 +602,30 @@ static int write_json(const job *work) {
 
 /* ---- All of it ---- */
 
+/* Nobody asked for 1000 images: as many as there are, of which half stay to measure on unless that
+   is done on the test set. */
+static int fit_samples(job *work) {
+    ptq_cifar10 *data;
+    char text[16];
+    size_t most;
+    ptq_error err;
+
+    if (work->given->samples)
+        return 0;
+    if (ptq_cifar10_open(work->data_path, PTQ_SPLIT_TRAIN, NULL, &data, &err))
+        return fail("%s", err.text);
+    most = ptq_cifar10_dataset(data)->count;
+    ptq_cifar10_free(data);
+    most = work->given->on_test || most < 2 ? most : most / 2;
+    snprintf(text, sizeof text, "%d", most < DEFAULT_SAMPLES ? (int)most : DEFAULT_SAMPLES);
+    work->samples.items = 0;
+    return add_choice(&work->samples, text, strlen(text), "samples");
+}
+
 static int sweep(job *work) {
     if (read_choices(work) || find_model(work->given->model, work->model_path) ||
-        find_data(work->given->data, work->data_path) || check_output(work->given->output) ||
+        find_data(work->given->data, work->data_path) || fit_samples(work) ||
+        check_output(work->given->output) ||
         engine_open(work->model_path, 1, NULL, &work->ready))
         return 1;
     work->hash = ptq_model_hash(work->ready.model);
@@ -619,7 +640,7 @@ static int sweep(job *work) {
 }
 
 int command_sweep(int argc, char **argv) {
-    sweep_options o = {.presets = "best", .samples = "1000", .seeds = "42,43,44", .limit = 2000};
+    sweep_options o = {.presets = "best", .seeds = "42,43,44", .limit = 2000};
     int parsed = parse(argc, argv, &o), status;
     job *work;
 

@@ -29,14 +29,18 @@ static const char *const kernel_lines[] = {
     X(u8, USES(weights))                                                                           \
     X(s4, USES(weights))                                                                           \
     X(packed, USES(weights))                                                                       \
-    X(add, USES(nearest) | USES(clamp))                                                            \
+    X(fma, 0)                                                                                      \
+    X(add, USES(fma) | USES(nearest) | USES(clamp))                                                \
     X(add_layer, USES(add))                                                                        \
     X(conv, USES(add) | USES(requantize))                                                          \
     X(dense, 0)                                                                                    \
     X(dense_codes, USES(dense) | USES(requantize))                                                 \
     X(dense_logits, USES(dense))                                                                   \
     X(code_logits, 0)                                                                              \
-    X(window, USES(requantize))                                                                    \
+    X(window, 0)                                                                                   \
+    X(maximum, USES(window))                                                                       \
+    X(whole_average, USES(window) | USES(requantize))                                              \
+    X(average, USES(window) | USES(fma) | USES(nearest) | USES(clamp))                             \
     X(relu, USES(clamp))
 
 #define USES(section) (1u << SECTION_##section)
@@ -144,9 +148,11 @@ static unsigned sections_of(const ptq_node *node) {
     case PTQ_OP_RELU6:
         return USES(relu);
     case PTQ_OP_MAX_POOL:
+        return USES(maximum);
     case PTQ_OP_AVG_POOL:
+        return USES(average);
     case PTQ_OP_GLOBAL_AVG_POOL:
-        return USES(window);
+        return USES(whole_average);
     default:
         return 0;
     }
@@ -345,47 +351,26 @@ static void put_addition(header *h, int index) {
     fputs(";\n\n", h->to);
 }
 
-/* Whether all averages are over as many elements as the window has. */
-static int averages_whole(const ptq_node *node) {
-    const int *pad = node->pad;
-
-    return node->op == PTQ_OP_GLOBAL_AVG_POOL || node->include_pad ||
-           (pad[0] == 0 && pad[1] == 0 && pad[2] == 0 && pad[3] == 0);
-}
-
-/* Multipliers of averages: over the whole window only, or over as many elements as padding leaves
-   of it. */
-static void put_average_table(header *h, int index, const int *kernel) {
-    int all = kernel[0] * kernel[1], first = averages_whole(&h->model->node[index]) ? all : 1;
-    size_t count = (size_t)(all - first + 1);
-
-    begin_table(h, "uint32_t", index, "multiplier", count, 4 * count);
-    for (int taps = first; taps <= all; taps++)
-        put_real(h, ptq_plan_average(h->plan, index, taps));
-    end_table(h);
-}
-
 static void put_pool(header *h, int index) {
-    const ptq_node *node = &h->model->node[index];
-    int global = node->op == PTQ_OP_GLOBAL_AVG_POOL;
-    const int *kernel = global ? input_of(h, node, 0)->shape : node->kernel;
+    const ptq_node *node = &h->model->node[index], *from = input_of(h, node, 0);
+    int global = node->op == PTQ_OP_GLOBAL_AVG_POOL, maximum = node->op == PTQ_OP_MAX_POOL;
+    const int *kernel = global ? from->shape : node->kernel;
+    int taps = kernel[0] * kernel[1];
+    float first = global ? ptq_plan_average(h->plan, index, taps) : from->q.scale;
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
-    if (node->op != PTQ_OP_MAX_POOL)
-        put_average_table(h, index, kernel);
-    fprintf(h->to, "static const %s_pool %s_node%d = {\n    ", h->name, h->name, index);
-    put_code_kind(h, &input_of(h, node, 0)->q);
+    fprintf(h->to, "static const %s_pool %s_node%d = {\n    %s_%s, ", h->name, h->name, index,
+            h->name, maximum ? "maximum" : global ? "whole_average" : "average");
+    put_code_kind(h, &from->q);
     fprintf(h->to, ", %d, %d, %d,\n", (int)node->q.zero_point, (int)step.low, (int)step.high);
     put_shapes(h, node);
     fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, /* kernel, stride, padding */\n", kernel[0],
             kernel[1], global ? 1 : node->stride[0], global ? 1 : node->stride[1],
             global ? 0 : node->pad[0], global ? 0 : node->pad[1]);
-    if (node->op == PTQ_OP_MAX_POOL)
-        fputs("    NULL, 0,\n};\n\n", h->to);
-    else
-        fprintf(h->to, "    %s_node%d_multiplier, %d,\n};\n\n", h->name, index,
-                averages_whole(node));
+    fprintf(h->to, "    %d, {0x%08lxu, 0x%08lxu},\n};\n\n", node->include_pad ? taps : 0,
+            (unsigned long)bits_of(maximum ? 0 : first),
+            (unsigned long)bits_of(maximum || global ? 0 : node->q.scale));
 }
 
 /* The codes of all pixel values for each channel of the input; 1 if a pixel is its own code. */
@@ -438,7 +423,7 @@ static int put_pixel_table(header *h, int *step) {
 
 static void put_node_constants(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
-    unsigned sections = sections_of(node);
+    unsigned sections = with_needs(sections_of(node));
 
     if (sections &
         (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))

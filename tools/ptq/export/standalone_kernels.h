@@ -243,15 +243,7 @@ static int32_t net_dot_packed(const net_weights *w, int channel, const int16_t *
     return sum;
 }
 
-/* [section add] */
-/* ---- Addition ---- */
-
-/* y = round(fma(a, ratio[0], fma(b, ratio[1], shift))), every fma rounded once. */
-typedef struct net_adder {
-    uint32_t ratio[2], shift; /* IEEE single precision */
-    int32_t low, high;
-} net_adder;
-
+/* [section fma] */
 /* v / 2^n; where a bit is lost the last one is set, so that rounding later is still right. */
 static int64_t net_sticky(int64_t v, int n)
 {
@@ -280,6 +272,15 @@ static net_real net_fma(int32_t code, net_real ratio, net_real r)
     e = r.e - down;
     return net_round(t * ((int64_t)1 << down) + net_sticky(p, e - ratio.e), e);
 }
+
+/* [section add] */
+/* ---- Addition ---- */
+
+/* y = round(fma(a, ratio[0], fma(b, ratio[1], shift))), every fma rounded once. */
+typedef struct net_adder {
+    uint32_t ratio[2], shift; /* IEEE single precision */
+    int32_t low, high;
+} net_adder;
 
 static int32_t net_add(const net_adder *s, int32_t a, int32_t b)
 {
@@ -411,13 +412,16 @@ static void net_code_logits(const uint8_t *x, net_codes q, uint32_t scale, int n
 /* [section window] */
 /* ---- Pooling ---- */
 
+/* `code` is the result of one window, whose first channel lies at x. */
 typedef struct net_pool {
+    int32_t (*code)(const struct net_pool *p, const uint8_t *x, const int *rows,
+                    const int *columns);
     net_codes input;
     int32_t zero_point, low, high;
     int in[3], out[3];
     int kernel[2], stride[2], pad[2];
-    const uint32_t *multiplier; /* of an average over 1, 2, 3 ... elements; NULL: maximum */
-    int whole;                  /* averages are all over the whole window: one multiplier */
+    int taps;          /* average: of how many; 0: as many as lie inside the image */
+    uint32_t scale[2]; /* average: of the input and the result; of the whole image: the multiplier */
 } net_pool;
 
 /* Rows or columns of the window at `o` that lie inside the image. */
@@ -429,23 +433,6 @@ static void net_window(const net_pool *p, int axis, int o, int *begin, int *end)
     *end = *end > p->in[axis] ? p->in[axis] : *end;
 }
 
-static int32_t net_pool_code(const net_pool *p, const uint8_t *x, const int *rows,
-                             const int *columns)
-{
-    int taps = (rows[1] - rows[0]) * (columns[1] - columns[0]), u, v;
-    int32_t sum = 0, most = INT32_MIN;
-    for (u = rows[0]; u < rows[1]; u++)
-        for (v = columns[0]; v < columns[1]; v++) {
-            int32_t code = net_load(x[(u * p->in[1] + v) * p->in[2]], p->input);
-            sum += code - p->input.zero_point;
-            most = code > most ? code : most;
-        }
-    if (!p->multiplier)
-        return most;
-    return net_requantize(sum, p->multiplier[p->whole ? 0 : taps - 1], p->zero_point, p->low,
-                          p->high);
-}
-
 static void net_pool2d(const net_pool *p, const uint8_t *x, uint8_t *y)
 {
     int oy, ox, c, rows[2], columns[2];
@@ -454,8 +441,63 @@ static void net_pool2d(const net_pool *p, const uint8_t *x, uint8_t *y)
             net_window(p, 0, oy, &rows[0], &rows[1]);
             net_window(p, 1, ox, &columns[0], &columns[1]);
             for (c = 0; c < p->out[2]; c++)
-                *y++ = (uint8_t)net_pool_code(p, x + c, rows, columns);
+                *y++ = (uint8_t)p->code(p, x + c, rows, columns);
         }
+}
+
+/* [section maximum] */
+static int32_t net_maximum(const net_pool *p, const uint8_t *x, const int *rows,
+                           const int *columns)
+{
+    int32_t most = INT32_MIN;
+    int u, v;
+    for (u = rows[0]; u < rows[1]; u++)
+        for (v = columns[0]; v < columns[1]; v++) {
+            int32_t code = net_load(x[(u * p->in[1] + v) * p->in[2]], p->input);
+            most = code > most ? code : most;
+        }
+    return most;
+}
+
+/* [section whole_average] */
+static int32_t net_whole_average(const net_pool *p, const uint8_t *x, const int *rows,
+                                 const int *columns)
+{
+    int32_t sum = 0;
+    int i, pixels = rows[1] * columns[1];
+    for (i = 0; i < pixels; i++)
+        sum += net_load(x[i * p->in[2]], p->input) - p->input.zero_point;
+    return net_requantize(sum, p->scale[0], p->zero_point, p->low, p->high);
+}
+
+/* [section average] */
+/* a / b, rounded to 24 bits; b is not 0. */
+static net_real net_quotient(net_real a, net_real b)
+{
+    uint64_t u = net_magnitude(a.m), divisor = net_magnitude(b.m), q;
+    int up = 63 - net_length(u);
+    if (!u)
+        return a;
+    u <<= up;
+    q = u / divisor;
+    return net_round(net_signed(q | (q * divisor != u ? 1 : 0), a.m < 0), a.e - up - b.e);
+}
+
+/* Of a window: round(sum of scale[0] (code - zero point) / taps / scale[1] + zero_point), every
+   operation rounded. */
+static int32_t net_average(const net_pool *p, const uint8_t *x, const int *rows,
+                           const int *columns)
+{
+    int taps = p->taps ? p->taps : (rows[1] - rows[0]) * (columns[1] - columns[0]), u, v;
+    net_real sum = net_round(0, 0);
+    for (u = rows[0]; u < rows[1]; u++)
+        for (v = columns[0]; v < columns[1]; v++) {
+            int32_t code = net_load(x[(u * p->in[1] + v) * p->in[2]], p->input);
+            sum = net_fma(1, net_scaled(code - p->input.zero_point, p->scale[0]), sum);
+        }
+    sum = net_quotient(net_quotient(sum, net_round(taps, 0)), net_decode(p->scale[1]));
+    sum = net_fma(1, sum, net_round(p->zero_point, 0));
+    return net_clamped(net_nearest(sum), p->low, p->high);
 }
 
 /* [section relu] */

@@ -310,7 +310,7 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
     const ptq_calibrated *t = &r->seen->tensor[tensor];
     const ptq_statistics *seen = &t->observer.channel[0];
     const code_count *codes = &s->codes[tensor];
-    int left = 66, bottom = 116, height = bottom + 22 + 13 * (PTQ_METHOD_COUNT + 1) + 6;
+    int left = 98, bottom = 116, height = bottom + 22 + 13 * (PTQ_METHOD_COUNT + 1) + 6;
     svg_axis x = {0, 0, left, WIDTH - 10};
     columns c = {0};
     char text[160];
