@@ -903,8 +903,9 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
 /* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
-   class. The same data and seed give the same indices everywhere. PTQ_BAD_DATA if a class has too
-   few, or if some items have labels and others none. */
+   class. A class that has too few gives all it has, the others more. The same data and seed give the
+   same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have labels
+   and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -1321,7 +1322,8 @@ typedef struct ptq_layer_report {
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
-   the order of the quantized model; tensors of a model that was equalized, in its own units. */
+   the order of the quantized model; tensors of a model that was equalized, in its own units. The
+   baseline should be fused: what its additions read is compared only then. */
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
@@ -2836,7 +2838,8 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
 }
 
 /* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
-   under the range of that image. */
+   under the range of that image. There are no codes for a range that is not finite: then all results
+   are NaN, as most would be in real numbers, and whoever looks at them sees it. */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
@@ -2849,6 +2852,8 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     }
     if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    if (!ptq__is_finite(low) || !ptq__is_finite(high))
+        q.scale = HUGE_VALF; /* all codes are 0 there, and 0 times infinity is NaN */
     for (i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
     ptq__conv_codes(step, frame, codes, &q);
@@ -6350,11 +6355,12 @@ static const double ptq__most_bias = 1073741824.0;
 
    A weight scale so small that the bias would not fit is enlarged, by a few units in the last place
    more, for the rounding to come; a channel without weights, which has no scale of its own, gets
-   one at which its bias keeps 24 bits. */
-static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
+   one at which its bias keeps 24 bits, down to units of 1e-25: a bias far below that is 0 in any
+   code of the result, and multipliers must stay normal. */
+static float ptq__scale_for_bias(float scale, int no_weights, float bias, float in_scale) {
     double b = fabs((double)bias), least = b / (ptq__most_bias * (double)in_scale);
-    if (all_zero && b > 0)
-        return (float)(b / (16777216.0 * (double)in_scale));
+    if (no_weights && b > 0)
+        return (float)(fmax(b / 16777216.0, 1e-25) / (double)in_scale);
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
@@ -6380,8 +6386,8 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
     for (c = 0; c < channels && bias && !status; c++) {
         float *scale = &made.scale[several ? c : 0];
-        int zero = several && !(ptq__reach(w + (size_t)c * n, n) > 0);
-        *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
+        int none = several && !ptq__is_normal(ptq__reach(w + (size_t)c * n, n) / (float)high);
+        *scale = ptq__scale_for_bias(*scale, none, bias[c], in_scale);
     }
     for (c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
@@ -7086,8 +7092,8 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 #endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
-   as many of each class as can be, count / classes, and of the first classes one more where that
-   leaves a remainder. Each class is drawn from alone.
+   as many of each class: count / classes, and of the first classes one more where that leaves a
+   remainder. A class that has fewer gives all, and the others give more. Each is drawn from alone.
 
    All labels; item: room for one. Without labels there is one class, whose label is -1: a data set
    that has some of each is more likely damaged than meant so. */
@@ -7103,28 +7109,41 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *lab
     return PTQ_OK;
 }
 
+/* How many of each class, in place of how many there are: up to `level`, the highest at which that
+   is not more than `count`, and the rest from the first classes that have more than that. */
+static void ptq__share_out(size_t *of_class, size_t classes, size_t count) {
+    size_t level = count + 1, sum = count + 1, c;
+    while (sum > count)
+        for (level--, c = 0, sum = 0; c < classes; c++)
+            sum += of_class[c] < level ? of_class[c] : level;
+    for (c = 0; c < classes; c++) {
+        size_t more = sum < count && of_class[c] > level;
+        of_class[c] = (of_class[c] < level ? of_class[c] : level) + more;
+        sum += more;
+    }
+}
+
 enum { PTQ__DRAWN = -2 }; /* in place of an image's label */
 
 /* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
    changes places with one of those from i on. Every class has a stream of chance of its own, so
    that what is drawn of it does not depend on the other classes. label: those of all images, of
-   which the drawn ones are marked; pool: room for as many. The marked ones then go to `indices`,
-   `count` of them, in ascending order. */
-static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
-                            size_t *pool, size_t *indices, ptq_error *err) {
+   which the drawn ones are marked; pool: room for as many, and behind it a number for each class.
+   The marked ones then go to `indices`, `count` of them, in ascending order. */
+static void ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
+                      size_t *pool, size_t *indices) {
     int first = label[0] < 0 ? -1 : 0;
-    size_t c, i, n, classes = first ? 1 : (size_t)data->classes;
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, *want = pool + data->count;
     ptq_rng rng;
+    for (i = 0; i < data->count; i++)
+        want[label[i] - first]++;
+    ptq__share_out(want, classes, count);
     for (c = 0; c < classes; c++) {
-        size_t want = count / classes + (c < count % classes);
         for (i = 0, n = 0; i < data->count; i++)
             if (label[i] == first + (int)c)
                 pool[n++] = i;
-        PTQ__FAIL_IF(n < want, PTQ_BAD_DATA,
-                     "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
-                     data->class_name ? data->class_name[c] : "unnamed", n, want);
         ptq_rng_seed(&rng, seed, c);
-        for (i = 0; i < want; i++) {
+        for (i = 0; i < want[c]; i++) {
             size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
             label[pool[k]] = PTQ__DRAWN;
             pool[k] = pool[i];
@@ -7133,7 +7152,6 @@ static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed
     for (i = 0; i < data->count; i++)
         if (label[i] == PTQ__DRAWN)
             *indices++ = i;
-    return PTQ_OK;
 }
 
 /* The same images everywhere for the same data and seed: what chooses is integers alone, and the
@@ -7148,11 +7166,12 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     PTQ__TRY(ptq__check_dataset(data, err));
     PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
                  "cannot sample %zu of %zu images", count, data->count);
-    status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
+    status = PTQ__KEEP(&memory, &pool, data->count + (size_t)data->classes, "sampling", err);
     PTQ__THEN(status, PTQ__KEEP(&memory, &label, data->count, "labels", err));
     PTQ__THEN(status, ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err));
     PTQ__THEN(status, ptq__read_labels(data, item, label, err));
-    PTQ__THEN(status, ptq__draw(data, count, seed, label, pool, indices, err));
+    if (!status)
+        ptq__draw(data, count, seed, label, pool, indices);
     ptq_release(&memory);
     return status;
 }
@@ -7483,6 +7502,14 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
     sum->elements += n;
 }
 
+/* The same tensor in the float model: the node that makes it, or -1. What stands before a fused
+   addition has the convolution's name; where the float model's addition is not fused, that name may
+   mean the sums before batch norm or activation, which no quantized model has. */
+static int ptq__same_tensor(const ptq_model *real, const char *name, int before_addition) {
+    int i = ptq_model_find(real, name);
+    return i >= 0 && before_addition && !real->node[i].residual ? -1 : i;
+}
+
 /* The tensors that the two sessions have kept of one image: every one of the quantized model that
    the float model has too; of a node with a fused addition first what is before it, then its
    result. Fills in the report's names, in the same order for every image. */
@@ -7497,7 +7524,7 @@ static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_se
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
-            if (ptq_model_find(real_run->plan->info.model, name) < 0)
+            if (ptq__same_tensor(real_run->plan->info.model, name, middle) < 0)
                 continue;
             PTQ__TRY(ptq_session_tensor(real_run, name, &real, err));
             PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
@@ -12683,6 +12710,25 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
+/* The bias of channel o, learned. It makes up for errors of the layers before, the residual's
+   included, and so may be far larger than the float model's: beside the smallest weights, or none,
+   it would leave 32 bits. Then the channel's scale grows until it fits; the weights, which count
+   for next to nothing there, are coded anew, and change the bias once more. */
+static ptq_status ptq__learn_bias(ptq__bench *b, int o, ptq_error *err) {
+    size_t n = (size_t)b->lesson->taps;
+    float in_scale = (float)b->lesson->in_scale;
+    double bias = ptq__mean_bias(b);
+    int tries;
+    for (tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
+        if (fabs(bias) <= ptq__most_bias * (double)*b->scale)
+            break;
+        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale);
+        ptq__code_weights(b->w, n, *b->scale, 0, b->low, b->high, b->codes, (size_t)o * n);
+        bias = ptq__mean_bias(b);
+    }
+    return ptq__set_bias(b->lesson->to, o, bias, err);
+}
+
 /* Channel k of the lesson. */
 static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
     const ptq__lesson *lesson = b->lesson;
@@ -12699,7 +12745,7 @@ static ptq_status ptq__learn_channel(ptq__bench *b, int k, ptq_error *err) {
         ptq__rescale_channel(b);
     if (lesson->rounds)
         ptq__round_channel(b, *b->scale);
-    return biased ? ptq__set_bias(lesson->to, o, ptq__mean_bias(b), err) : PTQ_OK;
+    return biased ? ptq__learn_bias(b, o, err) : PTQ_OK;
 }
 
 static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,

@@ -108,17 +108,6 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
     ptq_model_free(integers);
 }
 
-/* What each layer costs, as 'ptq info' shows it too. */
-static void show_costs(const ptq_model *model) {
-    for (int i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        ptq_cost cost = ptq_node_cost(model, i);
-        printf("%-21s %-15s %2dx%2dx%3d %6llu parameters %8llu MACs\n", node->name,
-               ptq_name(PTQ_NAMES_OP, node->op), node->shape[0], node->shape[1], node->shape[2],
-               (unsigned long long)cost.parameters, (unsigned long long)cost.macs);
-    }
-}
-
 int main(int argc, char **argv) {
     static const char *const preset[] = {NULL, "best", "ort-u8", "w4a8"};
     static char text[1 << 14];
@@ -139,7 +128,10 @@ int main(int argc, char **argv) {
         images = *ptq_cifar10_dataset(train);
         images.count = images.count < SAMPLES ? images.count : SAMPLES;
         ptq_calibrate(plan, &images, NULL, &seen, &err);
-        show_costs(fused);
+        for (int i = 0; i < fused->nodes; i++) /* what each layer costs; 'ptq info' tells more */
+            printf("%-21s %7llu parameters %8llu MACs\n", fused->node[i].name,
+                   (unsigned long long)ptq_node_cost(fused, i).parameters,
+                   (unsigned long long)ptq_node_cost(fused, i).macs);
         for (int i = 0; i < 4 && !err.status; i++)
             measure(fused, preset[i], seen, &images, ptq_cifar10_dataset(test), &err);
     }

@@ -3,8 +3,6 @@
 
 .PHONY: no-stb bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
 
-tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
-
 print-build:
 	@echo $(BUILD)
 
@@ -21,6 +19,8 @@ endif
 
 # images2cifar and an example read pictures with stb_image.
 STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
+
+tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
 
 no-stb:
 	@echo 'what reads pictures is left out: stb_image is not installed (Debian: libstb-dev)'

@@ -139,6 +139,17 @@ test_quantize() {
     [ ! -e "$dir/no" ] || wrong "a refused conversion left a file"
 }
 
+# Fewer images than the usual thousand: all of them, unless somebody asked for more.
+test_few_images() {
+    "$BUILD/shapes10" "$dir/few" --train 75 --test 10 >"$dir/out" 2>&1 || wrong "shapes10"
+    accepts calibrate --model examples/models/resnet8-shapes10.safetensors --data "$dir/few" \
+        -o "$dir/few.json"
+    prints "^75 images"
+    refuses "cannot sample 80 of 75 images" calibrate \
+        --model examples/models/resnet8-shapes10.safetensors --data "$dir/few" --samples 80 \
+        -o "$dir/few80.json"
+}
+
 test_dry_run() {
     accepts quantize --model "$model" --data "$dir/both" --calibration "$dir/c.json" --dry-run \
         -o "$dir/dry" --node 'block?.shortcut=float'
@@ -220,6 +231,7 @@ fi
 make_data
 test_calibrate
 test_quantize
+test_few_images
 test_dry_run
 test_eval
 test_run

@@ -295,6 +295,55 @@ static void refitting_helps(void **state) {
     }
 }
 
+/* A channel without weights is its bias, however small that is, under every scheme that learns: its
+   own scale has to hold what learning makes of the bias, which may be far more. */
+static void channels_without_weights(void **state) {
+    static const float biases[] = {0, 1e-31f, -3e-40f, 1e-10f, 0.5f};
+    static const int widths[][2] = {{8, 8}, {4, 8}, {4, 4}, {2, 3}};
+    static const char *const names[] = {"block1.conv2", "block2.conv1", "block3.conv2"};
+    fixture *f = (fixture *)*state;
+    int k, i, n;
+
+    for (k = 0; k < COUNT(names); k++)
+        for (i = 0; i < COUNT(biases); i++) {
+            ptq_model *real = NULL;
+            ptq_calibration *calibration;
+            ptq_tensor *weight;
+            char name[PTQ_NAME_SIZE];
+            size_t taps;
+
+            assert_ok(ptq_model_copy(f->fused, NULL, &real, &err));
+            snprintf(name, sizeof name, "%s.weight", names[k]);
+            weight = ptq_model_param(real, name);
+            taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+            memset((float *)weight->data + taps, 0, taps * sizeof(float)); /* channel 1 */
+            snprintf(name, sizeof name, "%s.bias", names[k]);
+            numbers(real, name)[1] = biases[i];
+            calibration = calibrated_on(real, pictures_dataset(&f->p));
+            for (n = 0; n < COUNT(widths); n++) {
+                ptq_convert_options o =
+                    with_scheme(bits("best", widths[n][0], widths[n][1]), pictures_dataset(&f->p));
+                ptq_model *m = NULL;
+                const ptq_node *node;
+                double bias;
+
+                if (ptq_convert(real, calibration, &o, &m, NULL, &err))
+                    fail_msg("%s, bias %g, w%da%d: %s", names[k], (double)biases[i], widths[n][0],
+                             widths[n][1], err.text);
+                node = &m->node[ptq_model_find(m, names[k])];
+                if (widths[n][0] == 8) { /* nothing is refitted: the very bias, to a step */
+                    bias = ((int32_t *)node->param[PTQ_PARAM_BIAS].data)[1] *
+                           (double)node->param[PTQ_PARAM_WEIGHT].scale[1] *
+                           (double)m->node[node->input[0]].q.scale;
+                    assert_near(bias, biases[i], 1e-6 * fabs((double)biases[i]) + 1e-20);
+                }
+                ptq_model_free(m);
+            }
+            ptq_calibration_free(calibration);
+            ptq_model_free(real);
+        }
+}
+
 /* The bias ends the mean error: the mean logits of the images are float's, to half a step of the
    bias, s_in * s_w / 2, whatever the layers before did. */
 static void assert_no_mean_error(fixture *f, ptq_scheme scheme) {
@@ -873,16 +922,27 @@ static void every_allocation_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equalized_by_hand),     cmocka_unit_test(equalized_network),
-        cmocka_unit_test(equalized_layers),      cmocka_unit_test(equalization_refuses),
-        cmocka_unit_test(refitting_helps),       cmocka_unit_test(mean_error_ends),
-        cmocka_unit_test(refits_below_8_only),   cmocka_unit_test(order_and_threads_do_not_matter),
-        cmocka_unit_test(every_kind_of_weights), cmocka_unit_test(divergence_by_hand),
-        cmocka_unit_test(sensitivity_of_nodes),  cmocka_unit_test(searches_can_be_cancelled),
-        cmocka_unit_test(biases_by_hand),        cmocka_unit_test(corrected_network),
-        cmocka_unit_test(fitted_ranges),         cmocka_unit_test(confirmed_choices),
-        cmocka_unit_test(mixed_precision),       cmocka_unit_test(confirmed_for_overrides),
-        cmocka_unit_test(goals_are_kept),        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(equalized_by_hand),
+        cmocka_unit_test(equalized_network),
+        cmocka_unit_test(equalized_layers),
+        cmocka_unit_test(equalization_refuses),
+        cmocka_unit_test(channels_without_weights),
+        cmocka_unit_test(refitting_helps),
+        cmocka_unit_test(mean_error_ends),
+        cmocka_unit_test(refits_below_8_only),
+        cmocka_unit_test(order_and_threads_do_not_matter),
+        cmocka_unit_test(every_kind_of_weights),
+        cmocka_unit_test(divergence_by_hand),
+        cmocka_unit_test(sensitivity_of_nodes),
+        cmocka_unit_test(searches_can_be_cancelled),
+        cmocka_unit_test(biases_by_hand),
+        cmocka_unit_test(corrected_network),
+        cmocka_unit_test(fitted_ranges),
+        cmocka_unit_test(confirmed_choices),
+        cmocka_unit_test(mixed_precision),
+        cmocka_unit_test(confirmed_for_overrides),
+        cmocka_unit_test(goals_are_kept),
+        cmocka_unit_test(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

@@ -37,7 +37,7 @@ static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
         {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
-        {"samples", 'n', "N", "training images, as many of each class (default 1000)",
+        {"samples", 'n', "N", "training images, as many of each class (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
@@ -298,7 +298,7 @@ static int choose(const calibrate_options *o, char **paths) {
 }
 
 int command_calibrate(int argc, char **argv) {
-    calibrate_options o = {.samples = 1000, .seed = 42};
+    calibrate_options o = {.seed = 42};
     char **paths = calloc((size_t)argc + 1, sizeof *paths);
     int parsed, status;
 

@@ -52,7 +52,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
         {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
-        {"samples", 'n', "N", "training images to calibrate on (default 1000)",
+        {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
         {"calibration", 'c', "FILE", "calibration from ptq calibrate, not a new one",
@@ -756,7 +756,7 @@ static void close_job(job *work) {
 }
 
 int command_quantize(int argc, char **argv) {
-    quantize_options o = {.preset = "best", .samples = 1000, .seed = 42};
+    quantize_options o = {.preset = "best", .seed = 42};
     int parsed = parse(argc, argv, &o), status;
     job *work;
 

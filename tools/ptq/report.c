@@ -38,7 +38,7 @@ static int parse(int argc, char **argv, report_options *o) {
         {"baseline", 'b', "MODEL", "the float model that they come from",
          .text = &o->wanted.baseline},
         {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->wanted.data},
-        {"samples", 'n', "N", "training images for ranges and histograms (default 1000)",
+        {"samples", 'n', "N", "training images for ranges and histograms (default 1000, or all)",
          .number = &o->wanted.samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->wanted.seed},
         {"limit", 0, "N", "report on the first N test images only", .number = &o->wanted.limit,
@@ -101,7 +101,6 @@ int command_report(int argc, char **argv) {
     report *r;
     int parsed, status;
 
-    o.wanted.samples = 1000;
     o.wanted.seed = 42;
     o.png.figure = "frontier";
     parsed = parse(argc, argv, &o);

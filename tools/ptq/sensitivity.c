@@ -31,7 +31,7 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
         {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
-        {"samples", 'n', "N", "training images to calibrate on (default 1000)",
+        {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
         {"measure", 0, "N", "of them to measure on (default 500)", .number = &o->measure,
@@ -159,7 +159,7 @@ static int run(job *work) {
 }
 
 int command_sensitivity(int argc, char **argv) {
-    sensitivity_options o = {.preset = "best", .samples = 1000, .seed = 42, .measure = 500};
+    sensitivity_options o = {.preset = "best", .seed = 42, .measure = 500};
     job work = {0};
     int parsed = parse(argc, argv, &o), status;
 

@@ -22,6 +22,10 @@ int sample_open(const char *data_path, int count, int draw, image_sample *out) {
     memset(out, 0, sizeof *out);
     if (ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &out->data, &err))
         return fail("%s", err.text);
+    if (!count)
+        count = ptq_cifar10_dataset(out->data)->count < DEFAULT_SAMPLES
+                    ? (int)ptq_cifar10_dataset(out->data)->count
+                    : DEFAULT_SAMPLES;
     out->indices = malloc((size_t)count * sizeof *out->indices);
     if (!out->indices) {
         sample_close(out);

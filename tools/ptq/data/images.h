@@ -7,12 +7,15 @@
 #include "ptq.h"
 
 /* Training images chosen by ptq_sample. */
+enum { DEFAULT_SAMPLES = 1000 };
+
 typedef struct image_sample {
     ptq_cifar10 *data;
     size_t *indices;
     ptq_subset subset;
 } image_sample;
 
+/* count 0: what there is, up to DEFAULT_SAMPLES. */
 int sample_open(const char *data_path, int count, int seed, image_sample *out);
 void sample_close(image_sample *drawn);
 

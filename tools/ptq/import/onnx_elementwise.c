@@ -80,23 +80,29 @@ static int bits_below(ptq_type type, float high) {
     return 0;
 }
 
-/* Clip on codes: fewer bits, an activation, or both. */
+/* Clip on codes: fewer bits, an activation, or both. Fewer bits bound both ends, so that a Clip of
+   the upper end alone is none of these; behind another one the narrower counts. */
 static int clip_codes(importer *im, const value *from, float low, float high) {
     ptq_node *node = &im->model->node[from->node];
     int bits = bits_below(node->q.type, high);
-    int32_t zero = node->q.zero_point, six = ptq_quantize(6, &node->q), bottom, top;
+    int32_t zero = node->q.zero_point, six = ptq_quantize(6, &node->q), lowest, bottom, top;
 
+    ptq_code_range(node->q.type, 8, &lowest, &top);
     ptq_code_range(node->q.type, bits ? bits : 8, &bottom, &top);
     if (!(low >= -128 && low <= high && high <= 255))
         return refuse(im, "its bounds are no codes");
     if (from->uses != 1 || node->op == PTQ_OP_INPUT)
         return refuse(im, "codes can only be clipped where a layer has made them");
+    low = low < (float)lowest ? (float)lowest : low;
     if (low > (float)bottom || !bits) {
         if ((int32_t)low != zero || (!bits && (int32_t)high != six) || !takes_act(im, from))
             return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only");
         fuse_act(im, from, bits ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
+    } else if (low < (float)bottom) {
+        return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only");
     }
-    node->q.bits = bits ? bits : 8;
+    if (bits && bits < node->q.bits)
+        node->q.bits = bits;
     return set_alias(im, from, from->view);
 }
 

@@ -227,23 +227,40 @@ int import_transpose(importer *im) {
     return refuse(im, "only the layouts NCHW and NHWC are supported");
 }
 
+/* What a Pad adds must stand for 0: of codes that is their zero point, and a Pad that names no
+   number adds the code 0. */
+static int check_padding(importer *im, const value *from) {
+    const ptq_node *node = &im->model->node[from->node];
+    int coded = from->state == STATE_CODES, zero = coded ? node->q.zero_point : 0;
+    const onnx_constant *number;
+    float added = float_attribute(im, "value", 0);
+
+    if (constant_input(im, 2, 0, &number))
+        return 1;
+    if (coded && from->node == 0 && im->byte_input)
+        return refuse(im, "it reads the input before anything says what its codes stand for");
+    if (number && number->count == 1)
+        added = constant_float(number, 0);
+    if ((number && number->count != 1) || added < (float)zero || added > (float)zero)
+        return refuse(im, coded ? "only padding with the zero point of its codes is supported"
+                                : "only padding with zeros is supported");
+    return 0;
+}
+
 /* Zeros around height and width, kept with the tensor until a convolution takes them in. */
 int import_pad(importer *im) {
     value *from = padded_input(im, 0);
     const Onnx__AttributeProto *given = find_attribute(im, "pads");
-    const onnx_constant *pads = NULL, *number = NULL;
+    const onnx_constant *pads = NULL;
     int64_t all[8];
-    int zero = from && from->state == STATE_CODES ? im->model->node[from->node].q.zero_point : 0;
 
-    if (!from || integer_input(im, 1, 0, &pads) || constant_input(im, 2, 0, &number))
+    if (!from || integer_input(im, 1, 0, &pads))
         return 1;
     if (has_input(im->at, 3) ||
         (find_attribute(im, "mode") && !is_text_attribute(im, "mode", "constant")))
         return refuse(im, "only padding with a constant, without axes, is supported");
-    if (number ? number->count != 1 || constant_float(number, 0) < (float)zero ||
-                     constant_float(number, 0) > (float)zero
-               : float_attribute(im, "value", 0) < 0 || float_attribute(im, "value", 0) > 0)
-        return refuse(im, "only padding with zeros is supported");
+    if (check_padding(im, from))
+        return 1;
     if (from->view != VIEW_NCHW || (pads ? pads->count : given ? given->n_ints : 0) != 8)
         return refuse(im,
                       "it needs its input as N x C x H x W, and two numbers for each dimension");
