@@ -158,7 +158,75 @@ test_whole_set() {
     prints "4371 of 5000 right, 87.42 %"
 }
 
+# spares OPTION COMMAND ARGS: the command, which reads $dir/in/model, is refused for that file as
+# OPTION's, by each of its names, and for a file of the data; both stay as they are.
+spares() {
+    option=$1
+    shift
+    for spelling in in/model.safetensors in/../in//model.safetensors in/symbolic in/hard; do
+        refuses "$spelling is read and would be overwritten" "$@" "$option" "$dir/$spelling"
+    done
+    case " $* " in
+    *" --data "*)
+        refuses "is read and would be overwritten" "$@" "$option" "$dir/in/data/data_batch_1.bin"
+        ;;
+    esac
+    cmp -s "$own_model" "$dir/in/model.safetensors" || wrong "ptq $* $option lost its input"
+    [ "$(cat "$dir/in/data/data_batch_1.bin")" = pixels ] || wrong "ptq $* $option lost its data"
+}
+
+# Every command with every option that names an output. The check comes before anything is read, so
+# the data need not be images.
+test_overwriting() {
+    file=$dir/in/model.safetensors
+    mkdir -p "$dir/in/data"
+    cp "$own_model" "$file"
+    echo pixels >"$dir/in/data/data_batch_1.bin"
+    ln -s model.safetensors "$dir/in/symbolic"
+    ln "$file" "$dir/in/hard"
+    data=$dir/in/data
+    spares -o import "$file"
+    spares --json info "$file"
+    for input in --model --baseline --calibration; do spares --json eval $input "$file"; done
+    for input in --model --quantized; do spares --json bench $input "$file" --data "$data"; done
+    spares --json sensitivity --model "$file" --data "$data"
+    for output in -o --json; do
+        for input in --model --calibration; do
+            spares $output quantize $input "$file" --data "$data"
+        done
+        spares $output sweep --model "$file" --data "$data"
+    done
+    spares -o calibrate --model "$file" --data "$data"
+    spares -o calibrate --merge "$file" "$file"
+    spares --json calibrate --inspect "$file"
+    for output in --logits --codes --tensors; do
+        for input in --model --images --side-by-side; do spares $output run $input "$file"; done
+    done
+    for output in --onnx --c-header; do spares $output export --model "$file"; done
+    for output in -o --png; do
+        for input in --model --baseline; do spares $output report $input "$file"; done
+        spares $output report -m "$own_model" -m "$file" --data "$data"
+    done
+    for output in -o --checkpoint --log; do
+        for input in --model --graph --qat; do
+            spares $output train $input "$file" --data "$data"
+        done
+    done
+    spares -o import --map "$file" x.safetensors
+    spares -o import --graph "$file" x.safetensors
+    (
+        export PTQ_MODEL="$file" CIFAR10_DIR="$data"
+        spares --onnx export
+        spares -o quantize
+        [ $failures -eq 0 ]
+    ) || failures=$((failures + 1))
+    refuses "named for two outputs" run --model "$own_model" --images "$own_model" \
+        --logits "$dir/same" --codes "$dir/in/../same"
+    [ ! -e "$dir/same" ] || wrong "a refused run left a file"
+}
+
 test_usage
+test_overwriting
 test_bad_imports
 if [ -f "$model" ]; then
     head -c $((count * 3073)) "$ic200" >"$images"

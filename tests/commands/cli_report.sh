@@ -33,6 +33,12 @@ test_page() {
     [ "$(occurs "<svg")" -eq "$(occurs "</svg>")" ] || wrong "svg elements do not close"
     [ "$(occurs "<svg")" -gt 40 ] || wrong "only $(occurs "<svg") figures"
     [ "$(occurs "tw&lt;o")" -gt 3 ] || wrong "the second model's name is not escaped"
+    # A figure of one model says of which.
+    ! grep -q "first model" "$dir/page.html" || wrong "every model is called the first"
+    for name in one "tw&lt;o"; do
+        grep -q "<figcaption>confusion matrix: $name" "$dir/page.html" ||
+            wrong "no confusion matrix of $name"
+    done
     [ "$(occurs "tw<o")" -eq 0 ] || wrong "a name breaks the page"
     [ "$(occurs "<script\|https\?://[^w]\|-nan\|nan \|inf ")" -eq 0 ] ||
         wrong "scripts, addresses or numbers that are none"

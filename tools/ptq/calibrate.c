@@ -35,17 +35,21 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
+         .file = READ_FILE},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
+         .file = READ_FILE},
         {"samples", 'n', "N", "training images, as many of each class (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"output", 'o', "FILE", "where to write the calibration (JSON)", .text = &o->output},
+        {"output", 'o', "FILE", "where to write the calibration (JSON)", .text = &o->output,
+         .file = WRITTEN_FILE},
         {"merge", 0, NULL, "merge the calibrations named", .flag = &o->merge},
-        {"inspect", 0, "FILE", "show what a calibration holds", .text = &o->inspected},
+        {"inspect", 0, "FILE", "show what a calibration holds", .text = &o->inspected,
+         .file = READ_FILE},
         {"json", 0, "FILE", "with --inspect: write it as JSON (-: standard output)",
-         .text = &o->json},
+         .text = &o->json, .file = WRITTEN_FILE},
         {0}};
 
     return parse_options(argc, argv, specs, &help, paths, argc);
@@ -81,7 +85,7 @@ static int calibrate(const calibrate_options *o) {
     int status;
 
     if (find_data(o->data, data_path) || find_model_for(o->model, data_path, model_path) ||
-        check_output(o->output, model_path))
+        check_output(o->output))
         return 1;
     status =
         engine_open(model_path, 1, NULL, &ready) ||
@@ -115,7 +119,7 @@ static int merge_files(const calibrate_options *o, char **paths) {
 
     if (!paths[0] || !paths[1])
         return fail("--merge needs at least two calibrations; see 'ptq calibrate --help'");
-    if (check_output(o->output, NULL))
+    if (check_output(o->output))
         return 1;
     if (ptq_calibration_load(paths[0], NULL, &calibration, &err))
         return fail("%s", err.text);

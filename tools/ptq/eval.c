@@ -31,9 +31,11 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, eval_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model},
-        {"baseline", 'b', "MODEL", "float model to compare with", .text = &o->baseline},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
+        {"baseline", 'b', "MODEL", "float model to compare with", .text = &o->baseline,
+         .file = READ_FILE},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
+         .file = READ_FILE},
         {"limit", 'n', "N", "only the first N images", .number = &o->limit, .least = 1},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
         {"no-fuse", 0, NULL, "run a float graph as it is", .flag = &o->no_fuse},
@@ -42,9 +44,10 @@ static int parse(int argc, char **argv, eval_options *o) {
         {"layers", 0, "N", "compare every layer on the first N images", .number = &o->layers,
          .least = 1},
         {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
-         .text = &o->calibration},
+         .text = &o->calibration, .file = READ_FILE},
         {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json},
+        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
+         .file = WRITTEN_FILE},
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);

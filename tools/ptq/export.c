@@ -26,10 +26,11 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, export_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model},
-        {"onnx", 0, "OUT.onnx", "write an ONNX file", .text = &o->onnx},
+        {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
+        {"onnx", 0, "OUT.onnx", "write an ONNX file", .text = &o->onnx, .file = WRITTEN_FILE},
         {"form", 0, "FORM", "of a quantized model: qdq (default) or qoperator", .text = &o->form},
-        {"c-header", 0, "OUT.h", "write the model as C code", .text = &o->c_header},
+        {"c-header", 0, "OUT.h", "write the model as C code", .text = &o->c_header,
+         .file = WRITTEN_FILE},
         {"standalone", 0, NULL, "code that does without ptq.h; integer models only",
          .flag = &o->standalone},
         {"name", 0, "PREFIX", "what its functions begin with (default: from OUT.h)",
@@ -57,7 +58,7 @@ int command_export(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (check_options(&o) || find_model(o.model, path) ||
-        check_output(o.onnx ? o.onnx : o.c_header, path))
+        check_output(o.onnx ? o.onnx : o.c_header))
         return 1;
     if (o.c_header)
         return export_c_header(path, o.c_header, o.name, o.standalone);

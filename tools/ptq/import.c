@@ -35,11 +35,12 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, import_options *o, char **path) {
     const option_spec specs[] = {
-        {"output", 'o', "MODEL", "where to write the model file", .text = &o->output},
+        {"output", 'o', "MODEL", "where to write the model file", .text = &o->output,
+         .file = WRITTEN_FILE},
         {"map", 0, "FILE", "names of tensors (.safetensors): lines 'theirs = ours'",
-         .text = &o->torch.map},
+         .text = &o->torch.map, .file = READ_FILE},
         {"graph", 0, "FILE", "the network (.safetensors; default: ResNet8)",
-         .text = &o->torch.graph},
+         .text = &o->torch.graph, .file = READ_FILE},
         {"epsilon", 0, "E", "of ResNet8's batch norms (default: 1e-5 for PyTorch's, else 1e-3)",
          .text = &o->torch.epsilon},
         {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",

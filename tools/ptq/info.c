@@ -26,13 +26,15 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, info_options *o, char **named) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "model file, the same as naming it alone", .text = &o->model},
+        {"model", 'm', "MODEL", "model file, the same as naming it alone", .text = &o->model,
+         .file = READ_FILE},
         {"fuse", 0, NULL, "fuse first, and tell what was fused", .flag = &o->fuse},
         {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it",
          .flag = &o->graph_alone},
         {"cpu", 0, NULL, "show the instruction sets instead, and test their kernels",
          .flag = &o->cpu},
-        {"json", 0, "FILE", "write it as JSON (-: standard output)", .text = &o->json},
+        {"json", 0, "FILE", "write it as JSON (-: standard output)", .text = &o->json,
+         .file = WRITTEN_FILE},
         {0}};
 
     return parse_options(argc, argv, specs, &help, named, 1);

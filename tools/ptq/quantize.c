@@ -50,13 +50,15 @@ static const char *describe(char *text, size_t size) {
 
 static int parse(int argc, char **argv, quantize_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
+         .file = READ_FILE},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
+         .file = READ_FILE},
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
         {"calibration", 'c', "FILE", "calibration from ptq calibrate, not a new one",
-         .text = &o->calibration},
+         .text = &o->calibration, .file = READ_FILE},
         {"preset", 'p', "NAME", "scheme to start from (default best); listed above",
          .text = &o->preset},
         {"weight-bits", 0, "B", "2 to 8", .number = &o->weight_bits, .least = 2},
@@ -96,8 +98,10 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"no-measure", 0, NULL, "leave out the accuracy", .flag = &o->no_measure},
         {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"output", 'o', "OUT", "where to write the quantized model", .text = &o->output},
-        {"json", 0, "FILE", "write what was done as JSON (-: standard output)", .text = &o->json},
+        {"output", 'o', "OUT", "where to write the quantized model", .text = &o->output,
+         .file = WRITTEN_FILE},
+        {"json", 0, "FILE", "write what was done as JSON (-: standard output)", .text = &o->json,
+         .file = WRITTEN_FILE},
         {0}};
 
     char about[2048];
@@ -728,7 +732,7 @@ static int find_float_model(job *work) {
 
 static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
-        (!work->given->dry_run && check_output(work->given->output, work->model_path)) ||
+        (!work->given->dry_run && check_output(work->given->output)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
         open_data(work) || get_calibration(work) || convert(work))
         return 1;

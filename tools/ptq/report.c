@@ -24,7 +24,8 @@ static const char *describe(char *text, size_t size) {
         "Evaluates the models on the test images and writes one self-contained HTML page: "
         "verdict,\n"
         "accuracy, size, confusion, per-layer error, histograms with the ranges that observers\n"
-        "choose, changed images, the graph. Figures for --png:");
+        "choose, changed images, the graph. Figures for --png, those of one model show\n"
+        "the first --model:");
 
     for (const figure *f = report_figures; f->name && at < size; f++)
         at += (size_t)snprintf(text + at, size - at, "\n  %-12s %s", f->name, f->about);
@@ -34,10 +35,10 @@ static const char *describe(char *text, size_t size) {
 static int parse(int argc, char **argv, report_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "quantized model; give it again for each further one",
-         .text = o->wanted.model, .least = MOST_SUBJECTS},
+         .text = o->wanted.model, .least = MOST_SUBJECTS, .file = READ_FILE},
         {"baseline", 'b', "MODEL", "the float model that they come from",
-         .text = &o->wanted.baseline},
-        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->wanted.data},
+         .text = &o->wanted.baseline, .file = READ_FILE},
+        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->wanted.data, .file = READ_FILE},
         {"samples", 'n', "N", "training images for ranges and histograms (default 1000, or all)",
          .number = &o->wanted.samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->wanted.seed},
@@ -48,8 +49,10 @@ static int parse(int argc, char **argv, report_options *o) {
         {"margin", 0, "P", MARGIN_HELP, .text = &o->wanted.margin},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->wanted.threads,
          .least = 1},
-        {"output", 'o', "OUT.html", "where to write the page", .text = &o->output},
-        {"png", 0, "OUT.png", "write a single figure instead", .text = &o->png.path},
+        {"output", 'o', "OUT.html", "where to write the page", .text = &o->output,
+         .file = WRITTEN_FILE},
+        {"png", 0, "OUT.png", "write a single figure instead", .text = &o->png.path,
+         .file = WRITTEN_FILE},
         {"figure", 0, "NAME", "which: listed above (default frontier)", .text = &o->png.figure},
         {"tensor", 0, "NAME", "of which tensor, for a histogram", .text = &o->png.tensor},
         {0}};
@@ -70,7 +73,7 @@ static int check_options(const report_options *o) {
         return fail("say where to write the page with -o OUT.html, or one figure with --png");
     if (o->png.path && check_png(&o->png))
         return 1;
-    return check_output(o->output ? o->output : o->png.path, o->wanted.baseline);
+    return check_output(o->output ? o->output : o->png.path);
 }
 
 static int save_page(const report *r, const char *path) {

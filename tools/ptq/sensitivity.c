@@ -29,8 +29,10 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, sensitivity_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data},
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
+         .file = READ_FILE},
+        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
+         .file = READ_FILE},
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -41,7 +43,8 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
         {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
         {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json},
+        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
+         .file = WRITTEN_FILE},
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);

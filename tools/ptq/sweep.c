@@ -35,10 +35,12 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, sweep_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model},
-        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data},
+        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
+         .file = READ_FILE},
+        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data, .file = READ_FILE},
         {"output", 'o', "OUT.csv",
-         "where to write the rows; rows that are there are not measured again", .text = &o->output},
+         "where to write the rows; rows that are there are not measured again", .text = &o->output,
+         .file = WRITTEN_FILE},
         {"presets", 'p', "LIST", "presets, or all (default best)", .text = &o->presets},
         {"weight-bits", 0, "LIST", "of 2 to 8, as in 8,6,4 (default: the preset's)",
          .text = &o->weights},
@@ -55,7 +57,8 @@ static int parse(int argc, char **argv, sweep_options *o) {
         {"test", 0, NULL, "measure on the test images; default: training images not calibrated on",
          .flag = &o->on_test},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"json", 0, "FILE", "write the table as JSON (-: standard output)", .text = &o->json},
+        {"json", 0, "FILE", "write the table as JSON (-: standard output)", .text = &o->json,
+         .file = WRITTEN_FILE},
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
@@ -601,8 +604,7 @@ static int write_json(const job *work) {
 
 static int sweep(job *work) {
     if (read_choices(work) || find_model(work->given->model, work->model_path) ||
-        find_data(work->given->data, work->data_path) ||
-        check_output(work->given->output, work->model_path) ||
+        find_data(work->given->data, work->data_path) || check_output(work->given->output) ||
         engine_open(work->model_path, 1, NULL, &work->ready))
         return 1;
     work->hash = ptq_model_hash(work->ready.model);

@@ -29,47 +29,48 @@ static const command_help help = {
 
 static int parse_train_options(int argc, char **argv, train_options *o) {
     const option_spec specs[] = {
-        {"data", 'd', "DIR", "training images: data_batch_*.bin, or a .bin file", &o->data, NULL,
-         NULL, 0},
-        {"output", 'o', "MODEL", "where to write the trained model", &o->output, NULL, NULL, 0},
-        {"model", 'm', "MODEL", "start from this float model, not from random weights", &o->model,
-         NULL, NULL, 0},
+        {"data", 'd', "DIR", "training images: data_batch_*.bin, or a .bin file", .text = &o->data,
+         .file = READ_FILE},
+        {"output", 'o', "MODEL", "where to write the trained model", .text = &o->output,
+         .file = WRITTEN_FILE},
+        {"model", 'm', "MODEL", "start from this float model, not from random weights",
+         .text = &o->model, .file = READ_FILE},
         {"qat", 'q', "QUANTIZED", "fine-tune --model for the integers of this quantized model",
-         &o->qat, NULL, NULL, 0},
-        {"graph", 'g', "FILE", "graph text of the network; default ResNet8", &o->graph, NULL, NULL,
-         0},
-        {"epochs", 'e', "N", "times through the training images; default 60", NULL, &o->epochs,
-         NULL, 1},
-        {"batch", 'b', "N", "images in a step; default 128", NULL, &o->batch, NULL, 1},
+         .text = &o->qat, .file = READ_FILE},
+        {"graph", 'g', "FILE", "graph text of the network; default ResNet8", .text = &o->graph,
+         .file = READ_FILE},
+        {"epochs", 'e', "N", "times through the training images; default 60", .number = &o->epochs,
+         .least = 1},
+        {"batch", 'b', "N", "images in a step; default 128", .number = &o->batch, .least = 1},
         {"optimizer", 0, "NAME", "sgd (Nesterov momentum; default) or adamw (default with --qat)",
-         &o->optimizer, NULL, NULL, 0},
+         .text = &o->optimizer},
         {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.001, with --qat 0.005",
-         &o->rate, NULL, NULL, 0},
-        {"momentum", 0, "X", "momentum, or beta1 of adamw; default 0.9", &o->momentum, NULL, NULL,
-         0},
-        {"decay", 0, "X", "weight decay; default 0.0005; 0 with --qat", &o->decay, NULL, NULL, 0},
-        {"warmup", 0, "X", "epochs until the highest rate; default 1", &o->warmup, NULL, NULL, 0},
-        {"smoothing", 0, "X", "label smoothing; default 0", &o->smoothing, NULL, NULL, 0},
+         .text = &o->rate},
+        {"momentum", 0, "X", "momentum, or beta1 of adamw; default 0.9", .text = &o->momentum},
+        {"decay", 0, "X", "weight decay; default 0.0005; 0 with --qat", .text = &o->decay},
+        {"warmup", 0, "X", "epochs until the highest rate; default 1", .text = &o->warmup},
+        {"smoothing", 0, "X", "label smoothing; default 0", .text = &o->smoothing},
         {"average", 0, "X",
-         "average of the weights: share kept at each step; default 0.999, 0: none", &o->average,
-         NULL, NULL, 0},
-        {"shift", 0, "N", "move images by up to N pixels", NULL, &o->shift, NULL, 0},
-        {"mirror", 0, NULL, "mirror every other image", NULL, NULL, &o->mirror, 0},
-        {"cutout", 0, "N", "blank a square of N x N pixels", NULL, &o->cutout, NULL, 0},
+         "average of the weights: share kept at each step; default 0.999, 0: none",
+         .text = &o->average},
+        {"shift", 0, "N", "move images by up to N pixels", .number = &o->shift},
+        {"mirror", 0, NULL, "mirror every other image", .flag = &o->mirror},
+        {"cutout", 0, "N", "blank a square of N x N pixels", .number = &o->cutout},
         {"mean", 0, "A,B,C", "per channel, of pixels 0..255; default: the graph's, else the data's",
-         &o->mean, NULL, NULL, 0},
-        {"std", 0, "A,B,C", "likewise", &o->std, NULL, NULL, 0},
-        {"holdout", 0, "N", "keep N training images, balanced over classes, for validation", NULL,
-         &o->holdout, NULL, 0},
-        {"seed", 's', "N", "of weights, order, augmentation, hold-out; default 1", NULL, &o->seed,
-         NULL, 0},
+         .text = &o->mean},
+        {"std", 0, "A,B,C", "likewise", .text = &o->std},
+        {"holdout", 0, "N", "keep N training images, balanced over classes, for validation",
+         .number = &o->holdout},
+        {"seed", 's', "N", "of weights, order, augmentation, hold-out; default 1",
+         .number = &o->seed},
         {"checkpoint", 'c', "FILE", "written after every epoch and when interrupted",
-         &o->checkpoint, NULL, NULL, 0},
-        {"resume", 0, NULL, "go on from the checkpoint if there is one", NULL, NULL, &o->resume, 0},
-        {"log", 'l', "FILE", "a line of CSV for every epoch", &o->log, NULL, NULL, 0},
-        {"threads", 't', "N", "default: the number of cores", NULL, &o->threads, NULL, 1},
-        {"isa", 0, "NAME", "plain, avx2 or avx512; default: the best of this processor", &o->isa,
-         NULL, NULL, 0},
+         .text = &o->checkpoint, .file = WRITTEN_FILE},
+        {"resume", 0, NULL, "go on from the checkpoint if there is one", .flag = &o->resume},
+        {"log", 'l', "FILE", "a line of CSV for every epoch", .text = &o->log,
+         .file = WRITTEN_FILE},
+        {"threads", 't', "N", "default: the number of cores", .number = &o->threads, .least = 1},
+        {"isa", 0, "NAME", "plain, avx2 or avx512; default: the best of this processor",
+         .text = &o->isa},
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
@@ -329,9 +330,8 @@ int command_train(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if (!o->output)
         return fail("-o MODEL is needed; see 'ptq train --help'");
-    if (read_settings(o, &r.set) || check_output(o->output, o->model) ||
-        (o->checkpoint && check_output(o->checkpoint, o->model)) ||
-        (o->log && check_output(o->log, o->model)))
+    if (read_settings(o, &r.set) || check_output(o->output) ||
+        (o->checkpoint && check_output(o->checkpoint)) || (o->log && check_output(o->log)))
         return 1;
     status = train(&r);
     run_close(&r);

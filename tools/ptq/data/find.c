@@ -42,7 +42,7 @@ static int named_model(const char *given, char path[PATH_SIZE]) {
         given = environment("PTQ_MODEL");
     if (!given)
         return -1;
-    return take(path, given, "") ? 0 : fail("no such model file: %s", given);
+    return take(path, given, "") ? check_input(path) : fail("no such model file: %s", given);
 }
 
 int look_for_model(const char *given, char path[PATH_SIZE]) {
@@ -58,7 +58,8 @@ int find_model(const char *given, char path[PATH_SIZE]) {
 
     if (status >= 0)
         return status;
-    return look_for_model(NULL, path) ? fail("no model; give one with --model or in PTQ_MODEL") : 0;
+    return look_for_model(NULL, path) ? fail("no model; give one with --model or in PTQ_MODEL")
+                                      : check_input(path);
 }
 
 /* The first class of a data set, from batches.meta.txt beside its files; CIFAR-10's without one. */
@@ -89,7 +90,7 @@ int find_model_for(const char *given, const char *data, char path[PATH_SIZE]) {
     read_first_class(data, first, sizeof first);
     if ((strcmp(first, "airplane") == 0 && take_cifar10_model(path)) ||
         (strcmp(first, "arrow") == 0 && take_shapes10_model(path)))
-        return 0;
+        return check_input(path);
     return fail("no model here knows the classes of %s; give one with --model or in PTQ_MODEL",
                 data);
 }
@@ -107,7 +108,7 @@ int find_data(const char *given, char path[PATH_SIZE]) {
     const char *fixed = given ? given : environment("CIFAR10_DIR");
 
     if (!look_for_data(given, path))
-        return 0;
+        return check_input(path);
     if (fixed)
         return fail("no such directory or file: %s; 'make data' downloads CIFAR-10", fixed);
     return fail("no CIFAR-10; 'make data' downloads it, or give its directory with --data or in "

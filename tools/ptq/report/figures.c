@@ -467,7 +467,7 @@ const figure report_figures[] = {
     {"frontier", OF_ALL, "file size against accuracy, all models", draw_frontier},
     {"change", OF_ALL, "change of accuracy with its interval, all models", draw_change},
     {"float", OF_ALL, "confusion matrix of the float model", draw_confusion_float},
-    {"confusion", OF_MODEL, "confusion matrix of the first model", draw_confusion},
+    {"confusion", OF_MODEL, "confusion matrix", draw_confusion},
     {"difference", OF_MODEL, "what quantization changed in the confusion matrix",
      draw_confusion_change},
     {"sqnr", OF_MODEL, "signal to quantization noise and clipping of every tensor", draw_sqnr},

@@ -156,7 +156,12 @@ static void write_figure(FILE *out, const report *r, const figure *f, const subj
                          int tensor) {
     fputs("<figure>", out);
     f->draw(out, r, s, tensor);
-    fprintf(out, "<figcaption>%s</figcaption></figure>\n", f->scope == OF_TENSOR ? "" : f->about);
+    fprintf(out, "<figcaption>%s", f->scope == OF_TENSOR ? "" : f->about);
+    if (f->scope == OF_MODEL) {
+        fputs(": ", out);
+        put_text(out, s->name);
+    }
+    fputs("</figcaption></figure>\n", out);
 }
 
 static void write_figures(FILE *out, const report *r, figure_scope scope, const subject *s) {

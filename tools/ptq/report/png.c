@@ -113,7 +113,8 @@ int save_png(const report *r, const png_request *wanted) {
     free(styled);
     free(svg);
     if (!status)
-        say("%s: %s\n", wanted->path, f->about);
+        say("%s: %s%s%s\n", wanted->path, f->about, f->scope == OF_ALL ? "" : ": ",
+            f->scope == OF_ALL ? "" : r->model[0].name);
     return status;
 }
 

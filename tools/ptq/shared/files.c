@@ -1,4 +1,5 @@
 /* Files: whether they are there, how large, whether they can be written; safetensors files. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,9 +58,9 @@ int save_archive(const ptq_archive *archive, const char *path) {
     return failed ? fail("%s", err.text) : 0;
 }
 
-int check_output(const char *path, const char *source) {
+int check_output(const char *path) {
     char directory[PATH_SIZE];
-    struct stat here, there;
+    struct stat here;
 
     if (!*path)
         return fail("the name of the output is empty; name a file to write");
@@ -67,11 +68,77 @@ int check_output(const char *path, const char *source) {
         return fail("%.60s...: the name is too long; choose a shorter one", path);
     if (stat(path, &here) == 0 && S_ISDIR(here.st_mode))
         return fail("%s is a directory; name a file to write", path);
-    if (source && stat(path, &here) == 0 && stat(source, &there) == 0 &&
-        here.st_dev == there.st_dev && here.st_ino == there.st_ino)
-        return fail("%s is read and would be overwritten; choose another output", path);
     directory_of(path, directory);
     if (access(directory, W_OK | X_OK) != 0)
         return fail("cannot write to %s: %s; choose another output", directory, strerror(errno));
+    return 0;
+}
+
+/* ---- What is read is not overwritten ---- */
+
+#define MOST_OUTPUTS 8
+
+static const char *output[MOST_OUTPUTS];
+static int outputs;
+
+/* By device and number, so that links and other spellings do not matter. A device such as
+   /dev/null holds nothing that could be lost. */
+static int is_same_file(const char *a, const char *b) {
+    struct stat here, there;
+
+    return stat(a, &here) == 0 && stat(b, &there) == 0 && S_ISREG(here.st_mode) &&
+           here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
+/* Files that are not there yet are the same where name and directory are. */
+static int is_same_output(const char *a, const char *b) {
+    char of_a[PATH_SIZE], of_b[PATH_SIZE];
+    const char *name_a = strrchr(a, '/'), *name_b = strrchr(b, '/');
+    struct stat here, there;
+
+    if (stat(a, &here) == 0 || stat(b, &there) == 0)
+        return is_same_file(a, b);
+    directory_of(a, of_a);
+    directory_of(b, of_b);
+    return strcmp(name_a ? name_a + 1 : a, name_b ? name_b + 1 : b) == 0 &&
+           stat(of_a, &here) == 0 && stat(of_b, &there) == 0 && here.st_dev == there.st_dev &&
+           here.st_ino == there.st_ino;
+}
+
+void forget_outputs(void) { outputs = 0; }
+
+int add_output(const char *path) {
+    for (int i = 0; i < outputs; i++)
+        if (is_same_output(output[i], path))
+            return fail("%s is named for two outputs; give each a file of its own", path);
+    if (outputs == MOST_OUTPUTS)
+        return fail("%s: more than %d outputs", path, MOST_OUTPUTS);
+    output[outputs++] = path;
+    return 0;
+}
+
+/* Of a directory the data set is read: its .bin files and batches.meta.txt. */
+static int holds_output(const char *path, const char *written) {
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    int found = 0;
+
+    while (directory && !found && (entry = readdir(directory))) {
+        const char *ending = strrchr(entry->d_name, '.');
+        char file[PATH_SIZE];
+        int length = snprintf(file, sizeof file, "%s/%s", path, entry->d_name);
+
+        found = ending && (!strcmp(ending, ".bin") || !strcmp(ending, ".txt")) && length > 0 &&
+                length < PATH_SIZE && is_same_file(file, written);
+    }
+    if (directory)
+        closedir(directory);
+    return found;
+}
+
+int check_input(const char *path) {
+    for (int i = 0; i < outputs; i++)
+        if (is_same_file(path, output[i]) || holds_output(path, output[i]))
+            return fail("%s is read and would be overwritten; choose another output", output[i]);
     return 0;
 }

@@ -17,7 +17,14 @@ size_t file_size(const char *path); /* 0 where there is no file */
 int read_archive(const char *path, ptq_archive **out);
 int save_archive(const ptq_archive *archive, const char *path);
 
-/* Before long work: whether a file can be written there. It must not be `source`, unless NULL. */
-int check_output(const char *path, const char *source);
+/* Before long work: whether a file can be written there. */
+int check_output(const char *path);
+
+/* No command overwrites what it reads, under whatever name. A command's outputs are added before
+   its inputs are checked; an input is a file, or a directory whose files are read. An output that
+   is also read on purpose, to go on from it, is added alone. 0, or 1 after an error. */
+void forget_outputs(void);
+int add_output(const char *path);
+int check_input(const char *path);
 
 #endif

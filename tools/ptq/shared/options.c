@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/files.h"
 #include "shared/options.h"
 #include "shared/output.h"
 
@@ -94,6 +95,21 @@ static int find_option(const option_spec *specs, int code, int count) {
     return -1;
 }
 
+/* All outputs first, then every input against them. */
+static int check_files(const option_spec *specs, char **inputs, int count) {
+    int bad = 0;
+
+    for (const option_spec *s = specs; s->name && !bad; s++)
+        if (s->file == WRITTEN_FILE && *s->text && strcmp(*s->text, "-") != 0)
+            bad = add_output(*s->text);
+    for (const option_spec *s = specs; s->name && !bad; s++)
+        for (int i = 0; s->file == READ_FILE && i < (s->least ? s->least : 1) && !bad; i++)
+            bad = s->text[i] && check_input(s->text[i]);
+    for (int i = 0; i < count && !bad; i++)
+        bad = check_input(inputs[i]);
+    return bad ? OPTIONS_BAD : OPTIONS_OK;
+}
+
 int parse_options(int argc, char **argv, const option_spec *specs, const command_help *help,
                   char **positional, int most) {
     struct option longs[MOST_OPTIONS + 2];
@@ -101,6 +117,7 @@ int parse_options(int argc, char **argv, const option_spec *specs, const command
     int count = make_tables(specs, longs, letters);
     int code;
 
+    forget_outputs();
     opterr = 0;
     optind = 1;
     while ((code = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
@@ -126,5 +143,5 @@ int parse_options(int argc, char **argv, const option_spec *specs, const command
     }
     for (int i = 0; i < argc - optind; i++)
         positional[i] = argv[optind + i];
-    return OPTIONS_OK;
+    return check_files(specs, argv + optind, argc - optind);
 }

@@ -2,6 +2,9 @@
 #ifndef PTQ_TOOL_OPTIONS_H
 #define PTQ_TOOL_OPTIONS_H
 
+/* Of an option's value: no file, one that is read, one that is written. */
+enum { NO_FILE, READ_FILE, WRITTEN_FILE };
+
 /* One option, for the parser and for --help. Exactly one of the three targets is set. */
 typedef struct option_spec {
     const char *name;  /* long spelling */
@@ -13,6 +16,7 @@ typedef struct option_spec {
     int *flag;
     int least; /* of text: 0, or the size of the array at `text`, for an option that may be given
                   so many times; the values fill it in order */
+    int file;  /* whether the value names a file or directory, and what becomes of it */
 } option_spec;
 
 typedef struct command_help {
@@ -25,7 +29,7 @@ enum { OPTIONS_OK, OPTIONS_HELP, OPTIONS_BAD };
 
 /* Fills the targets of the options given; the others keep what they hold, the default. The list
    ends with a NULL name. The other arguments, of which there may be at most `most`, go to
-   `positional`. */
+   `positional`; they name files to read. No file to write may be one that is read (files.h). */
 int parse_options(int argc, char **argv, const option_spec *specs, const command_help *help,
                   char **positional, int most);
 
