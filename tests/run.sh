@@ -21,7 +21,7 @@ limit="timeout 600"
 parsers="test_data test_file test_graph test_numeric test_observe test_onnx cli_import replay"
 
 # What does not depend on the compiler: the first one is enough.
-once="cli_docs cli_faults cli_install cli_manifest cli_python cli_web"
+once="cli_docs cli_faults cli_install cli_manifest cli_onnx_random cli_python cli_web"
 
 # Left to `ci`, where `test` would take more than three minutes on a slow machine: WebAssembly
 # needs clang, the second compiler, for ten seconds; of the pages, `test` checks all but what
@@ -193,6 +193,7 @@ target_of() { # NAME
     build_*) ;;
     replay) echo test-fuzz ;;
     cli_import) echo "$BUILD/ptq" ;;
+    cli_onnx_random) echo "$BUILD/ptq" onnx-run ;;
     cli_manifest) [ -n "$SAN" ] || echo "$BUILD/ptq-scalar" && echo tools test-programs ;;
     cli_python) echo lib tools "$SHAPES" ;;
     *) if [ -n "$SAN" ]; then echo tools; else echo all; fi ;; # examples show nothing more there

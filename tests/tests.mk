@@ -1,7 +1,7 @@
 # The tests, read by Makefile: what runs them, what they are built from, and fuzzing.
 # tests/README.md tells what stands where.
 
-.PHONY: test test-ci test-all test-programs test-fuzz check-all coverage analyze fuzz print-tests manifest
+.PHONY: test test-ci test-all test-onnx onnx-run test-programs test-fuzz check-all coverage analyze fuzz print-tests manifest
 
 # CC and CXX as given, if they are.
 given = $(if $(filter default undefined,$(origin $(1))),,$($(1)))
@@ -9,7 +9,7 @@ given = $(if $(filter default undefined,$(origin $(1))),,$($(1)))
 #: make test     every test once with one compiler, CC=gcc, under sanitizers what reads files;
 #:               ONLY=NAME runs one alone, SAN=1 all under sanitizers, SAN= none
 #: make test-ci  the second compiler, all sanitizers, and what takes long
-#: make test-all check-all, analyze, coverage: an hour or so; TABLE=docs/targets.md keeps the table
+#: make test-all check-all, analyze, coverage, test-onnx: an hour or so; TABLE=docs/targets.md keeps the table
 #: make check-all  every compiler and processor at hand, under emulators; N=400 random networks,
 #:               TABLE=FILE for the result as a table
 #: make coverage how much of ptq.h the tests reach (gcc, lcov)
@@ -28,7 +28,7 @@ test-ci:
 	    sh tests/run.sh ci
 
 # What takes an hour, one after the other: all of them, even if one fails.
-TEST_ALL := check-all analyze coverage
+TEST_ALL := check-all analyze coverage test-onnx
 test-all:
 	@failed=; for target in $(TEST_ALL); do \
 	    echo "make $$target"; \
@@ -41,6 +41,11 @@ check-all: $(BUILD)/ptq
 
 coverage:
 	@sh tests/checks/coverage.sh
+
+# 500 random models beside ONNX Runtime, not the 100 of every run.
+test-onnx: $(BUILD)/ptq onnx-run
+	@RANDOM_MODELS=500 RANDOM_SEED=2 BUILD=$(BUILD) PTQ=$(BUILD)/ptq \
+	    sh tests/commands/cli_onnx_random.sh || [ $$? -eq 77 ]
 
 analyze: $(BUILD)/ptq
 	@sh tests/checks/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) -Itools/ptq $(LIB_CFLAGS)
@@ -98,6 +103,12 @@ ONNX_TESTED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/s
 $(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 $(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/test_onnx: $(ONNX_TESTED)
+
+# What tests/peers/onnx_random.py and ONNX Runtime are compared with.
+onnx-run: $(if $(HAVE_ONNX),$(BUILD)/onnx-run)
+$(BUILD)/onnx-run: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
+$(BUILD)/onnx-run: tests/peers/onnx_run.c $(BUILD)/ptq_impl.o $(ONNX_TESTED)
+	$(Q)$(COMPILE) -Itools/ptq $< $(BUILD)/ptq_impl.o $(ONNX_TESTED) $(LIB_LDFLAGS) -lm -o $@
 
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.

@@ -78,6 +78,20 @@ test_cases() {
     done
 }
 
+# What an export has otherwise than the file that the model came from is told by both commands.
+test_interface() {
+    [ -n "$python" ] || return 0
+    accepts import "$dir/real_nhwc.onnx" -o "$dir/nhwc.safetensors"
+    prints "input 'in', FLOAT, NHWC, N x 32 x 32 x 3;"
+    prints "output '[^']*' is called '[^']*'"
+    accepts export --model "$dir/nhwc.safetensors" --onnx "$dir/nhwc.onnx"
+    prints "the input is 'in', FLOAT, NCHW, N x 3 x 32 x 32; .* had 'in', FLOAT, NHWC"
+    prints "outputs are '.*had '/add/"
+    accepts import "$dir/nhwc.onnx" -o "$dir/nhwc.safetensors"
+    accepts export --model "$dir/nhwc.safetensors" --onnx "$dir/nhwc.onnx"
+    ! grep -q "imported from" "$dir/out" || wrong "our own interface is told to have changed"
+}
+
 # Quantized by others' recipes. With optimizations off ONNX Runtime computes them in float.
 test_others() {
     for from in "$shared"/models/onnx/*.onnx; do
@@ -157,6 +171,7 @@ find_ort
 if [ -n "$ort" ]; then make_images 50; else make_images 4; fi
 test_errors
 test_cases
+test_interface
 if [ -f "$model" ]; then
     mkdir "$dir/data" # quantize also measures on what it finds as test_batch.bin: little
     head -c $((200 * 3073)) "$train" >"$dir/data/data_batch_1.bin"

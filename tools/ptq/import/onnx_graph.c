@@ -267,6 +267,8 @@ static int finish_model(importer *im, ptq_model **out) {
     im->model->bare = 0;
     if (ptq_model_check(im->model, &err))
         return refuse_as(im, err.text);
+    if (describe_interface(im))
+        return 1;
     for (int i = 1; i < im->model->nodes; i++)
         coded |= im->model->node[i].q.type != PTQ_TYPE_F32;
     if (coded)
@@ -284,8 +286,7 @@ static int import_graph(importer *im, ptq_model **out) {
         return refuse_as(im, err.text);
     im->model->bare = 1;
     return check_opset(im) || make_values(im) || collect_names(im) || find_input(im) ||
-           import_nodes(im) || check_outputs(im) || copy_metadata(im) || describe_interface(im) ||
-           finish_model(im, out);
+           import_nodes(im) || check_outputs(im) || copy_metadata(im) || finish_model(im, out);
 }
 
 static void close_importer(importer *im) {

@@ -43,6 +43,11 @@ static int is_whole(const importer *im, const value *out) {
            (node->op == PTQ_OP_DENSE && node->q.type == PTQ_TYPE_F32);
 }
 
+/* The model's node that has an output in real numbers, or in codes as the last. */
+static int shown_node(const importer *im, const value *out) {
+    return out->state == STATE_DEQUANTIZED && im->real[out->node] ? im->real[out->node] : out->node;
+}
+
 /* Real numbers, or codes with a scale, in an order that the model has. */
 int check_outputs(importer *im) {
     const value *out = im->kept;
@@ -51,6 +56,11 @@ int check_outputs(importer *im) {
     if (out->state == STATE_CONSTANT || out->state == STATE_UNKNOWN)
         return fail("%s: the graph's output '%.200s' is %s", path, out->name,
                     out->state == STATE_CONSTANT ? "a constant" : "a second result of its node");
+    if (shown_node(im, out) == 0)
+        return fail(
+            "%s: the graph's output '%.200s' is its input, scaled, coded or in another layout; "
+            "a model needs an operator",
+            path, out->name);
     if (!is_whole(im, out))
         return fail("%s: the graph's output '%.200s' is the result of integer arithmetic, but was "
                     "not quantized",
@@ -68,11 +78,6 @@ int check_outputs(importer *im) {
 }
 
 /* ---- What is said and recorded ---- */
-
-/* The model's node that has an output in real numbers, or in codes as the last. */
-static int shown_node(const importer *im, const value *out) {
-    return out->state == STATE_DEQUANTIZED && im->real[out->node] ? im->real[out->node] : out->node;
-}
 
 /* The kept output, under this or another name, or the logits in front of a softmax. */
 static int is_had(const importer *im, const value *out) {
