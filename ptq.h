@@ -11850,159 +11850,77 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 #ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
-/* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
-   of its own, a pool, a dense layer. */
-typedef struct ptq__probe {
-    ptq_rng rng;
-    ptq__text text; /* of the graph */
-    int integer;
-    ptq_qparams q; /* codes of the last tensor */
-} ptq__probe;
+/* Networks with every kind of layer that has vector kernels: on codes of either kind, with weights
+   that do and do not fit bytes, and on real numbers; of sizes that fill vectors and tiles and leave
+   parts of them. */
+static const char *const ptq__self_tests[] = {
+    "ptq-graph 1\ninput input shape=9x21x3 q=u8:8:1:3\n"
+    "a conv2d in=input channels=40 kernel=3x3 w=s8 act=relu q=u8:8:2:0\n"
+    "b conv2d in=a channels=40 kernel=3x3 stride=2x1 pad=1,1,1,1 w=s8 q=s8:8:1:-9\n"
+    "c conv2d in=b channels=40 kernel=3x3 bias=0 w=s8 q=s8:8:1:5\n"
+    "d conv2d in=c,b channels=40 kernel=1x1 w=s7 mid=s8:8:1:5 q=u8:8:1:90 add=first out=sum\n"
+    "e conv2d in=sum channels=40 groups=40 kernel=3x3 stride=2x2 w=s8 q=u8:8:1:7\n"
+    "f max_pool in=e kernel=2x3 q=u8:8:1:7\ng dense in=f channels=11 w=s8\n",
+    "ptq-graph 1\ninput input shape=6x17x15 q=s8:8:1:-3\n"
+    "a conv2d in=input channels=21 groups=3 kernel=2x3 w=u8 q=s8:8:2:-50 act=relu6\n"
+    "b conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=u5 q=u8:8:2:100\n"
+    "c conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=s2 q=u8:8:2:80\n"
+    "e add in=c,b act=relu q=u8:6:8:20\nf avg_pool in=e kernel=3x2 q=u8:7:4:9\n"
+    "g conv2d in=f channels=21 groups=21 kernel=2x5 w=u8 q=s8:8:3:1\n"
+    "h global_avg_pool in=g q=s8:8:1:7\ni dense in=h channels=33 w=s8 q=u8:8:1:128\n",
+    "ptq-graph 1\ninput input shape=7x18x5\n"
+    "a conv2d in=input channels=24 kernel=3x3 act=relu w=f16\n"
+    "b conv2d in=a channels=24 groups=24 kernel=5x3 stride=1x2 act=relu6\n"
+    "c conv2d in=b channels=24 kernel=3x3\nd conv2d in=c,b channels=24 kernel=1x1 add=second "
+    "out=s\n"
+    "e add in=c,s act=relu\nf max_pool in=e kernel=3x3 stride=2x2\ng avg_pool in=f kernel=2x2\n"
+    "h global_avg_pool in=g\ni dense in=h channels=19\n"};
 
-static int ptq__pick(ptq__probe *probe, int low, int high) {
-    return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
-}
-
-/* Codes of a tensor, unless it is real. They reach `spread` times as far as those of the last one:
-   some values are clamped, most are not. */
-static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
-    ptq_qparams *q = &probe->q;
-    int32_t low, high;
-    if (!probe->integer)
-        return;
-    spread *= q->scale * (float)(1 << q->bits);
-    q->type = ptq__pick(probe, 0, 1) ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    q->zero_point = ptq__pick(probe, 0, 3) ? ptq__pick(probe, low, high) : low;
-    ptq__put(&probe->text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
-             (double)q->scale, (int)q->zero_point);
-}
-
-/* The window of a convolution over an image of this size: kernel, stride, padding. */
-static void ptq__probe_window(ptq__probe *probe, const int *size) {
-    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, i, kind = ptq__pick(probe, 0, 2);
-    for (i = 0; i < 2; i++) {
-        kernel[i] = ptq__pick(probe, 1, size[i] < 4 ? size[i] : 4);
-        stride[i] = ptq__pick(probe, 0, 1) ? 1 : ptq__pick(probe, 1, 3);
-        pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
-        pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
-    }
-    ptq__put(&probe->text, " kernel=%dx%d stride=%dx%d", kernel[0], kernel[1], stride[0],
-             stride[1]);
-    if (kind == 1)
-        ptq__put_string(&probe->text, " pad=valid");
-    if (kind == 2)
-        ptq__put(&probe->text, " pad=%d,%d,%d,%d", pad[0], pad[1], pad[2], pad[3]);
-}
-
-/* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
-static void ptq__probe_coding(ptq__probe *probe, int residual, int logits) {
-    int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    if (probe->integer)
-        ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
-    else if (!ptq__pick(probe, 0, 3))
-        ptq__put_string(&probe->text, " w=f16");
-    if (residual)
-        ptq__probe_codes(probe, "mid", 10);
-    if (!logits || ptq__pick(probe, 0, 1))
-        ptq__probe_codes(probe, "q", residual ? 1 : 10);
-}
-
-static void ptq__probe_act(ptq__probe *probe, const char *key) {
-    int act = ptq__pick(probe, 0, 2);
-    if (act)
-        ptq__put(&probe->text, act == PTQ_ACTIVATION_RELU ? " %s=relu" : " %s=relu6", key);
-}
-
-static void ptq__probe_graph(ptq__probe *probe) {
-    ptq__text *text = &probe->text;
-    int depthwise = !ptq__pick(probe, 0, 5), square = ptq__pick(probe, 1, 3), size[2];
-    int groups =
-        depthwise ? ptq__pick(probe, 2, 40) : (ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3));
-    int in = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
-    int out = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
-    size[0] = ptq__pick(probe, 1, 6);
-    size[1] = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
-    probe->q.scale = 300; /* of a tensor of one code */
-    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", size[0], size[1], groups * in);
-    ptq__probe_codes(probe, "q", 1);
-    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", groups * out, groups);
-    ptq__probe_window(probe, size);
-    ptq__probe_act(probe, "act");
-    ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", groups * out, square, square,
-             ptq__pick(probe, 0, 1));
-    ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx1 add=%s", groups * out, square,
-             ptq__pick(probe, 0, 1) ? "first" : "second");
-    ptq__probe_act(probe, "act");
-    ptq__probe_act(probe, "add_act");
-    ptq__probe_coding(probe, 1, 0);
-    ptq__put(text, " out=sum\ne add in=%s", ptq__pick(probe, 0, 1) ? "b,c" : "c,b");
-    ptq__probe_act(probe, "act");
-    ptq__probe_codes(probe, "q", 2);
-    ptq__put_string(text, "\npool global_avg_pool in=e");
-    ptq__probe_codes(probe, "q", 1);
-    ptq__put(text, "\nd dense in=pool channels=%d", ptq__pick(probe, 1, 40));
-    ptq__probe_coding(probe, 0, 1);
-    ptq__put_char(text, '\n');
-}
-
-/* Weights anywhere in their range, or at its ends only. */
-static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
-                                  ptq_error *err) {
+/* Weights, anywhere in their range or at its ends only, and biases. */
+static ptq_status ptq__fill_randomly(ptq_model *model, ptq_node *node, ptq_rng *rng,
+                                     ptq_error *err) {
     ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S;
-    int rails = !ptq__pick(probe, 0, 3);
+    int coded = ptq__is_integer_type(w->type), rails = !ptq_rng_below(rng, 4);
     size_t i, n = ptq_tensor_elements(w);
     float reach = 1 / sqrtf((float)(n / (size_t)w->dim[0]));
     float scale = 1.28f * reach / (float)(1 << w->bits % 16);
-    int32_t low, high;
+    int32_t low = 0, high = 0;
+    if (coded)
+        ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
     for (i = 0; i < ptq_tensor_elements(b); i++)
-        if (probe->integer)
-            ((int32_t *)b->data)[i] = ptq__pick(probe, -5000, 5000);
+        if (coded)
+            ((int32_t *)b->data)[i] = (int32_t)ptq_rng_below(rng, 10001) - 5000;
         else
-            ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
-    ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, probe->integer ? w->bits : 8, &low,
-                   &high);
+            ((float *)b->data)[i] = ptq_rng_float(rng) - 0.5f;
     for (i = 0; i < n; i++) {
-        float real = (ptq_rng_float(&probe->rng) - 0.5f) * reach;
-        int end = ptq__pick(probe, 0, 1) ? low : high;
-        if (probe->integer)
-            ptq_tensor_set_code(w, i, rails ? end : ptq__pick(probe, low, high));
+        float real = (ptq_rng_float(rng) - 0.5f) * reach;
+        int32_t code = low + (int32_t)ptq_rng_below(rng, (uint32_t)(high - low + 1));
+        if (coded)
+            ptq_tensor_set_code(w, i, !rails ? code : code > (low + high) / 2 ? high : low);
         else if (w->type == PTQ_TYPE_F16)
             ((uint16_t *)w->data)[i] = ptq_f32_to_f16(real);
         else
             ((float *)w->data)[i] = real;
     }
-    if (!probe->integer)
-        return PTQ_OK;
-    return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
-                                &model->allocator, err);
+    return !coded
+               ? PTQ_OK
+               : ptq_tensor_set_scale(
+                     w, &scale, 1, is_signed ? 0 : low + (int32_t)ptq_rng_below(rng, 1u << w->bits),
+                     &model->allocator, err);
 }
 
-static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err) {
-    char text[2048];
-    ptq__probe probe;
+/* A network from its text. */
+static ptq_status ptq__probe_model(const char *text, ptq_rng *rng, ptq_model **out,
+                                   ptq_error *err) {
     ptq_model *model = NULL;
     ptq_status status;
     int i;
-    memset(&probe, 0, sizeof probe);
-    ptq_rng_seed(&probe.rng, seed, (uint64_t)integer);
-    probe.text = ptq__text_over(text, sizeof text);
-    probe.integer = integer;
-    ptq__probe_graph(&probe);
-    PTQ__TRY(ptq_graph_parse(text, probe.text.length, NULL, &model, err));
+    PTQ__TRY(ptq_graph_parse(text, strlen(text), NULL, &model, err));
     for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
         if (ptq__has_weight(model->node[i].op))
-            status = ptq__probe_fill(&probe, model, &model->node[i], err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+            status = ptq__fill_randomly(model, &model->node[i], rng, err);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 /* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
@@ -12026,68 +11944,52 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
     return PTQ_OK;
 }
 
-/* All tensors of a run under both, and the logits of a run that reuses memory. */
-static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, uint8_t *pixels,
-                                      ptq_error *err) {
-    static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
-    float logits[2][40];
-    size_t i;
-    int rails = !ptq__pick(probe, 0, 3);
-    for (i = 0; i < ptq_plan_get_info(s[0]->plan)->pixels; i++)
-        pixels[i] = (uint8_t)(rails ? 255 * ptq__pick(probe, 0, 1) : ptq__pick(probe, 0, 255));
-    PTQ__TRY(ptq_run(s[0], pixels, 1, NULL, NULL, err));
-    PTQ__TRY(ptq_run(s[1], pixels, 1, logits[0], NULL, err));
-    PTQ__TRY(ptq_run(s[2], pixels, 1, logits[1], NULL, err));
-    for (i = 0; i < sizeof name / sizeof name[0]; i++)
-        PTQ__TRY(ptq__probe_compare(s[0], s[1], name[i], err));
-    if (memcmp(logits[0], logits[1],
-               (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
-    return PTQ_OK;
-}
-
-/* One random network under the scalar kernels and under those of `isa`. */
-static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err) {
-    ptq_model *model = NULL;
+/* All tensors of a run on random pixels, from 0 to 255 or only these two, under the scalar kernels
+   and under those of `isa`. */
+static ptq_status ptq__probe(ptq_isa isa, const ptq_model *model, ptq_rng *rng, ptq_error *err) {
     ptq_plan *plan[2] = {NULL, NULL};
-    ptq_session *session[3] = {NULL, NULL, NULL};
+    ptq_session *session[2] = {NULL, NULL};
     ptq_plan_options options;
     ptq_session_options keep;
-    ptq__probe probe;
     uint8_t *pixels = NULL;
-    ptq_status status;
-    int i;
-    memset(&probe, 0, sizeof probe);
+    size_t i, n = ptq__shape_elements(3, model->node[0].shape);
+    int rails = !ptq_rng_below(rng, 4), k;
+    ptq_status status = PTQ__NEW(NULL, &pixels, n, "a random image", err);
     memset(&options, 0, sizeof options);
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
-    ptq_rng_seed(&probe.rng, seed, 7);
-    status = ptq__probe_model(seed, integer, &model, err);
-    for (i = 0; i < 2 && !status; i++) {
-        options.isa = i ? isa : PTQ_ISA_SCALAR;
-        status = ptq_plan_create(model, &options, &plan[i], err);
+    for (i = 0; i < n && !status; i++)
+        pixels[i] = (uint8_t)(rails ? 255 * ptq_rng_below(rng, 2) : ptq_rng_below(rng, 256));
+    for (k = 0; k < 2; k++) {
+        options.isa = k ? isa : PTQ_ISA_SCALAR;
+        PTQ__THEN(status, ptq_plan_create(model, &options, &plan[k], err));
+        PTQ__THEN(status, ptq_session_create(plan[k], &keep, &session[k], err));
+        PTQ__THEN(status, ptq_run(session[k], pixels, 1, NULL, NULL, err));
     }
-    for (i = 0; i < 3 && !status; i++)
-        status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
-    if (!status)
-        status = PTQ__NEW(NULL, &pixels, plan[0]->info.pixels, "a random image", err);
-    if (!status)
-        status = ptq__probe_sessions(session, &probe, pixels, err);
+    for (k = 1; k < model->nodes; k++) {
+        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].name, err));
+        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].out, err));
+    }
     ptq__free(NULL, pixels);
-    for (i = 0; i < 3; i++)
-        ptq_session_free(session[i]);
-    for (i = 0; i < 2; i++)
-        ptq_plan_free(plan[i]);
-    ptq_model_free(model);
+    for (k = 0; k < 2; k++) {
+        ptq_session_free(session[k]);
+        ptq_plan_free(plan[k]);
+    }
     return status;
 }
 
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
+    ptq_status status = PTQ_OK;
+    ptq_rng rng;
     int i;
-    for (i = 0; i < 16; i++)
-        PTQ__TRY(ptq__probe_once(isa, (uint64_t)i, i % 4 != 0, err));
-    return PTQ_OK;
+    ptq_rng_seed(&rng, 1, 7);
+    for (i = 0; i < 12 && !status; i++) {
+        ptq_model *model = NULL;
+        status = ptq__probe_model(ptq__self_tests[i % 3], &rng, &model, err);
+        PTQ__THEN(status, ptq__probe(isa, model, &rng, err));
+        ptq_model_free(model);
+    }
+    return status;
 }
 
 #endif /* PTQ_RUN_ONLY */
