@@ -10185,6 +10185,7 @@ typedef struct ptq__sums {
     int pixels, channels, vectors;
     ptrdiff_t out;           /* index of the first result */
     const float *multiplier; /* integers: one for each channel */
+    const char *later;       /* real sums of codes: the biases, still to be added; else NULL */
 } ptq__sums;
 
 /* Up to two vectors of channels of a group. */
@@ -10224,7 +10225,8 @@ enum {
     PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
     PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
     PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
-    PTQ__MATRICES = 8   /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
+    PTQ__MATRICES = 8,  /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
+    PTQ__DEPTHWISE = 16 /* every channel by itself: a word is a vector of channels, as reals */
 };
 
 /* One way to compute. */
@@ -10232,8 +10234,8 @@ typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
     int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
-    /* Rows of x from y on, which may be outside. */
-    void (*stage)(const ptq__packed *k, const char *x, int y, int rows, char *to);
+    /* Rows of a group's channels of x from y on, which may be outside. */
+    void (*stage)(const ptq__packed *k, const char *x, int group, int y, int rows, char *to);
     const ptq__winograd *winograd;             /* NULL: none */
     void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
@@ -10245,14 +10247,16 @@ static int ptq__engine_size(const ptq__engine *engine) { return engine->codes ==
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups, each;                            /* output channels of a group */
+    int groups,
+        each;  /* output channels of a group; depthwise: of a vector, which is a group then */
+    int coded; /* integers: the input is codes */
     /* The staged input. */
     int skip[2];         /* of so many rows and columns only the first is staged */
     int count;           /* staged pixels of a row, besides the padding */
     int parts;           /* in which they are copied: 1, or one for each of them */
     ptrdiff_t pitch;     /* bytes of a staged pixel */
     ptrdiff_t advance;   /* bytes from the input of an output pixel to that of the next */
-    ptrdiff_t row_bytes; /* of a row of one group; then comes that of the next group */
+    ptrdiff_t row_bytes; /* of a row */
     int block;           /* output rows of which the input is staged at once */
     int flip, zero;      /* codes: what is flipped in a staged one; the zero point after that */
     int blank;           /* byte that stands for 0 in a staged row */
@@ -10275,8 +10279,9 @@ static int ptq__staged_rows(const ptq__packed *k, int rows) {
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
-    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->groups * k->row_bytes + PTQ__UNIT;
-    return ptq__align((size_t)(bytes + k->engine->most * k->advance + k->words * PTQ__WORD));
+    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->row_bytes + PTQ__UNIT;
+    bytes += k->engine->most * k->advance + k->kernel[1] * k->pitch;
+    return ptq__align((size_t)(bytes + k->words * PTQ__WORD));
 }
 
 /* Bytes of all planes of inputs, and of the sums of a panel in one of them. */
@@ -10365,9 +10370,20 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     }
 #endif
 
+/* The same of a depthwise convolution, whose lanes meet lanes: nothing is spread. */
+#define PTQ__TAPS(V, PIXELS, VECTORS, DOT)                                                         \
+    for (; word > 0; word--, weight += SIZE) {                                                     \
+        w[0] = V##_load(weight);                                                                   \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
+            x = V##_load(PTQ__PIXEL(p));                                                           \
+            sum[p][0] = DOT(sum[p][0], x, w[0]);                                                   \
+        }                                                                                          \
+        PTQ__NEXT(PIXELS, SIZE);                                                                   \
+    }
+
 /* The next PIXELS pixels of a row, of which `left` are to come. Their sums begin with the bias, in
    PIXELS x VECTORS registers, and each vector of weights is read once. */
-#define PTQ__TILE(V, PIXELS, VECTORS, DOT)                                                         \
+#define PTQ__TILE(V, PIXELS, VECTORS, DOT, WORDS)                                                  \
     do {                                                                                           \
         enum { SIZE = sizeof(V) };                                                                 \
         V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
@@ -10381,7 +10397,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
             at[0] = from + run * b.run;                                                            \
             PTQ__UNROLL for (p = 1; p < (PIXELS + 3) / 4; p++) at[p] = at[p - 1] + 4 * b.advance;  \
             word = b.words;                                                                        \
-            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
+            WORDS(V, PIXELS, VECTORS, DOT);                                                        \
         }                                                                                          \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
@@ -10394,7 +10410,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 
 /* A block, in large tiles as far as they fit. What a tile computes beyond the row's end is
    overwritten or forgotten. */
-#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT)                                  \
+#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT, WORDS, FINISH)                   \
     TARGET static void NAME(const ptq__area *area) {                                               \
         const ptq__area b = *area;                                                                 \
         ptq__sums sums = b.sums;                                                                   \
@@ -10405,18 +10421,18 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
             int left = sums.pixels;                                                                \
             while (left > 0)                                                                       \
                 if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                           \
-                    PTQ__TILE(V, LARGE, VECTORS, DOT);                                             \
+                    PTQ__TILE(V, LARGE, VECTORS, DOT, WORDS);                                      \
                 else                                                                               \
-                    PTQ__TILE(V, SMALL, VECTORS, DOT);                                             \
+                    PTQ__TILE(V, SMALL, VECTORS, DOT, WORDS);                                      \
             if (b.finish)                                                                          \
-                V##_finish_row(&sums, b.finish);                                                   \
+                FINISH(&sums, b.finish);                                                           \
         }                                                                                          \
     }
 
 /* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
 #define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
-    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT)                                              \
-    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT)                                              \
+    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT, PTQ__WORDS, V##_finish_row)                  \
+    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT, PTQ__WORDS, V##_finish_row)                  \
     static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,   CODES, FORM, B, STAGE, WINOGRAD,     \
                                      {NAME##_one, NAME##_two}};
 
@@ -10523,43 +10539,43 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
    X, where two columns of B X are shared with the next tile. */
-#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
-    }                                                                                              \
-                                                                                                   \
+#define PTQ__SCATTER(NAME, TARGET, H)                                                               \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                     \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                         \
+    }                                                                                               \
+                                                                                                    \
     /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
        place in four planes. */ \
-    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
-                                       int sum, char *to) {                                        \
-        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
-        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                              \
-            const char *a = one + c, *b = two + c;                                                 \
-            char *place = to + c;                                                                  \
-            H x[4];                                                                                \
-            x[0] = NAME##_column(a, b, sum);                                                       \
-            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                       \
-            for (i = 0; i < k->tiles; i++, place += pitch) {                                       \
-                a += 2 * pitch;                                                                    \
-                b += 2 * pitch;                                                                    \
-                x[2] = NAME##_column(a, b, sum);                                                   \
-                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                   \
-                H##_store(place, x[0] - x[2]);                                                     \
-                H##_store(place + plane, x[1] + x[2]);                                             \
-                H##_store(place + 2 * plane, x[2] - x[1]);                                         \
-                H##_store(place + 3 * plane, x[1] - x[3]);                                         \
-                x[0] = x[2];                                                                       \
-                x[1] = x[3];                                                                       \
-            }                                                                                      \
-        }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {    \
-        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                              \
-        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                        \
-        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                           \
-        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                       \
-        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
+    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,      \
+                                       int sum, char *to) {                                         \
+        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                 \
+        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                               \
+            const char *a = one + c, *b = two + c;                                                  \
+            char *place = to + c;                                                                   \
+            H x[4];                                                                                 \
+            x[0] = NAME##_column(a, b, sum);                                                        \
+            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                        \
+            for (i = 0; i < k->tiles; i++, place += pitch) {                                        \
+                a += 2 * pitch;                                                                     \
+                b += 2 * pitch;                                                                     \
+                x[2] = NAME##_column(a, b, sum);                                                    \
+                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                    \
+                H##_store(place, x[0] - x[2]);                                                      \
+                H##_store(place + plane, x[1] + x[2]);                                              \
+                H##_store(place + 2 * plane, x[2] - x[1]);                                          \
+                H##_store(place + 3 * plane, x[1] - x[3]);                                          \
+                x[0] = x[2];                                                                        \
+                x[1] = x[3];                                                                        \
+            }                                                                                       \
+        }                                                                                           \
+    }                                                                                               \
+                                                                                                    \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {     \
+        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                               \
+        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                         \
+        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                            \
+        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                        \
+        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                        \
     }
 
 /* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
@@ -10610,14 +10626,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             B##_store(to, blank);                                                                  \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__packed *k, const char *x, int y, int rows, char *to) {      \
+    TARGET static void NAME(const ptq__packed *k, const char *x, int group, int y, int rows,       \
+                            char *to) {                                                            \
         ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
         ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
         const char *end = x + k->in[0] * row;                                                      \
         int flip = k->flip, zero = k->zero, i, n;                                                  \
-        for (i = 0; i < rows * k->groups; i++, to += k->row_bytes) {                               \
-            int at = (y + i / k->groups) * k->skip[0];                                             \
-            const char *from = x + at * row + i % k->groups * (pixel / k->groups);                 \
+        for (i = 0; i < rows; i++, to += k->row_bytes) {                                           \
+            int at = (y + i) * k->skip[0];                                                         \
+            const char *from = x + at * row + group * (pixel / k->groups);                         \
             char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
             if (at < 0 || at >= k->in[0]) {                                                        \
                 NAME##_blank(k, to, last);                                                         \
@@ -10715,58 +10732,55 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum
-   for n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
-   outside the image adds nothing; V_term adds one that is inside. */
-#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
-    TARGET PTQ__INLINE V V##_window(const ptq__packed *k, const void *x, int y, int left, int c,   \
-                                    int n) {                                                       \
-        int channels = k->out[2], width = k->in[1], height = k->in[0], u, v;                       \
-        const char *weight = k->weight + c * PTQ__WORD;                                            \
-        V sum = V##_load(k->bias + c * PTQ__WORD);                                                 \
-        for (u = 0; u < k->kernel[0]; u++)                                                         \
-            for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)                     \
-                if (y + u >= 0 && y + u < height && left + v >= 0 && left + v < width)             \
-                    sum = V##_term(k, sum, x,                                                      \
-                                   ((ptrdiff_t)(y + u) * width + left + v) * channels + c, n,      \
-                                   weight);                                                        \
-        return sum;                                                                                \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
-        enum { LANES = sizeof(V) / PTQ__WORD };                                                    \
-        const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
-        const ptq__finish f = ptq__finish_of(step, frame);                                         \
-        const void *x = frame->in[0];                                                              \
-        int channels = k->out[2], pixels = k->out[0] * k->out[1], i, c;                            \
-        for (i = 0; i < pixels; i++) {                                                             \
-            int y = i / k->out[1] * k->stride[0] - k->pad[0];                                      \
-            int left = i % k->out[1] * k->stride[1] - k->pad[1];                                   \
-            ptrdiff_t to = (ptrdiff_t)i * channels;                                                \
-            for (c = 0; c + LANES <= channels; c += LANES)                                         \
-                V##_finish(&f, k->multiplier + c, to + c, LANES,                                   \
-                           V##_window(k, x, y, left, c, LANES));                                   \
-            if (c < channels)                                                                      \
-                V##_finish(&f, k->multiplier + c, to + c, channels - c,                            \
-                           V##_window(k, x, y, left, c, channels - c));                            \
+/* Depthwise convolution: each channel for itself, so the lanes are channels, and what is staged is
+   vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
+   ptq__vectorize_weights. So they become integers again before they are finished. */
+#define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
+    TARGET static void NAME##_stage(const ptq__packed *k, const char *x, int group, int y,         \
+                                    int rows, char *to) {                                          \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
+        ptrdiff_t channels = k->out[2], step = channels * k->skip[1], before, after;               \
+        int is_signed = k->flip != 0, first = group * LANES, count = k->count, i, j;               \
+        int n = k->out[2] - first < LANES ? k->out[2] - first : LANES, coded = k->coded;           \
+        uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
+        before = k->pad[1] * k->pitch;                                                             \
+        after = k->row_bytes - before - count * k->pitch;                                          \
+        for (i = 0; i < rows; i++) {                                                               \
+            int row = (y + i) * k->skip[0];                                                        \
+            ptrdiff_t at = (ptrdiff_t)row * k->in[1] * channels + first;                           \
+            if (row < 0 || row >= k->in[0]) {                                                      \
+                memset(to, 0, (size_t)k->row_bytes);                                               \
+                to += k->row_bytes;                                                                \
+                continue;                                                                          \
+            }                                                                                      \
+            memset(to, 0, (size_t)before);                                                         \
+            to += before;                                                                          \
+            if (coded && n == LANES)                                                               \
+                for (j = 0; j < count; j++, at += step, to += sizeof(F))                           \
+                    F##_store(to, I##_real(I##_get(x, at, LANES, is_signed) - zero));              \
+            else                                                                                   \
+                for (j = 0; j < count; j++, at += step, to += sizeof(F))                           \
+                    F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)            \
+                                        : F##_get(x, at, n, 0));                                   \
+            memset(to, 0, (size_t)after);                                                          \
+            to += after;                                                                           \
         }                                                                                          \
-    }
-
-#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
-    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
-                                  const char *weight) {                                            \
-        (void)k;                                                                                   \
-        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
-                                  const char *weight) {                                            \
-        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
-        return sum + code * I##_load(weight);                                                      \
+    TARGET static void NAME##_finish(const ptq__sums *s, const ptq__finish *finish) {              \
+        char *at = s->at, *end = at + s->pixels * (int)sizeof(F);                                  \
+        if (!s->later) {                                                                           \
+            F##_finish_row(s, finish);                                                             \
+            return;                                                                                \
+        }                                                                                          \
+        for (; at < end; at += sizeof(F))                                                          \
+            I##_store(at, I##_round(F##_load(at)) + I##_load(s->later));                           \
+        I##_finish_row(s, finish);                                                                 \
     }                                                                                              \
                                                                                                    \
-    PTQ__DEPTHWISE(F, TARGET)                                                                      \
-    PTQ__DEPTHWISE(I, TARGET)
+    PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
+    static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
+                                     NAME##_stage,          NULL, {NAME##_one, NAME##_one}};
 
 /* What becomes of the sums in this run. */
 static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
@@ -10801,14 +10815,12 @@ typedef struct ptq__vector_kernel {
     ptq__kernel real, codes;
 } ptq__vector_kernel;
 
-/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
+/* The table of them, for one width. Convolutions run ptq__conv_vector. */
 #define PTQ__OPERATORS(F, I, TARGET)                                                               \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
-    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
     PTQ__PREPROCESS(F, I, TARGET)                                                                  \
     static const ptq__vector_kernel F##_operators[] = {                                            \
-        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
         {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
@@ -10820,6 +10832,7 @@ typedef struct ptq__family {
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__engine *depthwise;
     const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
@@ -10959,6 +10972,7 @@ PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
             ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
 PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
 PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
@@ -11008,6 +11022,8 @@ PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATUR
             ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
             NULL, 8, 16, 4, 8)
+
+PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -11114,15 +11130,16 @@ static const ptq__engine ptq__amx = {
 #endif
 
 #define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
+#define PTQ__WITH512 &ptq__channels512, PTQ__OTHERS
 static const ptq__family ptq__families[] = {
-    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
-    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
-    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, &ptq__channels256, PTQ__OTHERS},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__WITH512},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__WITH512},
 #if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, &ptq__channels256, PTQ__OTHERS},
 #endif
 #if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__WITH512},
 #endif
 };
 #endif /* PTQ__X86 */
@@ -11336,7 +11353,9 @@ PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNE
             ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
 #endif
 
-#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
+
+#define PTQ__OTHERS &ptq__channels128, ptq__f128_operators, ptq__f128_preprocess
 static const ptq__family ptq__families[] = {
 #ifdef PTQ__DOTPROD
     {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
@@ -11360,19 +11379,23 @@ static const ptq__family *ptq__family_of(ptq_isa isa) {
 
 /* A layer. */
 
+static const int32_t ptq__nothing[2 * 16] = {0}; /* for two vectors of up to 512 bits */
+
 /* The panel's part of the output rows of which the staged input begins at `from`, from oy on. */
 static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, const char *from,
                               char *sums, int oy, int rows, const ptq__finish *finish) {
+    int wait = k->coded && k->engine->form & PTQ__DEPTHWISE;
     ptq__area b;
-    b.run = k->groups * k->row_bytes;
+    b.run = k->row_bytes;
     b.row = b.run * k->stride[0] / k->skip[0];
-    b.from = from + panel->group * k->row_bytes;
+    b.from = from;
     b.advance = k->advance;
     b.runs = k->runs;
     b.words = k->words;
     b.rows = rows;
     b.weight = k->weight + panel->lane * k->lane_bytes;
-    b.bias = k->bias + panel->lane * PTQ__WORD;
+    b.bias = wait ? (const char *)ptq__nothing : k->bias + panel->lane * PTQ__WORD;
+    b.sums.later = wait ? k->bias + panel->lane * PTQ__WORD : NULL;
     b.weight_row = b.sums_row = 0;
     b.out_row = (ptrdiff_t)k->out[1] * k->out[2];
     b.sums.at = sums;
@@ -11404,7 +11427,6 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
 /* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
                                int oy, const ptq__finish *finish) {
-    static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, rows = oy + 1 < k->out[0] ? 2 : 1;
     k->engine->winograd->scatter(k, staged, planes);
     for (i = 0; i < k->panels; i++) {
@@ -11412,7 +11434,7 @@ static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *p
         ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
         ptq__sums row = b.sums;
         b.row = k->tiles * k->pitch;
-        b.bias = (const char *)none;
+        b.bias = (const char *)ptq__nothing;
         b.weight_row = (ptrdiff_t)k->words * panel->vectors * k->engine->lanes * PTQ__WORD;
         b.sums_row = ptq__sums_plane(k, panel->vectors);
         b.sums.pixels = k->tiles;
@@ -11428,16 +11450,19 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__finish finish = ptq__finish_of(step, frame);
     char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
     char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
-    int oy, i, rows;
+    int oy, i, at, rows, group;
     for (oy = 0; oy < k->out[0]; oy += rows) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
-        k->engine->stage(k, (const char *)frame->in[0], oy * k->stride[0] / k->skip[0] - k->pad[0],
-                         ptq__staged_rows(k, rows), staged);
-        for (i = 0; i < rows && k->tiles; i += 2)
-            ptq__winograd_rows(k, staged + i * k->row_bytes, planes, sums, oy + i, &finish);
-        for (i = 0; i < k->panels && !k->tiles; i++) {
-            ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
-            k->engine->compute[k->panel[i].vectors - 1](&b);
+        for (group = i = 0; group < k->groups; group++) {
+            k->engine->stage(k, (const char *)frame->in[0], group,
+                             oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
+                             staged);
+            for (at = 0; at < rows && k->tiles; at += 2)
+                ptq__winograd_rows(k, staged + at * k->row_bytes, planes, sums, oy + at, &finish);
+            for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
+                ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+                k->engine->compute[k->panel[i].vectors - 1](&b);
+            }
         }
     }
 }
@@ -11511,23 +11536,27 @@ static int ptq__pairs_fit(const ptq__step *step) {
     return 1;
 }
 
-/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
-   transforms take longer than what they save. */
-static int ptq__can_winograd(const ptq__step *step) {
-    const int *out = step->node->shape;
-    int c, i,
-        geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
-                   step->stride[1] == 1 && step->groups == 1;
-    if (!geometry || step->in[2] < 8 || out[0] < 2 || out[1] < 2)
-        return 0;
-    for (c = 0; c < out[2]; c++) {
+/* Whether no sum without bias reaches `limit`. */
+static int ptq__sums_below(const ptq__step *step, int64_t limit) {
+    int c, i;
+    for (c = 0; c < step->node->shape[2]; c++) {
         int64_t sum = 0;
         for (i = 0; i < step->taps; i++)
             sum += 255 * abs(ptq__weight_code(step, (size_t)c * (size_t)step->taps + (size_t)i));
-        if (sum >= 1 << 29)
+        if (sum >= limit)
             return 0;
     }
     return 1;
+}
+
+/* Whether all of them, times 4, fit 32 bits; and whether it pays: with few channels the transforms
+   take longer than what they save. */
+static int ptq__can_winograd(const ptq__step *step) {
+    const int *out = step->node->shape;
+    int geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
+                   step->stride[1] == 1 && step->groups == 1;
+    return geometry && step->in[2] >= 8 && out[0] > 1 && out[1] > 1 &&
+           ptq__sums_below(step, 1 << 29);
 }
 
 /* Then the layer's shape, in the engine's terms. */
@@ -11536,7 +11565,8 @@ static int ptq__can_winograd(const ptq__step *step) {
    is left out. The words of matrices are divided into pieces of equal size that fit a tile. For
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
-    int deep = k->in[2] / k->groups, size = PTQ__WORD / k->engine->codes, i, columns, pieces, fit;
+    int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
+    int deep = one ? k->engine->lanes : k->in[2] / k->groups, i, columns, pieces, fit;
     ptrdiff_t run;
     for (i = 0; i < 2; i++)
         k->skip[i] = k->kernel[i] == 1 ? k->stride[i] : 1;
@@ -11551,7 +11581,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         run = k->pitch;
         k->advance = k->pitch = (k->pitch + 31) / 32 * 32; /* whole vectors */
     }
-    k->words = (int)((run + PTQ__WORD - 1) / PTQ__WORD);
+    k->words = one ? k->kernel[1] : (int)((run + PTQ__WORD - 1) / PTQ__WORD);
     if (k->engine->form & PTQ__MATRICES) {
         pieces = (k->words + 15) / 16;
         k->words = (k->words + pieces - 1) / pieces * pieces;
@@ -11561,7 +11591,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->count = columns - k->pad[1];
     k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
     k->row_bytes = columns * k->pitch;
-    fit = (int)(PTQ__AT_ONCE / (k->row_bytes * k->groups)) - k->kernel[0];
+    fit = (int)(PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0])
@@ -11602,7 +11632,12 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.pad = step->pad;
     k.groups = step->groups;
     k.each = k.out[2] / k.groups;
-    if (step->multiplier) {
+    if (engine->form & PTQ__DEPTHWISE) {
+        k.each = engine->lanes;
+        k.groups = (k.out[2] + k.each - 1) / k.each;
+    }
+    k.coded = step->multiplier != NULL;
+    if (k.coded) {
         k.flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
         k.zero = in->zero_point + (is_signed ? -k.flip : k.flip);
         k.blank = engine->codes == 4 ? k.zero : 0;
@@ -11618,7 +11653,7 @@ static void ptq__make_panels(ptq__packed *k) {
     ptq__panel p = {0, 0, 0, 0, 0};
     k->panels = 0;
     while (p.first < k->out[2]) {
-        int left = (p.group + 1) * k->each - p.first;
+        int end = (p.group + 1) * k->each, left = (end < k->out[2] ? end : k->out[2]) - p.first;
         p.channels = left < 2 * wide ? left : 2 * wide;
         p.vectors = left > wide ? 2 : 1;
         if (k->panel)
@@ -11633,18 +11668,17 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+/* One weight: as float, or as integer of 8 or 16 bits; less its zero point. */
 static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
-    int32_t word = step->multiplier ? ptq__weight_code(step, from) : 0;
-    int16_t half = (int16_t)word;
-    if (!step->multiplier)
-        memcpy(to, (const float *)step->weight + from, sizeof(float));
-    else if (size == 4)
-        memcpy(to, &word, sizeof word);
+    int code = step->multiplier ? ptq__weight_code(step, from) : 0;
+    float real = step->multiplier ? (float)code : ((const float *)step->weight)[from];
+    int16_t half = (int16_t)code;
+    if (size == 4)
+        memcpy(to, &real, sizeof real);
     else if (size == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)word;
+        *to = (char)code;
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
@@ -11678,7 +11712,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     uint32_t sum = 0, bits;
     if (bias->rank) /* 32 bits of either kind */
         memcpy(to, (const char *)bias->data + channel * PTQ__WORD, PTQ__WORD);
-    if (!step->multiplier)
+    if (!k->coded)
         return;
     for (i = 0; i < (size_t)step->taps && k->engine->codes == 4; i++)
         sum += (uint32_t)k->zero * (uint32_t)ptq__weight_code(step, first + i);
@@ -11777,39 +11811,22 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
     return family->bytes;
 }
 
-/* A depthwise convolution. Weights: tap by tap, one word each. */
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
-                                           const ptq__engine *engine, ptq_error *err) {
-    ptq__packed shape = ptq__describe(step, engine), *k;
-    int c, tap;
-    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
-    shape.lane_bytes = (ptrdiff_t)step->taps * PTQ__WORD;
-    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
-    for (c = 0; c < k->out[2]; c++) {
-        ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < step->taps; tap++)
-            ptq__copy_weight(step, (size_t)(c * step->taps + tap), PTQ__WORD,
-                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
-    }
-    return PTQ_OK;
-}
-
-/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
-   few channels, which would leave most lanes idle. */
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, for groups of few
+   channels, which would leave most lanes idle, and for depthwise windows so large that real numbers
+   might not hold the sums. */
 static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
-                                         ptq__kernel depthwise, ptq_error *err) {
+                                         ptq_error *err) {
     ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     int groups = step->groups, each = step->node->shape[2] / groups;
-    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+    const ptq__engine *engine = ptq__choose_engine(family, step);
+    if (groups > 1 && groups == step->in[2] && each == 1)
+        engine = step->multiplier && !ptq__sums_below(step, 1 << 22) ? NULL : family->depthwise;
+    else if (groups > 1 && each < 4)
+        engine = NULL;
+    if (!engine || mode == PTQ_MODE_DYNAMIC ||
+        (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
         return PTQ_OK;
-    if (groups > 1 && groups == step->in[2] && each == 1) {
-        step->run = depthwise;
-        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
-                                        err);
-    }
-    return groups > 1 && each < 4
-               ? PTQ_OK
-               : ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
+    return ptq__vectorize_conv(plan, step, engine, err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
@@ -11819,11 +11836,10 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     int coded = ptq__is_coded(step->node) || step->multiplier;
     if (!family || (coded && !ptq__can_add(step)))
         return PTQ_OK;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, err);
     while (kernel->real && kernel->op != step->node->op)
         kernel++;
-    if (ptq__has_weight(step->node->op))
-        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
-                                      err);
     if (kernel->real)
         step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
