@@ -10145,6 +10145,7 @@ static ptq_isa ptq__best_isa(void) {
      V_put(y, at, n, v)           nothing beyond them is read or written
      F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
      I_real(v)  I_round(f)        to F, and back: half to even
+     I_bytes(four, zero, low, high)   four vectors, `zero` added, clamped, as bytes of one
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
    choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
@@ -10154,7 +10155,12 @@ static ptq_isa ptq__best_isa(void) {
 #ifdef PTQ__WASM
 enum { PTQ__FUSED = 0 };
 #else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+enum { PTQ__FUSED = 1 };   /* whether there is a multiply-add that is rounded once */
+#endif
+#ifdef PTQ__X86
+enum { PTQ__CLAMPED = 0 };
+#else
+enum { PTQ__CLAMPED = 1 }; /* whether only clamped numbers can be rounded */
 #endif
 
 enum {
@@ -10172,6 +10178,8 @@ typedef struct ptq__finish {
     int real;                  /* integers become real numbers: the logits */
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
+    int flip, low, high; /* codes: 128 where they are signed, and their range with it added */
+    int fours;           /* whether all real results fit 32 bits: see I_finish_fours */
     float ratio_a, ratio_b, offset;
     float sure;           /* a plain sum this near to its code has the same code as the exact one */
     const void *residual; /* H x W x C; NULL: none */
@@ -10471,11 +10479,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
-    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual, int clamp) {                \
         F a = f->residual_first ? residual : own, b = f->residual_first ? own : residual;          \
         F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
-        return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
+        return I##_round(clamp ? F##_clamp(sum, f->add_least, f->add_most) : sum);                 \
     }
 
 /* What becomes of n integer sums: ptq__to_code, then the addition. */
@@ -10493,13 +10501,12 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             I##_put(f->mid, at, n, code);                                                          \
         if (f->residual)                                                                           \
             code = I##_sum(f, I##_real(code),                                                      \
-                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)), 1);          \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
-   knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
+/* Finishes all sums. */
+#define PTQ__FINISH_ALL(V, TARGET)                                                                 \
     TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
         enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
         int p, v;                                                                                  \
@@ -10511,71 +10518,128 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                 V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
                            V##_load(sums));                                                        \
         }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+    }
+
+/* The loop of the usual cases is written once more, without the questions of the others. Reals: it
+   knows whether there is a residual, and that all lanes are stored. */
+#define PTQ__FINISH_REALS(F, TARGET)                                                               \
+    PTQ__FINISH_ALL(F, TARGET)                                                                     \
+    TARGET static void F##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
         const ptq__sums s = *sums; /* no store below can change them */                            \
         ptq__finish f = *finish;                                                                   \
-        int usual = !f.real && !f.mid && s.channels >= s.vectors * (int)(sizeof(V) / PTQ__WORD);   \
-        if (!usual) {                                                                              \
-            V##_finish_all(&s, &f, 0);                                                             \
+        if (f.mid || s.channels < s.vectors * (int)(sizeof(F) / PTQ__WORD)) {                      \
+            F##_finish_all(&s, &f, 0);                                                             \
             return;                                                                                \
         }                                                                                          \
-        f.real = 0;                                                                                \
         f.mid = NULL;                                                                              \
         if (f.residual) {                                                                          \
-            V##_finish_all(&s, &f, 1);                                                             \
+            F##_finish_all(&s, &f, 1);                                                             \
         } else {                                                                                   \
             f.residual = NULL;                                                                     \
-            V##_finish_all(&s, &f, 1);                                                             \
+            F##_finish_all(&s, &f, 1);                                                             \
         }                                                                                          \
+    }
+
+/* Codes: four vectors at once, which I_bytes makes into one: it adds the zero point and clamps,
+   with saturation, when numbers are short. So nothing must be clamped before, if what is rounded
+   fits 32 bits, as it does with multipliers below 1. `vectors`, and whether something is `added`,
+   the residual, are constants. */
+#define PTQ__FINISH_FOURS(F, I, TARGET)                                                            \
+    PTQ__FINISH_ALL(I, TARGET)                                                                     \
+    TARGET PTQ__INLINE void I##_finish_fours(ptq__sums *s, const ptq__finish *f, int vectors,      \
+                                             int added) {                                          \
+        enum { SIZE = sizeof(I), LANES = SIZE / PTQ__WORD };                                       \
+        int v, zero = (added ? 0 : f->zero_point) + f->flip, channels = f->channels;               \
+        int dense = channels == vectors * LANES;                                                   \
+        F multiplier[2];                                                                           \
+        multiplier[0] = F##_load(s->multiplier);                                                   \
+        multiplier[1] = vectors == 2 ? F##_load(s->multiplier + LANES) : multiplier[0];            \
+        for (; s->pixels >= 4 / vectors; s->pixels -= 4 / vectors, s->at += 4 * SIZE) {            \
+            char *y = (char *)f->y + s->out;                                                       \
+            const char *from = (const char *)f->residual + (added ? s->out : 0);                   \
+            I four[4];                                                                             \
+            PTQ__UNROLL for (v = 0; v < 4; v++) {                                                  \
+                F real = I##_real(I##_load(s->at + v * SIZE)) * multiplier[v % vectors];           \
+                if (added || PTQ__CLAMPED)                                                         \
+                    real = F##_clamp(real, f->least, f->most);                                     \
+                four[v] = I##_round(real);                                                         \
+                if (added)                                                                         \
+                    four[v] = I##_sum(                                                             \
+                        f, I##_real(four[v] + (uint32_t)f->zero_point),                            \
+                        I##_real(I##_get(from, v / vectors * channels + v % vectors * LANES,       \
+                                         LANES, f->residual_signed)),                              \
+                        PTQ__CLAMPED);                                                             \
+            }                                                                                      \
+            four[0] = I##_bytes(four, zero, f->low, f->high) ^ (uint32_t)f->flip * 0x01010101u;    \
+            if (dense)                                                                             \
+                I##_store(y, four[0]);                                                             \
+            else                                                                                   \
+                PTQ__UNROLL for (v = 0; v < 4 / vectors; v++)                                      \
+                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
+                           (size_t)(vectors * LANES));                                             \
+            s->out += 4 / vectors * channels;                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        ptq__sums s = *sums; /* no store below can change them */                                  \
+        const ptq__finish f = *finish;                                                             \
+        int fours = f.fours && !f.mid && s.channels >= s.vectors * (int)(sizeof(I) / PTQ__WORD);   \
+        if (fours && f.residual && s.vectors == 2)                                                 \
+            I##_finish_fours(&s, &f, 2, 1);                                                        \
+        else if (fours && f.residual)                                                              \
+            I##_finish_fours(&s, &f, 1, 1);                                                        \
+        else if (fours && s.vectors == 2)                                                          \
+            I##_finish_fours(&s, &f, 2, 0);                                                        \
+        else if (fours)                                                                            \
+            I##_finish_fours(&s, &f, 1, 0);                                                        \
+        I##_finish_all(&s, &f, 0);                                                                 \
     }
 
 #define PTQ__FINISHES(F, I, TARGET)                                                                \
     PTQ__FINISH_REAL(F, TARGET)                                                                    \
     PTQ__FINISH_CODES(F, I, TARGET)                                                                \
-    PTQ__FINISH_ROW(F, TARGET)                                                                     \
-    PTQ__FINISH_ROW(I, TARGET)
+    PTQ__FINISH_REALS(F, TARGET)                                                                   \
+    PTQ__FINISH_FOURS(F, I, TARGET)
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
-   X, where two columns of B X are shared with the next tile. */
-#define PTQ__SCATTER(NAME, TARGET, H)                                                               \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                     \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                         \
-    }                                                                                               \
-                                                                                                    \
-    /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
-       place in four planes. */ \
-    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,      \
-                                       int sum, char *to) {                                         \
-        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                 \
-        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                               \
-            const char *a = one + c, *b = two + c;                                                  \
-            char *place = to + c;                                                                   \
-            H x[4];                                                                                 \
-            x[0] = NAME##_column(a, b, sum);                                                        \
-            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                        \
-            for (i = 0; i < k->tiles; i++, place += pitch) {                                        \
-                a += 2 * pitch;                                                                     \
-                b += 2 * pitch;                                                                     \
-                x[2] = NAME##_column(a, b, sum);                                                    \
-                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                    \
-                H##_store(place, x[0] - x[2]);                                                      \
-                H##_store(place + plane, x[1] + x[2]);                                              \
-                H##_store(place + 2 * plane, x[2] - x[1]);                                          \
-                H##_store(place + 3 * plane, x[1] - x[3]);                                          \
-                x[0] = x[2];                                                                        \
-                x[1] = x[3];                                                                        \
-            }                                                                                       \
-        }                                                                                           \
-    }                                                                                               \
-                                                                                                    \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {     \
-        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                               \
-        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                         \
-        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                            \
-        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                        \
-        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                        \
+   X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
+   difference of two rows of X; a tile's part of B X B' is a place in four planes. */
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
+                                       int sum, char *to) {                                        \
+        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
+        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                              \
+            const char *a = one + c, *b = two + c;                                                 \
+            char *place = to + c;                                                                  \
+            H x[4];                                                                                \
+            x[0] = NAME##_column(a, b, sum);                                                       \
+            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                       \
+            for (i = 0; i < k->tiles; i++, place += pitch) {                                       \
+                a += 2 * pitch;                                                                    \
+                b += 2 * pitch;                                                                    \
+                x[2] = NAME##_column(a, b, sum);                                                   \
+                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                   \
+                H##_store(place, x[0] - x[2]);                                                     \
+                H##_store(place + plane, x[1] + x[2]);                                             \
+                H##_store(place + 2 * plane, x[2] - x[1]);                                         \
+                H##_store(place + 3 * plane, x[1] - x[3]);                                         \
+                x[0] = x[2];                                                                       \
+                x[1] = x[3];                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {    \
+        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                              \
+        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                        \
+        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                           \
+        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                       \
+        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
     }
 
 /* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
@@ -10729,7 +10793,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
-                            I##_real(I##_get(b, i, n - i, signed_b))));                            \
+                            I##_real(I##_get(b, i, n - i, signed_b)), 1));                         \
     }
 
 /* Depthwise convolution: each channel for itself, so the lanes are channels, and what is staged is
@@ -10899,9 +10963,10 @@ typedef struct ptq__family {
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
    I_dot2 take four. */
-#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
+#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET, ORDER)                                              \
     PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
     PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE I I##_order(I x) { return ORDER; }                                          \
     TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
         return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
     }                                                                                              \
@@ -10909,6 +10974,14 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
     TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
     TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
+        __m##W##i z = _mm##W##_set1_epi16((short)zero), a, b;                                      \
+        a = _mm##W##_packs_epi32((__m##W##i)four[0], (__m##W##i)four[1]);                          \
+        b = _mm##W##_packs_epi32((__m##W##i)four[2], (__m##W##i)four[3]);                          \
+        a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
+        a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
+        return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
+    }                                                                                              \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
         __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
@@ -10935,7 +11008,9 @@ typedef struct ptq__family {
 #endif
 
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
-PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2,
+               (ptq__i256)_mm256_permutevar8x32_epi32((__m256i)x,
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
 PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
 PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
 typedef int32_t ptq__z256 __attribute__((vector_size(32)));
@@ -10980,7 +11055,10 @@ PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b2
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
-PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512,
+               (ptq__i512)_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6,
+                                                                     10, 14, 3, 7, 11, 15),
+                                                   (__m512i)x))
 typedef int32_t ptq__z512 __attribute__((vector_size(64)));
 
 PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
@@ -11198,6 +11276,16 @@ PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     memcpy(to, &bytes, sizeof bytes);
 }
 
+PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
+    int16x8_t z = vdupq_n_s16((int16_t)zero), a, b;
+    uint8x16_t bytes;
+    a = vcombine_s16(vqmovn_s32((int32x4_t)four[0]), vqmovn_s32((int32x4_t)four[1]));
+    b = vcombine_s16(vqmovn_s32((int32x4_t)four[2]), vqmovn_s32((int32x4_t)four[3]));
+    bytes = vcombine_u8(vqmovun_s16(vqaddq_s16(a, z)), vqmovun_s16(vqaddq_s16(b, z)));
+    bytes = vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low));
+    return (ptq__i128)vminq_u8(bytes, vdupq_n_u8((uint8_t)high));
+}
+
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
 
 /* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
@@ -11273,6 +11361,15 @@ PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
 }
 
+PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
+    v128_t z = wasm_i16x8_splat((int16_t)zero), a, b;
+    a = wasm_i16x8_narrow_i32x4((v128_t)four[0], (v128_t)four[1]);
+    b = wasm_i16x8_narrow_i32x4((v128_t)four[2], (v128_t)four[3]);
+    a = wasm_u8x16_narrow_i16x8(wasm_i16x8_add_sat(a, z), wasm_i16x8_add_sat(b, z));
+    a = wasm_u8x16_max(a, wasm_u8x16_splat((uint8_t)low));
+    return (ptq__i128)wasm_u8x16_min(a, wasm_u8x16_splat((uint8_t)high));
+}
+
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
@@ -11309,7 +11406,8 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
-PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
+PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual,
+                                    int clamp) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
     float other = f->residual_first ? f->ratio_a : f->ratio_b;
     ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
@@ -11318,7 +11416,7 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
     code = ptq__i128_round(sum);
     rest = (ptq__f128)wasm_f32x4_abs((v128_t)(sum - ptq__i128_real(code)));
     if (wasm_v128_any_true((v128_t)(rest > f->sure)))
-        return ptq__exact_sum(f, own, residual);
+        return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
 
@@ -11601,6 +11699,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
 /* What becomes of the sums of a step, but for the tensors of a run. */
 static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
     const ptq_node *node = step->node;
+    int c;
     f->channels = node->shape[2];
     f->least = ptq__act_least(node->act);
     f->most = ptq__act_most(node->act);
@@ -11611,6 +11710,11 @@ static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
         f->zero_point = step->clamp.zero_point;
         f->least = (float)(step->clamp.low - step->clamp.zero_point);
         f->most = (float)(step->clamp.high - step->clamp.zero_point);
+        f->flip = node->q.type == PTQ_TYPE_S8 ? 128 : 0;
+        f->low = (node->residual ? &step->adder.clamp : &step->clamp)->low + f->flip;
+        f->high = (node->residual ? &step->adder.clamp : &step->clamp)->high + f->flip;
+        for (f->fours = 1, c = 0; c < node->shape[2]; c++)
+            f->fours = f->fours && step->multiplier[c] < 1;
     }
     if (ptq__is_coded(node) && node->residual) {
         ptq__describe_adder(f, step);
