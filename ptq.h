@@ -10739,34 +10739,90 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
-/* Global average pool. */
-#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
-    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+/* The largest under each window, of reals or of bytes. Up to the end of the tensors whole vectors
+   are read and written, also beyond a pixel: what is wrong is overwritten by what comes next. */
+#define PTQ__LARGEST(V, TARGET)                                                                    \
+    TARGET static void V##_largest(const ptq__step *step, const ptq__frame *frame) {               \
         const void *x = frame->in[0];                                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
-            F sum = F##_all(0);                                                                    \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
-            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        int is_signed = step->from[0]->q.type == PTQ_TYPE_S8, lanes = V##_lanes;                   \
+        int width = step->in[1], channels = step->in[2], n = step->elements, i, c, u, v, at;       \
+        int inside = step->in[0] * width * channels;                                               \
+        for (i = 0; i < n; i += channels) {                                                        \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            for (c = 0; c < channels; c += lanes) {                                                \
+                V most;                                                                            \
+                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
+                most = V##_get(x, at, inside - at, 0);                                             \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        at = (u * width + v) * channels + c;                                       \
+                        most = V##_larger(V##_get(x, at, inside - at, 0), most, is_signed);        \
+                    }                                                                              \
+                V##_put(frame->out, i + c, n - i - c, most);                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
+   ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET PTQ__INLINE void F##_pool(const ptq__step *step, const ptq__frame *frame, int coded) {  \
+        const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
+        const void *all = frame->in[0];                                                            \
+        int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;                     \
+        int is_signed = q->type == PTQ_TYPE_S8;                                                    \
+        float in_scale = (float)frexp((double)q->scale, &exponent);                                \
+        float scale = (float)ldexp((double)to->scale, -exponent);                                  \
+        for (i = 0; i < step->elements; i += channels) {                                           \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            float taps = (float)ptq__pool_taps(step, &clip);                                       \
+            for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                         \
+                F sum = F##_all(0), x;                                                             \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        ptrdiff_t at = ((ptrdiff_t)u * width + v) * channels + c;                  \
+                        if (coded)                                                                 \
+                            x = F##_hold(I##_real(I##_get(all, at, channels - c, is_signed) -      \
+                                                  (uint32_t)q->zero_point) *                       \
+                                         in_scale);                                                \
+                        else                                                                       \
+                            x = F##_get(all, at, channels - c, 0);                                 \
+                        sum = coded ? F##_hold(sum + x) : sum + x;                                 \
+                    }                                                                              \
+                sum = F##_over(sum, F##_all(taps));                                                \
+                if (coded)                                                                         \
+                    I##_put(                                                                       \
+                        frame->out, i + c, channels - c,                                           \
+                        I##_round(F##_clamp(F##_over(sum, F##_all(scale)) + (float)to->zero_point, \
+                                            (float)step->clamp.low, (float)step->clamp.high)));    \
+                else                                                                               \
+                    F##_put(frame->out, i + c, channels - c, sum);                                 \
+            }                                                                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        F##_pool(step, frame, 0);                                                                  \
+    }                                                                                              \
+                                                                                                   \
     TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
+        F##_pool(step, frame, 1);                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
-        const void *x = frame->in[0];                                                              \
-        int32_t sums[LANES];                                                                       \
+        const ptq__clamp *to = &step->clamp;                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += LANES) {                                                    \
+        float multiplier = ptq__average_multiplier(in, &step->node->q, pixels);                    \
+        for (c = 0; c < channels; c += (int)(sizeof(I) / PTQ__WORD)) {                             \
             I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                sum += I##_get(frame->in[0], (ptrdiff_t)i * channels + c, channels - c,            \
                                in->type == PTQ_TYPE_S8);                                           \
-            I##_store(sums, sum);                                                                  \
-            for (i = 0; i < LANES && c + i < channels; i++)                                        \
-                ptq__store(frame->out, c + i,                                                      \
-                           ptq__average_code(in, &step->node->q, sums[i], pixels));                \
+            sum =                                                                                  \
+                I##_round(F##_clamp(I##_real(sum) * multiplier, (float)(to->low - to->zero_point), \
+                                    (float)(to->high - to->zero_point)));                          \
+            I##_put(frame->out, c, channels - c, sum + (uint32_t)to->zero_point);                  \
         }                                                                                          \
     }
 
@@ -10880,12 +10936,16 @@ typedef struct ptq__vector_kernel {
 } ptq__vector_kernel;
 
 /* The table of them, for one width. Convolutions run ptq__conv_vector. */
-#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+#define PTQ__OPERATORS(F, I, B, TARGET)                                                            \
+    PTQ__LARGEST(F, TARGET)                                                                        \
+    PTQ__LARGEST(B, TARGET)                                                                        \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
     PTQ__PREPROCESS(F, I, TARGET)                                                                  \
     static const ptq__vector_kernel F##_operators[] = {                                            \
-        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_MAX_POOL, F##_largest, B##_largest},                                               \
+        {PTQ_OP_AVG_POOL, F##_average, I##_average},                                               \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average_all},                                    \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
     };
@@ -10923,11 +10983,12 @@ typedef struct ptq__family {
 
 /* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
    an element. */
-#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+#define PTQ__ELEMENTS(V, LANES, SIZE, TARGET)                                                      \
+    enum { V##_lanes = LANES };                                                                    \
     TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
         const char *from = (const char *)x + at * SIZE;                                            \
-        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
-            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+        if (n < LANES) {                                                                           \
+            char copy[LANES * SIZE] = {0};                                                         \
             memcpy(copy, from, (size_t)n *SIZE);                                                   \
             return V##_widen(copy, is_signed);                                                     \
         }                                                                                          \
@@ -10936,8 +10997,8 @@ typedef struct ptq__family {
                                                                                                    \
     TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
         char *to = (char *)y + at * SIZE;                                                          \
-        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
-            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+        if (n < LANES) {                                                                           \
+            char copy[LANES * SIZE];                                                               \
             V##_narrow(copy, v);                                                                   \
             memcpy(to, copy, (size_t)n *SIZE);                                                     \
         } else {                                                                                   \
@@ -10945,13 +11006,14 @@ typedef struct ptq__family {
         }                                                                                          \
     }
 
-#define PTQ__REALS(F, TARGET)                                                                      \
-    TARGET PTQ__INLINE F F##_widen(const void *from, int is_signed) {                              \
+/* Where an element is as wide in memory as in a vector. */
+#define PTQ__AS_THEY_ARE(V, LANES, SIZE, TARGET)                                                   \
+    TARGET PTQ__INLINE V V##_widen(const void *from, int is_signed) {                              \
         (void)is_signed;                                                                           \
-        return F##_load(from);                                                                     \
+        return V##_load(from);                                                                     \
     }                                                                                              \
-    TARGET PTQ__INLINE void F##_narrow(void *to, F v) { F##_store(to, v); }                        \
-    PTQ__ELEMENTS(F, 4, TARGET)
+    TARGET PTQ__INLINE void V##_narrow(void *to, V v) { V##_store(to, v); }                        \
+    PTQ__ELEMENTS(V, LANES, SIZE, TARGET)
 
 #ifdef PTQ__X86
 
@@ -11022,6 +11084,27 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
 }
 
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_larger(ptq__f256 x, ptq__f256 most, int is_signed) {
+    (void)is_signed;
+    return _mm256_max_ps(x, most);
+}
+
+PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
+    __m256i a = (__m256i)x, b = (__m256i)most;
+    return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
+}
+
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_hold(ptq__f256 x) {
+    __asm__ volatile("" : "+x"(x));
+    return x;
+}
+
+/* Under -ffast-math compilers would multiply by an estimate. */
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_over(ptq__f256 x, ptq__f256 y) {
+    __asm__("vdivps %1, %0, %0" : "+x"(x) : "x"(y));
+    return x;
+}
+
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
     __m128i codes = _mm_loadl_epi64((const __m128i *)from);
     return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
@@ -11033,14 +11116,15 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
 }
 
-PTQ__REALS(ptq__f256, PTQ__AVX2)
-PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
+PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
 PTQ__STAGES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
 PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
-PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
 PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes, NULL, 4,
             8, 4, 6)
 PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
@@ -11240,6 +11324,17 @@ PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
+PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
+#ifdef PTQ__NEON
+    __asm__ volatile("" : "+w"(x));
+#else
+    __asm__ volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
+
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
@@ -11257,6 +11352,17 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return vmaxq_f32(x, most);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    if (is_signed)
+        return (ptq__b128)vmaxq_s8((int8x16_t)x, (int8x16_t)most);
+    return vmaxq_u8(x, most);
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11348,6 +11454,16 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return (ptq__f128)wasm_f32x4_pmax((v128_t)most, (v128_t)x);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    v128_t a = (v128_t)x, b = (v128_t)most;
+    return (ptq__b128)(is_signed ? wasm_i8x16_max(a, b) : wasm_u8x16_max(a, b));
+}
+
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
@@ -11425,15 +11541,16 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
 #endif /* PTQ__WASM */
 
 #ifdef PTQ__128
-PTQ__REALS(ptq__f128, PTQ__BASE)
-PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
+PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
 PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifdef PTQ__WASM
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
 PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
 #endif
-PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
 PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
             8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
