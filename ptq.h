@@ -698,6 +698,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 #define PTQ_ISA_LIST(X)                                                                            \
     X(PTQ_ISA_AUTO, "auto") /* the best that this processor has */                                 \
     X(PTQ_ISA_SCALAR, "scalar")                                                                    \
+    X(PTQ_ISA_SSE2, "sse2") /* every x86-64 */                                                     \
     X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
     X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
@@ -9953,6 +9954,7 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
 #define PTQ__VECTOR
+#define PTQ__128
 #include <cpuid.h>
 #if !defined(__clang__)
 /* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
@@ -9992,8 +9994,8 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #define PTQ__HAS_AMX 0
 #endif
 #define PTQ__BUILT_ISAS                                                                            \
-    (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
-     1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
+    (1u << PTQ_ISA_SSE2 | 1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI |     \
+     1u << PTQ_ISA_AVX512 | 1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
 /* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
@@ -10069,15 +10071,15 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
 static unsigned ptq__cpu_isas(void) {
-    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 0;
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 1u << PTQ_ISA_SSE2;
     if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(1, &a, &b, &c, &d))
-        return 0;
+        return isas;
     if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
-        return 0;
+        return isas;
     saved = ptq__saved_registers();
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
-        return 0;
-    isas = 1u << PTQ_ISA_AVX2;
+        return isas;
+    isas |= 1u << PTQ_ISA_AVX2;
     if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
@@ -10152,11 +10154,6 @@ static ptq_isa ptq__best_isa(void) {
    PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
-#else
-enum { PTQ__FUSED = 1 };   /* whether there is a multiply-add that is rounded once */
-#endif
 #ifdef PTQ__X86
 enum { PTQ__CLAMPED = 0 };
 #else
@@ -10953,6 +10950,7 @@ typedef struct ptq__vector_kernel {
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     ptq_isa isa;
+    int fused; /* whether there is a multiply-add that is rounded once */
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
@@ -11017,7 +11015,26 @@ typedef struct ptq__family {
 
 #ifdef PTQ__X86
 
-/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
+/* What SSE2, AVX2 and AVX-512 have under names that differ by the width W and the type M alone. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, M, TARGET, ORDER)                                           \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE I I##_order(I x) { return ORDER; }                                          \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((M)x); }                      \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
+        M z = _mm##W##_set1_epi16((short)zero), a, b;                                              \
+        a = _mm##W##_packs_epi32((M)four[0], (M)four[1]);                                          \
+        b = _mm##W##_packs_epi32((M)four[2], (M)four[3]);                                          \
+        a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
+        a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
+        return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
+    }
+
+/* And what SSE2 lacks. Exact are both products:
 
    I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
    otherwise collects the products of several steps before it adds them, for which there are no
@@ -11025,25 +11042,9 @@ typedef struct ptq__family {
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
    I_dot2 take four. */
-#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET, ORDER)                                              \
-    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
-    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
-    TARGET PTQ__INLINE I I##_order(I x) { return ORDER; }                                          \
-    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
-        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
-    }                                                                                              \
+#define PTQ__X86_FUSED(F, I, W, TARGET)                                                            \
     TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
-    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
-    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
-    TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
-        __m##W##i z = _mm##W##_set1_epi16((short)zero), a, b;                                      \
-        a = _mm##W##_packs_epi32((__m##W##i)four[0], (__m##W##i)four[1]);                          \
-        b = _mm##W##_packs_epi32((__m##W##i)four[2], (__m##W##i)four[3]);                          \
-        a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
-        a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
-        return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
-    }                                                                                              \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
         __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
@@ -11070,9 +11071,10 @@ typedef struct ptq__family {
 #endif
 
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
-PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2,
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
                (ptq__i256)_mm256_permutevar8x32_epi32((__m256i)x,
                                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
+PTQ__X86_FUSED(ptq__f256, ptq__i256, 256, PTQ__AVX2)
 PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
 PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
 typedef int32_t ptq__z256 __attribute__((vector_size(32)));
@@ -11139,10 +11141,11 @@ PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b2
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
-PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512,
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, __m512i, PTQ__AVX512,
                (ptq__i512)_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6,
                                                                      10, 14, 3, 7, 11, 15),
                                                    (__m512i)x))
+PTQ__X86_FUSED(ptq__f512, ptq__i512, 512, PTQ__AVX512)
 typedef int32_t ptq__z512 __attribute__((vector_size(64)));
 
 PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
@@ -11291,41 +11294,34 @@ static const ptq__engine ptq__amx = {
     16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
-#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
-#define PTQ__WITH512 &ptq__channels512, PTQ__OTHERS
-static const ptq__family ptq__families[] = {
-    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, &ptq__channels256, PTQ__OTHERS},
-    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__WITH512},
-    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__WITH512},
-#if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, &ptq__channels256, PTQ__OTHERS},
-#endif
-#if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__WITH512},
-#endif
-};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
-   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+/* 128 bits: SSE2, NEON and WebAssembly. No attribute: the whole program has these instructions.
+   64-bit ARM has 32 registers, which hold four words of each pixel besides; others have 16. The
+   runtimes of WebAssembly need some for themselves. */
 #define PTQ__BASE
 #if defined(PTQ__BY_LANE)
 #define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
+#elif !defined(PTQ__WASM)
 #define PTQ__WIDE 6
 #else
 #define PTQ__WIDE 4
 #endif
+#ifdef PTQ__X86
+PTQ__X86_WIDTH(ptq__f128, ptq__i128, 16, , __m128i, PTQ__BASE, x)
+#else
 PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
 PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+#endif
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
 PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
-#ifdef PTQ__NEON
+#if defined(PTQ__X86)
+    __asm__ volatile("" : "+x"(x));
+#elif defined(PTQ__NEON)
     __asm__ volatile("" : "+w"(x));
 #else
     __asm__ volatile("" : "+r"(x));
@@ -11333,13 +11329,82 @@ PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
     return x;
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) {
+#ifdef PTQ__X86 /* under -ffast-math compilers would multiply by an estimate */
+    ptq__f128 quotient = x;
+    __asm__("divps %1, %0" : "+x"(quotient) : "x"(y));
+    return quotient;
+#else
+    return x / ptq__f128_hold(y);
+#endif
+}
 
+#ifdef PTQ__X86
+#define ptq__i128_near ptq__i128_round
+#else
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
+#endif
 #endif /* PTQ__128 */
+
+#ifdef PTQ__X86 /* SSE2 */
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
+#define ptq__any128(condition) _mm_movemask_ps((__m128)(condition))
+
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = (__m128i)(ptq__b128_load(from) ^ (uint8_t)flip), none = _mm_setzero_si128();
+    ptq__s128_store(to, (ptq__s128)_mm_unpacklo_epi8(codes, none) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)_mm_unpackhi_epi8(codes, none) - (uint16_t)zero);
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return _mm_max_ps(x, most);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    uint8_t flip = is_signed ? 128 : 0;
+    return (ptq__b128)_mm_max_epu8((__m128i)(x ^ flip), (__m128i)(most ^ flip)) ^ flip;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    int32_t bytes;
+    __m128i codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = _mm_cvtsi32_si128(bytes);
+    codes = _mm_unpacklo_epi8(codes, codes); /* each code in all bytes of its lane */
+    codes = _mm_unpacklo_epi16(codes, codes);
+    return (ptq__i128)(is_signed ? _mm_srai_epi32(codes, 24) : _mm_srli_epi32(codes, 24));
+}
+
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    __m128i pack = (__m128i)(v & 255);
+    int32_t bytes;
+    pack = _mm_packs_epi32(pack, pack);
+    bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
+    memcpy(to, &bytes, sizeof bytes);
+}
+
+PTQ__INLINE __m128d ptq__fma_low(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    return _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(w)), _mm_cvtps_pd(sum));
+}
+
+/* Double precision holds the product, and the sum by ptq__adds_in_double, so that only the
+   conversion to single rounds. */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    __m128d low = ptq__fma_low(sum, x, w);
+    __m128d high = ptq__fma_low(_mm_movehl_ps(sum, sum), _mm_movehl_ps(x, x), _mm_movehl_ps(w, w));
+    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
+
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)_mm_madd_epi16((__m128i)x, (__m128i)w);
+}
+#endif /* PTQ__X86 */
 
 #ifdef PTQ__NEON
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
@@ -11440,6 +11505,7 @@ PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 #ifdef PTQ__WASM
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
+#define ptq__any128(condition) wasm_v128_any_true((v128_t)(condition))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
@@ -11519,6 +11585,9 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
+#endif /* PTQ__WASM */
+
+#if defined(PTQ__X86) || defined(PTQ__WASM)
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
@@ -11529,16 +11598,16 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
     ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
     ptq__i128 code;
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
-    code = ptq__i128_round(sum);
-    rest = (ptq__f128)wasm_f32x4_abs((v128_t)(sum - ptq__i128_real(code)));
-    if (wasm_v128_any_true((v128_t)(rest > f->sure)))
+    code = ptq__i128_near(sum);
+    rest = sum - ptq__i128_real(code);
+    if (ptq__any128(rest > f->sure) || ptq__any128(rest < -f->sure))
         return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
 
 #define PTQ__PAIRS_FORM 0
 #define PTQ__WINOGRAD128 &ptq__winograd128
-#endif /* PTQ__WASM */
+#endif
 
 #ifdef PTQ__128
 PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
@@ -11546,7 +11615,7 @@ PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
 PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
 PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
-#ifdef PTQ__WASM
+#ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
 PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
 #endif
@@ -11570,18 +11639,32 @@ PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNE
 
 PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
 
-#define PTQ__OTHERS &ptq__channels128, ptq__f128_operators, ptq__f128_preprocess
+#endif /* PTQ__128 */
+
+#define PTQ__ON128 &ptq__channels128, ptq__f128_operators, ptq__f128_preprocess
+#define PTQ__ON256 &ptq__channels256, ptq__f256_operators, ptq__f256_preprocess
+#define PTQ__ON512 &ptq__channels512, ptq__f256_operators, ptq__f256_preprocess
 static const ptq__family ptq__families[] = {
-#ifdef PTQ__DOTPROD
-    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#if defined(PTQ__X86)
+    {PTQ_ISA_SSE2, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_AVX2, 1, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
+    {PTQ_ISA_AVX512, 1, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
+    {PTQ_ISA_AVX512VNNI, 1, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
+#if PTQ__HAS_AVXVNNI
+    {PTQ_ISA_AVXVNNI, 1, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
 #endif
-#ifdef PTQ__NEON
-    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#if PTQ__HAS_AMX
+    {PTQ_ISA_AMX, 1, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
+#endif
+#elif defined(PTQ__NEON)
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, 1, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
+#endif
+    {PTQ_ISA_NEON, 1, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #else
-    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+    {PTQ_ISA_WASM, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #endif
 };
-#endif /* PTQ__128 */
 
 /* NULL where scalar kernels do everything. */
 static const ptq__family *ptq__family_of(ptq_isa isa) {
@@ -11706,11 +11789,11 @@ static int ptq__fits_s8(const ptq__step *step) {
    every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
    are below 256. The first sum is rounded to single between the two, but is a multiple of that
    power even then. */
-static int ptq__can_add(const ptq__step *step) {
+static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    if (PTQ__FUSED || !step->from[1])
+    if (family->fused || !step->from[1])
         return 1;
     term[0] = step->adder.ratio_a;
     term[1] = step->adder.ratio_b;
@@ -12055,7 +12138,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
-    if (!family || (coded && !ptq__can_add(step)))
+    if (!family || (coded && !ptq__can_add(family, step)))
         return PTQ_OK;
     if (ptq__has_weight(step->node->op))
         return ptq__vectorize_weights(plan, family, step, err);

@@ -362,6 +362,7 @@ int main(void) {
         cmocka_unit_test(probes_reach_everything),
         cmocka_unit_test(fused_multiply_add),
         cmocka_unit_test(choice),
+        ALL("sse2"),
         ALL("avx2"),
         ALL("avxvnni"),
         ALL("avx512"),
