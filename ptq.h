@@ -10503,37 +10503,23 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     }
 
 /* Finishes all sums. */
-#define PTQ__FINISH_ALL(V, TARGET)                                                                 \
-    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+#define PTQ__FINISH_ALL(NAME, V, TARGET)                                                           \
+    TARGET static void NAME(const ptq__sums *sums, const ptq__finish *finish) {                    \
         enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
-        int p, v;                                                                                  \
-        for (v = 0; v < s->vectors; v++) {                                                         \
-            const float *multiplier = s->multiplier + v * LANES;                                   \
-            const char *sums = s->at + v * SIZE;                                                   \
-            ptrdiff_t out = s->out + v * LANES;                                                    \
-            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
-                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
-                           V##_load(sums));                                                        \
-        }                                                                                          \
-    }
-
-/* The loop of the usual cases is written once more, without the questions of the others. Reals: it
-   knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_REALS(F, TARGET)                                                               \
-    PTQ__FINISH_ALL(F, TARGET)                                                                     \
-    TARGET static void F##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
         const ptq__sums s = *sums; /* no store below can change them */                            \
-        ptq__finish f = *finish;                                                                   \
-        if (f.mid || s.channels < s.vectors * (int)(sizeof(F) / PTQ__WORD)) {                      \
-            F##_finish_all(&s, &f, 0);                                                             \
-            return;                                                                                \
-        }                                                                                          \
-        f.mid = NULL;                                                                              \
-        if (f.residual) {                                                                          \
-            F##_finish_all(&s, &f, 1);                                                             \
-        } else {                                                                                   \
-            f.residual = NULL;                                                                     \
-            F##_finish_all(&s, &f, 1);                                                             \
+        const ptq__finish f = *finish;                                                             \
+        int p, v;                                                                                  \
+        for (v = 0; v < s.vectors; v++) {                                                          \
+            const float *multiplier = s.multiplier + v * LANES;                                    \
+            const char *from = s.at + v * SIZE;                                                    \
+            ptrdiff_t out = s.out + v * LANES;                                                     \
+            int n = s.channels - v * LANES;                                                        \
+            if (n >= LANES && !f.mid && !f.residual) /* the usual case, without its questions */   \
+                for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
+                    V##_finish(&f, multiplier, out, LANES, V##_load(from));                        \
+            else                                                                                   \
+                for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
+                    V##_finish(&f, multiplier, out, n, V##_load(from));                            \
         }                                                                                          \
     }
 
@@ -10542,7 +10528,6 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
    fits 32 bits, as it does with multipliers below 1. `vectors`, and whether something is `added`,
    the residual, are constants. */
 #define PTQ__FINISH_FOURS(F, I, TARGET)                                                            \
-    PTQ__FINISH_ALL(I, TARGET)                                                                     \
     TARGET PTQ__INLINE void I##_finish_fours(ptq__sums *s, const ptq__finish *f, int vectors,      \
                                              int added) {                                          \
         enum { SIZE = sizeof(I), LANES = SIZE / PTQ__WORD };                                       \
@@ -10590,13 +10575,14 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             I##_finish_fours(&s, &f, 2, 0);                                                        \
         else if (fours)                                                                            \
             I##_finish_fours(&s, &f, 1, 0);                                                        \
-        I##_finish_all(&s, &f, 0);                                                                 \
+        I##_finish_rest(&s, &f);                                                                   \
     }
 
 #define PTQ__FINISHES(F, I, TARGET)                                                                \
     PTQ__FINISH_REAL(F, TARGET)                                                                    \
     PTQ__FINISH_CODES(F, I, TARGET)                                                                \
-    PTQ__FINISH_REALS(F, TARGET)                                                                   \
+    PTQ__FINISH_ALL(F##_finish_row, F, TARGET)                                                     \
+    PTQ__FINISH_ALL(I##_finish_rest, I, TARGET)                                                    \
     PTQ__FINISH_FOURS(F, I, TARGET)
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
@@ -10799,11 +10785,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     }                                                                                              \
                                                                                                    \
     TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        F##_pool(step, frame, 0);                                                                  \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        F##_pool(step, frame, 1);                                                                  \
+        if (ptq__is_coded(step->node))                                                             \
+            F##_pool(step, frame, 1);                                                              \
+        else                                                                                       \
+            F##_pool(step, frame, 0);                                                              \
     }                                                                                              \
                                                                                                    \
     TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
@@ -10872,13 +10857,9 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             }                                                                                      \
             memset(to, 0, (size_t)before);                                                         \
             to += before;                                                                          \
-            if (coded && n == LANES)                                                               \
-                for (j = 0; j < count; j++, at += step, to += sizeof(F))                           \
-                    F##_store(to, I##_real(I##_get(x, at, LANES, is_signed) - zero));              \
-            else                                                                                   \
-                for (j = 0; j < count; j++, at += step, to += sizeof(F))                           \
-                    F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)            \
-                                        : F##_get(x, at, n, 0));                                   \
+            for (j = 0; j < count; j++, at += step, to += sizeof(F))                               \
+                F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)                \
+                                    : F##_get(x, at, n, 0));                                       \
             memset(to, 0, (size_t)after);                                                          \
             to += after;                                                                           \
         }                                                                                          \
@@ -10941,7 +10922,7 @@ typedef struct ptq__vector_kernel {
     PTQ__PREPROCESS(F, I, TARGET)                                                                  \
     static const ptq__vector_kernel F##_operators[] = {                                            \
         {PTQ_OP_MAX_POOL, F##_largest, B##_largest},                                               \
-        {PTQ_OP_AVG_POOL, F##_average, I##_average},                                               \
+        {PTQ_OP_AVG_POOL, F##_average, F##_average},                                               \
         {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average_all},                                    \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
@@ -11023,6 +11004,14 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
         return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
     }                                                                                              \
+    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
+        (void)is_signed;                                                                           \
+        return _mm##W##_max_ps(x, most);                                                           \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
+        __asm__ volatile("" : "+x"(x));                                                            \
+        return x;                                                                                  \
+    }                                                                                              \
     TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((M)x); }                      \
     TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
     TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
@@ -11086,19 +11075,9 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
 }
 
-PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_larger(ptq__f256 x, ptq__f256 most, int is_signed) {
-    (void)is_signed;
-    return _mm256_max_ps(x, most);
-}
-
 PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
     __m256i a = (__m256i)x, b = (__m256i)most;
     return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
-}
-
-PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_hold(ptq__f256 x) {
-    __asm__ volatile("" : "+x"(x));
-    return x;
 }
 
 /* Under -ffast-math compilers would multiply by an estimate. */
@@ -11318,16 +11297,16 @@ PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
+#ifndef PTQ__X86
 PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
-#if defined(PTQ__X86)
-    __asm__ volatile("" : "+x"(x));
-#elif defined(PTQ__NEON)
+#ifdef PTQ__NEON
     __asm__ volatile("" : "+w"(x));
 #else
     __asm__ volatile("" : "+r"(x));
 #endif
     return x;
 }
+#endif
 
 PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) {
 #ifdef PTQ__X86 /* under -ffast-math compilers would multiply by an estimate */
@@ -11357,11 +11336,6 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
     __m128i codes = (__m128i)(ptq__b128_load(from) ^ (uint8_t)flip), none = _mm_setzero_si128();
     ptq__s128_store(to, (ptq__s128)_mm_unpacklo_epi8(codes, none) - (uint16_t)zero);
     ptq__s128_store(to + 16, (ptq__s128)_mm_unpackhi_epi8(codes, none) - (uint16_t)zero);
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
-    (void)is_signed;
-    return _mm_max_ps(x, most);
 }
 
 PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
