@@ -10413,19 +10413,22 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         left -= PIXELS;                                                                            \
     } while (0)
 
-/* A block, in large tiles as far as they fit. What a tile computes beyond the row's end is
+/* A block, in large tiles as far as they fit, or in tiles of seven where eight would leave the last
+   ones in part empty, as at 7 and 14 pixels. What a tile computes beyond the row's end is
    overwritten or forgotten. */
 #define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT, WORDS, FINISH)                   \
     TARGET static void NAME(const ptq__area *area) {                                               \
         const ptq__area b = *area;                                                                 \
         ptq__sums sums = b.sums;                                                                   \
-        int y;                                                                                     \
+        int y, sevens = sums.pixels % 7 == 0 && sums.pixels % 4 != 0;                              \
         for (y = 0; y < b.rows; y++, sums.at += b.sums_row, sums.out += b.out_row) {               \
             const char *from = b.from + y * b.row, *first = b.weight + y * b.weight_row;           \
             char *to = sums.at;                                                                    \
             int left = sums.pixels;                                                                \
             while (left > 0)                                                                       \
-                if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                           \
+                if (LARGE == 8 && sevens)                                                          \
+                    PTQ__TILE(V, 7, VECTORS, DOT, WORDS);                                          \
+                else if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                      \
                     PTQ__TILE(V, LARGE, VECTORS, DOT, WORDS);                                      \
                 else                                                                               \
                     PTQ__TILE(V, SMALL, VECTORS, DOT, WORDS);                                      \
@@ -11863,7 +11866,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->count = columns - k->pad[1];
     k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
     k->row_bytes = columns * k->pitch;
-    fit = (int)(PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
+    fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0])
