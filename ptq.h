@@ -4206,8 +4206,9 @@ struct ptq_plan {
     ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
     int steps;
-    uint8_t *table; /* C x 256: the code of each pixel; NULL where pixels are codes already, or
-                        where the input is real numbers */
+    uint8_t *table; /* C x 256: the code of each pixel; NULL where it is pixel ^ flip, or where the
+                        input is real numbers */
+    uint8_t flip;
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4416,11 +4417,12 @@ static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
 
 /* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
    C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
-   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is. */
+   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is; nor
+   where codes are signed and pixels only have their highest bit flipped, p - 128. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    int c, p, same = input->q.type == PTQ_TYPE_U8;
+    int c, p, same = 1;
     if (!ptq__is_coded(input))
         return PTQ_OK;
     PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
@@ -4429,9 +4431,10 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
         for (p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
             plan->table[c * 256 + p] = (uint8_t)code;
-            same = same && code == p;
+            same = same && (uint8_t)code == (p ^ plan->table[0]);
         }
     if (same) {
+        plan->flip = plan->table[0];
         ptq__free(&plan->allocator, plan->table);
         plan->table = NULL;
     }
@@ -4586,6 +4589,19 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
+/* Eight at once. */
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
+    uint64_t mask = flip * (UINT64_MAX / 255), word;
+    size_t i;
+    for (i = 0; i + sizeof word <= n; i += sizeof word) {
+        memcpy(&word, pixel + i, sizeof word);
+        word ^= mask;
+        memcpy(code + i, &word, sizeof word);
+    }
+    for (; i < n; i++)
+        code[i] = pixel[i] ^ flip;
+}
+
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
    table; PTQ_TYPE_F32 are preprocessed already. What need not change is used where it lies, and
    only copied where the caller may look at it later. */
@@ -4596,7 +4612,8 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     const float *real = (const float *)item;
     void *buffer = session->arena + session->layout->offset[0];
     size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
-    int coded = ptq__is_coded(input), as_is = type == PTQ_TYPE_F32 ? !coded : coded && !plan->table;
+    int coded = ptq__is_coded(input), flipped = coded && !plan->table;
+    int as_is = type == PTQ_TYPE_F32 ? !coded : flipped && !plan->flip;
     if (as_is && !session->options.keep)
         return item;
     if (as_is)
@@ -4606,6 +4623,8 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     else if (type == PTQ_TYPE_F32)
         for (i = 0; i < n; i++)
             ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+    else if (flipped)
+        ptq__flip(pixel, n, plan->flip, (uint8_t *)buffer);
     else
         for (i = 0; i < n; i += channels)
             for (c = 0; c < channels; c++)
@@ -11007,14 +11026,6 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
         return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
     }                                                                                              \
-    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
-        (void)is_signed;                                                                           \
-        return _mm##W##_max_ps(x, most);                                                           \
-    }                                                                                              \
-    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
-        __asm__ volatile("" : "+x"(x));                                                            \
-        return x;                                                                                  \
-    }                                                                                              \
     TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((M)x); }                      \
     TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
     TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
@@ -11024,6 +11035,21 @@ typedef struct ptq__family {
         a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
         a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
         return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
+    }
+
+/* What pools need. Under -ffast-math compilers would multiply by an estimate of 1 / y. */
+#define PTQ__X86_POOLS(F, W, TARGET, DIVIDE)                                                       \
+    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
+        (void)is_signed;                                                                           \
+        return _mm##W##_max_ps(x, most);                                                           \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
+        __asm__ volatile("" : "+x"(x));                                                            \
+        return x;                                                                                  \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_over(F x, F y) {                                                      \
+        __asm__(DIVIDE : "+x"(x) : "x"(y));                                                        \
+        return x;                                                                                  \
     }
 
 /* And what SSE2 lacks. Exact are both products:
@@ -11067,6 +11093,7 @@ PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
                (ptq__i256)_mm256_permutevar8x32_epi32((__m256i)x,
                                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
 PTQ__X86_FUSED(ptq__f256, ptq__i256, 256, PTQ__AVX2)
+PTQ__X86_POOLS(ptq__f256, 256, PTQ__AVX2, "vdivps %1, %0, %0")
 PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
 PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
 typedef int32_t ptq__z256 __attribute__((vector_size(32)));
@@ -11081,12 +11108,6 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
 PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
     __m256i a = (__m256i)x, b = (__m256i)most;
     return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
-}
-
-/* Under -ffast-math compilers would multiply by an estimate. */
-PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_over(ptq__f256 x, ptq__f256 y) {
-    __asm__("vdivps %1, %0, %0" : "+x"(x) : "x"(y));
-    return x;
 }
 
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
@@ -11293,6 +11314,7 @@ static const ptq__engine ptq__amx = {
 #endif
 #ifdef PTQ__X86
 PTQ__X86_WIDTH(ptq__f128, ptq__i128, 16, , __m128i, PTQ__BASE, x)
+PTQ__X86_POOLS(ptq__f128, , PTQ__BASE, "divps %1, %0")
 #else
 PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
 PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
@@ -11300,7 +11322,9 @@ PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
-#ifndef PTQ__X86
+#ifdef PTQ__X86
+#define ptq__i128_near ptq__i128_round
+#else
 PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
 #ifdef PTQ__NEON
     __asm__ volatile("" : "+w"(x));
@@ -11309,21 +11333,9 @@ PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
 #endif
     return x;
 }
-#endif
 
-PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) {
-#ifdef PTQ__X86 /* under -ffast-math compilers would multiply by an estimate */
-    ptq__f128 quotient = x;
-    __asm__("divps %1, %0" : "+x"(quotient) : "x"(y));
-    return quotient;
-#else
-    return x / ptq__f128_hold(y);
-#endif
-}
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
 
-#ifdef PTQ__X86
-#define ptq__i128_near ptq__i128_round
-#else
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;

@@ -272,6 +272,34 @@ static void ties_of_requantization(void **state) {
     ptq_model_free(m);
 }
 
+/* Pixels of scale 1, coded with a sign: no table, p - 128, also where there are not eight left. */
+static void signed_pixels(void **state) {
+    ptq_model *m = model_of_text("ptq-graph 1\ninput input shape=3x3x3 q=s8:8:1:-128\n"
+                                 "a max_pool in=input kernel=1x1 q=s8:8:1:-128\n");
+    ptq_session_options keep;
+    ptq_plan *plan = NULL;
+    ptq_session *session = NULL;
+    ptq_tensor view;
+    uint8_t pixels[27];
+    int i;
+
+    (void)state;
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    for (i = 0; i < 27; i++)
+        pixels[i] = (uint8_t)(i * 255 / 26);
+    assert_ok(ptq_plan_create(m, NULL, &plan, &err));
+    assert_null(plan->table);
+    assert_ok(ptq_session_create(plan, &keep, &session, &err));
+    assert_ok(ptq_run(session, pixels, 1, NULL, NULL, &err));
+    assert_ok(ptq_session_tensor(session, "a", &view, &err));
+    for (i = 0; i < 27; i++)
+        assert_int_equal(((int8_t *)view.data)[i], pixels[i] - 128);
+    ptq_session_free(session);
+    ptq_plan_free(plan);
+    ptq_model_free(m);
+}
+
 /* The plan picks the best that there is, and refuses what there is not. */
 static void choice(void **state) {
     ptq_model *model = random_resnet8(8, 4, 4, 1, NULL);
@@ -361,6 +389,7 @@ int main(void) {
         cmocka_unit_test(comparison_finds_a_code),
         cmocka_unit_test(probes_reach_everything),
         cmocka_unit_test(fused_multiply_add),
+        cmocka_unit_test(signed_pixels),
         cmocka_unit_test(choice),
         ALL("sse2"),
         ALL("avx2"),
