@@ -3692,22 +3692,20 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const 
 
 /* -> H x W x C, each at least 1: the image, or other numbers. Every model has one input, its first
    node. */
-static int ptq__add_input(ptq_model *model, const char *name, const int *shape, int real) {
-    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
-    memcpy(node.shape, shape, sizeof node.shape);
-    node.real = real;
-    return ptq__build(model, &node, name, NULL);
-}
-
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
-    int shape[] = {height, width, channels};
-    return ptq__add_input(model, name, shape, 0);
+    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
+    node.shape[0] = height;
+    node.shape[1] = width;
+    node.shape[2] = channels;
+    return ptq__build(model, &node, name, NULL);
 }
 
 PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
                                int channels) {
-    int shape[] = {height, width, channels};
-    return ptq__add_input(model, name, shape, 1);
+    int index = ptq_add_input(model, name, height, width, channels);
+    if (index >= 0)
+        model->node[index].real = 1;
+    return index;
 }
 
 /* H x W x C -> H' x W' x C' by the operator's rule. */
@@ -8376,12 +8374,6 @@ static int ptq__value_out(ptq__line *line) {
     return 1;
 }
 
-/* "f32": an input of real numbers; "u8", which is not written, one of pixels. */
-static int ptq__value_type(ptq__line *line) {
-    line->node.real = ptq__line_text(line, "f32", line->node.real);
-    return line->node.real || ptq__line_text(line, "u8", 0);
-}
-
 /* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
    shape stands before. Both are written when one of them is not the usual one. */
 static int ptq__value_pixels(ptq__line *line) {
@@ -8408,10 +8400,12 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias. */
-static int ptq__value_bias(ptq__line *line) {
-    line->node.no_bias = ptq__line_text(line, "0", line->node.no_bias);
-    return line->node.no_bias || ptq__line_text(line, "1", 0);
+/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one of
+   pixels, is not. */
+static int ptq__value_either(ptq__line *line) {
+    int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
+    *other = ptq__line_text(line, bias ? "0" : "f32", *other);
+    return *other || ptq__line_text(line, bias ? "1" : "u8", 0);
 }
 
 static int ptq__value_epsilon(ptq__line *line) {
@@ -8476,7 +8470,7 @@ static int ptq__value_qparams(ptq__line *line) {
 static const ptq__key ptq__keys[] = {
     {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
     {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
-    {"type", PTQ__KEY_TYPE, ptq__value_type, 0, 0, 0, 0},
+    {"type", PTQ__KEY_TYPE, ptq__value_either, PTQ__AT(real), 0, 0, 0},
     {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
     {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
     {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
@@ -8485,7 +8479,7 @@ static const ptq__key ptq__keys[] = {
     {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
     {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
     {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
-    {"bias", PTQ__KEY_BIAS, ptq__value_bias, 0, 0, 0, 0},
+    {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
     {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
     {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
@@ -13166,12 +13160,9 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
    All channels are counted together; what differs is how each is preprocessed. Of real inputs, which
    are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
 static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
-    int c, v, channels = cv->old->node[0].shape[2], t = -1;
-    const ptq_statistics *s = NULL;
-    if (cv->old->node[0].real)
-        t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
-    if (t >= 0)
-        s = &cv->calibration->tensor[t].observer.channel[0];
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
+    const ptq_statistics *s = t < 0 ? NULL : cv->calibration->tensor[t].observer.channel;
+    int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
         double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
         for (v = 0; v < (s ? PTQ_BINS : 256); v++) {
