@@ -164,7 +164,7 @@ test_facts() {
     refuses "crop or stretch, not 'zoom'" import $pair --resize zoom
     refuses "gives 3 names, the model has 2 classes" import $pair --classes a,b,c
     refuses "name of a file" import $pair --classes "$dir/none"
-    refuses "1 to 63 bytes" import $pair --classes a,
+    refuses "1 to 63 bytes" import $pair --classes ,a
     [ ! -e "$dir/pair" ] || wrong "a refused import left a file"
 }
 
