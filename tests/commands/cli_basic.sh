@@ -158,6 +158,30 @@ test_whole_set() {
     prints "4371 of 5000 right, 87.42 %"
 }
 
+# no_place COMMAND ARGS OPTION: what cannot be written is known before anything is read.
+no_place() {
+    refuses "cannot write to $dir/none: No such file or directory; choose" "$@" "$dir/none/file"
+    refuses "$dir/in is a directory; name a file to write" "$@" "$dir/in"
+    refuses "the name of the output is empty" "$@" ""
+}
+
+# Every command with every option that names an output.
+test_outputs() {
+    mkdir -p "$dir/in"
+    : >"$dir/empty"
+    no_place import "$dir/empty" -o
+    for output in -o --json; do
+        no_place quantize --model "$dir/empty" $output
+        no_place sweep --model "$dir/empty" $output
+        no_place calibrate --model "$dir/empty" $output
+    done
+    for command in info eval bench sensitivity; do no_place $command --json; done
+    for output in --logits --codes --tensors; do no_place run --model "$dir/empty" $output; done
+    for output in --onnx --c-header; do no_place export --model "$dir/empty" $output; done
+    for output in -o --png; do no_place report --model "$dir/empty" $output; done
+    for output in -o --checkpoint --log; do no_place train $output; done
+}
+
 # spares OPTION COMMAND ARGS: the command, which reads $dir/in/model, is refused for that file as
 # OPTION's, by each of its names, and for a file of the data; both stay as they are.
 spares() {
@@ -226,6 +250,7 @@ test_overwriting() {
 }
 
 test_usage
+test_outputs
 test_overwriting
 test_bad_imports
 if [ -f "$model" ]; then
