@@ -139,11 +139,22 @@ test_quantized() {
 test_preprocessing() {
     accepts import "$model" -o "$dir/scaled.safetensors" --mean 1,2.5,3 --std 4,5,6
     grep -aq "mean=1,2.5,3 std=4,5,6" "$dir/scaled.safetensors" || wrong "--mean and --std are lost"
-    refuses "needs 3 numbers" import "$model" -o "$dir/m.safetensors" --mean 1,2
-    refuses "needs 3 numbers" import "$model" -o "$dir/m.safetensors" --std 1,2,3,4
-    refuses "std must be positive" import "$model" -o "$dir/m.safetensors" --std 0,1,1
+    refuses "mean must be one number, or one for each of 3" import "$model" \
+        -o "$dir/m.safetensors" --mean 1,2
+    refuses "std must be one positive number, or one for each of 3" import "$model" \
+        -o "$dir/m.safetensors" --std 1,2,3,4
+    refuses "std must be one positive" import "$model" -o "$dir/m.safetensors" --std 0,1,1
     accepts export --model "$dir/scaled.safetensors" --onnx "$dir/scaled.onnx"
-    refuses "itself" import "$dir/scaled.onnx" -o "$dir/m.safetensors" --mean 1,2,3
+    refuses "the file scales its pixels itself" import "$dir/scaled.onnx" -o "$dir/m.safetensors" \
+        --mean 1,2,3
+    accepts import "$model" -o "$dir/m.safetensors" --mean 0 --std 64
+    grep -aq "std=64,64,64" "$dir/m.safetensors" || wrong "one number is not for all channels"
+    # A file that scales pixels of 0..1 gives way to numbers of ours.
+    accepts import "$model" -o "$dir/unit.safetensors" --mean 0.5 --std 0.25
+    warns "mean 0.5 and std 0.25 are of pixels 0..1.* import it with --mean 127.5 --std 63.75"
+    accepts export --model "$dir/unit.safetensors" --onnx "$dir/unit.onnx"
+    accepts import "$dir/unit.onnx" -o "$dir/m.safetensors" --mean 127.5 --std 63.75
+    grep -aq "mean=127.5,127.5,127.5 std=63.75" "$dir/m.safetensors" || wrong "the unit's numbers stay"
 }
 
 test_errors() {

@@ -402,17 +402,21 @@ static int make_model(const keras *from, ptq_model **out) {
     return 0;
 }
 
-static int import_open_file(keras *from, ptq_model **out) {
+/* The configuration has the epsilon of each batch norm, which --epsilon overrules. */
+static int import_open_file(keras *from, assumed *open, ptq_model **out) {
+    static const char says[] = "by the file";
     ptq_error err;
 
-    if (read_config(from) || make_model(from, out))
+    if (read_config(from) || make_model(from, out) || import_weights(from, *out) ||
+        assume_padding(open, "tensorflow", says, *out))
         return 1;
-    if (import_weights(from, *out))
+    open->epsilon_from = says;
+    if (open->epsilon && assume_epsilon(open, NULL, 0, says, *out))
         return 1;
     return ptq_model_check(*out, &err) ? fail("%s", err.text) : 0;
 }
 
-int read_keras(const char *path, ptq_model **out) {
+int read_keras(const char *path, assumed *open, ptq_model **out) {
     keras from;
     int status;
 
@@ -424,7 +428,7 @@ int read_keras(const char *path, ptq_model **out) {
     if (from.file < 0)
         return fail("%s cannot be opened as HDF5: it is missing, truncated or something else",
                     path);
-    status = import_open_file(&from, out);
+    status = import_open_file(&from, open, out);
     json_decref(from.root);
     H5Fclose(from.file);
     H5close();
@@ -433,8 +437,8 @@ int read_keras(const char *path, ptq_model **out) {
 
 #else
 
-int read_keras(const char *path, ptq_model **out) {
-    (void)path, (void)out;
+int read_keras(const char *path, assumed *open, ptq_model **out) {
+    (void)path, (void)open, (void)out;
     return fail(".h5 files need the libraries hdf5 and jansson; install both and build again");
 }
 

@@ -15,12 +15,12 @@
 int import_onnx(const char *path, ptq_model **out);
 int export_onnx(const char *model_path, const char *out_path, const char *form);
 
-#ifdef PTQ_HAVE_onnx
-
 /* Metadata of an imported model: what its file had, in the words of describe_interface here and of
    the exporter, which leaves both out. */
 #define ONNX_INPUT_META "onnx_input"
 #define ONNX_OUTPUTS_META "onnx_outputs"
+
+#ifdef PTQ_HAVE_onnx
 
 #include "onnx/onnx.pb-c.h"
 
