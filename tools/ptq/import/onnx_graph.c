@@ -62,14 +62,16 @@ static int import_node(importer *im, const onnx_node *node) {
 
     im->at = node;
     if (!node->n_output || !*text_or(node->output[0], ""))
-        return refuse(im, "it has no result");
+        return refuse_damaged(im, "it has no result");
     made = find_value(im, node->output[0]);
     if (made->state != STATE_UNKNOWN)
-        return refuse(im, "another node, input or constant has made the tensor of its result");
+        return refuse_damaged(im,
+                              "another node, input or constant has made the tensor of its result");
     if (strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "com.microsoft") != 0)
-        return refuse(im, "operators of '%.60s' are not supported", domain);
+        return refuse(im, "operators of '%.60s' are not supported; export with those of ONNX alone",
+                      domain);
     im->operation = find_operation(op);
-    return im->operation ? im->operation->import(im) : refuse(im, "this operator is not supported");
+    return im->operation ? im->operation->import(im) : refuse_operator(im);
 }
 
 static int collect_names(importer *im) {

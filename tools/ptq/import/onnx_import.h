@@ -79,6 +79,7 @@ struct importer {
     ptq_model *model;
     int real[PTQ_MAX_NODES]; /* dequantize node behind each coded node; 0: none yet */
     int byte_input;          /* the input is UINT8 and gets its scale from who reads it */
+    const onnx_node *half;   /* the first that rounds to half precision, which the model does not */
     int64_t batch;           /* the input's; 1 where it is open, as what is traced with one image */
     const Onnx__ValueInfoProto *input;
     value *kept; /* the graph's output that the model computes */
@@ -91,8 +92,12 @@ struct importer {
 const char *text_or(const char *text, const char *otherwise);
 const char *node_label(const onnx_node *node);
 
-/* Every refusal names the file, the node, the operator and the reason. */
+/* Every refusal names the file, the node, the operator, the reason and, behind a semicolon, the
+   nearest way out. refuse_damaged: no program should write such a file; refuse_operator: the
+   operator of the node at hand is not supported (onnx_unsupported.c). */
 int refuse(const importer *im, const char *format, ...) PRINTF_LIKE(2, 3);
+int refuse_damaged(const importer *im, const char *reason);
+int refuse_operator(const importer *im);
 
 /* What the library had to say, of the node at hand where there is one. */
 int refuse_as(const importer *im, const char *text);
