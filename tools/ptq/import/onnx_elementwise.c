@@ -217,6 +217,9 @@ static int import_arithmetic(importer *im, char op) {
 
     if (op == '*' && from && from->state == STATE_CONSTANT)
         from = input_of(im, 1);
+    if (from && from->state != STATE_CONSTANT && input_of(im, 1) && from == input_of(im, 0) &&
+        input_of(im, 1)->state != STATE_CONSTANT)
+        return refuse(im, "two results can be joined by Add only; train with that");
     if (!is_raw_input(im, from))
         return refuse(
             im, "with a constant it is supported right behind the input only, as preprocessing; "

@@ -34,10 +34,12 @@ enum {
     ONNX_UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
     ONNX_INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
     ONNX_INT32 = ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
-    ONNX_INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64
+    ONNX_INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+    ONNX_BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
 };
 
-/* A constant tensor, copied out of the file. Half and double precision become single. */
+/* A constant tensor, copied out of the file. Half and double precision become single,
+   truth values INT64. */
 typedef struct onnx_constant {
     int type; /* ONNX_FLOAT, _UINT8, _INT8, _INT32 or _INT64 */
     int rank; /* 0: a scalar */
