@@ -78,6 +78,17 @@ test_cases() {
     done
 }
 
+# What is not understood is refused with the node, the operator, the reason and the way out.
+test_refused() {
+    [ -n "$python" ] || return 0
+    for case in "$dir"/refused_*.onnx; do
+        refuses "onnx: node '[^']*' $(cat "${case%.onnx}.words")" import "$case" -o "$dir/no"
+    done
+    accepts import "$dir/half.onnx" -o "$dir/half.safetensors"
+    warns "from node '/cast/[0-9]*' on the file computes in FLOAT16, the model in single precision"
+    [ ! -e "$dir/no" ] || wrong "a refused import left a file"
+}
+
 # What an export has otherwise than the file that the model came from is told by both commands.
 test_interface() {
     [ -n "$python" ] || return 0
@@ -182,6 +193,7 @@ find_ort
 if [ -n "$ort" ]; then make_images 50; else make_images 4; fi
 test_errors
 test_cases
+test_refused
 test_interface
 if [ -f "$model" ]; then
     mkdir "$dir/data" # quantize also measures on what it finds as test_batch.bin: little

@@ -290,7 +290,7 @@ int import_add(importer *im) {
         return add_bias(im, a, b);
     if (!(b = tensor_input(im, 1)) || check_views(im, a, b))
         return 1;
-    coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED;
+    coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED && computes_codes(im);
     first = coded ? a->node : real_node(im, a);
     second = first < 0 ? -1 : coded ? b->node : real_node(im, b);
     if (second < 0)

@@ -168,6 +168,10 @@ int describe_interface(importer *im) {
         onnx_add_words(words, im->graph->output[i]->name);
     }
     tell_precision(im);
+    if (im->real_layer)
+        say("%s: from node '%.100s' on, what reads codes and is not quantized behind computes in "
+            "float\n",
+            im->file.path, node_label(im->real_layer));
     if (ptq_model_set_meta(im->model, ONNX_OUTPUTS_META, words, &err))
         return refuse_as(im, err.text);
     return tell_input(im);

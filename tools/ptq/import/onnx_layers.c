@@ -194,7 +194,7 @@ typedef struct layer {
 
 /* QDQ form and float: input, weight, bias. Integer arithmetic where input and weight are both
    dequantized from codes. */
-static int read_real_layer(importer *im, layer *out) {
+static int read_real_layer(importer *im, int dense, layer *out) {
     out->input = padded_input(im, 0);
     out->weight = input_of(im, 1);
     out->bias = input_of(im, 2);
@@ -204,8 +204,10 @@ static int read_real_layer(importer *im, layer *out) {
         return refuse(im, "its weights must be constant; fold constants with onnxsim");
     if (out->bias && out->bias->state != STATE_CONSTANT)
         return refuse(im, "its bias must be constant; fold constants with onnxsim");
+    /* A dense layer may give real numbers. */
     out->integer = out->input->state == STATE_DEQUANTIZED && out->weight->codes.numbers &&
-                   onnx_width(out->weight->codes.numbers->type) == 1;
+                   onnx_width(out->weight->codes.numbers->type) == 1 &&
+                   ((dense && !output_of(im, 0)->coded) || computes_codes(im));
     if (out->integer) {
         out->w.from = out->weight->codes;
         out->from = out->input->node;
@@ -237,9 +239,9 @@ static int read_coded_layer(importer *im, layer *out) {
     return 0;
 }
 
-static int read_layer(importer *im, layer *out) {
+static int read_layer(importer *im, int dense, layer *out) {
     memset(out, 0, sizeof *out);
-    return im->operation->result ? read_coded_layer(im, out) : read_real_layer(im, out);
+    return im->operation->result ? read_coded_layer(im, out) : read_real_layer(im, dense, out);
 }
 
 /* Scales of weights belong to output channels, which lie along `axis`: the QOperator form does not
@@ -309,7 +311,7 @@ int import_conv(importer *im) {
     layer of;
     int index = -1;
 
-    if (read_layer(im, &of) || add_conv(im, &of, &index))
+    if (read_layer(im, 0, &of) || add_conv(im, &of, &index))
         return 1;
     return finish_node(im, index, VIEW_NCHW, of.integer ? STATE_PENDING : STATE_REAL);
 }
@@ -381,7 +383,7 @@ int import_gemm(importer *im) {
     layer of;
     int index = -1;
 
-    if (check_gemm(im) || read_layer(im, &of) ||
+    if (check_gemm(im) || read_layer(im, 1, &of) ||
         add_dense(im, &of, int_attribute(im, "transB", 0) == 0, &index))
         return 1;
     if (im->operation->result && !has_input(im->at, (size_t)im->operation->result))
@@ -393,7 +395,7 @@ int import_matmul(importer *im) {
     layer of;
     int index = -1;
 
-    if (read_layer(im, &of) || add_dense(im, &of, 1, &index))
+    if (read_layer(im, 1, &of) || add_dense(im, &of, 1, &index))
         return 1;
     return finish_node(im, index, VIEW_FLAT_HWC, of.integer ? STATE_PENDING : STATE_REAL);
 }

@@ -27,14 +27,29 @@ static void name_padding(const int *shape, window *w) {
         w->padding = PTQ_PADDING_VALID;
 }
 
+static int check_window(const importer *im, const window *w) {
+    for (int i = 0; i < 4; i++)
+        if (w->pad[i] >= w->kernel[i % 2])
+            return refuse(
+                im,
+                "it pads by %d where its kernel is %d, so that windows lie in the padding "
+                "alone; take less padding, or put zeros around the weights and pad by as "
+                "many more",
+                w->pad[i], w->kernel[i % 2]);
+    return 0;
+}
+
 static int read_padding(const importer *im, const value *from, window *w) {
     const int *shape = shape_of(im, from);
     int lower = is_text_attribute(im, "auto_pad", "SAME_LOWER"), own[4];
     int upper = is_text_attribute(im, "auto_pad", "SAME_UPPER");
-    int valid = is_text_attribute(im, "auto_pad", "VALID"); /* pads do not count */
+    int open = !find_attribute(im, "auto_pad") || is_text_attribute(im, "auto_pad", "NOTSET");
 
-    if (find_attribute(im, "auto_pad") && !lower && !upper && !valid &&
-        !is_text_attribute(im, "auto_pad", "NOTSET"))
+    if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
+        return 1;
+    if (!open && (own[0] || own[1] || own[2] || own[3]))
+        return refuse_damaged(im, "it has both pads and auto_pad");
+    if (!open && !lower && !upper && !is_text_attribute(im, "auto_pad", "VALID"))
         return refuse_damaged(im, "its auto_pad is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
     if (lower || upper) {
         if (is_padded(from))
@@ -43,20 +58,11 @@ static int read_padding(const importer *im, const value *from, window *w) {
         pad_same(shape[0], w->kernel[0], w->stride[0], lower, &w->pad[0], &w->pad[2]);
         pad_same(shape[1], w->kernel[1], w->stride[1], lower, &w->pad[1], &w->pad[3]);
     } else {
-        if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
-            return 1;
         for (int i = 0; i < 4; i++)
-            w->pad[i] = (valid ? 0 : own[i]) + from->pad[i];
+            w->pad[i] = own[i] + from->pad[i];
     }
-    for (int i = 0; i < 4; i++)
-        if (w->pad[i] >= w->kernel[i % 2])
-            return refuse(im,
-                          "it pads by %d where its kernel is %d, so that windows lie in the padding "
-                          "alone; take less padding, or put zeros around the weights and pad by as "
-                          "many more",
-                          w->pad[i], w->kernel[i % 2]);
     name_padding(shape, w);
-    return 0;
+    return check_window(im, w);
 }
 
 int read_window(const importer *im, const value *from, window *w) {
@@ -126,7 +132,7 @@ int import_max_pool(importer *im) {
 
 /* Reals or codes, as the operand of an average: its node, -1 after an error. */
 static int average_operand(importer *im, const value *from, state *how) {
-    int coded = im->operation->result || from->state == STATE_DEQUANTIZED;
+    int coded = im->operation->result || (from->state == STATE_DEQUANTIZED && computes_codes(im));
 
     *how = coded ? STATE_PENDING : STATE_REAL;
     return coded ? from->node : real_node(im, from);

@@ -290,6 +290,18 @@ static int add_dequantize(importer *im, const value *from) {
     return ptq_add_op(im->model, PTQ_OP_DEQUANTIZE, name, from->node);
 }
 
+int ends_coded(const value *made) {
+    return made->coded > 0 && made->coded + made->dropped == made->uses;
+}
+
+int computes_codes(importer *im) {
+    int coded = im->operation->result || ends_coded(output_of(im, 0));
+
+    if (!coded && !im->real_layer)
+        im->real_layer = im->at;
+    return coded;
+}
+
 int real_node(importer *im, const value *from) {
     const ptq_node *node = &im->model->node[from->node];
 
