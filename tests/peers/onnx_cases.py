@@ -267,6 +267,17 @@ REFUSED = {
                 "(QuantizeLinear): its output_dtype is neither UINT8 nor INT8; quantize to 8 bits"),
 }
 
+def whole_window(g):
+    """A window as large as the image, whose stride hides it: sums of halves and an odd zero point."""
+    first, second, third = g.qparams(1, 0), g.qparams(1, 81), g.qparams(0.5, 128)
+    g.op("QuantizeLinear", *first)
+    g.op("MaxPool", kernel_shape=[16, 16], strides=[16, 16])
+    g.op("QLinearAveragePool", *first, *second, domain="com.microsoft", kernel_shape=[2, 2], strides=[3, 2])
+    g.op("Flatten")
+    g.op("QLinearMatMul", *second, g.codes((3, 10), "u1"), *g.qparams(0.01, 128), *third)
+    g.op("DequantizeLinear", *third)
+
+
 CASES = {
     "real_opset7": (opset7, dict(opset=7), {}),
     "real_opset9": (opset9, dict(opset=9), {}),
@@ -281,6 +292,7 @@ CASES = {
     "code_without_bias": (coded("s8", False, None), dict(opset=13), {}),
     "code_mixed": (mixed, dict(opset=13), {}),
     "code_attributes": (attributes, dict(opset=21), {}),
+    "code_whole_window_exact": (whole_window, dict(opset=13), {}),
     "code_operators_exact": (operators, dict(opset=13, shape=("N", 32, 32, 3), kind=TensorProto.UINT8), {}),
 }
 

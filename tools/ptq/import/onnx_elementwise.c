@@ -147,11 +147,11 @@ int import_softmax(importer *im) {
     /* Before opset 13 everything from the axis on was one vector. */
     if (axis != (from->view == VIEW_NHWC ? 3 : 1) && !(from->view == VIEW_NHWC && axis == -1) &&
         !(from->view >= VIEW_FLAT_CHW && axis == -1) && !(flat && axis == 1 && im->opset < 13))
-        return refuse(
-            im, "only softmax over the channels is supported; end the network in front of it");
-    if (!flat && (im->opset < 13 || from->view >= VIEW_FLAT_CHW))
-        return refuse(
-            im, "only softmax over the channels is supported; end the network in front of it");
+        flat = 0;
+    if (!flat)
+        return refuse(im,
+                      "only softmax over the channels of one pixel is supported; end the network "
+                      "in front of it");
     return set_result(im, append_op(im, PTQ_OP_SOFTMAX, real), from->view, STATE_REAL);
 }
 

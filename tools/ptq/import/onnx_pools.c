@@ -138,13 +138,18 @@ static int average_operand(importer *im, const value *from, state *how) {
     return coded ? from->node : real_node(im, from);
 }
 
+/* A window over the whole image, and nothing else: the integer form rounds as the global pool does. */
+static int is_whole_image(const int *shape, const ptq_pool_options *options) {
+    return options->kernel_h == shape[0] && options->kernel_w == shape[1] && !options->pad[0] &&
+           !options->pad[1] && !options->pad[2] && !options->pad[3];
+}
+
 static int add_average(importer *im, int input, const value *from,
                        const ptq_pool_options *options) {
     const int *shape = shape_of(im, from);
     char name[PTQ_NAME_SIZE];
 
-    if (!options || (options->kernel_h == shape[0] && options->kernel_w == shape[1] &&
-                     options->padding == PTQ_PADDING_VALID))
+    if (!options || is_whole_image(shape, options))
         return append_op(im, PTQ_OP_GLOBAL_AVG_POOL, input);
     node_name(im, name);
     return ptq_add_pool(im->model, PTQ_OP_AVG_POOL, name, input, options);

@@ -305,6 +305,9 @@ int computes_codes(importer *im) {
 int real_node(importer *im, const value *from) {
     const ptq_node *node = &im->model->node[from->node];
 
+    if (node->op == PTQ_OP_SOFTMAX)
+        return refuse(im, "it reads a Softmax, which can only be the last; leave the Softmax out"),
+               -1;
     switch (from->state) {
     case STATE_REAL:
         if (node->q.type == PTQ_TYPE_F32)
