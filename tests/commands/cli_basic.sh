@@ -61,10 +61,22 @@ try_damaged() {
 
 test_keras_import() {
     accepts import "$keras" -o "$dir/keras.safetensors"
+    prints "assumed: padding tensorflow, epsilon 0.001 (both by the file), pixels 0..255, mean 0, std 1"
+    accepts import "$keras" --epsilon 0.25 -o "$dir/epsilon.safetensors"
+    prints "padding tensorflow (by the file), epsilon 0.25 (as said)"
+    accepts info "$dir/epsilon.safetensors" --graph
+    [ "$(grep -c "epsilon=0.25" "$dir/out")" -eq 7 ] || wrong "--epsilon is not heeded"
     accepts import "$model" -o "$dir/same.safetensors"
     tensors "$dir/keras.safetensors" >"$dir/keras.bytes"
     tensors "$dir/same.safetensors" >"$dir/same.bytes"
     cmp "$dir/keras.bytes" "$dir/same.bytes" || wrong "imported weights differ"
+    others=$shared/models/others/keras_cnn.h5
+    [ ! -f "$others" ] || refuses "which ResNet8 does not have; .*tf2onnx" import "$others" -o "$dir/no"
+    third=$shared/cases/keras3_names.h5
+    if [ -f "$third" ]; then
+        accepts import "$third" -o "$dir/third.safetensors"
+        cmp "$dir/keras.safetensors" "$dir/third.safetensors" || wrong "Keras 3's names"
+    fi
     refuses "" import "$keras" -o "$dir/no/such/place.safetensors"
     size=$(wc -c <"$keras")
     for part in 1 2 4 8 16 32 48 60 63; do
