@@ -70,6 +70,9 @@ test_keras_import() {
     tensors "$dir/keras.safetensors" >"$dir/keras.bytes"
     tensors "$dir/same.safetensors" >"$dir/same.bytes"
     cmp "$dir/keras.bytes" "$dir/same.bytes" || wrong "imported weights differ"
+    accepts import "$keras" --padding pytorch -o "$dir/padding.safetensors"
+    accepts info "$dir/padding.safetensors" --graph
+    prints "block3.conv1 conv2d .*stride=2x2 pad=1,1,1,1"
     others=$shared/models/others/keras_cnn.h5
     [ ! -f "$others" ] || refuses "which ResNet8 does not have; .*tf2onnx" import "$others" -o "$dir/no"
     third=$shared/cases/keras3_names.h5

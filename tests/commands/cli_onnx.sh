@@ -69,6 +69,7 @@ test_cases() {
     for case in "$dir"/real_*.onnx "$dir"/code_*.onnx; do
         name=${case%.onnx}
         accepts import "$case" -o "$name.safetensors"
+        ! grep -q "codes of its input" "$dir/err" || wrong "a warning of the right pixels of $case"
         accepts run --model "$name.safetensors" --images "$images" --logits "$name.f32"
         case $name in
         *_exact) judge logits "$case" "$images" "$name.f32" level=all precise=1 close=0 ;;
@@ -86,6 +87,12 @@ test_refused() {
     done
     accepts import "$dir/half.onnx" -o "$dir/half.safetensors"
     warns "from node '/cast/[0-9]*' on the file computes in FLOAT16, the model in single precision"
+    # -113 and 142 times 4.76 / 255
+    accepts import "$dir/unit_codes.onnx" -o "$dir/unit.safetensors"
+    warns "codes of its input stand for -2.109 to 2.651, but pixels 0..255 are 0 to 255"
+    accepts import "$dir/unit_codes.onnx" --mean 123.7,116.3,103.5 --std 58.4,57.1,57.4 \
+        -o "$dir/unit.safetensors"
+    [ ! -s "$dir/err" ] || wrong "a warning of torchvision's own numbers"
     [ ! -e "$dir/no" ] || wrong "a refused import left a file"
 }
 

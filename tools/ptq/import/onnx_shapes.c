@@ -55,7 +55,7 @@ static int reshape(importer *im, const value *from, int rank, const int64_t *dim
     if (dims[0] != known[0] && dims[0] != -1)
         return refuse(im,
                       "it changes the number of images from %lld to %lld; an image cannot be "
-                      "split or joined with others",
+                      "split or joined with others, so do that outside the network",
                       (long long)known[0], (long long)dims[0]);
     for (int i = 1; i < rank && same; i++)
         same = dims[i] == known[i] || (dims[i] == -1 && dims[0] != -1);
