@@ -142,6 +142,26 @@ test_pixels() {
     [ ! -s "$dir/err" ] || wrong "a warning of a network that gets 0..1"
 }
 
+# Files are known by their content, whatever they are called.
+test_content() {
+    cp "$dir/resnet8.safetensors" "$dir/named.SafeTensors"
+    accepts import "$dir/named.SafeTensors" -o "$dir/out.safetensors"
+    equals "$dir/resnet8.safetensors" "$dir/out.safetensors"
+    printf '\211PNG\r\n\032\n%99s' "" >"$dir/named.onnx"
+    refuses "named.onnx is a picture, not a .h5, .onnx or .safetensors file" import "$dir/named.onnx" \
+        -o "$dir/no"
+    printf '\034\0\0\0TFL3%99s' "" >"$dir/named.h5"
+    refuses "named.h5 is a TensorFlow Lite file" import "$dir/named.h5" -o "$dir/no"
+    refuses "is a directory" import "$dir" -o "$dir/no"
+    printf '\211HDF\r\n\032\n%99s' "" >"$dir/named.safetensors"
+    refuses "hdf5\|HDF5" import "$dir/named.safetensors" -o "$dir/no"
+    if has_library onnx; then
+        accepts export --model "$dir/resnet8.safetensors" --onnx "$dir/network"
+        accepts import "$dir/network" -o "$dir/out.safetensors"
+        prints "assumed: padding and epsilon by the file, .* input 'input', FLOAT, NCHW"
+    fi
+}
+
 # refused_rules WORDS TEXT
 refused_rules() {
     printf '%b' "$2" >"$dir/rules"
@@ -229,6 +249,7 @@ if $cc -std=c99 $sanitize -I. tests/shared/make_tensors.c "$BUILD/ptq_impl.o" -l
     test_assumed
     test_origin
     test_pixels
+    test_content
     test_rules
     test_misfits
     test_flat

@@ -8,6 +8,7 @@
 #include "import/torch.h"
 #include "onnx/onnx.h"
 #include "ptq.h"
+#include "shared/kind.h"
 #include "shared/options.h"
 #include "shared/output.h"
 #include "shared/pixels.h"
@@ -16,6 +17,7 @@ typedef struct import_options {
     const char *output, *mean, *std;
     torch_options torch;
     assumed open;
+    file_kind kind; /* of the file to import */
 } import_options;
 
 static const command_help help = {
@@ -70,22 +72,38 @@ static int has_suffix(const char *text, const char *suffix) {
     return length >= n && strcasecmp(text + length - n, suffix) == 0;
 }
 
-static int import_file(import_options *o, const char *path, ptq_model **out) {
-    int tensors = has_suffix(path, ".safetensors"), onnx = has_suffix(path, ".onnx");
+/* By content; endings tell what files that are damaged were meant to be. */
+static file_kind kind_to_import(const char *path) {
+    file_kind kind = kind_of_file(path);
 
-    if (!tensors && (o->torch.map || o->torch.graph))
+    if (kind != KIND_OTHER)
+        return kind;
+    if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
+        return KIND_HDF5;
+    if (has_suffix(path, ".onnx"))
+        return KIND_ONNX;
+    return has_suffix(path, ".safetensors") ? KIND_STATE_DICT : KIND_OTHER;
+}
+
+static int import_file(import_options *o, const char *path, ptq_model **out) {
+    if (o->kind != KIND_STATE_DICT && (o->torch.map || o->torch.graph))
         return fail("--map and --graph go with .safetensors files");
-    if (onnx && (o->open.epsilon || o->open.padding))
+    if (o->kind == KIND_ONNX && (o->open.epsilon || o->open.padding))
         return fail("%s says itself how it pads and which epsilon it has; leave out --padding and "
                     "--epsilon",
                     path);
-    if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
+    switch (o->kind) {
+    case KIND_HDF5:
         return read_keras(path, &o->open, out);
-    if (onnx)
+    case KIND_ONNX:
         return import_onnx(path, out);
-    if (!tensors)
+    case KIND_STATE_DICT:
+        return read_torch(path, &o->torch, &o->open, out);
+    case KIND_OTHER:
         return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
-    return read_torch(path, &o->torch, &o->open, out);
+    default:
+        return refuse_kind(path, o->kind, "a .h5, .onnx or .safetensors file");
+    }
 }
 
 /* Numbers of pixels 0..1, which a file may bring, are wrong for ours, and give way. */
@@ -150,12 +168,12 @@ static void say_network(const import_options *o, const ptq_model *model) {
             open->epsilon_from);
 }
 
-static void say_layout(const import_options *o, const char *path, const ptq_model *model) {
-    const char *input = has_suffix(path, ".onnx") ? ptq_model_get_meta(model, ONNX_INPUT_META) : 0;
+static void say_layout(const import_options *o, const ptq_model *model) {
+    const char *input = o->kind == KIND_ONNX ? ptq_model_get_meta(model, ONNX_INPUT_META) : 0;
 
     if (input)
         say("input %s, ", input);
-    else if (has_suffix(path, ".safetensors") && !o->torch.whole)
+    else if (o->kind == KIND_STATE_DICT && !o->torch.whole)
         say("weights O x I x H x W, ");
     else
         say("layout by the file, ");
@@ -168,7 +186,7 @@ static void say_assumed(const import_options *o, const char *path, const ptq_mod
     say("%s: assumed: ", path);
     say_network(o, model);
     say_pixels(o, model);
-    say_layout(o, path, model);
+    say_layout(o, model);
     say("%d classes by %s\n", shape[0] * shape[1] * shape[2],
         ptq_model_get_meta(model, "class_names") ? "name" : "number");
 }
@@ -185,6 +203,7 @@ int command_import(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if (!path || !o.output)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
+    o.kind = kind_to_import(path);
     status = import_file(&o, path, &model) || set_preprocessing(&o, model);
     if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
