@@ -10284,8 +10284,10 @@ static ptq_isa ptq__best_isa(void) {
      of several pixels and multiplies each with the weights of one or two vectors of output
      channels. Its sums stay in registers. One call goes through all pixels of the staged rows.
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
-     activation and residual, vector by vector, before the only store to the arena, where tensors
-     have the layout of the scalar kernels.
+     activation and residual, four vectors of codes at a time, before the only store to the arena,
+     where tensors have the layout of the scalar kernels.
+   - Depthwise convolutions are the same loops: what is staged are vectors of channels, as real
+     numbers, so that a word is a vector and nothing is spread. Pools work from the arena.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
@@ -10671,7 +10673,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             const char *from = s.at + v * SIZE;                                                    \
             ptrdiff_t out = s.out + v * LANES;                                                     \
             int n = s.channels - v * LANES;                                                        \
-            if (n >= LANES && !f.mid && !f.residual) /* the usual case, without its questions */   \
+            if (n >= LANES && !f.mid) /* the usual case, without the questions of others */        \
                 for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
                     V##_finish(&f, multiplier, out, LANES, V##_load(from));                        \
             else                                                                                   \
