@@ -951,43 +951,35 @@ typedef struct ptq_exact_sum {
 /* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
    the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
    smallest width at which everything fits. */
-typedef struct ptq_statistics {
+typedef struct ptq_observer {
     uint64_t count, zeros, images;
-    float min, max;                /* 0, 0 while count is 0 */
+    float min, max;                 /* 0, 0 while count is 0 */
     ptq_exact_sum min_sum, max_sum; /* of each image's smallest and largest */
     int exponent;
-    uint64_t *bin;                 /* PTQ_BINS */
-} ptq_statistics;
-
-/* One statistics for the whole tensor, or one for each channel. */
-typedef struct ptq_observer {
-    int channels; /* 1: the whole tensor */
-    ptq_statistics *channel;
+    uint64_t *bin; /* PTQ_BINS */
     ptq_allocator allocator;
 } ptq_observer;
 
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err);
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_observer_free(ptq_observer *observer);
-#endif
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
+                                       ptq_error *err);
 
-/* Looks at one image's tensor of n values; value i belongs to channel i % channels. PTQ_BAD_NUMBER,
-   and nothing changed, if one is NaN or infinite. */
+/* Looks at one image's tensor of n values. PTQ_BAD_NUMBER, and nothing changed, if one is NaN or
+   infinite. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err);
 
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
    the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0.
    PTQ_NOT_READY if nothing was observed. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_observer_free(ptq_observer *observer);
+
 /* Share of the observed values that lie outside low..high: what coding them would clip. */
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high);
+PTQ_API double ptq_observer_clipped(const ptq_observer *observer, float low, float high);
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -5290,9 +5282,8 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
 
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
-   tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
-   and the largest value, the sums over images of each image's extremes, and a histogram. From these
-   seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
+   tensor on every calibration image and keeps the smallest and the largest value, the sums over
+   images of each image's extremes, and a histogram. From these seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
    "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
    https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
    efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
@@ -5340,30 +5331,22 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
     return value;
 }
 
-/* The bins of all channels lie behind the statistics, in one allocation. */
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err) {
-    int c;
-    PTQ__FAIL_IF(channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS, PTQ_INVALID_ARGUMENT,
-                 "an observer of %d channels", channels);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
-                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
-                        &observer->channel, err));
-    observer->channels = channels;
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
+                                       ptq_error *err) {
+    uint64_t *bin = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &bin, PTQ_BINS, "observer", err));
+    memset(observer, 0, sizeof *observer);
+    observer->bin = bin;
+    observer->exponent = -149;
     observer->allocator = ptq__allocator(allocator);
-    for (c = 0; c < channels; c++) {
-        observer->channel[c].bin = (uint64_t *)(observer->channel + channels) + c * PTQ_BINS;
-        observer->channel[c].exponent = -149;
-    }
     return PTQ_OK;
 }
 
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
     if (!observer)
         return;
-    ptq__free(&observer->allocator, observer->channel);
-    observer->channel = NULL;
-    observer->channels = 0;
+    ptq__free(&observer->allocator, observer->bin);
+    observer->bin = NULL;
 }
 
 /* Bins. Bin b counts values in [(b - 2048) w, (b - 2047) w), w = 2^exponent: half of the bins are
@@ -5390,12 +5373,12 @@ static int ptq__bin_of(float value, int exponent) {
 
 /* The value at a place on the axis of bins: b is where bin b begins, b + 0.5 its middle, which
    stands for all that it counts. */
-static double ptq__bin_value(const ptq_statistics *s, double place) {
+static double ptq__bin_value(const ptq_observer *s, double place) {
     return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
 }
 
 /* What bin b counts, the zeros included: they belong to the bin that begins at 0. */
-static double ptq__bin_count(const ptq_statistics *s, int b) {
+static double ptq__bin_count(const ptq_observer *s, int b) {
     return (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
 }
 
@@ -5410,7 +5393,7 @@ static int ptq__wider_bin(int bin, int shift) {
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
    counts are then those of bins that had been so wide from the start. */
-static void ptq__widen(ptq_statistics *s, int exponent) {
+static void ptq__widen(ptq_observer *s, int exponent) {
     int shift = exponent - s->exponent, i;
     if (shift <= 0)
         return;
@@ -5424,7 +5407,7 @@ static void ptq__widen(ptq_statistics *s, int exponent) {
 }
 
 /* All that two observations have in common but the bins, which are then wide enough for both. */
-static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
+static void ptq__add_seen(ptq_observer *s, const ptq_observer *seen) {
     ptq__widen(s, seen->exponent);
     s->min = !s->count || seen->min < s->min ? seen->min : s->min;
     s->max = !s->count || seen->max > s->max ? seen->max : s->max;
@@ -5435,20 +5418,25 @@ static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
     ptq__exact_merge(&s->max_sum, &seen->max_sum);
 }
 
-/* One channel of one image, into its statistics: n finite floats, of which every step-th is the
-   channel's. First its extremes, which decide how wide the bins must be; then each value is counted
-   in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a power of
-   two, and floor is spelled out: both for speed, as calibration counts every activation. */
-static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, size_t step) {
+/* values: n of one image's tensor, whatever its shape. A failure must change nothing, hence all are
+   looked at first. Then their extremes, which decide how wide the bins must be; then each value is
+   counted in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a
+   power of two, and floor is spelled out: both for speed, as calibration counts every activation. */
+PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
+                               ptq_error *err) {
     double bins_per_unit;
-    ptq_statistics seen;
+    ptq_observer seen;
     int e_low, e_high;
     size_t i;
+    PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
     memset(&seen, 0, sizeof seen);
-    seen.count = (n + step - 1) / step;
+    seen.count = n;
     seen.images = 1;
     seen.min = seen.max = values[0];
-    for (i = 0; i < n; i += step) {
+    for (i = 0; i < n; i++) {
         seen.min = values[i] < seen.min ? values[i] : seen.min;
         seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
@@ -5457,58 +5445,34 @@ static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, siz
     e_low = ptq__fitting_exponent(seen.min);
     e_high = ptq__fitting_exponent(seen.max);
     seen.exponent = e_low > e_high ? e_low : e_high;
-    ptq__add_seen(s, &seen);
-    bins_per_unit = ldexp(1, -s->exponent);
-    for (i = 0; i < n; i += step) {
+    ptq__add_seen(observer, &seen);
+    bins_per_unit = ldexp(1, -observer->exponent);
+    for (i = 0; i < n; i++) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
         bin -= x < (double)bin; /* floor */
         if (x < 0 || x > 0)
-            s->bin[bin + PTQ__HALF_BINS]++;
+            observer->bin[bin + PTQ__HALF_BINS]++;
         else
-            s->zeros++;
+            observer->zeros++;
     }
-}
-
-/* values: n of one image's tensor, H x W x C with C = channels, or of any shape if there is one
-   channel for all. A failure must change nothing, hence all values are looked at first. */
-PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
-                               ptq_error *err) {
-    size_t channels = (size_t)observer->channels, i;
-    PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
-                 channels);
-    for (i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
-                     (double)values[i]);
-    for (i = 0; i < channels; i++)
-        ptq__see_image(&observer->channel[i], values + i, n - i, channels);
     return PTQ_OK;
 }
 
 /* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
    come together in any order. Bins have only to be as wide as the wider ones of the two. */
-static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err) {
-    int c, i;
-    PTQ__FAIL_IF(observer->channels != other->channels, PTQ_INVALID_ARGUMENT,
-                 "observers of %d and %d channels", observer->channels, other->channels);
-    for (c = 0; c < observer->channels; c++) {
-        ptq_statistics *a = &observer->channel[c];
-        const ptq_statistics *b = &other->channel[c];
-        if (!b->count)
-            continue;
-        ptq__add_seen(a, b);
-        for (i = 0; i < PTQ_BINS; i++)
-            a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
-    }
-    return PTQ_OK;
+static void ptq__observer_merge(ptq_observer *s, const ptq_observer *other) {
+    int i;
+    if (!other->count)
+        return;
+    ptq__add_seen(s, other);
+    for (i = 0; i < PTQ_BINS; i++)
+        s->bin[ptq__wider_bin(i, s->exponent - other->exponent)] += other->bin[i];
 }
 
 /* The share of values whose bin lies with its middle outside low..high. Zeros lie inside any range,
    which always holds 0. */
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high) {
-    const ptq_statistics *s = &observer->channel[channel];
+PTQ_API double ptq_observer_clipped(const ptq_observer *s, float low, float high) {
     uint64_t outside = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++)
@@ -5526,7 +5490,7 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
    and the squared error of a value about s^2 / 12 inside, (x - high)^2 beyond the upper end. What
    to give for what is the question to which each rule has an answer of its own. */
 typedef struct ptq__range {
-    const ptq_statistics *s;
+    const ptq_observer *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
     double percentile;
@@ -5611,7 +5575,7 @@ static double ptq__codes_error(const ptq__range *r, double limit) {
    hollow; and it takes the first cut whatever that costs: of 999 normal values and a 12 it clips
    the 12, for 12 dB where the whole range has 36. */
 static void ptq__cut_tails(ptq__range *r, int pytorch) {
-    const ptq_statistics *s = r->s;
+    const ptq_observer *s = r->s;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
     double cut, error, best, share = 1e-5 * (double)s->count;
     int end[2], next[2], kept[2], side;
@@ -5654,7 +5618,7 @@ static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
 static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
-static double ptq__quantile(const ptq_statistics *s, double share) {
+static double ptq__quantile(const ptq_observer *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
@@ -5681,7 +5645,7 @@ static void ptq__range_percentile(ptq__range *r) {
    q, which spreads each code's share evenly over those of its bins that had values. Exact zeros are
    no part of either, being coded without loss. A bin that p has and q has not would make the sum
    infinite; 1e-9 makes it large. */
-static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
+static double ptq__divergence(const ptq_observer *s, int first, int last, int levels) {
     double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
     for (b = 0; b < PTQ_BINS; b++)
@@ -5782,18 +5746,16 @@ static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
     ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
 
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
     r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    PTQ__FAIL_IF(channel < 0 || channel >= observer->channels || r.percentile <= 50 ||
-                     r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
-                 PTQ_INVALID_ARGUMENT,
-                 "channel %d of %d, method %d, percentile %g (over 50, at most 100)", channel,
-                 observer->channels, (int)method, r.percentile);
-    r.s = &observer->channel[channel];
-    PTQ__FAIL_IF(!r.s->count, PTQ_NOT_READY, "nothing was observed");
+    PTQ__FAIL_IF(r.percentile <= 50 || r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT, "method %d, percentile %g (over 50, at most 100)",
+                 (int)method, r.percentile);
+    PTQ__FAIL_IF(!observer->count, PTQ_NOT_READY, "nothing was observed");
+    r.s = observer;
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
@@ -5893,13 +5855,13 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Adds a tensor that was observed or will be; there must be room. One channel: activations are
-   coded with one scale for the tensor, since a scale for each input channel could not be taken out
-   of the sum over channels that a convolution is. */
+/* Adds a tensor that was observed or will be; there must be room. It is observed as a whole:
+   activations are coded with one scale for the tensor, since a scale for each input channel could
+   not be taken out of the sum over channels that a convolution is. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
-    PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
+    PTQ__TRY(ptq_observer_create(&tensor->observer, &calibration->allocator, err));
     memcpy(tensor->name, name, strlen(name) + 1);
     calibration->tensors++;
     return PTQ_OK;
@@ -6016,8 +5978,7 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     calibration->images = n + more;
     ptq__sort_hashes(hash, n + more);
     for (i = 0; i < calibration->tensors; i++)
-        PTQ__TRY(
-            ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
+        ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer);
     for (i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
     for (i = 0; i < 256; i++)
@@ -6652,7 +6613,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     if (cv->range)
         range = cv->range[i];
     if (!(range.high > range.low))
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, s->activation_method,
                                     s->percentile, type, bits, s->activation_symmetric, &range.low,
                                     &range.high, &inner);
     if (!status && cv->range)
@@ -9694,7 +9655,7 @@ static int ptq__member_list(ptq__json *json, const char *before, const char *key
 }
 
 /* Bins go from the first that is not empty to before `end`. */
-static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t *first, int end) {
+static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *first, int end) {
     const int64_t limb = (int64_t)1 << 52;
     int64_t exponent = s->exponent;
     ptq__member_count(json, "", "count", &s->count);
@@ -9714,7 +9675,7 @@ static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t 
 
 /* The bin of an extreme value, which must be the first or last that counts anything; zeros have
    none of their own. */
-static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
+static int ptq__extreme_agrees(const ptq_observer *s, float value, int bin) {
     if (value < 0 || value > 0)
         return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
                ptq__bin_of(value, s->exponent) == bin;
@@ -9722,7 +9683,7 @@ static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
 }
 
 /* The first bin that is not empty, and the one behind the last; none: PTQ_BINS and 0. */
-static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
+static void ptq__used_bins(const ptq_observer *s, int *first, int *end) {
     for (*first = 0; *first < PTQ_BINS && !s->bin[*first]; ++*first)
         ;
     for (*end = PTQ_BINS; *end > 0 && !s->bin[*end - 1]; --*end)
@@ -9730,7 +9691,7 @@ static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
 }
 
 /* Whether numbers of a file could have come from observing: searches rely on it. */
-static int ptq__statistics_agree(const ptq_statistics *s) {
+static int ptq__statistics_agree(const ptq_observer *s) {
     uint64_t sum = s->zeros;
     int b, first, end;
     ptq__used_bins(s, &first, &end);
@@ -9741,7 +9702,7 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
-static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
+static void ptq__json_statistics(ptq__json *json, ptq_observer *s) {
     int used = 0, end = PTQ_BINS, n = 0;
     int64_t first = 0;
     if (json->out) {
@@ -9768,7 +9729,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
         ptq__put_string(json->out, t ? ",\n    " : "{\n    ");
         ptq__put_json(json->out, c->tensor[t].name);
         ptq__put_string(json->out, ": ");
-        ptq__json_statistics(json, c->tensor[t].observer.channel);
+        ptq__json_statistics(json, &c->tensor[t].observer);
     }
     if (json->out) {
         ptq__put_string(json->out, t ? "\n  }" : "{\n  }");
@@ -9781,7 +9742,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
             break;
         }
         PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
-        ptq__json_statistics(json, c->tensor[c->tensors - 1].observer.channel);
+        ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer);
     }
     json->known = 1; /* the list itself: nested keys came after its own */
     return PTQ_OK;
@@ -9869,7 +9830,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     for (i = 0; i < c->classes; i++)
         sum += c->class_count[i];
     for (i = 0; i < c->tensors; i++)
-        if (c->tensor[i].observer.channel[0].images != c->images)
+        if (c->tensor[i].observer.images != c->images)
             return 0;
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
@@ -12427,7 +12388,7 @@ static double ptq__peak(const ptq__converter *cv, int node) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
     double most = 0;
     if (t >= 0) {
-        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        const ptq_observer *s = &cv->calibration->tensor[t].observer;
         most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
     for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
@@ -14095,10 +14056,10 @@ PTQ__LEFT_OUT(ptq_measure_sensitivity, const ptq_model *m, const ptq_calibration
 PTQ__LEFT_OUT(ptq_convert_mixed, const ptq_model *m, const ptq_calibration *c,
               const ptq_search_options *o, const ptq_goal *g, ptq_model **out, ptq_mix_report *r)
 #ifdef PTQ_RUN_ONLY
-PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, int c, const ptq_allocator *a)
+PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
-PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, int c, ptq_method m, float p, ptq_type t,
-              int b, int s, float *l, float *h)
+PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, ptq_method m, float p, ptq_type t, int b,
+              int s, float *l, float *h)
 PTQ__LEFT_OUT(ptq_calibration_merge, ptq_calibration *c, const ptq_calibration *o)
 PTQ__LEFT_OUT(ptq_calibrate, const ptq_plan *p, const ptq_dataset *d,
               const ptq_calibrate_options *o, ptq_calibration **out)

@@ -234,7 +234,7 @@ static int draw_fold(source *s, FILE *out) {
 
 /* ---- Chapter 3: what observers choose ---- */
 
-static void draw_histogram(FILE *out, const ptq_statistics *seen, const svg_axis *x) {
+static void draw_histogram(FILE *out, const ptq_observer *seen, const svg_axis *x) {
     enum { COLUMNS = 150 };
     double column[COLUMNS] = {0}, most = 1, width = ldexp(1, seen->exponent);
     int b;
@@ -267,9 +267,9 @@ static int draw_observers(source *s, FILE *out) {
     if (at < 0)
         return fail("the model has no tensor conv1.relu; this figure is for ResNet8");
     observer = &s->calibration->tensor[at].observer;
-    x.high = (double)observer->channel[0].max * 1.02;
+    x.high = (double)observer->max * 1.02;
     open_figure(out, 328, "Values of conv1.relu on calibration images, and the range of each rule");
-    draw_histogram(out, &observer->channel[0], &x);
+    draw_histogram(out, observer, &x);
     svg_ticks(out, &x, 150, 150, "%g");
     svg_label(out, 104, 100, "small end f-mut", "how often");
     svg_label(out, 104, 112, "small end f-mut", "(logarithm)");
@@ -282,11 +282,11 @@ static int draw_observers(source *s, FILE *out) {
         printf("%-17s", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         for (k = 0; k < 2; k++) {
-            if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8,
-                                          0, &low[k], &high[k], &s->err)))
+            if (did(s, ptq_observer_range(observer, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8, 0,
+                                          &low[k], &high[k], &s->err)))
                 return 1;
             printf(k ? " %24.3f %7.3f %%" : " %8.3f %7.3f %%", (double)high[k],
-                   100 * ptq_observer_clipped(observer, 0, low[k], high[k]));
+                   100 * ptq_observer_clipped(observer, low[k], high[k]));
         }
         printf("\n");
         svg_line(out, svg_place(&x, (double)low[0]), y, svg_place(&x, (double)high[0]), y,
