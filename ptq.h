@@ -75,9 +75,9 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [EXPLAIN] [TEST VECTOR] [WORK]
-     [QUANTIZE]  from real numbers to codes         [OBSERVE] [CALIBRATE] [SCHEME] [CONVERT] [DATA]
-     [GRAPH]     nodes, builder, ResNet8            [METRICS] [NET]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
+     [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
+     [GRAPH]     nodes, builder, ResNet8            [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
@@ -762,14 +762,12 @@ typedef struct ptq_step_info {
     const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
     int32_t low, high;         /* clamp of the result, that before a fused addition */
     float ratio[2], shift;     /* addition, fused or not; else 0 */
+    float average; /* global average pool: multiplier of its sum of (code - zero point) */
     int32_t sum_low, sum_high; /* clamp of the sum */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
-
-/* The multiplier of an integer global average pool's sum of (code - zero point), `taps` of them. */
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
@@ -816,12 +814,6 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
                                  int32_t *codes, ptq_error *err);
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err);
-
-/* For teaching: how one element (y, x, c) of an integer convolution's or dense layer's result came
-   about in the last run, which needs `keep`: each product, the accumulator, the multiplier, the
-   rounding, the clamp. In the manner of snprintf; the length comes back in `length`. */
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *node, int y, int x, int c,
-                               char *text, size_t size, size_t *length, ptq_error *err);
 
 /* The preprocessing itself, for one image: the function that evaluation and calibration share.
    (pixel - mean[c]) / std[c] in single precision. */
@@ -2364,6 +2356,7 @@ struct ptq__step {
     ptq_activation act;               /* fused, or what the operator itself is */
     ptq__clamp clamp;                 /* coded results: of the operator's own ... */
     ptq__adder adder;                 /* ... and of an addition, own or fused */
+    float average;                    /* average of the whole image: see ptq__average_code */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
@@ -2922,16 +2915,11 @@ static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
-static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
-    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
-}
-
-/* clamp(rne(sum * m) + zy), `sum` of n codes less their zero point. */
-static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n) {
-    int32_t low, high;
-    ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
+/* The average of the whole image, clamp(rne(sum * m) + zy), `sum` of n codes less their zero point
+   and m = sx / (sy * n): as ONNX Runtime's QLinearGlobalAveragePool. */
+static int32_t ptq__average_code(const ptq__step *step, int32_t sum) {
+    return ptq_requantize(sum, step->average, step->clamp.zero_point, step->clamp.low,
+                          step->clamp.high);
 }
 
 /* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
@@ -3012,7 +3000,7 @@ static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame)
         int32_t sum = -pixels * q->zero_point;
         for (i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        ptq__store(frame->out, c, ptq__average_code(q, &step->node->q, sum, pixels));
+        ptq__store(frame->out, c, ptq__average_code(step, sum));
     }
 }
 
@@ -3242,6 +3230,9 @@ static void ptq__describe_step(ptq__step *step) {
     if (!ptq__is_coded(node))
         return;
     step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
+    if (whole && !ptq__has_weight(node->op))
+        step->average =
+            ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (second && !node->residual)
         step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
@@ -4492,13 +4483,9 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->ratio[0] = step->adder.ratio_a;
     out->ratio[1] = step->adder.ratio_b;
     out->shift = step->adder.offset;
+    out->average = step->average;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
-}
-
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
-    const ptq__step *step = &plan->step[node];
-    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
@@ -4775,120 +4762,6 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     }
     return PTQ_OK;
 }
-
-#ifndef PTQ_RUN_ONLY
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, node).in[k];
-}
-
-/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
-   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
-   integers, float for one on real numbers. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
-    const ptq__step *step = &session->plan->step[index];
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0);
-    int first = group * step->deep, n = step->deep;
-    if (q->type != PTQ_TYPE_F32)
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
-    else
-        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
-    return step->taps;
-}
-
-/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
-   One element of a convolution explained, for those who want to follow the arithmetic of
-   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
-   less their zero point) in the order of the weights, the accumulator, and the code or real
-   number that becomes of it. */
-static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
-    int32_t low = step->clamp.low, high = step->clamp.high;
-    float m = step->multiplier[c], f;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    sum += b;
-    f = ptq__mul((float)sum, m);
-    ptq__put(text,
-             "bias %d: accumulator %d\n"
-             "multiplier %g = input scale %g * weight scale %g",
-             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(sum, m, zero, low, high);
-    ptq__put(text,
-             " / output scale %g\n"
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
-             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_sum(&text, step, patch, c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
-#endif /* PTQ_RUN_ONLY */
 
 /* ---- [TEST VECTOR] ------------------------------------------------------------------------------
    A model file can carry what it computes from one picture, the logits of scalar kernels, so that
@@ -10645,8 +10518,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                in->type == PTQ_TYPE_S8);                                           \
             I##_store(sums, sum);                                                                  \
             for (i = 0; i < LANES && c + i < channels; i++)                                        \
-                ptq__store(frame->out, c + i,                                                      \
-                           ptq__average_code(in, &step->node->q, sums[i], pixels));                \
+                ptq__store(frame->out, c + i, ptq__average_code(step, sums[i]));                   \
         }                                                                                          \
     }
 
@@ -12481,6 +12353,27 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
     return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__frame_of(session, node).in[k];
+}
+
+/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
+   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
+   integers, float for one on real numbers. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0);
+    int first = group * step->deep, n = step->deep;
+    if (q->type != PTQ_TYPE_F32)
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
+    else
+        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
+    return step->taps;
+}
+
 /* Column n of y: what the channels should become at position `at`. That is the float model's result
    before its activation, and where a residual is added right to it, also what the new model's
    residual lacks. */
@@ -14070,8 +13963,6 @@ PTQ__LEFT_OUT(ptq_quantize_weight, const ptq_tensor *w, const ptq_scheme *s, con
               ptq_tensor *o)
 PTQ__LEFT_OUT(ptq_convert, const ptq_model *m, const ptq_calibration *c,
               const ptq_convert_options *o, ptq_model **out, ptq_convert_report *r)
-PTQ__LEFT_OUT(ptq_explain, const ptq_session *s, const char *n, int y, int x, int c, char *t,
-              size_t size, size_t *l)
 PTQ__LEFT_OUT(ptq_self_test_add, ptq_model *m)
 PTQ__LEFT_OUT(ptq_cifar10_parse, const void *b, size_t s, const ptq_allocator *a, ptq_cifar10 **o)
 PTQ__LEFT_OUT(ptq_sample, const ptq_dataset *d, size_t c, uint64_t s, size_t *i,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure/explain.h"
 #include "ptq.h"
 #include "report/svg.h"
 
@@ -300,12 +301,11 @@ static int draw_observers(source *s, FILE *out) {
 
 /* ---- Chapter 4: the accumulator ---- */
 
-static int explain(source *s, const ptq_model *model, const char *node, char *text, size_t size) {
+static int explain(source *s, const ptq_model *model, const char *node, char **text) {
     ptq_session_options keep = {0};
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
     uint8_t pixels[32 * 32 * 3];
-    size_t length;
     int label, status;
 
     keep.keep = 1;
@@ -315,34 +315,33 @@ static int explain(source *s, const ptq_model *model, const char *node, char *te
              did(s, ptq_session_create(plan, &keep, &session, &s->err)) ||
              did(s, s->tested.get(s->tested.user, 0, pixels, &label, &s->err)) ||
              did(s, ptq_run(session, pixels, 1, NULL, NULL, &s->err)) ||
-             did(s, ptq_explain(session, node, 3, 3, 0, text, size, &length, &s->err));
+             did(s, explain_element(plan, session, node, 3, 3, 0, text, &s->err));
     ptq_session_free(session);
     ptq_plan_free(plan);
     return status;
 }
 
 static int draw_trace(source *s, FILE *out) {
-    static char text[65536];
     enum { MOST = 1024 };
     double tap[MOST], sum[MOST];
     svg_axis x = {0, 0, 80, WIDTH - 24}, y = {0, 0, 216, 44};
     ptq_scheme plain = {0};
     ptq_model *model = NULL;
-    const char *at = text;
-    int n = 0, i;
+    char *text = NULL;
+    const char *at;
+    int n = 0, i, status;
 
     plain.weight_bits = 8;
-    if (calibrate(s) || convert(s, &plain, &model) ||
-        explain(s, model, "block1.conv2", text, sizeof text)) {
-        ptq_model_free(model);
-        return 1;
-    }
+    status = calibrate(s) || convert(s, &plain, &model) || explain(s, model, "block1.conv2", &text);
     ptq_model_free(model);
-    while (n < MOST && (at = strstr(at, ", sum ")) != NULL) {
+    if (status)
+        return 1;
+    for (at = text; n < MOST && (at = strstr(at, ", sum ")) != NULL; n++) {
         at += 6;
         tap[n] = n + 1;
-        sum[n++] = atof(at);
+        sum[n] = atof(at);
     }
+    free(text);
     if (!n)
         return fail("the explanation of block1.conv2 has no sums");
     x.high = n;

@@ -177,7 +177,7 @@ static int find_range(const ptq_calibrated *tensor, ptq_method rule, rule_range 
 }
 
 static int print_tensor(const ptq_calibrated *tensor) {
-    const ptq_observer *seen = &tensor->observer.channel[0];
+    const ptq_observer *seen = &tensor->observer;
     uint64_t column[COLUMNS];
     char line[COLUMNS + 1];
     rule_range range;
@@ -227,7 +227,7 @@ static json_t *histogram_json(const ptq_observer *seen) {
 }
 
 static json_t *tensor_json(const ptq_calibrated *tensor) {
-    const ptq_observer *seen = &tensor->observer.channel[0];
+    const ptq_observer *seen = &tensor->observer;
     json_t *made = json_object(), *rules = json_object();
     rule_range range = {0};
 

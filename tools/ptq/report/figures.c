@@ -308,7 +308,7 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
 
 static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor) {
     const ptq_calibrated *t = &r->seen->tensor[tensor];
-    const ptq_observer *seen = &t->observer.channel[0];
+    const ptq_observer *seen = &t->observer;
     const code_count *codes = &s->codes[tensor];
     int left = 98, bottom = 116, height = bottom + 22 + 13 * (PTQ_METHOD_COUNT + 1) + 6;
     svg_axis x = {0, 0, left, WIDTH - 10};
