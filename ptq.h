@@ -2962,7 +2962,7 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     const void *x = frame->in[0];
     int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;
     float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
-    float scale = (float)ldexp((double)to->scale, -exponent);
+    float scale = (float)((double)to->scale * ((double)in_scale / (double)q->scale));
     int32_t low, high;
     ptq_code_range(to->type, to->bits, &low, &high);
     for (i = 0; i < 256 && !largest; i++)
@@ -3273,7 +3273,7 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
-    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
+    static const char name[][13] = {"weight", "bias", "running_mean", "running_var"};
     return name[param];
 }
 
@@ -3455,7 +3455,7 @@ static int ptq__is_name(const char *name, size_t length) {
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
     int k, found;
-    for (k = 0; k < 2 && !(k && !strncmp(node->name, node->out, PTQ_NAME_SIZE)); k++) {
+    for (k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
@@ -7865,7 +7865,7 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
 }
 
 /* Keys that only the file format writes. */
-static const char *const ptq__own_metas[] = {"format", "format_version", "graph"};
+static const char ptq__own_metas[][15] = {"format", "format_version", "graph"};
 
 static int ptq__is_own_meta(const char *key) {
     int i;
@@ -8025,7 +8025,7 @@ static int ptq__line_text(ptq__line *line, const char *piece, int given) {
 
 /* One of several words, of which word 0 is empty: written if it is number `given`. Returns the
    number of the one that is given, or comes next; one that begins like another stands behind it. */
-static int ptq__line_word(ptq__line *line, const char *const *word, int most, int given) {
+static int ptq__line_word(ptq__line *line, const char (*word)[8], int most, int given) {
     while (most > 0 && !ptq__line_text(line, word[most], most == given))
         most--;
     return most;
@@ -8134,7 +8134,7 @@ static int ptq__value_epsilon(ptq__line *line) {
 }
 
 static int ptq__value_act(ptq__line *line) {
-    static const char *const word[] = {"", "relu", "relu6"};
+    static const char word[][8] = {"", "relu", "relu6"};
     ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
     *act = (ptq_activation)ptq__line_word(line, word, 2, (int)*act);
     return *act != PTQ_ACTIVATION_NONE;
@@ -8142,7 +8142,7 @@ static int ptq__value_act(ptq__line *line) {
 
 /* Which operand of a fused addition the residual is. */
 static int ptq__value_residual(ptq__line *line) {
-    static const char *const word[] = {"", "first", "second"};
+    static const char word[][8] = {"", "first", "second"};
     line->node.residual = (ptq_residual)ptq__line_word(line, word, 2, (int)line->node.residual);
     return line->node.residual != PTQ_RESIDUAL_NONE;
 }
@@ -9272,7 +9272,7 @@ static FILE *ptq__open(const char *path, int writing) { return fopen(path, writi
    directory claims to be endless, a pipe says nothing. */
 static size_t ptq__likely_size(FILE *file, size_t limit) {
     long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    rewind(file);
+    (void)fseek(file, 0, SEEK_SET);
     if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
         size = 65535;
     return (size_t)size + 1;
