@@ -871,21 +871,18 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err);
 #endif
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
-#endif
-
-/* The images as a data set, which lives as long as `data` does. The classes have the names that
-   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
-#ifndef PTQ_RUN_ONLY
-PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
-#endif
-
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
 typedef struct ptq_rng {
     uint64_t state, increment;
 } ptq_rng;
+
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
+
+/* The images as a data set, which lives as long as `data` does. The classes have the names that
+   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
+
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream);
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
@@ -1008,26 +1005,9 @@ typedef struct ptq_calibrate_options {
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
-#endif
-
 /* Adds what another calibration of the same model saw. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                                          const ptq_calibration *other, ptq_error *err);
-
-#ifndef PTQ_RUN_ONLY
-/* Index of a tensor by name; -1 if it was not observed. */
-PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
-#endif
-
-/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
-   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
-   that is not 0..255. In the manner of snprintf. */
-#ifndef PTQ_RUN_ONLY
-PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
-                                        size_t size);
-#endif
 
 /* How many of the images were calibrated on: must be 0 for images that are reported on. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
@@ -1049,6 +1029,17 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #endif
 
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
+
+/* Index of a tensor by name; -1 if it was not observed. */
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
+
+/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
+   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
+   that is not 0..255. In the manner of snprintf. */
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
+                                        size_t size);
+
 /* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
    and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
@@ -3714,19 +3705,13 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
 /* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
-static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node *node) {
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
     char name[PTQ_NAME_SIZE];
     ptq__text text = ptq__text_over(name, sizeof name);
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    return ptq__build(m, node, name, NULL);
-}
-
-static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int first,
-                          int second) {
-    ptq_node node = ptq__blank(op, first, second);
-    return ptq__resnet_node(m, block, part, &node);
+    return ptq__build(m, &node, name, NULL);
 }
 
 /* H x W x C -> H/s x W/s x channels: a convolution and, if it has a name, the batch norm behind it,
@@ -3738,12 +3723,10 @@ static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const cha
     node.channels = channels;
     node.kernel[0] = node.kernel[1] = kernel;
     node.stride[0] = node.stride[1] = stride;
-    x = ptq__resnet_node(m, block, part, &node);
-    if (!norm)
-        return x;
+    x = ptq__resnet_node(m, block, part, node);
     node = ptq__blank(PTQ_OP_BATCH_NORM, x, -1);
     node.epsilon = 1e-3f;
-    return ptq__resnet_node(m, block, norm, &node);
+    return norm ? ptq__resnet_node(m, block, norm, node) : x;
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
@@ -3752,12 +3735,12 @@ static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const cha
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
     int x, shortcut = input;
     x = ptq__resnet_conv(m, block, "conv1", "bn1", input, channels, 3, stride);
-    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x, -1);
+    x = ptq__resnet_node(m, block, "conv1.relu", ptq__blank(PTQ_OP_RELU, x, -1));
     if (stride != 1)
         shortcut = ptq__resnet_conv(m, block, "shortcut", NULL, input, channels, 1, stride);
     x = ptq__resnet_conv(m, block, "conv2", "bn2", x, channels, 3, 1);
-    x = ptq__resnet_op(m, block, "add", PTQ_OP_ADD, shortcut, x);
-    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x, -1);
+    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
+    return ptq__resnet_node(m, block, "add.relu", ptq__blank(PTQ_OP_RELU, x, -1));
 }
 
 /* A bare model has shapes but no parameters: a file brings them. */
@@ -3775,7 +3758,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
     m->bare = bare;
     x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
     x = ptq__resnet_conv(m, 0, "conv1", "bn1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x, -1);
+    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -4546,6 +4529,16 @@ PTQ_API void ptq_session_free(ptq_session *session) {
         ptq__free(&session->options.allocator, session->owned);
 }
 
+/* One for the library's own use, which may keep every tensor. */
+static ptq_status ptq__session_of(const ptq_plan *plan, const ptq_allocator *allocator, int keep,
+                                  ptq_session **out, ptq_error *err) {
+    ptq_session_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    options.keep = keep;
+    return ptq_session_create(plan, &options, out, err);
+}
+
 /* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
@@ -4842,13 +4835,10 @@ static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *cou
     const ptq_plan_info *info = &plan->info;
     size_t classes = (size_t)info->classes;
     ptq__text text = ptq__text_over(hash, 24);
-    ptq_session_options options;
     ptq_session *session = NULL;
     float *all = NULL; /* a logit for each class, and behind them the pixels, H x W x C */
     ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq_session_create(plan, &options, &session, err));
+    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
     status = ptq__alloc(&plan->allocator, classes * sizeof *all + info->pixels, 1, "an image", &all,
                         err);
     if (!status) {
@@ -5086,11 +5076,7 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 /* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
    that there is stays, and is released where the worker ends. */
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
-    memset(&options, 0, sizeof options);
-    options.allocator = job->work.allocator;
-    options.keep = job->keep;
-    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__session_of(job->plan, &job->work.allocator, job->keep, &worker->session, err));
     PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
                         &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
@@ -7601,18 +7587,16 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
     ptq_session *real = NULL, *coded = NULL;
-    ptq_session_options keep;
+    const ptq_allocator *allocator = &quantized->allocator;
     ptq_layer_report report;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&keep, 0, sizeof keep);
     memset(&report, 0, sizeof report);
+    report.memory.allocator = *allocator;
     count = count && count < data->count ? count : data->count;
-    keep.keep = 1;
-    keep.allocator = report.memory.allocator = quantized->allocator;
-    status = ptq_session_create(baseline, &keep, &real, err);
-    PTQ__THEN(status, ptq_session_create(quantized, &keep, &coded, err));
+    status = ptq__session_of(baseline, allocator, 1, &real, err);
+    PTQ__THEN(status, ptq__session_of(quantized, allocator, 1, &coded, err));
     PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
     ptq_session_free(coded);
     ptq_session_free(real);
@@ -12337,7 +12321,6 @@ typedef struct ptq__learner {
 
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
     ptq__learner *part = NULL;
     PTQ__TRY(PTQ__NEW(&job->work.allocator, &part, 1, "moments", err));
     worker->own = part;
@@ -12347,10 +12330,8 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
     PTQ__TRY(
         PTQ__KEEP(&part->memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
     part->patch = part->y + part->each * PTQ__PATCHES;
-    memset(&options, 0, sizeof options);
-    options.keep = 1;
-    options.allocator = job->work.allocator;
-    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
+    return part->real ? ptq__session_of(part->real, &job->work.allocator, 1, &part->session, err)
+                      : PTQ_OK;
 }
 
 /* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
