@@ -1785,7 +1785,6 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
-#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1800,7 +1799,6 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
-#endif
 
 PTQ_API void ptq_release(ptq_memory *memory) {
     int i;
@@ -3976,28 +3974,21 @@ typedef struct ptq__fuser {
     ptq_model *model;        /* the new one */
     int *to;                 /* the node of the new model that computes what node i of the old one
                                 computed */
-    ptq_fuse_report *report; /* NULL: not wanted */
-    int capacity;            /* of the report */
+    ptq_fuse_report *report; /* with room for a line on each node; NULL: not wanted */
 } ptq__fuser;
 
 /* One line of the report: what became of a node; `into` NULL: it stays, and why. */
-static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 const char *reason, ptq_error *err) {
-    ptq_fuse_report *report = fuser->report;
+static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
+                           const char *reason) {
     ptq_fusion *item;
-    if (!report)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
-                       "fusion report", err));
-    report->memory.block[0] = report->item;
-    item = &report->item[report->items++];
-    memset(item, 0, sizeof *item);
+    if (!fuser->report)
+        return;
+    item = &fuser->report->item[fuser->report->items++];
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
     item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
     item->reason = reason;
-    return PTQ_OK;
 }
 
 /* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
@@ -4109,11 +4100,11 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     if (k >= 0 && !reason) {
         fuser->to[index] = fuser->to[node->input[k]];
         host = &fuser->model->node[fuser->to[index]];
-        PTQ__TRY(ptq__move_in(fuser, node, k, host, err));
-        return ptq__fuse_note(fuser, node, host, NULL, err);
+        ptq__fuse_note(fuser, node, host, NULL);
+        return ptq__move_in(fuser, node, k, host, err);
     }
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
+        ptq__fuse_note(fuser, node, NULL, reason);
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     input = fuser->model->node[fuser->to[index]].input;
@@ -4138,6 +4129,9 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     quantized = ptq__is_quantized(model);
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
+    if (report)
+        PTQ__THEN(status, PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes,
+                                    "fusion report", err));
     PTQ__THEN(status, ptq__copy_head(fuser.model, model, err));
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__fuse_node(&fuser, i, quantized, err);
