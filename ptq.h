@@ -1757,14 +1757,12 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
                              const char *what, void *out, ptq_error *err) {
     size_t bytes;
     void *memory;
-    if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
-                             what, count, size);
+    PTQ__FAIL_IF(count > (SIZE_MAX - 1) / size, PTQ_OUT_OF_MEMORY,
+                 "%s: %zu elements of %zu bytes are too many", what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
-    if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
+    PTQ__FAIL_IF(!memory, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -1975,11 +1973,10 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     int i;
     memset(tensor, 0, sizeof *tensor);
     tensor->size = ptq__tensor_bytes(type, bits, rank, dims);
-    if (!tensor->size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
-                             "%d elements, and 2 to 7 bits if packed",
-                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(!tensor->size, PTQ_INVALID_ARGUMENT,
+                 "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
+                 "%d elements, and 2 to 7 bits if packed",
+                 ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -2003,9 +2000,8 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
                                      const int *dims, void *data, size_t size, ptq_error *err) {
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
-    if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
-                             made.size, data ? size : (size_t)0);
+    PTQ__FAIL_IF(!data || size < made.size, PTQ_INVALID_ARGUMENT,
+                 "tensor needs %zu bytes, given are %zu", made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
     return PTQ_OK;
@@ -2025,10 +2021,9 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
     float *copy = NULL;
-    if (!tensor->rank || (count != 1 && count != tensor->dim[0]))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "a tensor has one scale, or one for each of its %d channels, not %d",
-                             tensor->dim[0], count);
+    PTQ__FAIL_IF(!tensor->rank || (count != 1 && count != tensor->dim[0]), PTQ_INVALID_ARGUMENT,
+                 "a tensor has one scale, or one for each of its %d channels, not %d",
+                 tensor->dim[0], count);
     PTQ__TRY(PTQ__NEW(allocator, &copy, (size_t)count, "scales", err));
     memcpy(copy, scale, (size_t)count * sizeof *copy);
     if (tensor->owned & 2)
@@ -2273,13 +2268,11 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
     int32_t least, most;
     ptq_qparams q;
-    if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
-                             ptq_name(PTQ_NAMES_TYPE, type), bits);
-    if (!ptq__is_finite(low) || !ptq__is_finite(high))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
-                             (double)low, (double)high);
+    PTQ__FAIL_IF((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8,
+                 PTQ_INVALID_ARGUMENT, "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                 ptq_name(PTQ_NAMES_TYPE, type), bits);
+    PTQ__FAIL_IF(!ptq__is_finite(low) || !ptq__is_finite(high), PTQ_BAD_NUMBER,
+                 "a range of %g to %g cannot be quantized", (double)low, (double)high);
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
@@ -2287,9 +2280,8 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
     q.scale = hi - lo > 0 ? (float)scale : 1;
-    if (!ptq__is_normal(q.scale))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g gives no normal scale",
-                             (double)low, (double)high);
+    PTQ__FAIL_IF(!ptq__is_normal(q.scale), PTQ_BAD_NUMBER,
+                 "a range of %g to %g gives no normal scale", (double)low, (double)high);
     if (!symmetric)
         q.zero_point = ptq__to_code((float)(-lo / (double)q.scale), least, least, most);
     *out = q;
@@ -3448,13 +3440,11 @@ static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node,
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
-        if (!ptq__is_name(name.p, name.n))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
-                                 ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
-        if (found >= 0 && found != index)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 name.p);
+        PTQ__FAIL_IF(!ptq__is_name(name.p, name.n), PTQ_BAD_GRAPH,
+                     "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
+                     ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
+        PTQ__FAIL_IF(found >= 0 && found != index, PTQ_BAD_GRAPH,
+                     "there are two nodes or tensors named %s", name.p);
     }
     return PTQ_OK;
 }
@@ -3930,11 +3920,9 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
         float mean = model->mean[c], std = model->std[c];
-        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)mean, (double)std);
+        PTQ__FAIL_IF(!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0), PTQ_BAD_NUMBER,
+                     "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                     (double)mean, (double)std);
     }
     return PTQ_OK;
 }
@@ -3944,8 +3932,7 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__FAIL_IF(model->nodes < 2, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
     PTQ__TRY(ptq__check_pixels(model, err));
     for (i = 0; i < model->nodes; i++)
         PTQ__TRY(ptq__check_node(model, i, err));
@@ -4501,9 +4488,8 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     if (options)
         given = *options;
     memory = given.memory;
-    if (memory && given.memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
-                             size, given.memory_size);
+    PTQ__FAIL_IF(memory && given.memory_size < size, PTQ_OUT_OF_MEMORY,
+                 "the session needs %zu bytes, given are %zu", size, given.memory_size);
     if (!memory)
         PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
     session = (ptq_session *)(void *)((char *)memory +
@@ -4672,16 +4658,14 @@ static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *
     int end = session->options.keep ? info->model->nodes : info->logits + 1;
     int real = type == PTQ_TYPE_F32, n = info->classes;
     size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
-    if (!items && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
-                             real ? "input is" : "pixels are");
+    PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
+                 real ? "input is" : "pixels are");
     for (i = 0; i < count; i++) {
         const void *item = (const char *)items + i * bytes;
         size_t row = i * (size_t)n;
         for (k = 0; k < info->pixels && real; k++)
-            if (!ptq__is_finite(((const float *)item)[k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
-                                     (double)((const float *)item)[k]);
+            PTQ__FAIL_IF(!ptq__is_finite(((const float *)item)[k]), PTQ_BAD_NUMBER,
+                         "input %zu of image %zu is %g", k, i, (double)((const float *)item)[k]);
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
         ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
                          classes ? classes + i : NULL);
@@ -4709,10 +4693,9 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
    makes real numbers of them again. */
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    if (ptq__coded_logits(&session->plan->info) < 0)
-        return ptq_error_set(err, PTQ_UNSUPPORTED,
-                             "the logits of this model are real numbers;"
-                             " convert it with code_logits");
+    PTQ__FAIL_IF(ptq__coded_logits(&session->plan->info) < 0, PTQ_UNSUPPORTED,
+                 "the logits of this model are real numbers;"
+                 " convert it with code_logits");
     return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, codes, NULL, err);
 }
 
@@ -4730,12 +4713,10 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     const ptq_node *node = &model->node[index < 0 ? 0 : index];
     const ptq_qparams *q;
     ptq__frame frame;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s: the session must be made with `keep`, and have run", name);
-    if (index < 0)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
-                             ptq__quoted(ptq__span_of(name)).text);
+    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
+                 "tensor %s: the session must be made with `keep`, and have run", name);
+    PTQ__FAIL_IF(index < 0, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
+                 ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
     frame = ptq__frame_of(session, index);
@@ -5136,10 +5117,11 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps the smallest and the largest value, the sums over
-   images of each image's extremes, and a histogram. From these seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
-   "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
-   https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
-   efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
+   images of each image's extremes, and a histogram. From these seven rules then read a range. What
+   is best is a matter of the data. Read on: Wu et al., "Integer Quantization for Deep Learning
+   Inference: Principles and Empirical Evaluation", 2020, https://arxiv.org/abs/2004.09602;
+   Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference: A whitepaper",
+   2018, https://arxiv.org/abs/1806.08342.
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5272,9 +5254,9 @@ static void ptq__add_seen(ptq_observer *s, const ptq_observer *seen) {
 }
 
 /* values: n of one image's tensor, whatever its shape. A failure must change nothing, hence all are
-   looked at first. Then their extremes, which decide how wide the bins must be; then each value is
-   counted in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a
-   power of two, and floor is spelled out: both for speed, as calibration counts every activation. */
+   looked at first. Then come their extremes, which decide how wide the bins must be, and each value
+   is counted in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a
+   power of two, and floor is spelled out: both for speed, as calibration counts each activation. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
     double bins_per_unit;
@@ -7084,8 +7066,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     void *bytes = NULL;
     ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
     is_file = status == PTQ_OK;
-    if (status && (status != PTQ_IO_ERROR || is_bin))
-        return ptq_error_set(err, status, "%s", unread.text);
+    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
     status = ptq__cifar_create(allocator, &data, err);
