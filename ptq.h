@@ -190,9 +190,8 @@ typedef struct ptq_plan ptq_plan;
 typedef struct ptq_session ptq_session;
 typedef struct ptq_comparison ptq_comparison;
 
-/* A model, float or quantized, fused and ready to run on the best instruction set of this
-   processor. One thread at a time uses a net; threads that share its plan need sessions of their
-   own. */
+/* A model, float or quantized, fused and ready to run on the processor's best instruction set. One
+   thread at a time uses a net; threads that share its plan need sessions of their own. */
 typedef struct ptq_net {
     ptq_model *model; /* see ptq_net_open: batch norm and others are fused */
     ptq_plan *plan;   /* ptq_plan_get_info tells its shapes and number of classes */
@@ -312,8 +311,7 @@ typedef struct ptq_tensor {
 } ptq_tensor;
 
 /* Allocates a zeroed tensor. `bits` matters to packed types only (2..7). `dims` has `rank` entries,
-   each at least 1, together at most PTQ_MAX_ELEMENTS. Errors: PTQ_INVALID_ARGUMENT,
-   PTQ_OUT_OF_MEMORY. */
+   each at least 1, with a product of at most PTQ_MAX_ELEMENTS; else PTQ_INVALID_ARGUMENT. */
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err);
@@ -372,8 +370,7 @@ PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q);
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q);
 
 /* The step from an accumulator to a code: clamp(rne((float)acc * multiplier) + zero_point) to
-   low..high, every operation in IEEE single precision (ONNX Runtime's QLinearConv). All kernels
-   return exactly this. */
+   low..high, each operation in IEEE single precision, in all kernels (as ONNX's QLinearConv). */
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
                                int32_t high);
 
@@ -422,8 +419,7 @@ typedef enum ptq_activation {
     PTQ_ACTIVATION_RELU6
 } ptq_activation;
 
-/* Which operand of a fused residual addition is the residual. The order matters to the last bit of
-   a quantized addition. */
+/* Which operand of a fused addition is the residual: on codes the order matters to the last bit. */
 typedef enum ptq_residual {
     PTQ_RESIDUAL_NONE,
     PTQ_RESIDUAL_FIRST,
@@ -433,8 +429,7 @@ typedef enum ptq_residual {
 /* The parameters of a node, as index into ptq_node.param. */
 enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
 
-/* One operator and the tensor that it produces. Set by the builder, the loader and the passes;
-   read it freely. */
+/* One operator and its result. Set by the builder, the loader and the passes; read it freely. */
 typedef struct ptq_node {
     char name[PTQ_NAME_SIZE]; /* "block1.conv2" */
     char out[PTQ_NAME_SIZE];  /* name of the result: the last tensor fused into it, or `name` */
@@ -521,10 +516,9 @@ PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int secon
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options);
 
-/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and for
-   those who build quantized models node by node, quantize and dequantize, the borders between real
-   numbers and codes (ptq_convert sets them itself). How a result is coded is then set in the node's
-   `q`. */
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and where a
+   quantized model is built node by node, quantize and dequantize, the borders between real numbers
+   and codes, with how a result is coded in the node's `q`. (ptq_convert sets both itself.) */
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
@@ -686,8 +680,7 @@ typedef struct ptq_fuse_report {
    the later of the two convolutions that feed it. The input model is untouched; `report` may be
    NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
    double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
-   Of a model that is quantized already only additions of codes are fused: the codes stay the
-   same. */
+   Of a quantized model only additions of codes are fused: the codes stay the same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
 
@@ -726,9 +719,8 @@ typedef enum ptq_support {
    ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
 PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
 
-/* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
-   every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
-   names the tensor that differs. */
+/* Compares its kernels with the scalar ones on random networks, always the same, in under a tenth of
+   a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
 typedef struct ptq_plan_options {
@@ -736,8 +728,7 @@ typedef struct ptq_plan_options {
     ptq_allocator allocator;
 } ptq_plan_options;
 
-/* Checks the model, chooses kernels, lays out the arena. The scalar plan uses the model's weights
-   where they lie. */
+/* Checks the model, chooses kernels, lays out the arena. Scalar plans use weights where they lie. */
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err);
 PTQ_API void ptq_plan_free(ptq_plan *plan);
@@ -773,8 +764,7 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
    [SESSION] Running */
 
 typedef struct ptq_session_options {
-    int keep;           /* keep every intermediate tensor of the last image readable by name, in a
-                           larger arena */
+    int keep;           /* every tensor of the last image stays readable by name, in more memory */
     void *memory;       /* NULL: from the allocator; else the caller's, any alignment ... */
     size_t memory_size; /* ... at least ptq_session_bytes */
     /* For timing layers; may be NULL. Called while the session runs, for every image first with
@@ -893,14 +883,13 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
    class. A class that has too few gives all it has, the others more. The same data and seed give
-   the same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have
-   labels and others none. */
+   the same indices everywhere. PTQ_BAD_DATA for fewer items than `count`, or labels on some only. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
 /* A part of a data set: the items that `indices` names, in that order. Base and indices stay the
-   caller's, and must live as long as the subset does, which must not be moved. PTQ_INVALID_ARGUMENT
-   for an index beyond the base. */
+   caller's, and live as long as the subset, which must not be moved. PTQ_INVALID_ARGUMENT for an
+   index beyond the base. */
 typedef struct ptq_subset {
     ptq_dataset dataset; /* to be passed on as &subset.dataset */
     const ptq_dataset *base;
@@ -952,8 +941,7 @@ typedef struct ptq_observer {
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
                                        ptq_error *err);
 
-/* Looks at one image's tensor of n values. PTQ_BAD_NUMBER, and nothing changed, if one is NaN or
-   infinite. */
+/* Looks at one image's tensor of n values. PTQ_BAD_NUMBER, and no change, for NaN and infinity. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err);
 
@@ -1000,8 +988,7 @@ typedef struct ptq_calibrate_options {
 /* Runs the plan of a fused float model over a data set and observes every tensor. The result
    depends on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no
    images, for wrong shapes, and for images that look random or constant (see accept_any): neither
-   says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that made
-   a NaN. */
+   tells what ranges real images cause. PTQ_BAD_NUMBER names the node that made a NaN. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
@@ -1055,16 +1042,12 @@ typedef enum ptq_mode {
     PTQ_MODE_FLOAT    /* left as it is */
 } ptq_mode;
 
-/* How weights become codes once the scales are chosen. */
-typedef enum ptq_rounding {
-    PTQ_ROUNDING_NEAREST, /* each weight for itself */
-    PTQ_ROUNDING_LEARNED  /* all weights of a channel together, so that the error of the layer's
-                             result is least on calibration images: the problem that AdaRound states
-                             (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
-                             coordinate descent on the second moments of the layer's input codes.
-                             The bias takes up what error remains on average. Learns from images:
-                             ptq_convert_options.images */
-} ptq_rounding;
+/* How weights become codes once the scales are chosen: each for itself; or all weights of a channel
+   together, so that the error of the layer's result is least on calibration images. That is the
+   problem which AdaRound states (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
+   coordinate descent on the second moments of the layer's input codes. The bias takes up what error
+   remains on average. Learns from images: ptq_convert_options.images. */
+typedef enum ptq_rounding { PTQ_ROUNDING_NEAREST, PTQ_ROUNDING_LEARNED } ptq_rounding;
 
 /* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only). The
    codes that reach a layer already carry the errors of the layers before it; refitting chooses the
@@ -1075,38 +1058,40 @@ typedef enum ptq_rounding {
    GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
 typedef enum ptq_refit {
     PTQ_REFIT_NEVER,
-    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
+    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits: at 8 it gains nothing
                           that was measurable */
     PTQ_REFIT_ALWAYS
 } ptq_refit;
 
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
-   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). */
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721).
+
+   Empirical, measured: the bias makes the mean of the layer's results over calibration images what
+   the float model's is, layer after layer, so that it also ends the mean error of what lies before.
+   Needs images. Learned rounding does this by itself.
+
+   Analytic, computed without images, and with PTQ_ROUNDING_NEAREST only: the mean of x is that of a
+   normal distribution that the activation clips, with the mean and variance that batch norm gives
+   it, beta and gamma^2. Folding hides these: ptq_convert_options.unfused has them. Where there is
+   no batch norm, or no such model, mean and variance follow from those of the layer's input, as if
+   its values were independent, and in the end from those of the pixels in the calibration. Residual
+   additions add both. */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
-    PTQ_BIAS_CORRECTION_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over
-                           calibration images what the float model's is, layer after layer, so that
-                           it also ends the mean error of what lies before. Needs images. Learned
-                           rounding does this by itself */
-    PTQ_BIAS_CORRECTION_ANALYTIC /* computed, without images: the mean of x is that of a normal
-                           distribution that the activation clips, with the mean and variance that
-                           batch norm gives it, beta and gamma^2. Folding hides these:
-                           ptq_convert_options.unfused has them. Where there is no batch norm, or no
-                           such model, mean and variance follow from those of the layer's input, as
-                           if its values were independent, and in the end from those of the pixels
-                           in the calibration. Residual additions add both. With
-                           PTQ_ROUNDING_NEAREST only */
+    PTQ_BIAS_CORRECTION_EMPIRICAL,
+    PTQ_BIAS_CORRECTION_ANALYTIC
 } ptq_bias_correction;
 
 /* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
-   counts as it is: begin with a preset, then change members. */
+   counts as it is: begin with a preset, then change members. equalize, fit_ranges and confirm need
+   images, and count in the scheme of the whole model: what comes of them holds for overrides too. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
     int weight_per_tensor;     /* one scale for the tensor, not one per output channel */
     int weight_affine;         /* u8 codes with a zero point; needs weight_per_tensor */
     int weight_full_range;     /* symmetric: use -2^(bits-1) too */
-    ptq_method weight_method;    /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
+    ptq_method weight_method;  /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
     int activation_bits;       /* 2..8; 0: 8. The input is always 8 bits */
     int activation_signed;     /* s8, not u8 */
     int activation_symmetric;
@@ -1116,19 +1101,16 @@ typedef struct ptq_scheme {
     ptq_rounding rounding;     /* of static weights */
     ptq_refit refit;           /* of weights whose rounding is learned */
     int equalize;              /* 1: where activations have fewer than 8 bits, the model is first
-                                  equalized (ptq_equalize) and calibrated anew. Counts in the scheme
-                                  of the whole model, not in overrides. Needs images */
+                                  equalized (ptq_equalize_like) and calibrated anew */
     ptq_bias_correction bias;  /* of integer layers */
     int fit_ranges;            /* 1: where activations have fewer than 8 bits, the range of one
                                   tensor after the other becomes the one of several around it with
-                                  which the model's logits have the least squared error against
-                                  float's, on up to 256 calibration images. Needs these */
+                                  which the logits have the least squared error against float's, on
+                                  up to 256 calibration images */
     int confirm;               /* 1: learned rounding, refitting, equalization, range fitting: each
                                   stays only if, on a quarter of the images, not learned from, the
                                   model without it diverges more from float (ptq_divergence.kl). The
-                                  metadata "confirmed" tell the outcome. With fewer than 200 images
-                                  all stay. Like equalize and fit_ranges this counts in the scheme
-                                  of the whole model; what is decided holds for overrides too */
+                                  metadata "confirmed" tell. With fewer than 200 images all stay */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -1165,8 +1147,7 @@ typedef struct ptq_override {
 /* The equalized model (ptq_scheme.equalize; Nagel et al. 2019, https://arxiv.org/abs/1906.04721)
    that `quantized` was made of, from the fused float model: with the factors that `quantized` keeps
    in its metadata "equalization", without images. Its float weights are those that the scales
-   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE where the factors are damaged or
-   of another network. */
+   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE for factors that do not fit. */
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err);
 
@@ -1176,8 +1157,7 @@ typedef struct ptq_convert_options {
     int overrides;
     const ptq_dataset *images;    /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on. NULL: none */
-    const ptq_model *unfused;     /* the model before ptq_fuse, or NULL: for
-                                     PTQ_BIAS_CORRECTION_ANALYTIC */
+    const ptq_model *unfused;     /* before ptq_fuse, for analytic bias correction; or NULL */
     ptq_work work;                /* progress: of learning */
 } ptq_convert_options;
 
@@ -1280,8 +1260,7 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
                                  double *high_pp);
 
 /* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen,
-   from 0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association
-   22). */
+   from 0 to 1: Wilson's score interval (1927, J. of the American Statistical Association 22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
@@ -1290,8 +1269,7 @@ typedef struct ptq_layer_error {
     char name[PTQ_NAME_SIZE]; /* tensor */
     double sqnr_db;           /* 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
     float largest;            /* largest |x - x'| */
-    double clipped;           /* share of elements at the lowest or highest code while the real
-                                 value lies beyond */
+    double clipped;           /* share of elements at an outermost code, the value lying beyond */
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
@@ -1318,9 +1296,8 @@ typedef struct ptq_divergence {
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
 typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER. Zeros are
-                              the plain scheme here, "minmax8": a search tries much and learns
-                              only where it is told to */
+    ptq_scheme scheme;     /* what is looked at or searched for, integer. Zeros: "minmax8" here, as
+                              a search tries much, and learns only where it is told to */
     const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
                               are reported on */
     size_t measure;        /* the first so many of them are measured on, and the others learned
@@ -1358,8 +1335,7 @@ typedef struct ptq_sensitivity_report {
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
    model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
    error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
-   remedies for single nodes are measured with rounding to nearest, for speed. Errors as those of
-   ptq_convert and ptq_evaluate. */
+   remedies for single nodes are measured with rounding to nearest, for speed. */
 PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
