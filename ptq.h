@@ -719,8 +719,8 @@ typedef enum ptq_support {
    ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
 PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
 
-/* Compares its kernels with the scalar ones on random networks, always the same, in under a tenth of
-   a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER names the tensor that differs. */
+/* Compares its kernels with the scalar ones on random networks, always the same, in a tenth of a
+   second: codes must be equal, real numbers close. PTQ_BAD_NUMBER names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
 typedef struct ptq_plan_options {
@@ -728,7 +728,7 @@ typedef struct ptq_plan_options {
     ptq_allocator allocator;
 } ptq_plan_options;
 
-/* Checks the model, chooses kernels, lays out the arena. Scalar plans use weights where they lie. */
+/* Checks the model, chooses kernels, lays out the arena. Scalar plans use the weights in place. */
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err);
 PTQ_API void ptq_plan_free(ptq_plan *plan);
@@ -883,7 +883,7 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
    class. A class that has too few gives all it has, the others more. The same data and seed give
-   the same indices everywhere. PTQ_BAD_DATA for fewer items than `count`, or labels on some only. */
+   the same indices everywhere. PTQ_BAD_DATA for fewer items than `count`, or a label missing. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -1084,7 +1084,7 @@ typedef enum ptq_bias_correction {
 
 /* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
    counts as it is: begin with a preset, then change members. equalize, fit_ranges and confirm need
-   images, and count in the scheme of the whole model: what comes of them holds for overrides too. */
+   images, and count in the scheme of the whole model: what comes of it holds for overrides too. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
