@@ -883,7 +883,7 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
    class. A class that has too few gives all it has, the others more. The same data and seed give
-   the same indices everywhere. PTQ_BAD_DATA for fewer items than `count`, or a label missing. */
+   the same indices everywhere. PTQ_BAD_DATA for too few items, and if only some have labels. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
