@@ -6087,21 +6087,21 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
    for around 0, which affine ranges do not lie around. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    const char *wrong =
-        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
-                (unsigned)s->rounding > PTQ_ROUNDING_LEARNED ||
-                (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-                (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC
-            ? "the scheme has an unknown mode, range, rounding, refit or bias correction"
-        : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
-            ? "learned rounding corrects biases on images; analytic bias correction goes with"
-              " rounding to nearest"
-        : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
-            ? "affine weights have one scale for the tensor, from minmax"
-            : NULL;
     PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
                  "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
+    PTQ__FAIL_IF(
+        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
+            (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
+        PTQ_INVALID_ARGUMENT,
+        "the scheme has an unknown mode, range, rounding, refit or bias correction");
+    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
+                 PTQ_INVALID_ARGUMENT,
+                 "learned rounding corrects biases on images; analytic bias correction goes with"
+                 " rounding to nearest");
+    PTQ__FAIL_IF(s->weight_affine &&
+                     (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
+                 PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
     PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
                  PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
                  ptq_name(PTQ_NAMES_METHOD, s->weight_method));
