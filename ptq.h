@@ -1443,13 +1443,13 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
             return ptq_error_set(err, status, __VA_ARGS__);                                        \
     } while (0)
 
-/* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
-#define PTQ__GIVE(status, object, release, out)                                                    \
+/* The end of a function that makes something: the caller gets all of it, or it is undone. */
+#define PTQ__FINISH(status, undo, made, out)                                                       \
     do {                                                                                           \
         if (status)                                                                                \
-            release(object);                                                                       \
+            undo;                                                                                  \
         else                                                                                       \
-            *(out) = (object);                                                                     \
+            *(out) = (made);                                                                       \
         return status;                                                                             \
     } while (0)
 
@@ -2025,11 +2025,7 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
             status = ptq_tensor_set_scale(&made, from->scale, from->scales, from->zero_point,
                                           allocator, err);
     }
-    if (status)
-        ptq_tensor_free(&made, allocator);
-    else
-        *to = made;
-    return status;
+    PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, to);
 }
 
 /* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
@@ -3388,7 +3384,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    PTQ__GIVE(status, copy, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(copy), copy, out);
 }
 
 /* The builder. A node is checked against those before it, gets its shape, and then its parameters.
@@ -3739,7 +3735,7 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
     status = ptq_model_check(model, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 /* ---- [CHECK] ------------------------------------------------------------------------------------
@@ -4104,7 +4100,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
     }
-    PTQ__GIVE(status, fuser.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(fuser.model), fuser.model, out);
 }
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
@@ -4390,7 +4386,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
-    PTQ__GIVE(status, plan, ptq_plan_free, out);
+    PTQ__FINISH(status, ptq_plan_free(plan), plan, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
@@ -5639,7 +5635,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
     status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
-    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* Of one that is half made, too: what is not there yet is NULL. */
@@ -5858,7 +5854,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         PTQ__THEN(status, ptq__check_calibration(calibration, err));
-    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
@@ -6357,11 +6353,7 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     for (c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
                           high, &made, (size_t)c * n);
-    if (status)
-        ptq_tensor_free(&made, allocator);
-    else
-        *out = made;
-    return status;
+    PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, out);
 }
 
 /* The same for callers, whose weights may be anything. */
@@ -6907,7 +6899,7 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq__cifar_create(allocator, &data, err);
     PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
-    PTQ__GIVE(status, data, ptq_cifar10_free, out);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -7050,7 +7042,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
                               : ptq__cifar_directory(data, path, split, err));
     ptq__free(allocator, bytes);
-    PTQ__GIVE(status, data, ptq_cifar10_free, out);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
 
 #endif /* PTQ_NO_STDIO */
@@ -7239,11 +7231,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
         ptq__evaluation_count(&result);
-    if (status)
-        ptq_release(&result.memory);
-    else
-        *out = result;
-    return status;
+    PTQ__FINISH(status, ptq_release(&result.memory), result, out);
 }
 
 /* For people, who want to know how many answers are right: so there must be labels. */
@@ -7551,11 +7539,7 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
     ptq_session_free(coded);
     ptq_session_free(real);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
+    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -7576,7 +7560,7 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
     PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
-    PTQ__GIVE(status, net, ptq_net_free, out);
+    PTQ__FINISH(status, ptq_net_free(net), net, out);
 }
 
 /* Files are checked as they are parsed, and so nothing here has to be. */
@@ -8261,7 +8245,7 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
                              ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     status = ptq__read_nodes(model, text, bare, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
@@ -8819,7 +8803,7 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
             ptq__read_tensor(&header.record[i], file, options && options->borrow,
                              &archive->allocator, &archive->entry[header.record[i].entry], err);
     ptq__free(&archive->allocator, header.record);
-    PTQ__GIVE(status, archive, ptq_archive_free, out);
+    PTQ__FINISH(status, ptq_archive_free(archive), archive, out);
 }
 
 PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
@@ -8990,7 +8974,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     status = ptq__archive_graph(archive, &model, err);
     PTQ__THEN(status, ptq__fill_model(archive, model, err));
     ptq_archive_free(archive);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 #ifndef PTQ_RUN_ONLY
@@ -9675,7 +9659,7 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
                       "calibration", err);
     PTQ__THEN(status, ptq__read_calibration(&json, c, err));
-    PTQ__GIVE(status, c, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(c), c, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -11766,11 +11750,7 @@ static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, 
     for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
         if (ptq__has_weight(model->node[i].op))
             status = ptq__probe_fill(&probe, model, &model->node[i], err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 /* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
@@ -12106,7 +12086,7 @@ static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, c
             ptq__choose_factors(&eq, i);
     PTQ__THEN(status, ptq__apply_factors(&eq, err));
     ptq_release(&eq.memory);
-    PTQ__GIVE(status, eq.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
@@ -12117,7 +12097,7 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
     if (ptq_model_get_meta(quantized, "equalization"))
         PTQ__THEN(status, ptq__apply_factors(&eq, err));
     ptq_release(&eq.memory);
-    PTQ__GIVE(status, eq.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
 
 /* ---- [LEARN] ------------------------------------------------------------------------------------
@@ -13386,7 +13366,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
     if (said.length)
         PTQ__THEN(status, ptq_model_set_meta(confirmed.model, "confirmed", outcome, err));
     ptq__free(&decided.work.allocator, (void *)(uintptr_t)decided.override);
-    PTQ__GIVE(status, confirmed.model, ptq_model_free, &cv->model);
+    PTQ__FINISH(status, ptq_model_free(confirmed.model), confirmed.model, &cv->model);
 }
 
 /* The entry from part one: a search decides first whether it has what it needs. */
@@ -13612,11 +13592,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     report.memory.allocator = options->work.allocator;
     PTQ__THEN(status, ptq__sensitivity_run(&search, &report, err));
     ptq__search_close(&search);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
+    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
 }
 
 /* ---- [MIX] --------------------------------------------------------------------------------------
