@@ -926,7 +926,7 @@ typedef struct ptq_exact_sum {
     int64_t limb[10]; /* base 2^32, least first; unit 2^-149 */
 } ptq_exact_sum;
 
-/* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
+/* What is kept of a tensor's values on all images: a function of their multiset alone. Bin b counts
    the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
    smallest width at which everything fits. */
 typedef struct ptq_observer {
@@ -992,6 +992,7 @@ typedef struct ptq_calibrate_options {
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
+
 /* Adds what another calibration of the same model saw. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                                          const ptq_calibration *other, ptq_error *err);
@@ -1774,6 +1775,7 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
 
+/* What is gone is NULL: a second time does nothing. */
 PTQ_API void ptq_release(ptq_memory *memory) {
     int i;
     for (i = 0; memory && i < 3; i++) {
@@ -1993,6 +1995,7 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
     memset(tensor, 0, sizeof *tensor);
 }
 
+/* The old scales go when the new ones are there: these may be the same. */
 PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, int count,
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
@@ -2215,6 +2218,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
 }
 
+/* 0..2^b - 1, or two's complement, -2^(b - 1)..2^(b - 1) - 1. */
 PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
@@ -4072,6 +4076,8 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     return PTQ_OK;
 }
 
+/* In the order of the nodes: of a chain conv -> norm -> relu each finds its host as the ones before
+   it have left it. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
@@ -4356,6 +4362,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* The arena comes last, since it has room for what the kernels that were chosen need. */
 static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq_plan_info *info = &plan->info;
@@ -5138,6 +5145,7 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
     return value;
 }
 
+/* Bins begin as narrow as a bin can be, 2^-149, and widen as values ask for it. */
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
                                        ptq_error *err) {
     uint64_t *bin = NULL;
@@ -6452,33 +6460,32 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
        float   x ---- conv2d (F32 weights) ---------------------------- y
        integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
 
-   What became of a node goes into the report: what it is called, what it is now, how many bytes its
-   parameters had, and have. */
-static void ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                      size_t after) {
+   What became of a node goes into the report: what it is called, how many bytes its parameters had,
+   and have; and what it is now, for which the place is returned. */
+static ptq__text ptq__note(ptq__converter *cv, const char *node, size_t before, size_t after) {
     ptq_convert_report *report = cv->report;
     ptq_conversion *item;
     if (!report)
-        return;
+        return ptq__text_over(NULL, 0);
     item = &report->item[report->items++];
     memcpy(item->node, node, strlen(node) + 1);
-    memcpy(item->what, what, strlen(what) + 1);
     report->bytes_before += item->bytes_before = before;
     report->bytes_after += item->bytes_after = after;
+    return ptq__text_over(item->what, sizeof item->what);
 }
 
 /* "8-bit weights per channel, U8 to U8" */
 static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
                            int integer) {
-    char what[sizeof((ptq_conversion *)NULL)->what];
-    ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
+    ptq__text text;
     int p;
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         before += from->param[p].size;
         after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
     }
+    text = ptq__note(cv, from->name, before, after);
     if (weight->scales)
         ptq__put(&text, "%d-bit weights %s, ", weight->bits,
                  weight->scales > 1 ? "per channel" : "per tensor");
@@ -6489,7 +6496,6 @@ static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_n
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                               : "float");
-    ptq__note(cv, from->name, what, before, after);
 }
 
 /* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
@@ -6506,7 +6512,8 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    ptq__note(cv, node.name, "inserted", 0, 0);
+    text = ptq__note(cv, node.name, 0, 0);
+    ptq__put_string(&text, "inserted");
     return PTQ_OK;
 }
 
@@ -7349,6 +7356,8 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
     ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
+/* Image by image, and not total by total: two models that are right equally often may be so on
+   different images, and only those on which they differ tell which is better. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
