@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "ptq.h"
+#include "shared/kind.h"
 #include "shared/output.h"
 #include "train/run.h"
 
@@ -78,6 +79,8 @@ int network_open(const train_options *o, const train_images *set, ptq_model **ou
 
     if (o->model && o->graph)
         return fail("--model brings its own graph; leave out --graph");
+    if ((o->model && refuse_foreign(o->model)) || (o->qat && refuse_foreign(o->qat)))
+        return 1;
     if (o->qat)
         status = load_pair(o, out, origin);
     else if (o->graph)
