@@ -119,6 +119,22 @@ test_kinds() {
     [ ! -e "$dir/no.h" ] || wrong "a file is left behind"
 }
 
+# A model file begins with the length of its header, which may be the first bytes of any other kind.
+test_lengths() {
+    header=$(od -An -tu8 -N8 "$own_model" | tr -d ' ')
+    for first in 200:002 200:005 037:213 120:113 110:104; do
+        length=$((0${first#*:} * 256 + 0${first%:*}))
+        while [ $length -lt "$header" ]; do length=$((length + 65536)); done
+        {
+            printf "\\${first%:*}\\${first#*:}\\$(printf %o $((length / 65536)))\0\0\0\0\0"
+            tail -c +9 "$own_model" | head -c "$header"
+            head -c $((length - header)) /dev/zero | tr '\0' ' '
+            tail -c +$((header + 9)) "$own_model"
+        } >"$dir/first"
+        accepts info "$dir/first"
+    done
+}
+
 # What real programs write, where the tool has them; and the ending in any case.
 test_real() {
     cp "$own_model" "$dir/m.SafeTensors"
@@ -144,5 +160,6 @@ test_real() {
 make_kinds
 test_options
 test_kinds
+test_lengths
 test_real
 [ $failures -eq 0 ]

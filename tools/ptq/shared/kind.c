@@ -146,6 +146,12 @@ static int is_onnx(FILE *file, long size) {
 
 /* ---- safetensors ---- */
 
+/* The length of a header in JSON, 8 bytes, then the header. The length may be anything that others
+   begin with: 0x0280, too, of Python's pickles. */
+static int is_safetensors(const unsigned char head[HEAD]) {
+    return head[8] == '{' && !head[5] && !head[6] && !head[7];
+}
+
 static int holds(const char *text, size_t length, const char *word) {
     size_t n = strlen(word);
 
@@ -163,7 +169,7 @@ static int is_state_dict(FILE *file, const unsigned char head[HEAD], long size) 
 
     for (int i = 7; i >= 0; i--)
         length = length << 8 | head[i];
-    if (size < HEAD || length > MOST_HEADER || length > (uint64_t)size - 8 || head[8] != '{')
+    if (length > MOST_HEADER || length > (uint64_t)size - 8)
         return 0;
     text = malloc((size_t)length);
     found = text && fseek(file, 8, SEEK_SET) == 0 &&
@@ -182,14 +188,14 @@ static file_kind kind_of_content(FILE *file, long size) {
 
     if (!length)
         return KIND_EMPTY;
+    if (is_safetensors(head))
+        return is_state_dict(file, head, size) ? KIND_STATE_DICT : KIND_OTHER;
     for (size_t i = 0; i < sizeof magics / sizeof *magics; i++) {
         const magic *m = &magics[i];
 
         if (memcmp(head + m->at, m->bytes, (size_t)m->length) == 0)
             return m->kind == KIND_ZIP ? kind_of_zip(file, size) : m->kind;
     }
-    if (is_state_dict(file, head, size))
-        return KIND_STATE_DICT;
     if (is_onnx(file, size))
         return KIND_ONNX;
     return head[0] == '{' && head[7] >= ' ' ? KIND_JSON : KIND_OTHER;
