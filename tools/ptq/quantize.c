@@ -638,16 +638,24 @@ static void print_plan(const ptq_convert_report *plan) {
 
 /* One line for each model of the frontier that was measured. */
 static void print_mix(const ptq_mix_report *mix) {
+    char interval[AGREEMENT_SIZE];
+
     if (!mix->items)
         return;
-    say("\nfrontier  measured on %zu calibration images that were not learned from\n", mix->images);
-    say("%9s %8s %11s %8s   bits of each layer\n", "bytes", "average", "agreement", "points");
+    say("\n");
+    say_wrapped(10,
+                "frontier  of the whole network; agreement with float and Wilson's interval of "
+                "it, on %zu calibration images that were not learned from",
+                mix->images);
+    say("%8s %5s %9s  %-13s %6s  bits of each layer\n", "bytes", "bits", "agreement",
+        "95 % interval", "points");
     for (int i = 0; i < mix->items; i++) {
         if (!mix->item[i].measured)
             continue;
-        say("%9zu %8.2f %9.2f %% %+8.2f  %s", mix->item[i].bytes, mix->item[i].average_bits,
-            100 * mix->item[i].cost.agreement, mix->item[i].cost.delta_pp,
-            i == mix->chosen ? "*" : " ");
+        say("%8zu %5.2f %7.2f %%  %-13s %+6.2f %s", mix->item[i].bytes, mix->item[i].average_bits,
+            100 * mix->item[i].cost.agreement,
+            agreement_text(mix->item[i].cost.agreement, mix->images, interval),
+            mix->item[i].cost.delta_pp, i == mix->chosen ? "*" : " ");
         for (int k = 0; k < mix->nodes; k++)
             say(" %d", mix->bits[i * mix->nodes + k]);
         say("\n");
@@ -728,7 +736,8 @@ static json_t *mix_json(const ptq_mix_report *mix) {
         json_array_append_new(nodes, json_string(mix->node[k]));
     for (int i = 0; i < mix->items; i++) {
         json_t *bits = json_array();
-        json_t *point = mix->item[i].measured ? json_divergence(&mix->item[i].cost) : json_object();
+        json_t *point = mix->item[i].measured ? json_divergence(&mix->item[i].cost, mix->images)
+                                              : json_object();
 
         for (int k = 0; k < mix->nodes; k++)
             json_array_append_new(bits, json_integer(mix->bits[i * mix->nodes + k]));
