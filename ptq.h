@@ -75,9 +75,9 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
-     [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
-     [GRAPH]     nodes, builder, ResNet8            [NET]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [EXPLAIN] [TEST VECTOR] [WORK]
+     [QUANTIZE]  from real numbers to codes         [OBSERVE] [CALIBRATE] [SCHEME] [CONVERT] [DATA]
+     [GRAPH]     nodes, builder, ResNet8            [METRICS] [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
@@ -903,9 +903,9 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
 /* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
-   class. A class that has too few gives all it has, the others more. The same data and seed give the
-   same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have labels
-   and others none. */
+   class. A class that has too few gives all it has, the others more. The same data and seed give
+   the same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have
+   labels and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -1296,15 +1296,17 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
 
 #ifndef PTQ_RUN_ONLY
 /* 95 % interval of the difference of two accuracies on the same `total` images, in percentage
-   points: of these, the second model has `lost` and `won` some against the first. Score interval for
-   paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike those that look at the
-   images that changed alone, it does not shrink to nothing where few changed or none. Not whole
-   numbers: what so many images would show at the rates seen. lost + won <= total, total > 0. */
+   points: of these, the second model has `lost` and `won` some against the first. Score interval
+   for paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike intervals that
+   look only at the images that changed, it does not shrink to nothing where few or none did. The
+   counts may be fractions, to ask what another number of images would show at the rates seen.
+   lost + won <= total, total > 0. */
 PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
                                  double *high_pp);
 
-/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen, from
-   0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association 22). */
+/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen,
+   from 0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association
+   22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
@@ -4803,6 +4805,97 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
 }
+
+/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
+   One element of a convolution explained, for those who want to follow the arithmetic of
+   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
+   less their zero point) in the order of the weights, the accumulator, and the code or real
+   number that becomes of it. */
+static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
+    int32_t low = step->clamp.low, high = step->clamp.high;
+    float m = step->multiplier[c], f;
+    int k;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+    sum += b;
+    f = ptq__mul((float)sum, m);
+    ptq__put(text,
+             "bias %d: accumulator %d\n"
+             "multiplier %g = input scale %g * weight scale %g",
+             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_TYPE_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
+        return;
+    }
+    code = ptq_requantize(sum, m, zero, low, high);
+    ptq__put(text,
+             " / output scale %g\n"
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
+             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
+}
+
+/* The addition fused behind it, of element `at`. */
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
+    int32_t own = ptq__load(frame->mid, at, node->mid.type);
+    int32_t residual = ptq__load(frame->in[1], at, other->type);
+    int32_t y = ptq__load(frame->out, at, node->q.type);
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text,
+             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n",
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err) {
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->options.keep || !session->input)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)",
+                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
+    frame = ptq__frame_of(session, index);
+    patch = (int16_t *)frame.scratch;
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_sum(&text, step, patch, c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
+}
 #endif /* PTQ_RUN_ONLY */
 
 /* ---- [TEST VECTOR] ------------------------------------------------------------------------------
@@ -7389,11 +7482,11 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* Intervals. Both hold the values that the data do not contradict: those at which what was seen lies
-   less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100 cases
-   it does. The deviation is the one that the supposed value itself causes. (With that of the value
-   seen, which is the textbook's short cut, one would take for certain what happened once: 50 images
-   without a change do not show that there is none.)
+/* Intervals. Both hold the values that the data do not contradict: those at which what was seen
+   lies less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100
+   cases it does. The deviation is the one that the supposed value itself causes. (With that of the
+   value seen, which is the textbook's short cut, one would take for certain what happened once: 50
+   images without a change do not show that there is none.)
 
    z of 95 %, two-sided. */
 #define PTQ__SCORE 1.959963984540054
@@ -7838,100 +7931,6 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
-
-#ifndef PTQ_RUN_ONLY
-
-/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
-   One element of a convolution explained, for those who want to follow the arithmetic of
-   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
-   less their zero point) in the order of the weights, the accumulator, and the code or real
-   number that becomes of it. */
-static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
-    int32_t low = step->clamp.low, high = step->clamp.high;
-    float m = step->multiplier[c], f;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    sum += b;
-    f = ptq__mul((float)sum, m);
-    ptq__put(text,
-             "bias %d: accumulator %d\n"
-             "multiplier %g = input scale %g * weight scale %g",
-             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(sum, m, zero, low, high);
-    ptq__put(text,
-             " / output scale %g\n"
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
-             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_sum(&text, step, patch, c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
-#endif
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
@@ -10524,43 +10523,43 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
    X, where two columns of B X are shared with the next tile. */
-#define PTQ__SCATTER(NAME, TARGET, H)                                                               \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                     \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                         \
-    }                                                                                               \
-                                                                                                    \
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
     /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
        place in four planes. */ \
-    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,      \
-                                       int sum, char *to) {                                         \
-        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                 \
-        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                               \
-            const char *a = one + c, *b = two + c;                                                  \
-            char *place = to + c;                                                                   \
-            H x[4];                                                                                 \
-            x[0] = NAME##_column(a, b, sum);                                                        \
-            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                        \
-            for (i = 0; i < k->tiles; i++, place += pitch) {                                        \
-                a += 2 * pitch;                                                                     \
-                b += 2 * pitch;                                                                     \
-                x[2] = NAME##_column(a, b, sum);                                                    \
-                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                    \
-                H##_store(place, x[0] - x[2]);                                                      \
-                H##_store(place + plane, x[1] + x[2]);                                              \
-                H##_store(place + 2 * plane, x[2] - x[1]);                                          \
-                H##_store(place + 3 * plane, x[1] - x[3]);                                          \
-                x[0] = x[2];                                                                        \
-                x[1] = x[3];                                                                        \
-            }                                                                                       \
-        }                                                                                           \
-    }                                                                                               \
-                                                                                                    \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {     \
-        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                               \
-        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                         \
-        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                            \
-        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                        \
-        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                        \
+    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
+                                       int sum, char *to) {                                        \
+        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
+        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                              \
+            const char *a = one + c, *b = two + c;                                                 \
+            char *place = to + c;                                                                  \
+            H x[4];                                                                                \
+            x[0] = NAME##_column(a, b, sum);                                                       \
+            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                       \
+            for (i = 0; i < k->tiles; i++, place += pitch) {                                       \
+                a += 2 * pitch;                                                                    \
+                b += 2 * pitch;                                                                    \
+                x[2] = NAME##_column(a, b, sum);                                                   \
+                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                   \
+                H##_store(place, x[0] - x[2]);                                                     \
+                H##_store(place + plane, x[1] + x[2]);                                             \
+                H##_store(place + 2 * plane, x[2] - x[1]);                                         \
+                H##_store(place + 3 * plane, x[1] - x[3]);                                         \
+                x[0] = x[2];                                                                       \
+                x[1] = x[3];                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {    \
+        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                              \
+        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                        \
+        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                           \
+        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                       \
+        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
     }
 
 /* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
@@ -12775,7 +12774,8 @@ static void ptq__rescale_channel(ptq__bench *b) {
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
-                                          (float)b->lesson->in_scale, ptq__least_unit(b->lesson->to));
+                                          (float)b->lesson->in_scale,
+                                          ptq__least_unit(b->lesson->to));
         double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
@@ -12800,8 +12800,8 @@ static double ptq__mean_bias(const ptq__bench *b) {
     return bias;
 }
 
-/* Gives channel o of an integer node a bias, per unit of its input's scale; `own`, the float model's,
-   whose code was made to fit, where a corrected one would not. */
+/* Gives channel o of an integer node a bias, per unit of its input's scale; where a corrected one
+   would not fit, `own`, the float model's, whose code was made to fit. */
 static void ptq__set_bias(ptq_node *node, int o, double bias, double own) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     double scale = (double)weight->scale[weight->scales > 1 ? o : 0];

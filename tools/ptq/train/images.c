@@ -1,5 +1,5 @@
-/* The images to train on, all in memory, since every epoch reads them in another order; and how they
-   are drawn for a batch. */
+/* The images to train on, all in memory, since every epoch reads them in another order; and how
+   they are drawn for a batch. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -41,7 +41,8 @@ typedef struct train_images {
     ptq_subset subset;
 } train_images;
 
-/* Images from a file or directory, or where CIFAR-10 is found if that is NULL; some are held out. */
+/* Images from a file or directory, or where CIFAR-10 is found if that is NULL; some are held out.
+   */
 int train_images_open(const char *given, const settings *s, train_images *set);
 void train_images_close(train_images *set);
 
