@@ -51,10 +51,8 @@ static const char *describe(char *text, size_t size) {
 
 static int parse(int argc, char **argv, quantize_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
+        OPTION_DATA(o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -101,8 +99,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
         {"output", 'o', "OUT", "where to write the quantized model", .text = &o->output,
          .file = WRITTEN_FILE},
-        {"json", 0, "FILE", "write what was done as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     char about[2048];

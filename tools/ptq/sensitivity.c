@@ -29,10 +29,8 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, sensitivity_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
+        OPTION_DATA(o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -43,8 +41,7 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
         {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
         {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);

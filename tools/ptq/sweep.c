@@ -36,8 +36,7 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, sweep_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
         {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data, .file = READ_FILE},
         {"output", 'o', "OUT.csv",
          "where to write the rows; rows that are there are not measured again", .text = &o->output,
@@ -57,8 +56,7 @@ static int parse(int argc, char **argv, sweep_options *o) {
         {"test", 0, NULL, "measure on the test images; default: training images not calibrated on",
          .flag = &o->on_test},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"json", 0, "FILE", "write the table as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
