@@ -115,7 +115,7 @@ test_sensitivity() {
     narrow
     tr -s '\n ' ' ' <"$dir/out" >"$dir/flat"
     advices=$(grep -o " would win back " "$dir/flat" | wc -l)
-    scopes=$(grep -Eo " win back [0-9.]+ \((the cost|both)[^)]*\)" "$dir/flat" | wc -l)
+    scopes=$(grep -Eo " win back [0-9.]+ \((cost of the layer alone, gain|both) of the network\)" "$dir/flat" | wc -l)
     [ "$advices" -gt 0 ] && [ "$scopes" -eq "$advices" ] ||
         wrong "an advice does not say of what its numbers are"
     wilson 10

@@ -60,7 +60,7 @@ test_advice() {
     grep -q "of the calibration images against float; .* interval is Wilson's" "$dir/page.html" ||
         wrong "the advice does not say on which images it was measured"
     [ "$(occurs "would win back")" -eq \
-        "$(occurs "would win back [0-9.]* ([tb][^)]* whole network's)")" ] ||
+        "$(occurs "would win back [0-9.]* ([cb][^)]* of the network)")" ] ||
         wrong "an advice does not say of what its numbers are"
     occurs "<td>[0-9.]* %</td><td>[0-9.]*[.][.][0-9.]*</td>" >"$dir/out"
     [ "$(cat "$dir/out")" -ge 10 ] || wrong "agreements without intervals"

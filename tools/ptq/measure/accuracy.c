@@ -46,8 +46,7 @@ const char *agreement_text(double agreement, size_t images, char text[AGREEMENT_
 }
 
 const char *advice_scope(const ptq_advice *advice) {
-    return *advice->node ? "the cost is this layer's alone, the gain the whole network's"
-                         : "both are the whole network's";
+    return *advice->node ? "cost of the layer alone, gain of the network" : "both of the network";
 }
 
 /* Adding 0 turns -0 into 0. */
