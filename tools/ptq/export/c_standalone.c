@@ -109,6 +109,9 @@ static int check_node(const header *h, int index) {
 
 static int check_model(header *h) {
     h->logits = ptq_model_logits(h->model);
+    if (h->model->node[0].real)
+        return fail("the model takes real numbers (type=f32), and --standalone writes models of "
+                    "pixels; leave out --standalone");
     /* The node that is to blame, not the borders around it; the input last. */
     for (int i = 1; i <= h->logits; i++) {
         const ptq_node *node = &h->model->node[i];
