@@ -75,9 +75,9 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [EXPLAIN] [TEST VECTOR] [WORK]
-     [QUANTIZE]  from real numbers to codes         [OBSERVE] [CALIBRATE] [SCHEME] [CONVERT] [DATA]
-     [GRAPH]     nodes, builder, ResNet8            [METRICS] [NET]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
+     [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
+     [GRAPH]     nodes, builder, ResNet8            [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
@@ -190,9 +190,8 @@ typedef struct ptq_plan ptq_plan;
 typedef struct ptq_session ptq_session;
 typedef struct ptq_comparison ptq_comparison;
 
-/* A model, float or quantized, fused and ready to run on the best instruction set of this
-   processor. One thread at a time uses a net; threads that share its plan need sessions of their
-   own. */
+/* A model, float or quantized, fused and ready to run on the processor's best instruction set. One
+   thread at a time uses a net; threads that share its plan need sessions of their own. */
 typedef struct ptq_net {
     ptq_model *model; /* see ptq_net_open: batch norm and others are fused */
     ptq_plan *plan;   /* ptq_plan_get_info tells its shapes and number of classes */
@@ -317,8 +316,7 @@ typedef struct ptq_tensor {
 } ptq_tensor;
 
 /* Allocates a zeroed tensor. `bits` matters to packed types only (2..7). `dims` has `rank` entries,
-   each at least 1, together at most PTQ_MAX_ELEMENTS. Errors: PTQ_INVALID_ARGUMENT,
-   PTQ_OUT_OF_MEMORY. */
+   each at least 1, with a product of at most PTQ_MAX_ELEMENTS; else PTQ_INVALID_ARGUMENT. */
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err);
@@ -377,8 +375,7 @@ PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q);
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q);
 
 /* The step from an accumulator to a code: clamp(rne((float)acc * multiplier) + zero_point) to
-   low..high, every operation in IEEE single precision (ONNX Runtime's QLinearConv). All kernels
-   return exactly this. */
+   low..high, each operation in IEEE single precision, in all kernels (as ONNX's QLinearConv). */
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
                                int32_t high);
 
@@ -428,8 +425,7 @@ typedef enum ptq_activation {
     PTQ_ACTIVATION_RELU6
 } ptq_activation;
 
-/* Which operand of a fused residual addition is the residual. The order matters to the last bit of
-   a quantized addition. */
+/* Which operand of a fused addition is the residual: on codes the order matters to the last bit. */
 typedef enum ptq_residual {
     PTQ_RESIDUAL_NONE,
     PTQ_RESIDUAL_FIRST,
@@ -439,8 +435,7 @@ typedef enum ptq_residual {
 /* The parameters of a node, as index into ptq_node.param. */
 enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
 
-/* One operator and the tensor that it produces. Set by the builder, the loader and the passes;
-   read it freely. */
+/* One operator and its result. Set by the builder, the loader and the passes; read it freely. */
 typedef struct ptq_node {
     char name[PTQ_NAME_SIZE]; /* "block1.conv2" */
     char out[PTQ_NAME_SIZE];  /* name of the result: the last tensor fused into it, or `name` */
@@ -520,7 +515,7 @@ typedef struct ptq_pool_options {
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
 
-/* An input that is no picture: real numbers, such as features of sound, are what the model takes. */
+/* An input that is no picture: real numbers, as features of sound, are what the model takes. */
 PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
                                int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
@@ -533,10 +528,9 @@ PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int secon
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options);
 
-/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and for
-   those who build quantized models node by node, quantize and dequantize, the borders between real
-   numbers and codes (ptq_convert sets them itself). How a result is coded is then set in the node's
-   `q`. */
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and where a
+   quantized model is built node by node, quantize and dequantize, the borders between real numbers
+   and codes, with how a result is coded in the node's `q`. (ptq_convert sets both itself.) */
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
@@ -705,8 +699,7 @@ typedef struct ptq_fuse_report {
    the later of the two convolutions that feed it. The input model is untouched; `report` may be
    NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
    double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
-   Of a model that is quantized already only additions of codes are fused: the codes stay the
-   same. */
+   Of a quantized model only additions of codes are fused: the codes stay the same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
 
@@ -746,9 +739,8 @@ typedef enum ptq_support {
    ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
 PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
 
-/* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
-   every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
-   names the tensor that differs. */
+/* Compares its kernels with the scalar ones on random networks, always the same, in a tenth of a
+   second: codes must be equal, real numbers close. PTQ_BAD_NUMBER names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
 typedef struct ptq_plan_options {
@@ -756,8 +748,7 @@ typedef struct ptq_plan_options {
     ptq_allocator allocator;
 } ptq_plan_options;
 
-/* Checks the model, chooses kernels, lays out the arena. The scalar plan uses the model's weights
-   where they lie. */
+/* Checks the model, chooses kernels, lays out the arena. Scalar plans use the weights in place. */
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err);
 PTQ_API void ptq_plan_free(ptq_plan *plan);
@@ -783,21 +774,18 @@ typedef struct ptq_step_info {
     const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
     int32_t low, high;         /* clamp of the result, that before a fused addition */
     float ratio[2], shift;     /* addition, fused or not; else 0 */
+    float average; /* global average pool: multiplier of its sum of (code - zero point) */
     int32_t sum_low, sum_high; /* clamp of the sum */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
 
-/* The multiplier of an integer global average pool's sum of (code - zero point), `taps` of them. */
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
-
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
 
 typedef struct ptq_session_options {
-    int keep;           /* keep every intermediate tensor of the last image readable by name, in a
-                           larger arena */
+    int keep;           /* every tensor of the last image stays readable by name, in more memory */
     void *memory;       /* NULL: from the allocator; else the caller's, any alignment ... */
     size_t memory_size; /* ... at least ptq_session_bytes */
     /* For timing layers; may be NULL. Called while the session runs, for every image first with
@@ -850,12 +838,6 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
                                  int32_t *codes, ptq_error *err);
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err);
-
-/* For teaching: how one element (y, x, c) of an integer convolution's or dense layer's result came
-   about in the last run, which needs `keep`: each product, the accumulator, the multiplier, the
-   rounding, the clamp. In the manner of snprintf; the length comes back in `length`. */
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *node, int y, int x, int c,
-                               char *text, size_t size, size_t *length, ptq_error *err);
 
 /* The preprocessing itself, for one image: the function that evaluation and calibration share.
    (pixel - mean[c]) / std[c] in single precision. */
@@ -911,21 +893,18 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err);
 #endif
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
-#endif
-
-/* The images as a data set, which lives as long as `data` does. The classes have the names that
-   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
-#ifndef PTQ_RUN_ONLY
-PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
-#endif
-
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
 typedef struct ptq_rng {
     uint64_t state, increment;
 } ptq_rng;
+
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
+
+/* The images as a data set, which lives as long as `data` does. The classes have the names that
+   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
+
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream);
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
@@ -936,14 +915,13 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
    class. A class that has too few gives all it has, the others more. The same data and seed give
-   the same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have
-   labels and others none. */
+   the same indices everywhere. PTQ_BAD_DATA for too few items, and if only some have labels. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
 /* A part of a data set: the items that `indices` names, in that order. Base and indices stay the
-   caller's, and must live as long as the subset does, which must not be moved. PTQ_INVALID_ARGUMENT
-   for an index beyond the base. */
+   caller's, and live as long as the subset, which must not be moved. PTQ_INVALID_ARGUMENT for an
+   index beyond the base. */
 typedef struct ptq_subset {
     ptq_dataset dataset; /* to be passed on as &subset.dataset */
     const ptq_dataset *base;
@@ -980,46 +958,37 @@ typedef struct ptq_exact_sum {
     int64_t limb[10]; /* base 2^32, least first; unit 2^-149 */
 } ptq_exact_sum;
 
-/* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
+/* What is kept of a tensor's values on all images: a function of their multiset alone. Bin b counts
    the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
    smallest width at which everything fits. */
-typedef struct ptq_statistics {
+typedef struct ptq_observer {
     uint64_t count, zeros, images;
-    float min, max;                /* 0, 0 while count is 0 */
+    float min, max;                 /* 0, 0 while count is 0 */
     ptq_exact_sum min_sum, max_sum; /* of each image's smallest and largest */
     int exponent;
-    uint64_t *bin;                 /* PTQ_BINS */
-} ptq_statistics;
-
-/* One statistics for the whole tensor, or one for each channel. */
-typedef struct ptq_observer {
-    int channels; /* 1: the whole tensor */
-    ptq_statistics *channel;
+    uint64_t *bin; /* PTQ_BINS */
     ptq_allocator allocator;
 } ptq_observer;
 
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err);
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_observer_free(ptq_observer *observer);
-#endif
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
+                                       ptq_error *err);
 
-/* Looks at one image's tensor of n values; value i belongs to channel i % channels. PTQ_BAD_NUMBER,
-   and nothing changed, if one is NaN or infinite. */
+/* Looks at one image's tensor of n values. PTQ_BAD_NUMBER, and no change, for NaN and infinity. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err);
 
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
    the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0.
    PTQ_NOT_READY if nothing was observed. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_observer_free(ptq_observer *observer);
+
 /* Share of the observed values that lie outside low..high: what coding them would clip. */
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high);
+PTQ_API double ptq_observer_clipped(const ptq_observer *observer, float low, float high);
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -1051,31 +1020,14 @@ typedef struct ptq_calibrate_options {
 /* Runs the plan of a fused float model over a data set and observes every tensor. The result
    depends on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no
    images, for wrong shapes, and for images that look random or constant (see accept_any): neither
-   says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that made
-   a NaN. */
+   tells what ranges real images cause. PTQ_BAD_NUMBER names the node that made a NaN. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
-#endif
 
 /* Adds what another calibration of the same model saw. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                                          const ptq_calibration *other, ptq_error *err);
-
-#ifndef PTQ_RUN_ONLY
-/* Index of a tensor by name; -1 if it was not observed. */
-PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
-#endif
-
-/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
-   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
-   that is not 0..255. In the manner of snprintf. */
-#ifndef PTQ_RUN_ONLY
-PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
-                                        size_t size);
-#endif
 
 /* How many of the images were calibrated on: must be 0 for images that are reported on. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
@@ -1097,6 +1049,17 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #endif
 
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
+
+/* Index of a tensor by name; -1 if it was not observed. */
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
+
+/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
+   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
+   that is not 0..255. In the manner of snprintf. */
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
+                                        size_t size);
+
 /* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
    and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
@@ -1112,16 +1075,12 @@ typedef enum ptq_mode {
     PTQ_MODE_FLOAT    /* left as it is */
 } ptq_mode;
 
-/* How weights become codes once the scales are chosen. */
-typedef enum ptq_rounding {
-    PTQ_ROUNDING_NEAREST, /* each weight for itself */
-    PTQ_ROUNDING_LEARNED  /* all weights of a channel together, so that the error of the layer's
-                             result is least on calibration images: the problem that AdaRound states
-                             (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
-                             coordinate descent on the second moments of the layer's input codes.
-                             The bias takes up what error remains on average. Learns from images:
-                             ptq_convert_options.images */
-} ptq_rounding;
+/* How weights become codes once the scales are chosen: each for itself; or all weights of a channel
+   together, so that the error of the layer's result is least on calibration images. That is the
+   problem which AdaRound states (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
+   coordinate descent on the second moments of the layer's input codes. The bias takes up what error
+   remains on average. Learns from images: ptq_convert_options.images. */
+typedef enum ptq_rounding { PTQ_ROUNDING_NEAREST, PTQ_ROUNDING_LEARNED } ptq_rounding;
 
 /* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only). The
    codes that reach a layer already carry the errors of the layers before it; refitting chooses the
@@ -1132,38 +1091,40 @@ typedef enum ptq_rounding {
    GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
 typedef enum ptq_refit {
     PTQ_REFIT_NEVER,
-    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
+    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits: at 8 it gains nothing
                           that was measurable */
     PTQ_REFIT_ALWAYS
 } ptq_refit;
 
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
-   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). */
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721).
+
+   Empirical, measured: the bias makes the mean of the layer's results over calibration images what
+   the float model's is, layer after layer, so that it also ends the mean error of what lies before.
+   Needs images. Learned rounding does this by itself.
+
+   Analytic, computed without images, and with PTQ_ROUNDING_NEAREST only: the mean of x is that of a
+   normal distribution that the activation clips, with the mean and variance that batch norm gives
+   it, beta and gamma^2. Folding hides these: ptq_convert_options.unfused has them. Where there is
+   no batch norm, or no such model, mean and variance follow from those of the layer's input, as if
+   its values were independent, and in the end from those of the pixels in the calibration. Residual
+   additions add both. */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
-    PTQ_BIAS_CORRECTION_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over
-                           calibration images what the float model's is, layer after layer, so that
-                           it also ends the mean error of what lies before. Needs images. Learned
-                           rounding does this by itself */
-    PTQ_BIAS_CORRECTION_ANALYTIC /* computed, without images: the mean of x is that of a normal
-                           distribution that the activation clips, with the mean and variance that
-                           batch norm gives it, beta and gamma^2. Folding hides these:
-                           ptq_convert_options.unfused has them. Where there is no batch norm, or no
-                           such model, mean and variance follow from those of the layer's input, as
-                           if its values were independent, and in the end from those of the pixels
-                           in the calibration. Residual additions add both. With
-                           PTQ_ROUNDING_NEAREST only */
+    PTQ_BIAS_CORRECTION_EMPIRICAL,
+    PTQ_BIAS_CORRECTION_ANALYTIC
 } ptq_bias_correction;
 
 /* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
-   counts as it is: begin with a preset, then change members. */
+   counts as it is: begin with a preset, then change members. equalize, fit_ranges and confirm need
+   images, and count in the scheme of the whole model: what comes of it holds for overrides too. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
     int weight_per_tensor;     /* one scale for the tensor, not one per output channel */
     int weight_affine;         /* u8 codes with a zero point; needs weight_per_tensor */
     int weight_full_range;     /* symmetric: use -2^(bits-1) too */
-    ptq_method weight_method;    /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
+    ptq_method weight_method;  /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
     int activation_bits;       /* 2..8; 0: 8. The input is always 8 bits */
     int activation_signed;     /* s8, not u8 */
     int activation_symmetric;
@@ -1173,19 +1134,16 @@ typedef struct ptq_scheme {
     ptq_rounding rounding;     /* of static weights */
     ptq_refit refit;           /* of weights whose rounding is learned */
     int equalize;              /* 1: where activations have fewer than 8 bits, the model is first
-                                  equalized (ptq_equalize) and calibrated anew. Counts in the scheme
-                                  of the whole model, not in overrides. Needs images */
+                                  equalized (ptq_equalize_like) and calibrated anew */
     ptq_bias_correction bias;  /* of integer layers */
     int fit_ranges;            /* 1: where activations have fewer than 8 bits, the range of one
                                   tensor after the other becomes the one of several around it with
-                                  which the model's logits have the least squared error against
-                                  float's, on up to 256 calibration images. Needs these */
+                                  which the logits have the least squared error against float's, on
+                                  up to 256 calibration images */
     int confirm;               /* 1: learned rounding, refitting, equalization, range fitting: each
                                   stays only if, on a quarter of the images, not learned from, the
                                   model without it diverges more from float (ptq_divergence.kl). The
-                                  metadata "confirmed" tell the outcome. With fewer than 200 images
-                                  all stay. Like equalize and fit_ranges this counts in the scheme
-                                  of the whole model; what is decided holds for overrides too */
+                                  metadata "confirmed" tell. With fewer than 200 images all stay */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -1222,8 +1180,7 @@ typedef struct ptq_override {
 /* The equalized model (ptq_scheme.equalize; Nagel et al. 2019, https://arxiv.org/abs/1906.04721)
    that `quantized` was made of, from the fused float model: with the factors that `quantized` keeps
    in its metadata "equalization", without images. Its float weights are those that the scales
-   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE where the factors are damaged or
-   of another network. */
+   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE for factors that do not fit. */
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err);
 
@@ -1233,8 +1190,7 @@ typedef struct ptq_convert_options {
     int overrides;
     const ptq_dataset *images;    /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on. NULL: none */
-    const ptq_model *unfused;     /* the model before ptq_fuse, or NULL: for
-                                     PTQ_BIAS_CORRECTION_ANALYTIC */
+    const ptq_model *unfused;     /* before ptq_fuse, for analytic bias correction; or NULL */
     ptq_work work;                /* progress: of learning */
 } ptq_convert_options;
 
@@ -1337,8 +1293,7 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
                                  double *high_pp);
 
 /* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen,
-   from 0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association
-   22). */
+   from 0 to 1: Wilson's score interval (1927, J. of the American Statistical Association 22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
@@ -1347,8 +1302,7 @@ typedef struct ptq_layer_error {
     char name[PTQ_NAME_SIZE]; /* tensor */
     double sqnr_db;           /* 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
     float largest;            /* largest |x - x'| */
-    double clipped;           /* share of elements at the lowest or highest code while the real
-                                 value lies beyond */
+    double clipped;           /* share of elements at an outermost code, the value lying beyond */
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
@@ -1375,9 +1329,8 @@ typedef struct ptq_divergence {
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
 typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER. Zeros are
-                              the plain scheme here, "minmax8": a search tries much and learns
-                              only where it is told to */
+    ptq_scheme scheme;     /* what is looked at or searched for, integer. Zeros: "minmax8" here, as
+                              a search tries much, and learns only where it is told to */
     const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
                               are reported on */
     size_t measure;        /* the first so many of them are measured on, and the others learned
@@ -1415,8 +1368,7 @@ typedef struct ptq_sensitivity_report {
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
    model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
    error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
-   remedies for single nodes are measured with rounding to nearest, for speed. Errors as those of
-   ptq_convert and ptq_evaluate. */
+   remedies for single nodes are measured with rounding to nearest, for speed. */
 PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
@@ -1524,13 +1476,13 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
             return ptq_error_set(err, status, __VA_ARGS__);                                        \
     } while (0)
 
-/* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
-#define PTQ__GIVE(status, object, release, out)                                                    \
+/* The end of a function that makes something: the caller gets all of it, or it is undone. */
+#define PTQ__FINISH(status, undo, made, out)                                                       \
     do {                                                                                           \
         if (status)                                                                                \
-            release(object);                                                                       \
+            undo;                                                                                  \
         else                                                                                       \
-            *(out) = (object);                                                                     \
+            *(out) = (made);                                                                       \
         return status;                                                                             \
     } while (0)
 
@@ -1841,7 +1793,6 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
-#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1856,8 +1807,8 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
-#endif
 
+/* What is gone is NULL: a second time does nothing. */
 PTQ_API void ptq_release(ptq_memory *memory) {
     int i;
     for (i = 0; memory && i < 3; i++) {
@@ -2077,6 +2028,7 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
     memset(tensor, 0, sizeof *tensor);
 }
 
+/* The old scales go when the new ones are there: these may be the same. */
 PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, int count,
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
@@ -2109,11 +2061,7 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
             status = ptq_tensor_set_scale(&made, from->scale, from->scales, from->zero_point,
                                           allocator, err);
     }
-    if (status)
-        ptq_tensor_free(&made, allocator);
-    else
-        *to = made;
-    return status;
+    PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, to);
 }
 
 /* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
@@ -2303,6 +2251,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
 }
 
+/* 0..2^b - 1, or two's complement, -2^(b - 1)..2^(b - 1) - 1. */
 PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
@@ -2397,6 +2346,7 @@ struct ptq__step {
     ptq_activation act;               /* fused, or what the operator itself is */
     ptq__clamp clamp;                 /* coded results: of the operator's own ... */
     ptq__adder adder;                 /* ... and of an addition, own or fused */
+    float average;                    /* average of the whole image: see ptq__average_code */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
@@ -2955,16 +2905,11 @@ static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
-static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
-    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
-}
-
-/* clamp(rne(sum * m) + zy), `sum` of n codes less their zero point. */
-static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n) {
-    int32_t low, high;
-    ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
+/* The average of the whole image, clamp(rne(sum * m) + zy), `sum` of n codes less their zero point
+   and m = sx / (sy * n): as ONNX Runtime's QLinearGlobalAveragePool. */
+static int32_t ptq__average_code(const ptq__step *step, int32_t sum) {
+    return ptq_requantize(sum, step->average, step->clamp.zero_point, step->clamp.low,
+                          step->clamp.high);
 }
 
 /* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
@@ -3007,7 +2952,7 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     const void *x = frame->in[0];
     int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;
     float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
-    float scale = (float)ldexp((double)to->scale, -exponent);
+    float scale = (float)((double)to->scale * ((double)in_scale / (double)q->scale));
     int32_t low, high;
     ptq_code_range(to->type, to->bits, &low, &high);
     for (i = 0; i < 256 && !largest; i++)
@@ -3045,7 +2990,7 @@ static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame)
         int32_t sum = -pixels * q->zero_point;
         for (i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        ptq__store(frame->out, c, ptq__average_code(q, &step->node->q, sum, pixels));
+        ptq__store(frame->out, c, ptq__average_code(step, sum));
     }
 }
 
@@ -3275,6 +3220,9 @@ static void ptq__describe_step(ptq__step *step) {
     if (!ptq__is_coded(node))
         return;
     step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
+    if (whole && !ptq__has_weight(node->op))
+        step->average =
+            ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (second && !node->residual)
         step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
@@ -3315,7 +3263,7 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
-    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
+    static const char name[][13] = {"weight", "bias", "running_mean", "running_var"};
     return name[param];
 }
 
@@ -3473,7 +3421,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    PTQ__GIVE(status, copy, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(copy), copy, out);
 }
 
 /* The builder. A node is checked against those before it, gets its shape, and then its parameters.
@@ -3507,7 +3455,7 @@ static int ptq__is_class_name(const char *name, size_t length) {
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
     int k, found;
-    for (k = 0; k < 2 && !(k && !strncmp(node->name, node->out, PTQ_NAME_SIZE)); k++) {
+    for (k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
@@ -3773,19 +3721,13 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
 /* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
-static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node *node) {
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
     char name[PTQ_NAME_SIZE];
     ptq__text text = ptq__text_over(name, sizeof name);
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    return ptq__build(m, node, name, NULL);
-}
-
-static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int first,
-                          int second) {
-    ptq_node node = ptq__blank(op, first, second);
-    return ptq__resnet_node(m, block, part, &node);
+    return ptq__build(m, &node, name, NULL);
 }
 
 /* H x W x C -> H/s x W/s x channels: a convolution and, if it has a name, the batch norm behind it,
@@ -3797,12 +3739,10 @@ static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const cha
     node.channels = channels;
     node.kernel[0] = node.kernel[1] = kernel;
     node.stride[0] = node.stride[1] = stride;
-    x = ptq__resnet_node(m, block, part, &node);
-    if (!norm)
-        return x;
+    x = ptq__resnet_node(m, block, part, node);
     node = ptq__blank(PTQ_OP_BATCH_NORM, x, -1);
     node.epsilon = 1e-3f;
-    return ptq__resnet_node(m, block, norm, &node);
+    return norm ? ptq__resnet_node(m, block, norm, node) : x;
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
@@ -3811,12 +3751,12 @@ static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const cha
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
     int x, shortcut = input;
     x = ptq__resnet_conv(m, block, "conv1", "bn1", input, channels, 3, stride);
-    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x, -1);
+    x = ptq__resnet_node(m, block, "conv1.relu", ptq__blank(PTQ_OP_RELU, x, -1));
     if (stride != 1)
         shortcut = ptq__resnet_conv(m, block, "shortcut", NULL, input, channels, 1, stride);
     x = ptq__resnet_conv(m, block, "conv2", "bn2", x, channels, 3, 1);
-    x = ptq__resnet_op(m, block, "add", PTQ_OP_ADD, shortcut, x);
-    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x, -1);
+    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
+    return ptq__resnet_node(m, block, "add.relu", ptq__blank(PTQ_OP_RELU, x, -1));
 }
 
 /* A bare model has shapes but no parameters: a file brings them. */
@@ -3834,7 +3774,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
     m->bare = bare;
     x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
     x = ptq__resnet_conv(m, 0, "conv1", "bn1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x, -1);
+    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -3851,7 +3791,7 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
     status = ptq_model_check(model, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 /* ---- [CHECK] ------------------------------------------------------------------------------------
@@ -4052,28 +3992,21 @@ typedef struct ptq__fuser {
     ptq_model *model;        /* the new one */
     int *to;                 /* the node of the new model that computes what node i of the old one
                                 computed */
-    ptq_fuse_report *report; /* NULL: not wanted */
-    int capacity;            /* of the report */
+    ptq_fuse_report *report; /* with room for a line on each node; NULL: not wanted */
 } ptq__fuser;
 
 /* One line of the report: what became of a node; `into` NULL: it stays, and why. */
-static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 const char *reason, ptq_error *err) {
-    ptq_fuse_report *report = fuser->report;
+static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
+                           const char *reason) {
     ptq_fusion *item;
-    if (!report)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
-                       "fusion report", err));
-    report->memory.block[0] = report->item;
-    item = &report->item[report->items++];
-    memset(item, 0, sizeof *item);
+    if (!fuser->report)
+        return;
+    item = &fuser->report->item[fuser->report->items++];
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
     item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
     item->reason = reason;
-    return PTQ_OK;
 }
 
 /* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
@@ -4185,11 +4118,11 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     if (k >= 0 && !reason) {
         fuser->to[index] = fuser->to[node->input[k]];
         host = &fuser->model->node[fuser->to[index]];
-        PTQ__TRY(ptq__move_in(fuser, node, k, host, err));
-        return ptq__fuse_note(fuser, node, host, NULL, err);
+        ptq__fuse_note(fuser, node, host, NULL);
+        return ptq__move_in(fuser, node, k, host, err);
     }
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
+        ptq__fuse_note(fuser, node, NULL, reason);
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     input = fuser->model->node[fuser->to[index]].input;
@@ -4198,6 +4131,8 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     return PTQ_OK;
 }
 
+/* In the order of the nodes: of a chain conv -> norm -> relu each finds its host as the ones before
+   it have left it. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
@@ -4214,6 +4149,9 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     quantized = ptq__is_quantized(model);
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
+    if (report)
+        PTQ__THEN(status, PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes,
+                                    "fusion report", err));
     PTQ__THEN(status, ptq__copy_head(fuser.model, model, err));
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__fuse_node(&fuser, i, quantized, err);
@@ -4223,7 +4161,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
     }
-    PTQ__GIVE(status, fuser.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(fuser.model), fuser.model, out);
 }
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
@@ -4490,6 +4428,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* The arena comes last, since it has room for what the kernels that were chosen need. */
 static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq_plan_info *info = &plan->info;
@@ -4521,7 +4460,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
-    PTQ__GIVE(status, plan, ptq_plan_free, out);
+    PTQ__FINISH(status, ptq_plan_free(plan), plan, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
@@ -4554,13 +4493,9 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->ratio[0] = step->adder.ratio_a;
     out->ratio[1] = step->adder.ratio_b;
     out->shift = step->adder.offset;
+    out->average = step->average;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
-}
-
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
-    const ptq__step *step = &plan->step[node];
-    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
@@ -4618,6 +4553,16 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 PTQ_API void ptq_session_free(ptq_session *session) {
     if (session)
         ptq__free(&session->options.allocator, session->owned);
+}
+
+/* One for the library's own use, which may keep every tensor. */
+static ptq_status ptq__session_of(const ptq_plan *plan, const ptq_allocator *allocator, int keep,
+                                  ptq_session **out, ptq_error *err) {
+    ptq_session_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    options.keep = keep;
+    return ptq_session_create(plan, &options, out, err);
 }
 
 /* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
@@ -4864,119 +4809,6 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-#ifndef PTQ_RUN_ONLY
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, node).in[k];
-}
-
-/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
-   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
-   integers, float for one on real numbers. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
-    const ptq__step *step = &session->plan->step[index];
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0);
-    int first = group * step->deep, n = step->deep;
-    if (q->type != PTQ_TYPE_F32)
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
-    else
-        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
-    return step->taps;
-}
-
-/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
-   One element of a convolution explained, for those who want to follow the arithmetic of
-   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
-   less their zero point) in the order of the weights, the accumulator, and the code or real
-   number that becomes of it. */
-static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
-    int32_t low = step->clamp.low, high = step->clamp.high;
-    float m = step->multiplier[c], f;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    sum += b;
-    f = ptq__mul((float)sum, m);
-    ptq__put(text,
-             "bias %d: accumulator %d\n"
-             "multiplier %g = input scale %g * weight scale %g",
-             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(sum, m, zero, low, high);
-    ptq__put(text,
-             " / output scale %g\n"
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
-             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
-                 "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_sum(&text, step, patch, c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
-#endif /* PTQ_RUN_ONLY */
-
 /* ---- [TEST VECTOR] ------------------------------------------------------------------------------
    A model file can carry what it computes from one picture, the logits of scalar kernels, so that
    whoever loads it finds out whether file, build and processor still agree. The picture itself is
@@ -5048,7 +4880,7 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
 }
 
 /* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
-   a quantize node makes these of the input; else -4 to 4, in the units that preprocessing undoes. */
+   a quantize node makes these of the input; else -4 to 4, in units that preprocessing undoes. */
 static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
     ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
     size_t channels = (size_t)model->node[0].shape[2], i, c;
@@ -5075,13 +4907,10 @@ static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *cou
     size_t classes = (size_t)info->classes, n = info->pixels;
     size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
     ptq__text text = ptq__text_over(hash, 24);
-    ptq_session_options options;
     ptq_session *session = NULL;
     float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
     ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq_session_create(plan, &options, &session, err));
+    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
     status =
         ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
     if (!status) {
@@ -5327,11 +5156,7 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 /* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
    that there is stays, and is released where the worker ends. */
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
-    memset(&options, 0, sizeof options);
-    options.allocator = job->work.allocator;
-    options.keep = job->keep;
-    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__session_of(job->plan, &job->work.allocator, job->keep, &worker->session, err));
     PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
                         &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
@@ -5396,12 +5221,12 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
 
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
-   tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
-   and the largest value, the sums over images of each image's extremes, and a histogram. From these
-   seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
-   "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
-   https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
-   efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
+   tensor on every calibration image and keeps the smallest and the largest value, the sums over
+   images of each image's extremes, and a histogram. From these seven rules then read a range. What
+   is best is a matter of the data. Read on: Wu et al., "Integer Quantization for Deep Learning
+   Inference: Principles and Empirical Evaluation", 2020, https://arxiv.org/abs/2004.09602;
+   Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference: A whitepaper",
+   2018, https://arxiv.org/abs/1806.08342.
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5446,30 +5271,23 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
     return value;
 }
 
-/* The bins of all channels lie behind the statistics, in one allocation. */
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err) {
-    int c;
-    PTQ__FAIL_IF(channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS, PTQ_INVALID_ARGUMENT,
-                 "an observer of %d channels", channels);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
-                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
-                        &observer->channel, err));
-    observer->channels = channels;
+/* Bins begin as narrow as a bin can be, 2^-149, and widen as values ask for it. */
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
+                                       ptq_error *err) {
+    uint64_t *bin = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &bin, PTQ_BINS, "observer", err));
+    memset(observer, 0, sizeof *observer);
+    observer->bin = bin;
+    observer->exponent = -149;
     observer->allocator = ptq__allocator(allocator);
-    for (c = 0; c < channels; c++) {
-        observer->channel[c].bin = (uint64_t *)(observer->channel + channels) + c * PTQ_BINS;
-        observer->channel[c].exponent = -149;
-    }
     return PTQ_OK;
 }
 
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
     if (!observer)
         return;
-    ptq__free(&observer->allocator, observer->channel);
-    observer->channel = NULL;
-    observer->channels = 0;
+    ptq__free(&observer->allocator, observer->bin);
+    observer->bin = NULL;
 }
 
 /* Bins. Bin b counts values in [(b - 2048) w, (b - 2047) w), w = 2^exponent: half of the bins are
@@ -5496,12 +5314,12 @@ static int ptq__bin_of(float value, int exponent) {
 
 /* The value at a place on the axis of bins: b is where bin b begins, b + 0.5 its middle, which
    stands for all that it counts. */
-static double ptq__bin_value(const ptq_statistics *s, double place) {
+static double ptq__bin_value(const ptq_observer *s, double place) {
     return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
 }
 
 /* What bin b counts, the zeros included: they belong to the bin that begins at 0. */
-static double ptq__bin_count(const ptq_statistics *s, int b) {
+static double ptq__bin_count(const ptq_observer *s, int b) {
     return (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
 }
 
@@ -5516,7 +5334,7 @@ static int ptq__wider_bin(int bin, int shift) {
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
    counts are then those of bins that had been so wide from the start. */
-static void ptq__widen(ptq_statistics *s, int exponent) {
+static void ptq__widen(ptq_observer *s, int exponent) {
     int shift = exponent - s->exponent, i;
     if (shift <= 0)
         return;
@@ -5530,7 +5348,7 @@ static void ptq__widen(ptq_statistics *s, int exponent) {
 }
 
 /* All that two observations have in common but the bins, which are then wide enough for both. */
-static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
+static void ptq__add_seen(ptq_observer *s, const ptq_observer *seen) {
     ptq__widen(s, seen->exponent);
     s->min = !s->count || seen->min < s->min ? seen->min : s->min;
     s->max = !s->count || seen->max > s->max ? seen->max : s->max;
@@ -5541,20 +5359,25 @@ static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
     ptq__exact_merge(&s->max_sum, &seen->max_sum);
 }
 
-/* One channel of one image, into its statistics: n finite floats, of which every step-th is the
-   channel's. First its extremes, which decide how wide the bins must be; then each value is counted
-   in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a power of
-   two, and floor is spelled out: both for speed, as calibration counts every activation. */
-static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, size_t step) {
+/* values: n of one image's tensor, whatever its shape. A failure must change nothing, hence all are
+   looked at first. Then come their extremes, which decide how wide the bins must be, and each value
+   is counted in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a
+   power of two, and floor is spelled out: both for speed, as calibration counts each activation. */
+PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
+                               ptq_error *err) {
     double bins_per_unit;
-    ptq_statistics seen;
+    ptq_observer seen;
     int e_low, e_high;
     size_t i;
+    PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
     memset(&seen, 0, sizeof seen);
-    seen.count = (n + step - 1) / step;
+    seen.count = n;
     seen.images = 1;
     seen.min = seen.max = values[0];
-    for (i = 0; i < n; i += step) {
+    for (i = 0; i < n; i++) {
         seen.min = values[i] < seen.min ? values[i] : seen.min;
         seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
@@ -5563,58 +5386,34 @@ static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, siz
     e_low = ptq__fitting_exponent(seen.min);
     e_high = ptq__fitting_exponent(seen.max);
     seen.exponent = e_low > e_high ? e_low : e_high;
-    ptq__add_seen(s, &seen);
-    bins_per_unit = ldexp(1, -s->exponent);
-    for (i = 0; i < n; i += step) {
+    ptq__add_seen(observer, &seen);
+    bins_per_unit = ldexp(1, -observer->exponent);
+    for (i = 0; i < n; i++) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
         bin -= x < (double)bin; /* floor */
         if (x < 0 || x > 0)
-            s->bin[bin + PTQ__HALF_BINS]++;
+            observer->bin[bin + PTQ__HALF_BINS]++;
         else
-            s->zeros++;
+            observer->zeros++;
     }
-}
-
-/* values: n of one image's tensor, H x W x C with C = channels, or of any shape if there is one
-   channel for all. A failure must change nothing, hence all values are looked at first. */
-PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
-                               ptq_error *err) {
-    size_t channels = (size_t)observer->channels, i;
-    PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
-                 channels);
-    for (i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
-                     (double)values[i]);
-    for (i = 0; i < channels; i++)
-        ptq__see_image(&observer->channel[i], values + i, n - i, channels);
     return PTQ_OK;
 }
 
 /* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
    come together in any order. Bins have only to be as wide as the wider ones of the two. */
-static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err) {
-    int c, i;
-    PTQ__FAIL_IF(observer->channels != other->channels, PTQ_INVALID_ARGUMENT,
-                 "observers of %d and %d channels", observer->channels, other->channels);
-    for (c = 0; c < observer->channels; c++) {
-        ptq_statistics *a = &observer->channel[c];
-        const ptq_statistics *b = &other->channel[c];
-        if (!b->count)
-            continue;
-        ptq__add_seen(a, b);
-        for (i = 0; i < PTQ_BINS; i++)
-            a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
-    }
-    return PTQ_OK;
+static void ptq__observer_merge(ptq_observer *s, const ptq_observer *other) {
+    int i;
+    if (!other->count)
+        return;
+    ptq__add_seen(s, other);
+    for (i = 0; i < PTQ_BINS; i++)
+        s->bin[ptq__wider_bin(i, s->exponent - other->exponent)] += other->bin[i];
 }
 
 /* The share of values whose bin lies with its middle outside low..high. Zeros lie inside any range,
    which always holds 0. */
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high) {
-    const ptq_statistics *s = &observer->channel[channel];
+PTQ_API double ptq_observer_clipped(const ptq_observer *s, float low, float high) {
     uint64_t outside = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++)
@@ -5632,7 +5431,7 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
    and the squared error of a value about s^2 / 12 inside, (x - high)^2 beyond the upper end. What
    to give for what is the question to which each rule has an answer of its own. */
 typedef struct ptq__range {
-    const ptq_statistics *s;
+    const ptq_observer *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
     double percentile;
@@ -5717,7 +5516,7 @@ static double ptq__codes_error(const ptq__range *r, double limit) {
    hollow; and it takes the first cut whatever that costs: of 999 normal values and a 12 it clips
    the 12, for 12 dB where the whole range has 36. */
 static void ptq__cut_tails(ptq__range *r, int pytorch) {
-    const ptq_statistics *s = r->s;
+    const ptq_observer *s = r->s;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
     double cut, error, best, share = 1e-5 * (double)s->count;
     int end[2], next[2], kept[2], side;
@@ -5760,7 +5559,7 @@ static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
 static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
-static double ptq__quantile(const ptq_statistics *s, double share) {
+static double ptq__quantile(const ptq_observer *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
@@ -5787,7 +5586,7 @@ static void ptq__range_percentile(ptq__range *r) {
    q, which spreads each code's share evenly over those of its bins that had values. Exact zeros are
    no part of either, being coded without loss. A bin that p has and q has not would make the sum
    infinite; 1e-9 makes it large. */
-static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
+static double ptq__divergence(const ptq_observer *s, int first, int last, int levels) {
     double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
     for (b = 0; b < PTQ_BINS; b++)
@@ -5888,18 +5687,16 @@ static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
     ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
 
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
     r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    PTQ__FAIL_IF(channel < 0 || channel >= observer->channels || r.percentile <= 50 ||
-                     r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
-                 PTQ_INVALID_ARGUMENT,
-                 "channel %d of %d, method %d, percentile %g (over 50, at most 100)", channel,
-                 observer->channels, (int)method, r.percentile);
-    r.s = &observer->channel[channel];
-    PTQ__FAIL_IF(!r.s->count, PTQ_NOT_READY, "nothing was observed");
+    PTQ__FAIL_IF(r.percentile <= 50 || r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT, "method %d, percentile %g (over 50, at most 100)",
+                 (int)method, r.percentile);
+    PTQ__FAIL_IF(!observer->count, PTQ_NOT_READY, "nothing was observed");
+    r.s = observer;
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
@@ -5972,7 +5769,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
     status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
-    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* Of one that is half made, too: what is not there yet is NULL. */
@@ -5999,13 +5796,13 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Adds a tensor that was observed or will be; there must be room. One channel: activations are
-   coded with one scale for the tensor, since a scale for each input channel could not be taken out
-   of the sum over channels that a convolution is. */
+/* Adds a tensor that was observed or will be; there must be room. It is observed as a whole:
+   activations are coded with one scale for the tensor, since a scale for each input channel could
+   not be taken out of the sum over channels that a convolution is. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
-    PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
+    PTQ__TRY(ptq_observer_create(&tensor->observer, &calibration->allocator, err));
     memcpy(tensor->name, name, strlen(name) + 1);
     calibration->tensors++;
     return PTQ_OK;
@@ -6122,8 +5919,7 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     calibration->images = n + more;
     ptq__sort_hashes(hash, n + more);
     for (i = 0; i < calibration->tensors; i++)
-        PTQ__TRY(
-            ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
+        ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer);
     for (i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
     for (i = 0; i < 256; i++)
@@ -6192,7 +5988,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         PTQ__THEN(status, ptq__check_calibration(calibration, err));
-    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
@@ -6421,21 +6217,21 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
    for around 0, which affine ranges do not lie around. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    const char *wrong =
-        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
-                (unsigned)s->rounding > PTQ_ROUNDING_LEARNED ||
-                (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-                (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC
-            ? "the scheme has an unknown mode, range, rounding, refit or bias correction"
-        : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
-            ? "learned rounding corrects biases on images; analytic bias correction goes with"
-              " rounding to nearest"
-        : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
-            ? "affine weights have one scale for the tensor, from minmax"
-            : NULL;
     PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
                  "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
+    PTQ__FAIL_IF(
+        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
+            (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
+        PTQ_INVALID_ARGUMENT,
+        "the scheme has an unknown mode, range, rounding, refit or bias correction");
+    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
+                 PTQ_INVALID_ARGUMENT,
+                 "learned rounding corrects biases on images; analytic bias correction goes with"
+                 " rounding to nearest");
+    PTQ__FAIL_IF(s->weight_affine &&
+                     (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
+                 PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
     PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
                  PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
                  ptq_name(PTQ_NAMES_METHOD, s->weight_method));
@@ -6691,11 +6487,7 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     for (c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
                           high, &made, (size_t)c * n);
-    if (status)
-        ptq_tensor_free(&made, allocator);
-    else
-        *out = made;
-    return status;
+    PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, out);
 }
 
 /* The same for callers, whose weights may be anything. */
@@ -6758,7 +6550,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     if (cv->range)
         range = cv->range[i];
     if (!(range.high > range.low))
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, s->activation_method,
                                     s->percentile, type, bits, s->activation_symmetric, &range.low,
                                     &range.high, &inner);
     if (!status && cv->range)
@@ -6794,33 +6586,32 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
        float   x ---- conv2d (F32 weights) ---------------------------- y
        integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
 
-   What became of a node goes into the report: what it is called, what it is now, how many bytes its
-   parameters had, and have. */
-static void ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                      size_t after) {
+   What became of a node goes into the report: what it is called, how many bytes its parameters had,
+   and have; and what it is now, for which the place is returned. */
+static ptq__text ptq__note(ptq__converter *cv, const char *node, size_t before, size_t after) {
     ptq_convert_report *report = cv->report;
     ptq_conversion *item;
     if (!report)
-        return;
+        return ptq__text_over(NULL, 0);
     item = &report->item[report->items++];
     memcpy(item->node, node, strlen(node) + 1);
-    memcpy(item->what, what, strlen(what) + 1);
     report->bytes_before += item->bytes_before = before;
     report->bytes_after += item->bytes_after = after;
+    return ptq__text_over(item->what, sizeof item->what);
 }
 
 /* "8-bit weights per channel, U8 to U8" */
 static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
                            int integer) {
-    char what[sizeof((ptq_conversion *)NULL)->what];
-    ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
+    ptq__text text;
     int p;
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         before += from->param[p].size;
         after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
     }
+    text = ptq__note(cv, from->name, before, after);
     if (weight->scales)
         ptq__put(&text, "%d-bit weights %s, ", weight->bits,
                  weight->scales > 1 ? "per channel" : "per tensor");
@@ -6831,7 +6622,6 @@ static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_n
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                               : "float");
-    ptq__note(cv, from->name, what, before, after);
 }
 
 /* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
@@ -6848,7 +6638,8 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    ptq__note(cv, node.name, "inserted", 0, 0);
+    text = ptq__note(cv, node.name, 0, 0);
+    ptq__put_string(&text, "inserted");
     return PTQ_OK;
 }
 
@@ -7244,7 +7035,7 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq__cifar_create(allocator, &data, err);
     PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
-    PTQ__GIVE(status, data, ptq_cifar10_free, out);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -7383,7 +7174,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
                               : ptq__cifar_directory(data, path, split, err));
     ptq__free(allocator, bytes);
-    PTQ__GIVE(status, data, ptq_cifar10_free, out);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
 
 #endif /* PTQ_NO_STDIO */
@@ -7572,11 +7363,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
         ptq__evaluation_count(&result);
-    if (status)
-        ptq_release(&result.memory);
-    else
-        *out = result;
-    return status;
+    PTQ__FINISH(status, ptq_release(&result.memory), result, out);
 }
 
 /* For people, who want to know how many answers are right: so there must be labels. */
@@ -7694,6 +7481,8 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
     ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
+/* Image by image, and not total by total: two models that are right equally often may be so on
+   different images, and only those on which they differ tell which is better. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
@@ -7871,26 +7660,20 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
     ptq_session *real = NULL, *coded = NULL;
-    ptq_session_options keep;
+    const ptq_allocator *allocator = &quantized->allocator;
     ptq_layer_report report;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&keep, 0, sizeof keep);
     memset(&report, 0, sizeof report);
+    report.memory.allocator = *allocator;
     count = count && count < data->count ? count : data->count;
-    keep.keep = 1;
-    keep.allocator = report.memory.allocator = quantized->allocator;
-    status = ptq_session_create(baseline, &keep, &real, err);
-    PTQ__THEN(status, ptq_session_create(quantized, &keep, &coded, err));
+    status = ptq__session_of(baseline, allocator, 1, &real, err);
+    PTQ__THEN(status, ptq__session_of(quantized, allocator, 1, &coded, err));
     PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
     ptq_session_free(coded);
     ptq_session_free(real);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
+    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -7911,7 +7694,7 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
     PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
-    PTQ__GIVE(status, net, ptq_net_free, out);
+    PTQ__FINISH(status, ptq_net_free(net), net, out);
 }
 
 /* Files are checked as they are parsed, and so nothing here has to be. */
@@ -8147,7 +7930,7 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
 }
 
 /* Keys that only the file format writes. */
-static const char *const ptq__own_metas[] = {"format", "format_version", "graph"};
+static const char ptq__own_metas[][15] = {"format", "format_version", "graph"};
 
 static int ptq__is_own_meta(const char *key) {
     int i;
@@ -8306,7 +8089,7 @@ static int ptq__line_text(ptq__line *line, const char *piece, int given) {
 
 /* One of several words, of which word 0 is empty: written if it is number `given`. Returns the
    number of the one that is given, or comes next; one that begins like another stands behind it. */
-static int ptq__line_word(ptq__line *line, const char *const *word, int most, int given) {
+static int ptq__line_word(ptq__line *line, const char (*word)[8], int most, int given) {
     while (most > 0 && !ptq__line_text(line, word[most], most == given))
         most--;
     return most;
@@ -8402,8 +8185,8 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one of
-   pixels, is not. */
+/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one
+   of pixels, is not. */
 static int ptq__value_either(ptq__line *line) {
     int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
     *other = ptq__line_text(line, bias ? "0" : "f32", *other);
@@ -8415,7 +8198,7 @@ static int ptq__value_epsilon(ptq__line *line) {
 }
 
 static int ptq__value_act(ptq__line *line) {
-    static const char *const word[] = {"", "relu", "relu6"};
+    static const char word[][8] = {"", "relu", "relu6"};
     ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
     *act = (ptq_activation)ptq__line_word(line, word, 2, (int)*act);
     return *act != PTQ_ACTIVATION_NONE;
@@ -8423,7 +8206,7 @@ static int ptq__value_act(ptq__line *line) {
 
 /* Which operand of a fused addition the residual is. */
 static int ptq__value_residual(ptq__line *line) {
-    static const char *const word[] = {"", "first", "second"};
+    static const char word[][8] = {"", "first", "second"};
     line->node.residual = (ptq_residual)ptq__line_word(line, word, 2, (int)line->node.residual);
     return line->node.residual != PTQ_RESIDUAL_NONE;
 }
@@ -8604,7 +8387,7 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
                  ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     status = ptq__read_nodes(model, text, bare, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
@@ -9199,7 +8982,7 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
             ptq__read_tensor(&header.record[i], file, options && options->borrow,
                              &archive->allocator, &archive->entry[header.record[i].entry], err);
     ptq__free(&archive->allocator, header.record);
-    PTQ__GIVE(status, archive, ptq_archive_free, out);
+    PTQ__FINISH(status, ptq_archive_free(archive), archive, out);
 }
 
 PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
@@ -9379,7 +9162,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     status = ptq__archive_graph(archive, &model, err);
     PTQ__THEN(status, ptq__fill_model(archive, model, err));
     ptq_archive_free(archive);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 #ifndef PTQ_RUN_ONLY
@@ -9595,7 +9378,7 @@ static FILE *ptq__open(const char *path, int writing) { return fopen(path, writi
    directory claims to be endless, a pipe says nothing. */
 static size_t ptq__likely_size(FILE *file, size_t limit) {
     long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    rewind(file);
+    (void)fseek(file, 0, SEEK_SET);
     if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
         size = 65535;
     return (size_t)size + 1;
@@ -9850,7 +9633,7 @@ static int ptq__member_list(ptq__json *json, const char *before, const char *key
 }
 
 /* Bins go from the first that is not empty to before `end`. */
-static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t *first, int end) {
+static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *first, int end) {
     const int64_t limb = (int64_t)1 << 52;
     int64_t exponent = s->exponent;
     ptq__member_count(json, "", "count", &s->count);
@@ -9870,7 +9653,7 @@ static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t 
 
 /* The bin of an extreme value, which must be the first or last that counts anything; zeros have
    none of their own. */
-static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
+static int ptq__extreme_agrees(const ptq_observer *s, float value, int bin) {
     if (value < 0 || value > 0)
         return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
                ptq__bin_of(value, s->exponent) == bin;
@@ -9878,7 +9661,7 @@ static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
 }
 
 /* The first bin that is not empty, and the one behind the last; none: PTQ_BINS and 0. */
-static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
+static void ptq__used_bins(const ptq_observer *s, int *first, int *end) {
     for (*first = 0; *first < PTQ_BINS && !s->bin[*first]; ++*first)
         ;
     for (*end = PTQ_BINS; *end > 0 && !s->bin[*end - 1]; --*end)
@@ -9886,7 +9669,7 @@ static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
 }
 
 /* Whether numbers of a file could have come from observing: searches rely on it. */
-static int ptq__statistics_agree(const ptq_statistics *s) {
+static int ptq__statistics_agree(const ptq_observer *s) {
     uint64_t sum = s->zeros;
     int b, first, end;
     ptq__used_bins(s, &first, &end);
@@ -9897,7 +9680,7 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
-static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
+static void ptq__json_statistics(ptq__json *json, ptq_observer *s) {
     int used = 0, end = PTQ_BINS, n = 0;
     int64_t first = 0;
     if (json->out) {
@@ -9924,7 +9707,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
         ptq__put_string(json->out, t ? ",\n    " : "{\n    ");
         ptq__put_json(json->out, c->tensor[t].name);
         ptq__put_string(json->out, ": ");
-        ptq__json_statistics(json, c->tensor[t].observer.channel);
+        ptq__json_statistics(json, &c->tensor[t].observer);
     }
     if (json->out) {
         ptq__put_string(json->out, t ? "\n  }" : "{\n  }");
@@ -9937,7 +9720,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
             break;
         }
         PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
-        ptq__json_statistics(json, c->tensor[c->tensors - 1].observer.channel);
+        ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer);
     }
     json->known = 1; /* the list itself: nested keys came after its own */
     return PTQ_OK;
@@ -10025,7 +9808,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     for (i = 0; i < c->classes; i++)
         sum += c->class_count[i];
     for (i = 0; i < c->tensors; i++)
-        if (c->tensor[i].observer.channel[0].images != c->images)
+        if (c->tensor[i].observer.images != c->images)
             return 0;
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
@@ -10061,7 +9844,7 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
                       "calibration", err);
     PTQ__THEN(status, ptq__read_calibration(&json, c, err));
-    PTQ__GIVE(status, c, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(c), c, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -10225,8 +10008,11 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
 static unsigned ptq__cpu_isas(void) {
-    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 1u << PTQ_ISA_SSE2;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(1, &a, &b, &c, &d))
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas;
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(d >> 26 & 1)) /* SSE2 */
+        return 0;
+    isas = 1u << PTQ_ISA_SSE2;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7))
         return isas;
     if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
         return isas;
@@ -10954,7 +10740,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         const ptq_qparams *in = &step->from[0]->q;                                                 \
         const ptq__clamp *to = &step->clamp;                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        float multiplier = ptq__average_multiplier(in, &step->node->q, pixels);                    \
+        float multiplier = step->average;                                                          \
         for (c = 0; c < channels; c += (int)(sizeof(I) / PTQ__WORD)) {                             \
             I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
@@ -12366,7 +12152,7 @@ static ptq_status ptq__probe_model(const char *text, ptq_rng *rng, ptq_model **o
     for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
         if (ptq__has_weight(model->node[i].op))
             status = ptq__fill_randomly(model, &model->node[i], rng, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 /* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
@@ -12686,7 +12472,7 @@ static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, c
             ptq__choose_factors(&eq, i);
     PTQ__THEN(status, ptq__apply_factors(&eq, err));
     ptq_release(&eq.memory);
-    PTQ__GIVE(status, eq.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
@@ -12697,7 +12483,7 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
     if (ptq_model_get_meta(quantized, "equalization"))
         PTQ__THEN(status, ptq__apply_factors(&eq, err));
     ptq_release(&eq.memory);
-    PTQ__GIVE(status, eq.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
 
 /* ---- [LEARN] ------------------------------------------------------------------------------------
@@ -12775,7 +12561,7 @@ static double ptq__peak(const ptq__converter *cv, int node) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
     double most = 0;
     if (t >= 0) {
-        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        const ptq_observer *s = &cv->calibration->tensor[t].observer;
         most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
     for (c = 0; c < cv->old->node[0].shape[2] && node == 0 && t < 0; c++)
@@ -12852,7 +12638,6 @@ typedef struct ptq__learner {
 
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
     ptq__learner *part = NULL;
     PTQ__TRY(PTQ__NEW(&job->work.allocator, &part, 1, "moments", err));
     worker->own = part;
@@ -12862,10 +12647,29 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
     PTQ__TRY(
         PTQ__KEEP(&part->memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
     part->patch = part->y + part->each * PTQ__PATCHES;
-    memset(&options, 0, sizeof options);
-    options.keep = 1;
-    options.allocator = job->work.allocator;
-    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
+    return part->real ? ptq__session_of(part->real, &job->work.allocator, 1, &part->session, err)
+                      : PTQ_OK;
+}
+
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__frame_of(session, node).in[k];
+}
+
+/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
+   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
+   integers, float for one on real numbers. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0);
+    int first = group * step->deep, n = step->deep;
+    if (q->type != PTQ_TYPE_F32)
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
+    else
+        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
+    return step->taps;
 }
 
 /* Column n of y: what the channels should become at position `at`. That is the float model's result
@@ -13342,11 +13146,11 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
 
        E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
 
-   All channels are counted together; what differs is how each is preprocessed. Of real inputs, which
-   are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
+   All channels are counted together; what differs is how each is preprocessed. Of real inputs,
+   which are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
 static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
-    const ptq_statistics *s = t < 0 ? NULL : cv->calibration->tensor[t].observer.channel;
+    const ptq_observer *s = t < 0 ? NULL : &cv->calibration->tensor[t].observer;
     int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
         double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
@@ -13952,7 +13756,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
     if (said.length)
         PTQ__THEN(status, ptq_model_set_meta(confirmed.model, "confirmed", outcome, err));
     ptq__free(&decided.work.allocator, (void *)(uintptr_t)decided.override);
-    PTQ__GIVE(status, confirmed.model, ptq_model_free, &cv->model);
+    PTQ__FINISH(status, ptq_model_free(confirmed.model), confirmed.model, &cv->model);
 }
 
 /* The entry from part one: a search decides first whether it has what it needs. */
@@ -14178,11 +13982,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     report.memory.allocator = options->work.allocator;
     PTQ__THEN(status, ptq__sensitivity_run(&search, &report, err));
     ptq__search_close(&search);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
+    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
 }
 
 /* ---- [MIX] --------------------------------------------------------------------------------------
@@ -14447,10 +14247,10 @@ PTQ__LEFT_OUT(ptq_measure_sensitivity, const ptq_model *m, const ptq_calibration
 PTQ__LEFT_OUT(ptq_convert_mixed, const ptq_model *m, const ptq_calibration *c,
               const ptq_search_options *o, const ptq_goal *g, ptq_model **out, ptq_mix_report *r)
 #ifdef PTQ_RUN_ONLY
-PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, int c, const ptq_allocator *a)
+PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
-PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, int c, ptq_method m, float p, ptq_type t,
-              int b, int s, float *l, float *h)
+PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, ptq_method m, float p, ptq_type t, int b,
+              int s, float *l, float *h)
 PTQ__LEFT_OUT(ptq_calibration_merge, ptq_calibration *c, const ptq_calibration *o)
 PTQ__LEFT_OUT(ptq_calibrate, const ptq_plan *p, const ptq_dataset *d,
               const ptq_calibrate_options *o, ptq_calibration **out)
@@ -14461,8 +14261,6 @@ PTQ__LEFT_OUT(ptq_quantize_weight, const ptq_tensor *w, const ptq_scheme *s, con
               ptq_tensor *o)
 PTQ__LEFT_OUT(ptq_convert, const ptq_model *m, const ptq_calibration *c,
               const ptq_convert_options *o, ptq_model **out, ptq_convert_report *r)
-PTQ__LEFT_OUT(ptq_explain, const ptq_session *s, const char *n, int y, int x, int c, char *t,
-              size_t size, size_t *l)
 PTQ__LEFT_OUT(ptq_self_test_add, ptq_model *m)
 PTQ__LEFT_OUT(ptq_cifar10_parse, const void *b, size_t s, const ptq_allocator *a, ptq_cifar10 **o)
 PTQ__LEFT_OUT(ptq_sample, const ptq_dataset *d, size_t c, uint64_t s, size_t *i,
