@@ -7956,11 +7956,13 @@ static int ptq__utf8_length(const char *p, const char *end) {
 
 /* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
 static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
-    const char *end = text + strlen(text), *at = text;
-    int n = 1;
-    for (; at < end && n; at += n)
-        n = ptq__utf8_length(at, end);
-    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+    const char *end = text + strlen(text);
+    while (text < end) {
+        int n = ptq__utf8_length(text, end);
+        PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+        text += n;
+    }
+    return PTQ_OK;
 }
 
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
@@ -7979,24 +7981,21 @@ static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
     return i;
 }
 
-/* The end of making a pair: it goes behind the others, which own its strings from then on. After a
-   failure, now or before, the strings are freed. */
-static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const ptq_meta *pair,
-                                ptq_status status, const ptq_allocator *allocator, ptq_error *err) {
-    size_t n = (size_t)*metas;
-    ptq_meta *larger = NULL;
-    PTQ__THEN(status, PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+/* Adds a pair with copies of both strings. The array is exactly as long as its pairs, so that it
+   grows with each. */
+static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
+                                const ptq_allocator *allocator, ptq_error *err) {
+    ptq_meta pair = {NULL, NULL};
+    int capacity = *metas;
+    ptq_status status = ptq__strdup(allocator, key, strlen(key), &pair.key, err);
+    PTQ__THEN(status, ptq__strdup(allocator, value, strlen(value), &pair.value, err));
+    PTQ__THEN(status, PTQ__GROW(allocator, meta, *metas, &capacity, "metadata", err));
     if (status) {
-        ptq__free(allocator, pair->key);
-        ptq__free(allocator, pair->value);
+        ptq__free(allocator, pair.key);
+        ptq__free(allocator, pair.value);
         return status;
     }
-    if (n)
-        memcpy(larger, *meta, n * sizeof *larger);
-    larger[n] = *pair;
-    ptq__free(allocator, *meta);
-    *meta = larger;
-    ++*metas;
+    (*meta)[(*metas)++] = pair;
     return PTQ_OK;
 }
 
@@ -8004,21 +8003,16 @@ static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const ptq_meta *pai
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
-    ptq_meta pair = {NULL, NULL};
-    ptq_status status;
+    char *copy = NULL;
     PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value) {
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &pair.value, err));
-        status = i < 0 ? ptq__strdup(allocator, key, strlen(key), &pair.key, err) : PTQ_OK;
-        if (i < 0)
-            return ptq__add_meta(meta, metas, &pair, status, allocator, err);
-    }
+    PTQ__TRY(ptq__check_utf8(value ? value : "", key, err));
     if (i < 0)
-        return PTQ_OK;
+        return value ? ptq__add_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
+    if (value)
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
     ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = pair.value;
-    if (!value) {
+    (*meta)[i].value = copy;
+    if (!copy) {
         ptq__free(allocator, (*meta)[i].key);
         memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
     }
@@ -8033,19 +8027,12 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
 /* Keys that only the file format writes. */
 static const char *const ptq__own_metas[] = {"format", "format_version", "graph"};
 
-static int ptq__is_own_meta(const char *key) {
-    int i;
-    for (i = 0; i < 3; i++)
-        if (!strcmp(key, ptq__own_metas[i]))
-            return 1;
-    return 0;
-}
-
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
+    int i;
+    for (i = 0; i < 3; i++)
+        PTQ__FAIL_IF(!strcmp(key, ptq__own_metas[i]), PTQ_INVALID_ARGUMENT,
+                     "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
@@ -8692,6 +8679,17 @@ static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t
     return 1;
 }
 
+/* A list of integers. Returns how many there are, of `most` at most. */
+static int ptq__json_list(ptq__json *json, int64_t low, int64_t high, int64_t *value, int most) {
+    int n = 0;
+    while (ptq__json_next(json, "[]", "a list", &n))
+        if (n > most)
+            ptq__json_wrong(json, "a shorter list");
+        else
+            ptq__json_integer(json, low, high, &value[n - 1]);
+    return n;
+}
+
 /* Nothing but white space may follow. */
 static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
@@ -8839,28 +8837,26 @@ static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
 /* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
    file may have it. The bounds keep every product below from overflowing. */
 static void ptq__read_shape(ptq__json *json, ptq__record *record) {
-    int64_t d = 0;
+    int64_t dim[64];
+    int i;
+    record->rank = ptq__json_list(json, 0, (int64_t)1 << 40, dim, 64);
     record->elements = 1;
-    while (ptq__json_next(json, "[]", "a shape", &record->rank)) {
-        if (!ptq__json_integer(json, 0, (int64_t)1 << 40, &d))
-            return;
-        if (d && record->elements > ((uint64_t)1 << 48) / (uint64_t)d)
+    for (i = 0; i < record->rank && !json->wrong; i++) {
+        if (dim[i] && record->elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
             ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
-        else if (record->rank > 64)
-            ptq__json_wrong(json, "at most 64 dimensions");
-        record->elements *= (uint64_t)d;
-        if (record->rank <= PTQ_MAX_RANK)
-            record->dim[record->rank - 1] = d;
+        record->elements *= (uint64_t)dim[i];
+        if (i < PTQ_MAX_RANK)
+            record->dim[i] = dim[i];
     }
 }
 
 /* [0,1728]: where its bytes begin and end. */
 static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
-    const int64_t most = (int64_t)1 << 56;
-    if (ptq__json_take(json, '[', "two offsets") &&
-        ptq__json_integer(json, 0, most, &record->begin) && ptq__json_take(json, ',', "a comma") &&
-        ptq__json_integer(json, 0, most, &record->end))
-        ptq__json_take(json, ']', "the end of two offsets");
+    int64_t offset[2] = {0, 0};
+    if (ptq__json_list(json, 0, (int64_t)1 << 56, offset, 2) != 2)
+        ptq__json_wrong(json, "two offsets");
+    record->begin = offset[0];
+    record->end = offset[1];
 }
 
 /* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
@@ -8872,6 +8868,7 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
     static void (*const read[])(ptq__json *, ptq__record *) = {ptq__read_dtype, ptq__read_shape,
                                                                ptq__read_offsets};
     int k, n = 0, seen = 0;
+    PTQ__FAIL_IF(!name[0], PTQ_BAD_FILE, "file header: a tensor has an empty name");
     while (ptq__json_key(json, "an object", &n)) {
         for (k = 0; k < 3 && (strcmp(json->key, key[k]) || (seen >> k & 1));)
             k++;
@@ -8881,29 +8878,32 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
             ptq__json_wrong(json, all);
         seen |= 1 << k;
     }
-    if (!json->wrong && seen == 7)
-        return PTQ_OK;
-    return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
-                         ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
+    PTQ__FAIL_IF(json->wrong || seen != 7, PTQ_BAD_FILE,
+                 "tensor %s: expected %s in its header entry",
+                 ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
+    return PTQ_OK;
 }
 
 /* "__metadata__": strings by name. */
 static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_error *err) {
     const ptq_allocator *allocator = &archive->allocator;
+    ptq_status status = PTQ_OK;
     int n = 0;
-    while (ptq__json_next(json, "{}", "the metadata object", &n)) {
-        ptq_meta pair = {NULL, NULL};
-        ptq_status status = ptq__json_strdup(json, allocator, &pair.key, err);
+    while (!status && ptq__json_next(json, "{}", "the metadata object", &n)) {
+        char *key = NULL, *value = NULL;
+        status = ptq__json_strdup(json, allocator, &key, err);
         ptq__json_take(json, ':', "a colon");
-        PTQ__THEN(status, ptq__json_strdup(json, allocator, &pair.value, err));
+        PTQ__THEN(status, ptq__json_strdup(json, allocator, &value, err));
         if (n > PTQ_MAX_NODES)
             ptq__json_wrong(json, "at most 4096 metadata entries");
-        else if (!status && ptq__archive_meta(archive, pair.key))
+        else if (!status && ptq__archive_meta(archive, key))
             ptq__json_wrong(json, "every metadata key once");
         PTQ__THEN(status, ptq__json_status(json, err));
-        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, &pair, status, allocator, err));
+        PTQ__THEN(status, ptq__add_meta(&archive->meta, &archive->metas, key, value, allocator, err));
+        ptq__free(allocator, key);
+        ptq__free(allocator, value);
     }
-    return PTQ_OK;
+    return status;
 }
 
 static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
@@ -8914,27 +8914,24 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
         ptq__json_wrong(json, "a JSON object");
     while (ptq__json_next(json, "{}", "a JSON object", &n)) {
         ptq_archive_entry *entry;
-        ptq__record *record;
+        ptq__record record;
+        memset(&record, 0, sizeof record);
+        record.entry = archive->entries;
         PTQ__TRY(ptq__archive_append(archive, &entry, err));
         PTQ__TRY(ptq__json_strdup(json, &archive->allocator, &entry->name, err));
         ptq__json_take(json, ':', "a colon");
-        if (!strcmp(entry->name, "__metadata__")) {
+        if (strcmp(entry->name, "__metadata__")) {
+            PTQ__TRY(ptq__read_record(json, entry->name, &record, err));
+            PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, record.entry,
+                               &header->capacity, "tensors", err));
+            header->record[record.entry] = record;
+        } else {
             ptq__free(&archive->allocator, entry->name);
             archive->entries--;
             if (metas++)
                 ptq__json_wrong(json, "__metadata__ once");
-            else
-                PTQ__TRY(ptq__header_meta(json, archive, err));
-            continue;
+            PTQ__TRY(ptq__header_meta(json, archive, err));
         }
-        if (!entry->name[0])
-            return ptq_error_set(err, PTQ_BAD_FILE, "file header: a tensor has an empty name");
-        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, archive->entries - 1,
-                           &header->capacity, "tensors", err));
-        record = &header->record[archive->entries - 1];
-        memset(record, 0, sizeof *record);
-        record->entry = archive->entries - 1;
-        PTQ__TRY(ptq__read_record(json, entry->name, record, err));
     }
     return ptq__json_end(json, err);
 }
@@ -8976,9 +8973,9 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
             return ptq__tensor_error(entry[r->entry].name, what, err);
         at = r->end;
     }
-    if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
-                             (size_t)(data_size - (uint64_t)at));
+    PTQ__FAIL_IF((uint64_t)at != data_size, PTQ_BAD_FILE,
+                 "%zu bytes behind the last tensor belong to none",
+                 (size_t)(data_size - (uint64_t)at));
     return PTQ_OK;
 }
 
@@ -8993,9 +8990,9 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
     int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
     if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
         return PTQ_OK;
-    if (record->elements > PTQ_MAX_ELEMENTS)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: more than %d elements",
-                             ptq__quoted(ptq__span_of(out->name)).text, PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(record->elements > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE,
+                 "tensor %s: more than %d elements", ptq__quoted(ptq__span_of(out->name)).text,
+                 PTQ_MAX_ELEMENTS);
     for (i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
     if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
@@ -9030,13 +9027,11 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     ptq__header header;
     ptq_status status;
     int i;
-    for (i = 7; i >= 0 && size >= 8; i--)
-        length = length << 8 | file[i];
-    if (size < 8 || length > size - 8 || length > most || length < 2)
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %zu bytes, the header should"
-                             " have %llu",
-                             size, (unsigned long long)length);
+    if (size >= 8)
+        ptq__copy_le(&length, file, 1, 8);
+    PTQ__FAIL_IF(size < 8 || length > size - 8 || length > most || length < 2, PTQ_BAD_FILE,
+                 "not a safetensors file, or truncated: %zu bytes, the header should have %llu",
+                 size, (unsigned long long)length);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &archive, err));
     memset(&header, 0, sizeof header);
     header.json = ptq__json_over("file header", file, 8 + (size_t)length);
@@ -9091,13 +9086,13 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     float epsilon = 1e-3f;
     ptq_node *node;
     int i;
-    if (!first || !last || first->rank != 4 || last->rank != 2 || last->dim[1] != 4 * first->dim[0])
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "the file has no graph in its metadata, and its tensors are not"
-                             " those of ResNet8 (conv1.weight to fc.bias)");
-    if (meta && !ptq__read_float(ptq__span_of(meta), &epsilon))
-        return ptq_error_set(err, PTQ_BAD_FILE, "metadata 'epsilon' is not a number: %s",
-                             ptq__quoted(ptq__span_of(meta)).text);
+    PTQ__FAIL_IF(!first || !last || first->rank != 4 || last->rank != 2 ||
+                     last->dim[1] != 4 * first->dim[0],
+                 PTQ_BAD_FILE,
+                 "the file has no graph in its metadata, and its tensors are not those of ResNet8"
+                 " (conv1.weight to fc.bias)");
+    PTQ__FAIL_IF(meta && !ptq__read_float(ptq__span_of(meta), &epsilon), PTQ_BAD_FILE,
+                 "metadata 'epsilon' is not a number: %s", ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
     for (i = 0; i < (*out)->nodes; i++) {
         node = &(*out)->node[i];
@@ -9134,17 +9129,15 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
     ptq__param_text name = ptq__full_name(node, param);
     ptq_archive_entry *entry = ptq__archive_entry(archive, name.text);
     ptq_tensor want = ptq__as_stored(to), *found = entry ? &entry->tensor : NULL;
-    if (!found)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
-    if (found->type != want.type || found->rank != want.rank ||
-        memcmp(found->dim, want.dim, sizeof want.dim))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
-                             " rank %d (rank 0: of a type that is not supported)",
-                             name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0],
-                             found->dim[1], found->dim[2], found->dim[3], found->rank,
-                             ptq_name(PTQ_NAMES_TYPE, want.type), want.dim[0], want.dim[1],
-                             want.dim[2], want.dim[3], want.rank);
+    PTQ__FAIL_IF(!found, PTQ_BAD_FILE, "tensor %s is missing", name.text);
+    PTQ__FAIL_IF(found->type != want.type || found->rank != want.rank ||
+                     memcmp(found->dim, want.dim, sizeof want.dim),
+                 PTQ_BAD_FILE,
+                 "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of rank %d"
+                 " (rank 0: of a type that is not supported)",
+                 name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0], found->dim[1],
+                 found->dim[2], found->dim[3], found->rank, ptq_name(PTQ_NAMES_TYPE, want.type),
+                 want.dim[0], want.dim[1], want.dim[2], want.dim[3], want.rank);
     to->data = found->data;
     to->owned = found->owned;
     memset(found, 0, sizeof *found);
@@ -9255,10 +9248,9 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
                                    ptq_error *err) {
     ptq_archive_entry *entry;
     ptq_status status;
-    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
-        !tensor->rank)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "archive: '%s' is empty, reserved or there already", name);
+    PTQ__FAIL_IF(!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
+                     !tensor->rank,
+                 PTQ_INVALID_ARGUMENT, "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__archive_append(archive, &entry, err));
     status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
@@ -9311,20 +9303,20 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
 
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
                                      ptq_error *err) {
-    size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header;
+    uint64_t header = ptq__put_header(archive, NULL, 0);
+    size_t total = 8 + (size_t)header;
     uint8_t *file = NULL;
     int i;
     for (i = 0; i < archive->entries; i++) {
-        if (total > SIZE_MAX / 2 - archive->entry[i].tensor.size)
-            return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "archive: larger than memory can be");
+        PTQ__FAIL_IF(total > SIZE_MAX / 2 - archive->entry[i].tensor.size, PTQ_OUT_OF_MEMORY,
+                     "archive: larger than memory can be");
         total += archive->entry[i].tensor.size;
     }
     PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
     *bytes = file;
     *size = total;
-    for (i = 0; i < 8; i++)
-        file[i] = (uint8_t)((uint64_t)header >> (8 * i));
-    ptq__put_header(archive, (char *)file + 8, header + 1);
+    ptq__copy_le(file, &header, 1, 8);
+    ptq__put_header(archive, (char *)file + 8, (size_t)header + 1);
     file += 8 + header;
     for (i = 0; i < archive->entries; i++) {
         const ptq_tensor *tensor = &archive->entry[i].tensor;
@@ -9453,8 +9445,8 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
     PTQ__TRY(PTQ__NEW(allocator, bytes, capacity, path, err));
     while ((got = fread(*bytes + *size, 1, capacity - *size, file)) > 0) {
         *size += got;
-        if (limit && *size > limit)
-            return ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
+        PTQ__FAIL_IF(limit && *size > limit, PTQ_BAD_FILE, "%s: larger than %zu bytes", path,
+                     limit);
         if (*size < capacity)
             continue;
         PTQ__TRY(ptq__alloc(allocator, capacity, 2, path, &larger, err));
@@ -9463,9 +9455,8 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
         *bytes = larger;
         capacity *= 2;
     }
-    return ferror(file)
-               ? ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be read; is it a directory?", path)
-               : PTQ_OK;
+    PTQ__FAIL_IF(ferror(file), PTQ_IO_ERROR, "%s: cannot be read; is it a directory?", path);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
@@ -9474,9 +9465,8 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     char *memory = NULL;
     size_t length = 0;
     ptq_status status;
-    if (!file)
-        return ptq_error_set(err, PTQ_IO_ERROR,
-                             "%s: cannot be opened; does it exist, and may you read it?", path);
+    PTQ__FAIL_IF(!file, PTQ_IO_ERROR, "%s: cannot be opened; does it exist, and may you read it?",
+                 path);
     status = ptq__read_all(file, path, limit, allocator, &memory, &length, err);
     fclose(file);
     if (status) {
@@ -9566,11 +9556,10 @@ static ptq_status ptq__save(const char *path, const void *bytes, size_t size,
     if (!good && !special)
         (void)ptq__move(name, NULL);
     ptq__free(allocator, name);
-    return good ? PTQ_OK
-                : ptq_error_set(err, PTQ_IO_ERROR,
-                                "%s: cannot be written; is the folder there and"
-                                " writable, and the disk not full?",
-                                path);
+    PTQ__FAIL_IF(!good, PTQ_IO_ERROR,
+                 "%s: cannot be written; is the folder there and writable, and the disk not full?",
+                 path);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size,
@@ -9683,11 +9672,7 @@ static int ptq__member_list(ptq__json *json, const char *before, const char *key
         ptq__put_char(json->out, ']');
         return n;
     }
-    while (ptq__json_next(json, "[]", "a list", &i))
-        if (i > n)
-            ptq__json_wrong(json, "a shorter list");
-        else
-            ptq__json_integer(json, low, high, &value[i - 1]);
+    i = ptq__json_list(json, low, high, value, n);
     if (wrong && i != n)
         ptq__json_wrong(json, wrong);
     return i;
@@ -9882,10 +9867,8 @@ static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq
             ptq__json_wrong(json, "a known key");
     }
     PTQ__TRY(ptq__json_end(json, err));
-    if (!ptq__calibration_agrees(c))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "calibration file: it has no images or tensors, or their counts"
-                             " disagree");
+    PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
+                 "calibration file: it has no images or tensors, or their counts disagree");
     return PTQ_OK;
 }
 
