@@ -12105,6 +12105,25 @@ static ptq_work ptq__quiet(const ptq_work *work) {
     return quiet;
 }
 
+/* Whatever learns or searches asks this first. Every image must be one that was calibrated on:
+   learning on others would be worth as much, but then nobody could tell which images a model has
+   seen. */
+static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
+    const ptq_dataset *images = cv->options->images;
+    size_t known = 0;
+    PTQ__FAIL_IF(!cv->calibration, PTQ_NOT_READY,
+                 "the model was never calibrated; run ptq_calibrate first");
+    PTQ__FAIL_IF(
+        !images || !images->count, PTQ_NOT_READY,
+        "learned rounding, empirical bias correction, equalization, fitted ranges and"
+        " confirming need the calibration images; give them in the options, or do without");
+    PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
+    PTQ__FAIL_IF(known < images->count, PTQ_BAD_DATA,
+                 "%zu of %zu images given were not calibrated on; give the calibration images",
+                 images->count - known, images->count);
+    return PTQ_OK;
+}
+
 /* ---- [EQUALIZE] ---------------------------------------------------------------------------------
    Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.1). One
    scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel may
@@ -12147,9 +12166,8 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
     int n = model->nodes, i, channels = 0;
     memset(eq, 0, sizeof *eq);
     eq->memory.allocator = *allocator;
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; equalize the float model");
     PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
     PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->group, 2 * (size_t)n, "equalization", err));
     eq->first = eq->group + n;
@@ -12276,11 +12294,11 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
         if (!eq->group[i] || !ptq__find_factors(quantized, node, &text))
             continue;
         for (c = 0; c < node->shape[2]; c++)
-            if (!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0))
-                return ptq_error_set(err, PTQ_BAD_FILE,
-                                     "metadata equalization: no factor for channel %d of %s; give"
-                                     " the model that the quantized one was made from",
-                                     c, node->out);
+            PTQ__FAIL_IF(!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0),
+                         PTQ_BAD_FILE,
+                         "metadata equalization: no factor for channel %d of %s; give the model"
+                         " that the quantized one was made from",
+                         c, node->out);
     }
     return PTQ_OK;
 }
@@ -12574,12 +12592,8 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
+    (void)index;
     (void)label;
-    if (!ptq__has_hash(part->cv->calibration, hash))
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "image %zu to learn from was not calibrated on; give the calibration"
-                             " images",
-                             index);
     PTQ__TRY(ptq__run_until(worker->session, job->data->type, worker->item, last->index, err));
     if (part->real)
         PTQ__TRY(ptq__run_until(part->session, job->data->type, worker->item, last->old, err));
@@ -12747,13 +12761,11 @@ static double ptq__round_channel(const ptq__bench *b, float scale) {
 /* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
    error of the weights, the one with the least error of the result. */
 static void ptq__rescale_channel(ptq__bench *b) {
-    size_t n = (size_t)b->lesson->taps, i = 0;
+    size_t n = (size_t)b->lesson->taps;
     float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
     int k;
-    while (i < n && fabsf(b->w[i]) < FLT_MIN)
-        i++;
-    if (i == n)
+    if (ptq__no_weights(b->w, n, b->high))
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
@@ -12919,10 +12931,8 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
         n += ptq__find_lessons(cv, i, &lesson[n]);
     for (i = 0; i < n; i++)
         targets = targets || lesson[i].targets;
-    if (n && (!cv->options->images || !cv->options->images->count))
-        status = ptq_error_set(err, PTQ_NOT_READY,
-                               "learned rounding and empirical bias correction need the calibration"
-                               " images; give them in the options, or do without");
+    if (n)
+        status = ptq__check_images(cv, err);
     if (targets)
         PTQ__THEN(status, ptq__plan_model(cv->old, allocator, &real, err));
     for (i = 0; i < n && !status; i += k) {
@@ -13325,36 +13335,24 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
     return status;
 }
 
-/* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
-static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
-                                   ptq_error *err) {
-    double sqnr_db;
-    int k;
-    for (k = 0; k < 3; k++) {
-        ptq__interval before = *range;
-        range->low *= factor;
-        range->high *= factor;
-        PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
-        if (!(sqnr_db > fit->most)) {
-            *range = before;
-            break;
+/* The range of one tensor: 15 % smaller, up to three times, as long as that is better; where it
+   never was, larger. */
+static ptq_status ptq__fit_tensor(ptq__fitter *fit, ptq__interval *range, ptq_error *err) {
+    static const float factor[] = {0.85f, 1.15f};
+    double before = fit->most, sqnr_db;
+    int way, k;
+    for (way = 0; way < 2 && !(fit->most > before); way++)
+        for (k = 0; k < 3; k++) {
+            ptq__interval kept = *range;
+            range->low *= factor[way];
+            range->high *= factor[way];
+            PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
+            if (!(sqnr_db > fit->most)) {
+                *range = kept;
+                break;
+            }
+            fit->most = sqnr_db;
         }
-        fit->most = sqnr_db;
-    }
-    return PTQ_OK;
-}
-
-/* The first conversion fills in the ranges that the scheme chooses. */
-static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    ptq__interval *range = fit->trial.range, *end = range + fit->trial.calibration->tensors;
-    PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
-    for (; range < end; range++) {
-        double before = fit->most;
-        if (range->high > range->low)
-            PTQ__TRY(ptq__fit_towards(fit, range, 0.85f, err));
-        if (range->high > range->low && !(fit->most > before))
-            PTQ__TRY(ptq__fit_towards(fit, range, 1.15f, err));
-    }
     return PTQ_OK;
 }
 
@@ -13372,6 +13370,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     ptq_convert_options options;
     ptq__fitter fit;
     ptq_status status;
+    int t;
     PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, (size_t)cv->calibration->tensors,
                       "ranges", err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
@@ -13379,7 +13378,10 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     fit.trial.options = &options;
     fit.trial.report = NULL;
     status = ptq__search_within(&fit.search, cv, measure, 0, err);
-    PTQ__THEN(status, ptq__fit_tensors(&fit, err));
+    PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
+    for (t = 0; t < cv->calibration->tensors && !status; t++)
+        if (cv->range[t].high > cv->range[t].low)
+            status = ptq__fit_tensor(&fit, &cv->range[t], err);
     ptq__search_close(&fit.search);
     ptq__free(&options.work.allocator, (void *)(uintptr_t)options.override);
     return status;
@@ -13402,27 +13404,6 @@ static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
         cv->model = NULL;
     }
     return status;
-}
-
-/* Every image must be one that was calibrated on: learning on others would be worth as much, but
-   then nobody could tell which images a model has seen. */
-static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
-    const ptq_dataset *images = cv->options->images;
-    size_t known = 0;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
-    if (!images || !images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "equalization needs the calibration images, and so do fitting ranges"
-                             " and confirming; give them in the options, or do without");
-    PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
-    if (known < images->count)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%zu of %zu images given were not calibrated on; give the calibration"
-                             " images",
-                             images->count - known, images->count);
-    return PTQ_OK;
 }
 
 /* Equalizes, calibrates the result, whose ranges are others now, and converts that. The images
