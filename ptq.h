@@ -8412,17 +8412,16 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
     const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
     while (key < end && !ptq__span_is(name, key->name))
         key++;
-    if (key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit))
-        return ptq_error_set(
-            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
-            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
+    PTQ__FAIL_IF(key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit),
+                 PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+                 line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= key->bit;
     line->key = key;
     line->value = value;
-    if (!key->value(line) || line->value.n)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
-                             number, line->node.name, ptq__quoted(value).text, key->name,
-                             key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
+    PTQ__FAIL_IF(!key->value(line) || line->value.n, PTQ_BAD_GRAPH,
+                 "graph line %d, node %s: cannot use '%s' as %s%s", number, line->node.name,
+                 ptq__quoted(value).text, key->name,
+                 key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
     return PTQ_OK;
 }
 
@@ -8436,18 +8435,17 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
-    if (op < 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d: expected a name and an operator, found '%s %s'",
-                             number, ptq__quoted(name).text, ptq__quoted(op_name).text);
+    PTQ__FAIL_IF(op < 0, PTQ_BAD_GRAPH,
+                 "graph line %d: expected a name and an operator, found '%s %s'", number,
+                 ptq__quoted(name).text, ptq__quoted(op_name).text);
     line.node = ptq__blank((ptq_op)op, -1, -1);
-    if (!ptq__read_name(name, line.node.name))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d: '%s' is no node name", number,
-                             ptq__quoted(name).text);
+    PTQ__FAIL_IF(!ptq__read_name(name, line.node.name), PTQ_BAD_GRAPH,
+                 "graph line %d: '%s' is no node name", number, ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
     status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
-    return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
+    PTQ__FAIL_IF(status, status, "graph line %d: %s", number, inner.text);
+    return PTQ_OK;
 }
 
 /* Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its own, which
@@ -8473,10 +8471,9 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
     ptq__span line = ptq__cut(&text, '\n');
     ptq_model *model = NULL;
     ptq_status status;
-    if (!ptq__span_is(line, "ptq-graph 1"))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "the graph text begins with '%s', expected is 'ptq-graph 1'",
-                             ptq__quoted(line).text);
+    PTQ__FAIL_IF(!ptq__span_is(line, "ptq-graph 1"), PTQ_BAD_GRAPH,
+                 "the graph text begins with '%s', expected is 'ptq-graph 1'",
+                 ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     status = ptq__read_nodes(model, text, bare, err);
     PTQ__GIVE(status, model, ptq_model_free, out);
@@ -8533,9 +8530,9 @@ static int ptq__json_wrong(ptq__json *json, const char *what) {
 }
 
 static ptq_status ptq__json_status(const ptq__json *json, ptq_error *err) {
-    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %zu", json->what,
-                                       json->wrong, (size_t)(json->rest.p - json->start))
-                       : PTQ_OK;
+    PTQ__FAIL_IF(json->wrong, PTQ_BAD_FILE, "%s: expected %s at byte %zu", json->what, json->wrong,
+                 (size_t)(json->rest.p - json->start));
+    return PTQ_OK;
 }
 
 /* The next character that is not white space; 0 at the end. */
@@ -9483,7 +9480,8 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
 static ptq_status ptq__loaded(const char *path, void *bytes, const ptq_allocator *allocator,
                               ptq_status status, const ptq_error *inner, ptq_error *err) {
     ptq__free(allocator, bytes);
-    return status ? ptq_error_set(err, status, "%s: %s", path, inner->text) : PTQ_OK;
+    PTQ__FAIL_IF(status, status, "%s: %s", path, inner->text);
+    return PTQ_OK;
 }
 
 /* Nothing is borrowed from bytes that do not stay. */
@@ -9522,37 +9520,32 @@ static int ptq__is_separator(char c) { return c == '/'; }
 #endif
 
 /* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
-#ifdef PTQ__HAS_STAT
 static int ptq__is_special(const char *path) {
+#ifdef PTQ__HAS_STAT
     struct stat status;
     return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
-}
 #else
-static int ptq__is_special(const char *path) {
     (void)path;
     return 0;
-}
 #endif
-
-static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
-    FILE *file = ptq__open(path, 1);
-    int good = file && fwrite(bytes, 1, size, file) == size;
-    return file && fclose(file) == 0 && good;
 }
 
 /* Writes to the path with a suffix, then puts that file in the place of the old one: whatever
-   happens on the way, `path` holds either the old bytes or the new. */
+   happens on the way, `path` holds either the old bytes or the new. A full disk may show only when
+   the file is closed. */
 static ptq_status ptq__save(const char *path, const void *bytes, size_t size,
                             const ptq_allocator *allocator, ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
     int good, special = ptq__is_special(path);
     size_t length = strlen(path);
     char *name = NULL;
+    FILE *file;
     PTQ__TRY(PTQ__NEW(allocator, &name, length + sizeof suffix, "file name", err));
     memcpy(name, path, length);
     memcpy(name + length, suffix, sizeof suffix);
-    good = ptq__write_bytes(special ? path : name, bytes, size);
-    good = good && (special || ptq__move(name, path));
+    file = ptq__open(special ? path : name, 1);
+    good = file && fwrite(bytes, 1, size, file) == size;
+    good = file && fclose(file) == 0 && good && (special || ptq__move(name, path));
     if (!good && !special)
         (void)ptq__move(name, NULL);
     ptq__free(allocator, name);
@@ -12115,8 +12108,9 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
                  "the model was never calibrated; run ptq_calibrate first");
     PTQ__FAIL_IF(
         !images || !images->count, PTQ_NOT_READY,
-        "learned rounding, empirical bias correction, equalization, fitted ranges and"
-        " confirming need the calibration images; give them in the options, or do without");
+        "equalization needs the calibration images, fitting ranges, confirming, learned"
+        " rounding and empirical bias correction need them too; give them in the options, or"
+        " do without");
     PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
     PTQ__FAIL_IF(known < images->count, PTQ_BAD_DATA,
                  "%zu of %zu images given were not calibrated on; give the calibration images",
@@ -13216,9 +13210,8 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options
     ptq_convert_options options = *wanted;
     ptq_model *model = NULL;
     ptq_status status;
-    if (work->progress && work->progress(work->user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
-                             search->total);
+    PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
+                 PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
     if (search->options.measure && search->options.measure < learned.count) {
         learned.count -= search->options.measure;
@@ -13250,10 +13243,9 @@ static ptq_status ptq__search_open(ptq__search *search, const ptq_model *model,
     search->options = *options;
     search->options.scheme.weight_bits = ptq__weight_bits(&options->scheme);
     search->memory.allocator = options->work.allocator;
-    if (options->scheme.mode != PTQ_MODE_INTEGER)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme must be one of integers, not %s",
-                             ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
+    PTQ__FAIL_IF(options->scheme.mode != PTQ_MODE_INTEGER, PTQ_INVALID_ARGUMENT,
+                 "the scheme must be one of integers, not %s",
+                 ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
     plain.scheme = search->options.scheme;
     PTQ__TRY(ptq__check_convertible(model, calibration, &plain, err));
     return ptq__search_evaluate(search, model, &search->real, err);
@@ -13849,8 +13841,7 @@ static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
     int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
-    if (!n)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
+    PTQ__FAIL_IF(!n, PTQ_BAD_GRAPH, "the model has no layers with weights");
     most = n * (PTQ__WIDTHS - 1) + 1;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
