@@ -8567,6 +8567,7 @@ static int ptq__json_next(ptq__json *json, const char *brackets, const char *wha
 
 static const char ptq__hex[] = "0123456789abcdef";
 
+/* Cuts off exactly so many hexadecimal digits, at most 16. 1 on success. */
 static int ptq__cut_hex(ptq__span *rest, int digits, uint64_t *out) {
     for (*out = 0; digits > 0; digits--) {
         char c = (char)(rest->n ? *rest->p : 0);
@@ -8713,6 +8714,7 @@ static const ptq__dtype ptq__dtypes[] = {
 
 enum { PTQ__DTYPES = sizeof ptq__dtypes / sizeof ptq__dtypes[0] };
 
+/* Asked at run time: no standard macro tells it, and compilers fold it to a constant. */
 static int ptq__host_is_le(void) {
     const uint16_t probe = 1;
     return *(const uint8_t *)&probe == 1;
@@ -8749,6 +8751,7 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
     }
 }
 
+/* Its allocator lies in the archive itself, and so is copied before that goes. */
 PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq_allocator allocator;
     int i;
@@ -8876,8 +8879,8 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
         seen |= 1 << k;
     }
     PTQ__FAIL_IF(json->wrong || seen != 7, PTQ_BAD_FILE,
-                 "tensor %s: expected %s in its header entry",
-                 ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
+                 "tensor %s: expected %s in its header entry", ptq__quoted(ptq__span_of(name)).text,
+                 json->wrong ? json->wrong : all);
     return PTQ_OK;
 }
 
@@ -8896,13 +8899,16 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
         else if (!status && ptq__archive_meta(archive, key))
             ptq__json_wrong(json, "every metadata key once");
         PTQ__THEN(status, ptq__json_status(json, err));
-        PTQ__THEN(status, ptq__add_meta(&archive->meta, &archive->metas, key, value, allocator, err));
+        PTQ__THEN(status,
+                  ptq__add_meta(&archive->meta, &archive->metas, key, value, allocator, err));
         ptq__free(allocator, key);
         ptq__free(allocator, value);
     }
     return status;
 }
 
+/* Entry k of the archive has record k. A name goes into an entry before it is known what it names;
+   if that is the metadata, the entry is given back. */
 static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     ptq__json *json = &header->json;
     ptq_archive *archive = header->archive;
@@ -9014,6 +9020,8 @@ PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archiv
     return PTQ_OK;
 }
 
+/* The length of the header is the one number that is used before it is known whether this is such a
+   file at all; so it is held against the size of the file first. */
 PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                                      const ptq_load_options *options, ptq_archive **out,
                                      ptq_error *err) {
@@ -9202,6 +9210,7 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
     return ptq_model_check(model, err);
 }
 
+/* The archive is a stage on the way: tensors and metadata move over to the model. */
 PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_load_options *options,
                                    ptq_model **out, ptq_error *err) {
     ptq_archive *archive = NULL;
@@ -9241,6 +9250,8 @@ PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, c
     return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
 }
 
+/* The entry is a view: data and scales stay the caller's. Scales are no part of it, since in a file
+   they are a tensor of their own. */
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
                                    ptq_error *err) {
     ptq_archive_entry *entry;
@@ -9253,12 +9264,14 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
     status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
     archive->entries -= status != PTQ_OK;
     entry->tensor = *tensor;
-    entry->tensor.owned = 0; /* of neither data nor scale */
+    entry->tensor.owned = 0;
     entry->tensor.scale = NULL;
     entry->tensor.scales = 0;
     return status;
 }
 
+/* "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]}. Tensors lie one behind
+   the other, in the order of the entries. */
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
     const ptq_tensor stored = ptq__as_stored(&entry->tensor);
     int i = 0;
@@ -9298,6 +9311,8 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
     return text.length;
 }
 
+/* The sum of the sizes is checked although all tensors are in memory: several entries may be views
+   of the same one. */
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
                                      ptq_error *err) {
     uint64_t header = ptq__put_header(archive, NULL, 0);
@@ -9365,6 +9380,7 @@ static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, p
     return status;
 }
 
+/* The file's own metadata come first, so that whoever opens it sees at once what it is. */
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
@@ -9377,6 +9393,7 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
     return PTQ_OK;
 }
 
+/* A model that no reader would take is not written either. */
 PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t *size,
                                    ptq_error *err) {
     ptq_archive *archive = NULL;
@@ -9423,22 +9440,17 @@ static FILE *ptq__open(const char *path, int writing) {
 static FILE *ptq__open(const char *path, int writing) { return fopen(path, writing ? "wb" : "rb"); }
 #endif
 
-/* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
-   directory claims to be endless, a pipe says nothing. */
-static size_t ptq__likely_size(FILE *file, size_t limit) {
-    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    rewind(file);
-    if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
-        size = 65535;
-    return (size_t)size + 1;
-}
-
-/* Reads to the end in growing pieces, so that pipes work as well as files. */
+/* Reads to the end in growing pieces, so that pipes work as well as files. Where the size can be
+   known, the first piece is a little more, and does. It is only a hint: a directory claims to be
+   endless, a pipe says nothing. */
 static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
                                 const ptq_allocator *allocator, char **bytes, size_t *size,
                                 ptq_error *err) {
-    size_t capacity = ptq__likely_size(file, limit), got;
+    long hint = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    int likely = hint >= 0 && hint <= 1L << 28 && (!limit || (size_t)hint <= limit);
+    size_t capacity = likely ? (size_t)hint + 1 : 65536, got;
     char *larger = NULL;
+    rewind(file);
     PTQ__TRY(PTQ__NEW(allocator, bytes, capacity, path, err));
     while ((got = fread(*bytes + *size, 1, capacity - *size, file)) > 0) {
         *size += got;
@@ -9719,6 +9731,7 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
+/* {"count": ...}. Only bins that count something are written, from the first to the last. */
 static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
     int used = 0, end = PTQ_BINS, n = 0;
     int64_t first = 0;
