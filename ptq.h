@@ -7981,21 +7981,24 @@ static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
     return i;
 }
 
-/* Adds a pair with copies of both strings. The array is exactly as long as its pairs, so that it
-   grows with each. */
-static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                const ptq_allocator *allocator, ptq_error *err) {
-    ptq_meta pair = {NULL, NULL};
-    int capacity = *metas;
-    ptq_status status = ptq__strdup(allocator, key, strlen(key), &pair.key, err);
-    PTQ__THEN(status, ptq__strdup(allocator, value, strlen(value), &pair.value, err));
-    PTQ__THEN(status, PTQ__GROW(allocator, meta, *metas, &capacity, "metadata", err));
+/* The end of making a pair: it goes behind the others, which own its strings from then on. After a
+   failure, now or before, the strings are freed. */
+static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const ptq_meta *pair,
+                                ptq_status status, const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)*metas;
+    ptq_meta *larger = NULL;
+    PTQ__THEN(status, PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
     if (status) {
-        ptq__free(allocator, pair.key);
-        ptq__free(allocator, pair.value);
+        ptq__free(allocator, pair->key);
+        ptq__free(allocator, pair->value);
         return status;
     }
-    (*meta)[(*metas)++] = pair;
+    if (n)
+        memcpy(larger, *meta, n * sizeof *larger);
+    larger[n] = *pair;
+    ptq__free(allocator, *meta);
+    *meta = larger;
+    ++*metas;
     return PTQ_OK;
 }
 
@@ -8003,16 +8006,21 @@ static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const char *key, co
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
-    char *copy = NULL;
+    ptq_meta pair = {NULL, NULL};
+    ptq_status status;
     PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    PTQ__TRY(ptq__check_utf8(value ? value : "", key, err));
+    if (value) {
+        PTQ__TRY(ptq__check_utf8(value, key, err));
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &pair.value, err));
+        status = i < 0 ? ptq__strdup(allocator, key, strlen(key), &pair.key, err) : PTQ_OK;
+        if (i < 0)
+            return ptq__add_meta(meta, metas, &pair, status, allocator, err);
+    }
     if (i < 0)
-        return value ? ptq__add_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
-    if (value)
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+        return PTQ_OK;
     ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = copy;
-    if (!copy) {
+    (*meta)[i].value = pair.value;
+    if (!value) {
         ptq__free(allocator, (*meta)[i].key);
         memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
     }
@@ -8887,24 +8895,20 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
 /* "__metadata__": strings by name. */
 static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_error *err) {
     const ptq_allocator *allocator = &archive->allocator;
-    ptq_status status = PTQ_OK;
     int n = 0;
-    while (!status && ptq__json_next(json, "{}", "the metadata object", &n)) {
-        char *key = NULL, *value = NULL;
-        status = ptq__json_strdup(json, allocator, &key, err);
+    while (ptq__json_next(json, "{}", "the metadata object", &n)) {
+        ptq_meta pair = {NULL, NULL};
+        ptq_status status = ptq__json_strdup(json, allocator, &pair.key, err);
         ptq__json_take(json, ':', "a colon");
-        PTQ__THEN(status, ptq__json_strdup(json, allocator, &value, err));
+        PTQ__THEN(status, ptq__json_strdup(json, allocator, &pair.value, err));
         if (n > PTQ_MAX_NODES)
             ptq__json_wrong(json, "at most 4096 metadata entries");
-        else if (!status && ptq__archive_meta(archive, key))
+        else if (!status && ptq__archive_meta(archive, pair.key))
             ptq__json_wrong(json, "every metadata key once");
         PTQ__THEN(status, ptq__json_status(json, err));
-        PTQ__THEN(status,
-                  ptq__add_meta(&archive->meta, &archive->metas, key, value, allocator, err));
-        ptq__free(allocator, key);
-        ptq__free(allocator, value);
+        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, &pair, status, allocator, err));
     }
-    return status;
+    return PTQ_OK;
 }
 
 /* Entry k of the archive has record k. A name goes into an entry before it is known what it names;
