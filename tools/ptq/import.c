@@ -60,7 +60,7 @@ static int has_suffix(const char *text, const char *suffix) {
 static int import_file(const import_options *o, const char *path, ptq_model **out) {
     if (!has_suffix(path, ".safetensors") && (o->torch.map || o->torch.graph || o->torch.epsilon))
         return fail("--map, --graph and --epsilon go with .safetensors files");
-    if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
+    if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5") || has_suffix(path, ".keras"))
         return read_keras(path, out);
     if (has_suffix(path, ".onnx"))
         return import_onnx(path, out);
