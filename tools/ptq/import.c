@@ -60,12 +60,16 @@ static int has_suffix(const char *text, const char *suffix) {
 static int import_file(const import_options *o, const char *path, ptq_model **out) {
     if (!has_suffix(path, ".safetensors") && (o->torch.map || o->torch.graph || o->torch.epsilon))
         return fail("--map, --graph and --epsilon go with .safetensors files");
+    if (is_saved_model(path))
+        return fail("%s is a SavedModel of TensorFlow; convert it with 'python -m tf2onnx.convert "
+                    "--saved-model %s --output net.onnx --opset 17' and import net.onnx",
+                    path, path);
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5") || has_suffix(path, ".keras"))
         return read_keras(path, out);
     if (has_suffix(path, ".onnx"))
         return import_onnx(path, out);
     if (!has_suffix(path, ".safetensors"))
-        return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
+        return fail("%s: the name must end in .h5, .keras, .onnx or .safetensors", path);
     return read_torch(path, &o->torch, out);
 }
 

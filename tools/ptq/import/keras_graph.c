@@ -4,9 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "import/keras_import.h"
 #include "ptq.h"
+#include "shared/files.h"
+
+int is_saved_model(const char *path) {
+    char inside[PATH_SIZE];
+
+    return snprintf(inside, sizeof inside, "%s/saved_model.pb", path) < PATH_SIZE &&
+           access(inside, F_OK) == 0;
+}
 
 #if defined(PTQ_HAVE_hdf5) && defined(PTQ_HAVE_jansson)
 
