@@ -4,8 +4,8 @@ written again with NumPy. Needs h5py.
     make_keras.py models DIRECTORY COUNT SEED   NAME.h5 or NAME.keras and NAME.f32, the logits of
                                                 images.bin: models of every layer, and COUNT random
                                                 ones
-    make_keras.py compare OURS.f32 THEIRS.f32 LIMIT   exit status 0 if no two are further apart than
-                                                LIMIT times the largest
+    make_keras.py compare LIMIT OURS...         OURS.out against OURS.f32: exit status 0 if no two
+                                                are further apart than LIMIT times the largest
     make_keras.py refused DIRECTORY             NAME.h5 or NAME.keras, and NAME.words, what is to be
                                                 said of it
 """
@@ -651,12 +651,15 @@ def write_refused(directory):
             file.write(words)
 
 
-def compare(ours, theirs, limit):
-    a, b = np.fromfile(ours, "<f4"), np.fromfile(theirs, "<f4")
-    far = np.abs(a - b).max() / max(np.abs(b).max(), 1e-6) if len(a) == len(b) else np.inf
-    if not far < float(limit):
-        print(f"{ours}: {len(a)} numbers of {len(b)}, {far:g} of the largest apart")
-    return not far < float(limit)
+def compare(limit, *stems):
+    failures = 0
+    for stem in stems:
+        a, b = np.fromfile(stem + ".out", "<f4"), np.fromfile(stem + ".f32", "<f4")
+        far = np.abs(a - b).max() / max(np.abs(b).max(), 1e-6) if len(a) == len(b) else np.inf
+        if not far < float(limit):
+            print(f"{stem}: {len(a)} numbers of {len(b)}, {far:g} of the largest apart")
+            failures += 1
+    return failures or not stems
 
 
 if __name__ == "__main__":
