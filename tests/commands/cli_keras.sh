@@ -1,6 +1,6 @@
-# ptq import of Keras files, .h5 and .keras: models of every layer and random ones compute what NumPy
-# computes, and what cannot be imported is refused by name. RANDOM_MODELS of them, 20 without,
-# RANDOM_SEED chooses which.
+# ptq import of Keras files, .h5 and .keras: models of every layer and random ones compute what
+# NumPy computes, and what cannot be imported is refused by name. RANDOM_MODELS random ones, 20
+# without, RANDOM_SEED chooses which.
 . tests/shared/cli.sh
 unset PYTHONPATH
 

@@ -61,7 +61,8 @@ static void write_weight(hid_t file, const char *path, const layer_weights *of) 
         numbers[i] = (float)(i % 7) * 0.25f + 0.125f;
     H5Pset_create_intermediate_group(links, 1);
     set = H5Dcreate2(file, path, H5T_IEEE_F32LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
-    expect(set >= 0 && H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, numbers) >= 0);
+    expect(set >= 0 &&
+           H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, numbers) >= 0);
     H5Dclose(set);
     H5Pclose(links);
     H5Sclose(space);

@@ -135,6 +135,7 @@ COMPUTE = {
     "Reshape": lambda x, c, w: x[0].reshape(len(x[0]), *c["target_shape"]),
     "SeparableConv2D": lambda x, c, w: separable(x[0], c, w),
     "Softmax": lambda x, c, w: x[0],  # logits are compared
+    "TFOpLambda": lambda x, c, w: x[0] + x[1],
     "ZeroPadding2D": lambda x, c, w: pad(x[0], c),
 }
 
@@ -245,6 +246,8 @@ class Model:
 
 
 def inbound(layer, keras, shapes):
+    if layer.kind == "TFOpLambda":
+        return [[layer.inputs[0], 0, 0, {"y": [layer.inputs[1], 0, 0], "name": None}]]
     tensors = [[i, 0, 0, layer.kwargs] for i in layer.inputs]
     if keras == 2:
         return [tensors]
@@ -404,7 +407,8 @@ def build_shared_input(m):
     """The input is read twice, so its scaling belongs to one branch alone."""
     x = m.conv(m.add("Rescaling", "input_1", scale=0.01, offset=0.1), 4)
     y = m.conv("input_1", 4, 1)
-    return m.everywhere("GlobalAveragePooling2D", m.add("Add", [x, y]))
+    x = m.add("TFOpLambda", [x, y], function="__operators__.add")  # x + y, as Keras 2 has it
+    return m.everywhere("GlobalAveragePooling2D", x)
 
 
 def build_nested(m):

@@ -8,7 +8,7 @@
    standard error. */
 int read_keras(const char *path, ptq_model **out);
 
-/* Whether that is a directory with TensorFlow's other format, which holds functions and no layers. */
+/* Whether that is a directory with TensorFlow's other format, of functions without layers. */
 int is_saved_model(const char *path);
 
 #endif

@@ -1,10 +1,10 @@
 /* Keras models to ptq models, for ptq import: what the files keras*.c of this folder share.
 
    keras_file.c opens .h5 and .keras files: a configuration, which is a JSON text, and weights in
-   HDF5. keras_graph.c goes by the configuration from the input to the result and calls, by the table
-   in keras_layers.c, the function of each layer, which appends nodes to the model. Both compute
-   H x W x C with the channels innermost, so that a flattened image is the same numbers in the same
-   order. What cannot be imported is collected, and told at once. */
+   HDF5. keras_graph.c goes by the configuration from the input to the result and calls, by the
+   table in keras_layers.c, the function of each layer, which appends nodes to the model. Both
+   compute H x W x C with the channels innermost, so that a flattened image is the same numbers in
+   the same order. What cannot be imported is collected, and told at once. */
 #ifndef PTQ_TOOL_KERAS_IMPORT_H
 #define PTQ_TOOL_KERAS_IMPORT_H
 
@@ -45,7 +45,7 @@ typedef struct keras_weight {
 int keras_read(const keras_file *file, const keras_place *place, const keras_weight *weight,
                float *out, char *why, size_t size);
 
-/* ---- The graph (keras_graph.c) ---- */
+/* ---- The graph (keras_graph.c), refusals and results (keras_values.c) ---- */
 
 /* The result of a layer: a node of the model, and how Keras sees it. */
 typedef struct keras_value {
@@ -66,7 +66,7 @@ typedef struct keras_importer {
     const char *path;
     keras_file *file;
     ptq_model *model;
-    keras_problem *problem; /* room for MOST_PROBLEMS */
+    keras_problem *problem; /* NULL: none yet */
     int problems;
     int layers; /* of all models in the file, so far */
     int failed; /* an error has been told that leaves nothing to look at */
@@ -91,6 +91,10 @@ typedef struct keras_call {
 
 /* Records why the layer cannot be imported; from then on its result is unknown. */
 void keras_refuse(keras_call *at, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* All of them in one line: 1; 0 if there are none. And what they take. */
+int keras_tell_problems(keras_importer *im);
+void keras_forget_problems(keras_importer *im);
 
 /* Ready to append nodes: nothing was refused, and the inputs are known. */
 int keras_ready(const keras_call *at);

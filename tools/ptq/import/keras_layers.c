@@ -438,6 +438,29 @@ static keras_value import_add(keras_call *at) {
     return sum;
 }
 
+/* ---- Functions that stand in the graph without a layer ---- */
+
+/* "x + y" and tf.nn.relu(x) among the layers of Keras 2. */
+static keras_value import_lambda(keras_call *at) {
+    const char *called = keras_text(at, "function", "?");
+
+    if (strcmp(called, "__operators__.add") == 0 || strcmp(called, "math.add") == 0)
+        return import_add(at);
+    if (strcmp(called, "nn.relu") == 0 && at->inputs == 1)
+        return import_alone(at, PTQ_OP_RELU);
+    if (strcmp(called, "nn.relu6") == 0 && at->inputs == 1)
+        return import_alone(at, PTQ_OP_RELU6);
+    keras_refuse(at,
+                 "there is no operator for TensorFlow's function '%.60s'; build the model with "
+                 "a layer of Keras for it",
+                 called);
+    return keras_unknown();
+}
+
+static keras_value import_relu_function(keras_call *at) { return import_alone(at, PTQ_OP_RELU); }
+
+static keras_value import_relu6_function(keras_call *at) { return import_alone(at, PTQ_OP_RELU6); }
+
 /* ---- The table ---- */
 
 /* Where an operator comes to ptq.h, the row of its layer gets a function in place of a reason. Rows
@@ -480,6 +503,8 @@ static const keras_kind kinds[] = {
     {"RandomTranslation", import_nothing, 1, NULL},
     {"RandomZoom", import_nothing, 1, NULL},
     {"ReLU", import_relu, 1, NULL},
+    {"Relu", import_relu_function, 1, NULL},   /* keras.ops.relu of Keras 3 */
+    {"Relu6", import_relu6_function, 1, NULL}, /* keras.ops.relu6 */
     {"Rescaling", keras_rescaling, 1, NULL},
     {"Reshape", keras_reshape, 1, NULL},
     {"Resizing", NULL, 1, "images come in the size of the model; build it without this layer"},
@@ -487,6 +512,7 @@ static const keras_kind kinds[] = {
     {"Sequential", keras_nested, 1, NULL},
     {"Softmax", import_softmax, 1, NULL},
     {"SpatialDropout2D", import_nothing, 1, NULL},
+    {"TFOpLambda", import_lambda, 0, NULL},
     {"UpSampling2D", NULL, 1, "there is no operator that enlarges an image"},
     {"ZeroPadding2D", keras_zero_padding, 1, NULL},
 };

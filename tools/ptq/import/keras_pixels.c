@@ -13,7 +13,8 @@ typedef struct affine {
     double factor[PTQ_MAX_PIXEL_CHANNELS], offset[PTQ_MAX_PIXEL_CHANNELS];
 } affine;
 
-/* x = (pixel - mean) / std before it; so y = (pixel - (mean - offset std / factor)) / (std / factor).
+/* x = (pixel - mean) / std before it; so
+   y = (pixel - (mean - offset std / factor)) / (std / factor).
    Only where nobody else reads the pixels as they are. */
 static int scale_pixels(keras_call *at, const affine *by) {
     ptq_model *model = at->im->model;

@@ -1,5 +1,5 @@
-/* A Keras model that is ResNet8 gets the names and the order of nodes that ResNet8 has here, so that
-   it goes with everything else that is called so. */
+/* A Keras model that is ResNet8 gets the names and the order of nodes that ResNet8 has here, so
+   that it goes with everything else that is called so. */
 #include <stdlib.h>
 #include <string.h>
 

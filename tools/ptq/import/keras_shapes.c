@@ -94,7 +94,8 @@ void keras_take_zeros(keras_call *at, keras_window *w) {
     memset(value->pad, 0, sizeof value->pad);
 }
 
-/* 1; [1, 2]: rows at both ends, columns at both ends; [[1, 2], [3, 4]]: top, bottom, left, right. */
+/* 1; [1, 2]: rows at both ends, columns at both ends; [[1, 2], [3, 4]]: top, bottom, left,
+   right. */
 static int read_zeros(const json_t *value, int axis, int end) {
     if (json_is_array(value))
         value = json_array_get(value, (size_t)axis);

@@ -174,8 +174,8 @@ static ptq_status unpack(unpacking *u, int file, uint64_t *size, ptq_error *err)
         *size += made;
     }
     if (!status && u->wanted->exact && (*size != u->wanted->most || u->crc != u->wanted->crc))
-        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: its compressed data are damaged",
-                               u->from->where);
+        status =
+            ptq_error_set(err, PTQ_BAD_DATA, "%s: its compressed data are damaged", u->from->where);
     return status;
 }
 

@@ -60,8 +60,8 @@ static ptq_status read_end64(const data_bytes *bytes, uint64_t end, listing *lis
 
 /* The last record lies before a comment of unknown length. */
 static ptq_status find_list(const data_bytes *bytes, listing *list, ptq_error *err) {
-    size_t length = bytes->size < END_BYTES + MOST_COMMENT ? (size_t)bytes->size
-                                                           : END_BYTES + MOST_COMMENT;
+    size_t length =
+        bytes->size < END_BYTES + MOST_COMMENT ? (size_t)bytes->size : END_BYTES + MOST_COMMENT;
     uint8_t *tail = malloc(length ? length : 1), *at = NULL;
     uint64_t from = bytes->size - length;
     ptq_status status;
@@ -142,8 +142,8 @@ ptq_status zip_open(const data_bytes *bytes, zip_archive *out, ptq_error *err) {
     memset(out, 0, sizeof *out);
     out->bytes = bytes_part(bytes, 0, bytes->size);
     if (!status && (list.members > MOST_MEMBERS || list.size > MOST_LIST))
-        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: its list of members is too long",
-                               bytes->where);
+        status =
+            ptq_error_set(err, PTQ_BAD_DATA, "%s: its list of members is too long", bytes->where);
     if (!status) {
         text = malloc((size_t)list.size + 1);
         out->member = calloc((size_t)list.members + 1, sizeof *out->member);
