@@ -52,7 +52,7 @@ test_quantized() {
     make_keras compare 0.1 "$dir/int8" || wrong "codes far from real numbers"
 }
 
-test_refused() {
+test_small() {
     mkdir "$dir/refused"
     make_keras refused "$dir/refused" || wrong make_keras.py
     for words in "$dir/refused"/*.words; do
@@ -60,6 +60,13 @@ test_refused() {
             [ ! -f "$file" ] || refuses "$(cat "$words")" import "$file" -o "$dir/no"
         done
     done
+    accepts import "$dir/refused/square.h5" -o "$dir/small.safetensors"
+    accepts info "$dir/small.safetensors" --graph
+    prints "input_1 input shape=28x28x1 mean=0 std=255"
+    prints "dense dense in=input_1 channels=16"
+    accepts import "$dir/refused/row.keras" -o "$dir/small.safetensors"
+    accepts info "$dir/small.safetensors" --graph
+    prints "input_1 input shape=28x28x1"
     mkdir "$dir/saved"
     : >"$dir/saved/saved_model.pb"
     refuses "SavedModel.*python -m tf2onnx.convert --saved-model" import "$dir/saved" -o "$dir/no"
@@ -83,6 +90,6 @@ test_shared() {
 test_models
 test_folding
 test_quantized
-test_refused
+test_small
 if [ -f "$shared/cases/keras3_names.h5" ]; then test_shared "$shared"; fi
 [ $failures -eq 0 ]

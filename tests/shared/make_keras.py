@@ -7,7 +7,8 @@ written again with NumPy. Needs h5py.
     make_keras.py compare LIMIT OURS...         OURS.out against OURS.f32: exit status 0 if no two
                                                 are further apart than LIMIT times the largest
     make_keras.py refused DIRECTORY             NAME.h5 or NAME.keras, and NAME.words, what is to be
-                                                said of it
+                                                said of it; square.h5 and row.keras, which are not
+                                                refused
 """
 import io
 import json
@@ -152,10 +153,12 @@ class Layer:
     def __init__(self, kind, name, config, inputs, weights):
         self.kind, self.name, self.config, self.inputs = kind, name, config, inputs
         self.weights, self.kwargs, self.inner = weights, {}, None
+        self.again = []  # inputs of further calls
 
 
 class Model:
-    """Layers, and what they make of the images so far; a tensor is the name of its layer."""
+    """Layers, and what they make of the images so far; a tensor is the name of its layer, with
+    "#1" behind it where the layer is called a second time."""
 
     def __init__(self, images, name="model"):
         self.name, self.layers, self.value = name, [], {"input_1": images}
@@ -204,6 +207,13 @@ class Model:
         self.layers.append(layer)
         return name
 
+    def call_again(self, name, input):
+        layer = next(layer for layer in self.layers if layer.name == name)
+        layer.again.append(input)
+        made = f"{name}#{len(layer.again)}"
+        self.value[made] = COMPUTE[layer.kind]([self.value[input]], layer.config, layer.weights)
+        return made
+
     def nest(self, inner, input):
         """A model as a layer; its images must be the input's value."""
         layer = Layer("Functional", inner.name, None, [input], {})
@@ -245,16 +255,25 @@ class Model:
 # ---- Files ----
 
 
+def history(tensor):
+    name, _, call = tensor.partition("#")
+    return [name, int(call or 0), 0]
+
+
 def inbound(layer, keras, shapes):
+    made = [one_call(layer, layer.inputs, keras, shapes)]
+    return made + [one_call(layer, [more], keras, shapes) for more in layer.again]
+
+
+def one_call(layer, inputs, keras, shapes):
     if layer.kind == "TFOpLambda":
-        return [[layer.inputs[0], 0, 0, {"y": [layer.inputs[1], 0, 0], "name": None}]]
-    tensors = [[i, 0, 0, layer.kwargs] for i in layer.inputs]
+        return [*history(inputs[0]), {"y": history(inputs[1]), "name": None}]
     if keras == 2:
-        return [tensors]
+        return [[*history(i), layer.kwargs] for i in inputs]
     made = [{"class_name": "__keras_tensor__",
-             "config": {"shape": shapes[i], "dtype": "float32", "keras_history": [i, 0, 0]}}
-            for i in layer.inputs]
-    return [{"args": [made] if layer.kind == "Add" else made, "kwargs": layer.kwargs}]
+             "config": {"shape": shapes[i], "dtype": "float32", "keras_history": history(i)}}
+            for i in inputs]
+    return {"args": [made] if layer.kind == "Add" else made, "kwargs": layer.kwargs}
 
 
 def model_json(model, keras, sequential):
@@ -267,12 +286,13 @@ def model_json(model, keras, sequential):
                 "inbound_nodes": inbound(layer, keras, shapes)}
         if layer.inner:
             made["config"] = model_json(layer.inner, keras, False)["config"]
-            if keras == 2:
-                made["inbound_nodes"][0][0][1] = 0
         layers.append(made)
     if sequential:
         for layer in layers:
             del layer["inbound_nodes"], layer["name"]
+        if keras == 1:  # no InputLayer, and no object around the layers
+            layers[1]["config"]["batch_input_shape"] = shapes["input_1"]
+            return {"class_name": "Sequential", "config": layers[1:]}
         return {"class_name": "Sequential", "config": {"name": model.name, "layers": layers}}
     last = model.layers[-1].name
     output = [last, int(keras == 3 and model.layers[-1].inner is not None), 0]
@@ -423,8 +443,18 @@ def build_nested(m):
     return m.dense(m.everywhere("GlobalAveragePooling2D", x), 4)
 
 
+def build_shared(m):
+    """One layer at three places, the second of which comes behind a layer that reads the first."""
+    x = m.pool(m.conv("input_1", 4, name="first"), size=3)
+    y = m.conv(x, 4, name="twice")
+    y = m.add("Activation", y, activation="relu", name="between")
+    z = m.call_again("twice", y)
+    w = m.call_again("twice", z)
+    return m.everywhere("GlobalAveragePooling2D", m.add("Add", [w, z, m.call_again("between", x)]))
+
+
 CASES = [build_sequential, build_residual, build_mobile, build_zeros, build_pixelwise,
-         build_shared_input, build_nested]
+         build_shared_input, build_nested, build_shared]
 
 
 # ---- Random models ----
@@ -481,10 +511,10 @@ def used(model):
     for layer in reversed(model.layers):
         if layer.name in needed:
             kept.append(layer)
-            needed.update(layer.inputs)
+            needed.update(i.partition("#")[0] for i in layer.inputs + layer.again)
     model.layers = kept[::-1]
     before = ["input_1"] + [layer.name for layer in model.layers]
-    return all(layer.inputs == [name] for layer, name in zip(model.layers, before))
+    return all(layer.inputs == [name] and not layer.again for layer, name in zip(model.layers, before))
 
 
 def write_any(stem, model, way):
@@ -497,6 +527,8 @@ def write_any(stem, model, way):
         write_keras(stem + ".keras", model, 3, chain)
     elif way == 3:
         write_keras(stem + ".keras", model, 2, word="_layer_checkpoint_dependencies/")
+    elif way == 5:
+        write_h5(stem + ".h5", model, 1, True)
     elif way == 4:
         write_keras(stem + ".keras", model, 2, word="layers\\", method=zipfile.ZIP_DEFLATED)
 
@@ -508,6 +540,7 @@ def write_models(directory, count):
         for image in pixels:
             file.write(b"\0" + image.transpose(2, 0, 1).tobytes())
     builds = [(build.__name__[6:], build, way) for build in CASES for way in range(5)]
+    builds.append(("sequential", build_sequential, 5))
     builds += [(f"random{i}", build_random, i % 5) for i in range(count)]
     for name, build, way in builds:
         model = Model(pixels.astype(float))
@@ -606,6 +639,17 @@ REFUSED = {
 }
 
 
+def without_channel():
+    """Images of 28 x 28 as they come from MNIST, without a channel, and in one row."""
+    m = Model(np.zeros((1, 28, 28)))
+    x = m.add("Flatten", m.add("Rescaling", "input_1", scale=1 / 255, offset=0.0))
+    m.dense(m.dense(x, 16, activation="relu"), 10, activation="softmax")
+    row = Model(np.zeros((1, 784)))
+    x = row.conv(row.add("Reshape", "input_1", target_shape=[28, 28, 1]), 4)
+    row.dense(row.add("Flatten", x), 10, activation="softmax")
+    return m, row
+
+
 def write_small(path, weights, config):
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config) if isinstance(config, dict) else config
@@ -637,6 +681,9 @@ def write_refused(directory):
         write_small(f"{directory}/{name}.h5", *small(change))
         with open(f"{directory}/{name}.words", "w") as file:
             file.write(words)
+    square, row = without_channel()
+    write_h5(f"{directory}/square.h5", square, 2, True)
+    write_keras(f"{directory}/row.keras", row, 3, True)
     weights, config = small()
     write_small(f"{directory}/no_json.h5", weights, "{")
     write_small(f"{directory}/no_model.h5", weights, "[]")
