@@ -3,18 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "import/keras_import.h"
 #include "ptq.h"
-#include "shared/files.h"
-
-int is_saved_model(const char *path) {
-    char inside[PATH_SIZE];
-
-    return snprintf(inside, sizeof inside, "%s/saved_model.pb", path) < PATH_SIZE &&
-           access(inside, F_OK) == 0;
-}
 
 #if defined(PTQ_HAVE_hdf5) && defined(PTQ_HAVE_jansson)
 
@@ -440,7 +431,23 @@ keras_value keras_nested(keras_call *at) {
     return value;
 }
 
-static int import_model(keras_importer *im) {
+/* A configuration leaves nothing open; but ResNet8 may have been trained on elsewhere. */
+static int settle(keras_importer *im, assumed *open) {
+    static const char says[] = "by the file";
+
+    if (!keras_name_resnet8(&im->model))
+        return open->padding || open->epsilon
+                   ? fail(
+                         "%s says itself how it pads and which epsilon it has; leave out --padding "
+                         "and --epsilon",
+                         im->path)
+                   : 0;
+    open->epsilon_from = says;
+    return assume_padding(open, "tensorflow", says, im->model) ||
+           (open->epsilon && assume_epsilon(open, NULL, 0, says, im->model));
+}
+
+static int import_model(keras_importer *im, assumed *open) {
     keras_value output = keras_unknown();
     graph g;
     keras_place whole;
@@ -457,11 +464,10 @@ static int import_model(keras_importer *im) {
     im->model->bare = 0;
     if (ptq_model_check(im->model, &err))
         return fail("%s: %s", im->path, err.text);
-    keras_name_resnet8(&im->model);
-    return 0;
+    return settle(im, open);
 }
 
-int read_keras(const char *path, ptq_model **out) {
+int read_keras(const char *path, assumed *open, ptq_model **out) {
     keras_importer *im = calloc(1, sizeof *im);
     ptq_error err;
     int status;
@@ -472,7 +478,7 @@ int read_keras(const char *path, ptq_model **out) {
     if (ptq_model_create(NULL, &im->model, &err))
         status = fail("%s", err.text);
     else
-        status = keras_open(path, &im->file) || import_model(im);
+        status = keras_open(path, &im->file) || import_model(im, open);
     if (!status) {
         *out = im->model;
         im->model = NULL;
@@ -486,8 +492,8 @@ int read_keras(const char *path, ptq_model **out) {
 
 #else
 
-int read_keras(const char *path, ptq_model **out) {
-    (void)path, (void)out;
+int read_keras(const char *path, assumed *open, ptq_model **out) {
+    (void)path, (void)open, (void)out;
     return fail("Keras files need the libraries hdf5 and jansson; install both and build again");
 }
 

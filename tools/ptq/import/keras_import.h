@@ -176,8 +176,8 @@ keras_value keras_normalization(keras_call *at);
 /* ---- ResNet8 (keras_resnet8.c) ---- */
 
 /* In place of a model that is ResNet8 in all but its names: the same with the names that it has
-   here. */
-void keras_name_resnet8(ptq_model **model);
+   here, and 1. */
+int keras_name_resnet8(ptq_model **model);
 
 #endif
 #endif

@@ -81,21 +81,22 @@ static void move_params(matching *m) {
     memcpy(m->ours->std, m->theirs->std, sizeof m->ours->std);
 }
 
-void keras_name_resnet8(ptq_model **model) {
+int keras_name_resnet8(ptq_model **model) {
     matching m;
+    int same;
 
     m.theirs = *model;
     m.ours = make_alike(*model);
     if (!m.ours)
-        return;
+        return 0;
     memset(m.pair, -1, sizeof m.pair);
-    if (match(&m, m.ours->nodes - 1, m.theirs->nodes - 1)) {
+    same = match(&m, m.ours->nodes - 1, m.theirs->nodes - 1);
+    if (same) {
         move_params(&m);
         *model = m.ours;
-        ptq_model_free(m.theirs);
-    } else {
-        ptq_model_free(m.ours);
     }
+    ptq_model_free(same ? m.theirs : m.ours);
+    return same;
 }
 
 #endif

@@ -1,31 +1,9 @@
 /* The network to train: from a model, a graph, or a pair of them for fake quantization; and its
    preprocessing. */
-#include <stdlib.h>
-
 #include "ptq.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 #include "train/run.h"
-
-/* "A,B,C", or one number for all channels. */
-static int read_channels(const char *name, const char *text, int channels, float least,
-                         float *out) {
-    for (int c = 0; c < channels; c++) {
-        char *end;
-        double value = strtod(text, &end);
-
-        if (end == text || !(value >= (double)least && value < 1e6) ||
-            (*end != (c + 1 < channels ? ',' : 0) && !(c == 0 && !*end)))
-            return fail("--%s must be one number, or one for each of %d channels with commas", name,
-                        channels);
-        out[c] = (float)value;
-        for (int k = 1; c == 0 && !*end && k < channels; k++)
-            out[k] = (float)value;
-        if (!*end)
-            break;
-        text = end + 1;
-    }
-    return 0;
-}
 
 static int load_graph(const char *path, ptq_model **out) {
     void *text;
@@ -61,15 +39,6 @@ static int load_pair(const train_options *o, ptq_model **out, ptq_model **origin
     return status ? fail("%s", err.text) : 0;
 }
 
-/* Whether a graph's text brings a preprocessing of its own: without one it says 0 and 1. */
-static int has_channels(const ptq_model *model) {
-    int own = 0;
-
-    for (int c = 0; c < model->node[0].shape[2]; c++)
-        own |= model->mean[c] != 0 || model->std[c] != 1;
-    return own;
-}
-
 int network_open(const train_options *o, const train_images *set, ptq_model **out,
                  ptq_model **origin) {
     int channels = set->base.channels, status = 0;
@@ -91,7 +60,7 @@ int network_open(const train_options *o, const train_images *set, ptq_model **ou
     if (shape[0] != set->base.height || shape[1] != set->base.width || shape[2] != channels)
         return fail("the network takes images of %dx%dx%d, the data has %dx%dx%d", shape[0],
                     shape[1], shape[2], set->base.height, set->base.width, channels);
-    if (!o->model && !has_channels(*out))
+    if (!o->model && !scales_pixels(*out))
         train_images_measure(set, *out);
     return (o->mean && read_channels("mean", o->mean, channels, -1e6f, (*out)->mean)) ||
            (o->std && read_channels("std", o->std, channels, 1e-6f, (*out)->std));
