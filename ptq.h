@@ -210,6 +210,11 @@ PTQ_API void ptq_net_free(ptq_net *net);
 PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
 PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
 
+/* The same for a model that takes real numbers, H x W x C of them. */
+PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
+                                        ptq_error *err);
+
 #ifndef PTQ_NO_STDIO
 /* The same from a file. Errors: those of ptq_model_load as well. */
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err);
@@ -381,6 +386,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
    [GRAPH] Nodes, the builder, ResNet8 */
 
 #define PTQ_NAME_SIZE 64       /* names: 1..63 of A-Z a-z 0-9 _ . */
+#define PTQ_CLASS_NAME_SIZE 64 /* names of classes: 1..63 bytes without control characters */
 #define PTQ_MAX_NODES 4096
 #define PTQ_MAX_PIXEL_CHANNELS 16
 #define PTQ_MAX_KERNEL 255
@@ -450,6 +456,7 @@ typedef struct ptq_node {
     int groups;               /* input and output channels are split alike; C = depthwise */
     int no_bias;              /* convolution and dense */
     int include_pad;          /* average pool: divide by the kernel area, not by the taps inside */
+    int real;                 /* input: 1 if it takes real numbers, 0 if pixels */
     float epsilon;            /* batch norm */
     ptq_activation act;       /* fused behind convolution, dense or addition */
     ptq_residual residual;    /* convolution: input[1] is added after `act` ... */
@@ -472,9 +479,10 @@ typedef struct ptq_meta {
 struct ptq_model {
     ptq_node *node;
     int nodes, capacity;
-    float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c] ... */
-    float std[PTQ_MAX_PIXEL_CHANNELS];  /* ... for up to 16 channels; 0 and 1 by default */
-    ptq_meta *meta;                     /* free metadata of the model file */
+    float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c], ... */
+    float std[PTQ_MAX_PIXEL_CHANNELS];  /* ... also of real inputs, for up to 16 channels; 0 and 1
+                                           by default */
+    ptq_meta *meta;                     /* metadata of the model file, see ptq_model_get_meta */
     int metas;
     int bare; /* the builder makes no parameters. For loaders: they bring their own, and
                  allocating by the shapes that a hostile graph names would be a trap */
@@ -511,6 +519,10 @@ typedef struct ptq_pool_options {
 } ptq_pool_options;
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
+
+/* An input that is no picture: real numbers, such as features of sound, are what the model takes. */
+PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
+                               int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options);
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
@@ -551,10 +563,16 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
    `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused, as
-   is what is not UTF-8. */
+   is what is not UTF-8. Two others mean something: "class_names", a JSON array with a string for
+   each class, and "resize", how pictures are brought to the model's size: "crop" (the shorter side
+   first, then the middle) or "stretch". ptq_model_check refuses what is neither. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
+
+/* The name of a class, from "class_names", in the manner of snprintf; PTQ_CLASS_NAME_SIZE bytes are
+   enough. 0 and an empty text where the model has no names, or no such class. */
+PTQ_API size_t ptq_class_name(const ptq_model *model, int index, char *text, size_t size);
 
 /* Deep copy, with the allocator given (NULL: default). */
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
@@ -574,7 +592,8 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int node);
        ptq-graph 1
        input input shape=32x32x3
        conv1 conv2d in=input channels=16 kernel=3x3
-   The padding that ptq_padding calls SAME, stride 1, one group, and a bias are not written. */
+   The padding that ptq_padding calls SAME, stride 1, one group, and a bias are not written. An
+   input of real numbers says type=f32. */
 #ifndef PTQ_RUN_ONLY
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
 #endif
@@ -748,6 +767,7 @@ typedef struct ptq_plan_info {
     ptq_isa isa;            /* the instruction set it uses, never PTQ_ISA_AUTO */
     int logits;             /* index of the node whose result is the logits */
     int classes;            /* how many logits there are */
+    ptq_type type;          /* of an input's elements: PTQ_TYPE_U8 pixels, PTQ_TYPE_F32 numbers */
     size_t pixels;          /* elements of one input: H * W * C */
     size_t arena_bytes;     /* of the activations while one image runs */
 } ptq_plan_info;
@@ -801,9 +821,22 @@ PTQ_API void ptq_session_free(ptq_session *session);
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err);
 
-/* The same from preprocessed floats, H x W x C each: (pixel - mean) / std already applied. */
+/* The same from floats, H x W x C each, finite: what a model of real numbers takes, or, where it
+   takes pixels, these preprocessed, (pixel - mean) / std. */
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err);
+
+/* What can be had of a run, a row for each item; NULL: not wanted. */
+typedef struct ptq_results {
+    float *logits, *probabilities; /* `classes` of each */
+    int32_t *codes;                /* see ptq_run_codes */
+    int *classes;                  /* the best class alone */
+} ptq_results;
+
+/* All of them at once, from items of PTQ_TYPE_U8 or PTQ_TYPE_F32. PTQ_INVALID_ARGUMENT for bytes
+   where the model takes real numbers. */
+PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
+                                 size_t count, const ptq_results *out, ptq_error *err);
 
 /* A view of an intermediate tensor of the last image, H x W x C, valid until the next run. Needs
    `keep`. A convolution with a fused residual has two: `name` before the addition, `out` after. */
@@ -841,8 +874,7 @@ typedef struct ptq_dataset {
     size_t count;
     int height, width, channels, classes;
     ptq_type type; /* of an item's elements: PTQ_TYPE_U8, bytes as the model's preprocessing takes
-                      them, or PTQ_TYPE_F32 (which is 0), preprocessed real numbers, as for
-                      ptq_run_f32 */
+                      them, or PTQ_TYPE_F32 (which is 0), real numbers as for ptq_run_f32 */
     ptq_status (*get)(void *user, size_t index, void *item, int *label, ptq_error *err);
     void *user;
     const char *const *class_name; /* `classes` names, or NULL */
@@ -854,7 +886,6 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     PTQ_FORMAT(3, 4);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
-#define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
 
 typedef struct ptq_cifar10 ptq_cifar10;
 
@@ -1515,6 +1546,7 @@ typedef struct ptq__span ptq__span;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
+static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
@@ -1782,14 +1814,12 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
                              const char *what, void *out, ptq_error *err) {
     size_t bytes;
     void *memory;
-    if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
-                             what, count, size);
+    PTQ__FAIL_IF(count > (SIZE_MAX - 1) / size, PTQ_OUT_OF_MEMORY,
+                 "%s: %zu elements of %zu bytes are too many", what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
-    if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
+    PTQ__FAIL_IF(!memory, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -2002,11 +2032,10 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     int i;
     memset(tensor, 0, sizeof *tensor);
     tensor->size = ptq__tensor_bytes(type, bits, rank, dims);
-    if (!tensor->size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
-                             "%d elements, and 2 to 7 bits if packed",
-                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(!tensor->size, PTQ_INVALID_ARGUMENT,
+                 "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
+                 "%d elements, and 2 to 7 bits if packed",
+                 ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -2030,9 +2059,8 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
                                      const int *dims, void *data, size_t size, ptq_error *err) {
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
-    if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
-                             made.size, data ? size : (size_t)0);
+    PTQ__FAIL_IF(!data || size < made.size, PTQ_INVALID_ARGUMENT,
+                 "tensor needs %zu bytes, given are %zu", made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
     return PTQ_OK;
@@ -2052,10 +2080,9 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
     float *copy = NULL;
-    if (!tensor->rank || (count != 1 && count != tensor->dim[0]))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "a tensor has one scale, or one for each of its %d channels, not %d",
-                             tensor->dim[0], count);
+    PTQ__FAIL_IF(!tensor->rank || (count != 1 && count != tensor->dim[0]), PTQ_INVALID_ARGUMENT,
+                 "a tensor has one scale, or one for each of its %d channels, not %d",
+                 tensor->dim[0], count);
     PTQ__TRY(PTQ__NEW(allocator, &copy, (size_t)count, "scales", err));
     memcpy(copy, scale, (size_t)count * sizeof *copy);
     if (tensor->owned & 2)
@@ -2300,13 +2327,11 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
     int32_t least, most;
     ptq_qparams q;
-    if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
-                             ptq_name(PTQ_NAMES_TYPE, type), bits);
-    if (!ptq__is_finite(low) || !ptq__is_finite(high))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
-                             (double)low, (double)high);
+    PTQ__FAIL_IF((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8,
+                 PTQ_INVALID_ARGUMENT, "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                 ptq_name(PTQ_NAMES_TYPE, type), bits);
+    PTQ__FAIL_IF(!ptq__is_finite(low) || !ptq__is_finite(high), PTQ_BAD_NUMBER,
+                 "a range of %g to %g cannot be quantized", (double)low, (double)high);
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
@@ -2314,9 +2339,8 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
     q.scale = hi - lo > 0 ? (float)scale : 1;
-    if (!ptq__is_normal(q.scale))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g gives no normal scale",
-                             (double)low, (double)high);
+    PTQ__FAIL_IF(!ptq__is_normal(q.scale), PTQ_BAD_NUMBER,
+                 "a range of %g to %g gives no normal scale", (double)low, (double)high);
     if (!symmetric)
         q.zero_point = ptq__to_code((float)(-lo / (double)q.scale), least, least, most);
     *out = q;
@@ -3097,8 +3121,8 @@ enum {
     PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
     PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
     PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
-    PTQ__KEY_EPSILON = 1 << 19,
-    PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD,
+    PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20,
+    PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD | PTQ__KEY_TYPE,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
     PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
     PTQ__DENSE_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_CHANNELS | PTQ__KEY_BIAS | PTQ__KEY_W |
@@ -3467,6 +3491,16 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
+/* Names of classes are shown to people and go into reports, hence no control characters, which a
+   terminal would obey. */
+static int ptq__is_class_name(const char *name, size_t length) {
+    size_t i;
+    for (i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
+        if ((unsigned char)name[i] < 32 || name[i] == 127)
+            return 0;
+    return length > 0 && length < PTQ_CLASS_NAME_SIZE;
+}
+
 /* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
@@ -3476,13 +3510,11 @@ static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node,
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
-        if (!ptq__is_name(name.p, name.n))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
-                                 ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
-        if (found >= 0 && found != index)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 name.p);
+        PTQ__FAIL_IF(!ptq__is_name(name.p, name.n), PTQ_BAD_GRAPH,
+                     "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
+                     ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
+        PTQ__FAIL_IF(found >= 0 && found != index, PTQ_BAD_GRAPH,
+                     "there are two nodes or tensors named %s", name.p);
     }
     return PTQ_OK;
 }
@@ -3648,13 +3680,22 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const 
     return -1;
 }
 
-/* -> H x W x C, each at least 1: the image. Every model has one input, its first node. */
+/* -> H x W x C, each at least 1: the image, or other numbers. Every model has one input, its first
+   node. */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
     return ptq__build(model, &node, name, NULL);
+}
+
+PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
+                               int channels) {
+    int index = ptq_add_input(model, name, height, width, channels);
+    if (index >= 0)
+        model->node[index].real = 1;
+    return index;
 }
 
 /* H x W x C -> H' x W' x C' by the operator's rule. */
@@ -3935,6 +3976,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
     PTQ__TRY(ptq__check_qparams(node, &node->q, err));
     PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    PTQ__REFUSE_IF(node->real && ptq__is_coded(node), PTQ_BAD_GRAPH,
+                   "real numbers come in as they are; codes are made by a quantize node behind it");
     PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
                    "its inputs, weights and result do not agree on being codes or real numbers");
     PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
@@ -3966,22 +4009,20 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
         float mean = model->mean[c], std = model->std[c];
-        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)mean, (double)std);
+        PTQ__FAIL_IF(!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0), PTQ_BAD_NUMBER,
+                     "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                     (double)mean, (double)std);
     }
     return PTQ_OK;
 }
 
-/* Names first, since all other messages use them; readers last, since they need legal operands. */
+/* Names first, since all other messages use them; readers, and how many classes there are, last,
+   since they need legal operands. */
 PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__FAIL_IF(model->nodes < 2, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
     PTQ__TRY(ptq__check_pixels(model, err));
     for (i = 0; i < model->nodes; i++)
         PTQ__TRY(ptq__check_node(model, i, err));
@@ -3990,7 +4031,7 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
                        "nothing uses its result, and it is not the last node");
     }
-    return PTQ_OK;
+    return ptq__check_metas(model, err);
 }
 
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
@@ -4406,11 +4447,19 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     return ptq__vectorize(plan, step, err);
 }
 
-/* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
+/* The preprocessing of one pixel, or real number. */
+static float ptq__pixel(const ptq_model *model, int channel, float pixel) {
     if (channel >= PTQ_MAX_PIXEL_CHANNELS)
-        return (float)pixel;
-    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
+        return pixel;
+    return ptq__div(pixel - model->mean[channel], model->std[channel]);
+}
+
+/* 1 if it changes nothing: mean 0, std 1. */
+static int ptq__is_plain(const ptq_model *model) {
+    int c, plain = 1;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        plain &= model->mean[c] == 0 && model->std[c] == 1;
+    return plain;
 }
 
 /* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
@@ -4426,7 +4475,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
                       err));
     for (c = 0; c < input->shape[2]; c++)
         for (p = 0; p < 256; p++) {
-            int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
+            int32_t code = ptq_quantize(ptq__pixel(model, c, (float)p), &input->q);
             plan->table[c * 256 + p] = (uint8_t)code;
             same = same && code == p;
         }
@@ -4447,6 +4496,7 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     PTQ__TRY(ptq__lay_out(plan, err));
     info->logits = ptq_model_logits(model);
     info->classes = (int)ptq__shape_elements(3, model->node[info->logits].shape);
+    info->type = model->node[0].real ? PTQ_TYPE_F32 : PTQ_TYPE_U8;
     info->pixels = ptq__shape_elements(3, model->node[0].shape);
     info->arena_bytes = plan->layout[PTQ__LAYOUT_REUSE].size;
     return PTQ_OK;
@@ -4545,9 +4595,8 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     if (options)
         given = *options;
     memory = given.memory;
-    if (memory && given.memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
-                             size, given.memory_size);
+    PTQ__FAIL_IF(memory && given.memory_size < size, PTQ_OUT_OF_MEMORY,
+                 "the session needs %zu bytes, given are %zu", size, given.memory_size);
     if (!memory)
         PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
     session = (ptq_session *)(void *)((char *)memory +
@@ -4586,8 +4635,8 @@ PTQ_API int ptq_argmax(const float *values, int n) {
 }
 
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
-   table; PTQ_TYPE_F32 are preprocessed already. What need not change is used where it lies, and
-   only copied where the caller may look at it later. */
+   table; PTQ_TYPE_F32 are preprocessed already, unless they are what the model takes. What need not
+   change is used where it lies, and only copied where the caller may look at it later. */
 static const void *ptq__load_item(const ptq_session *session, ptq_type type, const void *item) {
     const ptq_plan *plan = session->plan;
     const ptq_node *input = &plan->info.model->node[0];
@@ -4595,11 +4644,15 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     const float *real = (const float *)item;
     void *buffer = session->arena + session->layout->offset[0];
     size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
-    int coded = ptq__is_coded(input), as_is = type == PTQ_TYPE_F32 ? !coded : coded && !plan->table;
+    int coded = ptq__is_coded(input), raw = input->real && !ptq__is_plain(plan->info.model);
+    int as_is = type == PTQ_TYPE_F32 ? !coded && !raw : coded && !plan->table;
     if (as_is && !session->options.keep)
         return item;
     if (as_is)
         memcpy(buffer, item, n * (coded ? 1 : sizeof(float)));
+    else if (raw)
+        for (i = 0; i < n; i++)
+            ((float *)buffer)[i] = ptq__pixel(plan->info.model, (int)(i % channels), real[i]);
     else if (!coded)
         ptq__preprocess(plan, pixel, (float *)buffer);
     else if (type == PTQ_TYPE_F32)
@@ -4696,32 +4749,45 @@ static void ptq__read_result(const ptq_session *session, float *logits, int32_t 
         *best = largest;
 }
 
-/* `count` items, and for each one row of what is wanted of it; NULL: not wanted. Real numbers are
-   looked at first: no code stands for a NaN. Steps behind the logits (a softmax) run only where
-   their results are kept. */
-static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
-                               float *logits, float *probabilities, int32_t *codes, int *classes,
-                               ptq_error *err) {
+/* Real numbers are looked at first: no code stands for a NaN. */
+static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq_error *err) {
+    const float *x = (const float *)item;
+    size_t i;
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(x[i]), PTQ_BAD_NUMBER, "input %zu of item %zu is %g", i, index,
+                     (double)x[i]);
+    return PTQ_OK;
+}
+
+/* Steps behind the logits (a softmax) run only where their results are kept. Codes exist where the
+   last layer was converted with code_logits, even if a dequantize makes real numbers of them
+   again. */
+PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
+                                 size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1;
-    int real = type == PTQ_TYPE_F32, n = info->classes;
-    size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
-    if (!items && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
-                             real ? "input is" : "pixels are");
+    int end = session->options.keep ? info->model->nodes : info->logits + 1, n = info->classes;
+    int real = type == PTQ_TYPE_F32;
+    size_t i;
+    PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
+                 real ? "input is" : "pixels are");
+    PTQ__FAIL_IF(!real && type != info->type, PTQ_INVALID_ARGUMENT,
+                 "the model takes %s items, these are %s", ptq_name(PTQ_NAMES_TYPE, info->type),
+                 ptq_name(PTQ_NAMES_TYPE, (unsigned)type));
+    PTQ__FAIL_IF(out->codes && ptq__coded_logits(info) < 0, PTQ_UNSUPPORTED,
+                 "the logits of this model are real numbers; convert it with code_logits");
     for (i = 0; i < count; i++) {
-        const void *item = (const char *)items + i * bytes;
+        const void *item = (const char *)items + i * info->pixels * (real ? sizeof(float) : 1);
         size_t row = i * (size_t)n;
-        for (k = 0; k < info->pixels && real; k++)
-            if (!ptq__is_finite(((const float *)item)[k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
-                                     (double)((const float *)item)[k]);
+        float *probabilities = out->probabilities ? out->probabilities + row : NULL;
+        if (real)
+            PTQ__TRY(ptq__check_reals(item, info->pixels, i, err));
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
-        ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
-                         classes ? classes + i : NULL);
+        ptq__read_result(session, out->logits ? out->logits + row : NULL,
+                         out->codes ? out->codes + row : NULL,
+                         out->classes ? out->classes + i : NULL);
         if (probabilities) {
-            ptq__read_result(session, probabilities + row, NULL, NULL);
-            ptq__softmax(probabilities + row, probabilities + row, n);
+            ptq__read_result(session, probabilities, NULL, NULL);
+            ptq__softmax(probabilities, probabilities, n);
         }
     }
     return PTQ_OK;
@@ -4729,30 +4795,26 @@ static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, logits, probabilities, NULL, NULL,
-                        err);
+    ptq_results out = {logits, probabilities, NULL, NULL};
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    return ptq__run_all(session, PTQ_TYPE_F32, input, count, logits, probabilities, NULL, NULL,
-                        err);
+    ptq_results out = {logits, probabilities, NULL, NULL};
+    return ptq_run_items(session, PTQ_TYPE_F32, input, count, &out, err);
 }
 
-/* Codes exist where the last layer was converted with code_logits, even if a dequantize behind it
-   makes real numbers of them again. */
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    if (ptq__coded_logits(&session->plan->info) < 0)
-        return ptq_error_set(err, PTQ_UNSUPPORTED,
-                             "the logits of this model are real numbers;"
-                             " convert it with code_logits");
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, codes, NULL, err);
+    ptq_results out = {NULL, NULL, codes, NULL};
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, NULL, classes, err);
+    ptq_results out = {NULL, NULL, NULL, classes};
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
 }
 
 /* `name` of a node with a fused addition means what it was before the addition, `out` what it is
@@ -4764,12 +4826,10 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     const ptq_node *node = &model->node[index < 0 ? 0 : index];
     const ptq_qparams *q;
     ptq__frame frame;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s: the session must be made with `keep`, and have run", name);
-    if (index < 0)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
-                             ptq__quoted(ptq__span_of(name)).text);
+    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
+                 "tensor %s: the session must be made with `keep`, and have run", name);
+    PTQ__FAIL_IF(index < 0, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
+                 ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
     frame = ptq__frame_of(session, index);
@@ -4875,9 +4935,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
+    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
+                 "explain: the session must be made with `keep`, and have run");
     if (index < 0 || !ptq__has_weight(step->node->op) ||
         ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
         x >= shape[1] || c < 0 || c >= shape[2])
@@ -4968,6 +5027,24 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
             }
 }
 
+/* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
+   a quantize node makes these of the input; else -4 to 4, in the units that preprocessing undoes. */
+static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
+    ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
+    size_t channels = (size_t)model->node[0].shape[2], i, c;
+    int32_t low, high;
+    int k;
+    for (k = model->nodes - 1; k > 0; k--)
+        if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
+            q = model->node[k].q;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    for (i = 0, c = 0; i < n; i++, c = (c + 1) % channels) {
+        out[i] = ptq_dequantize(low + (pixels[i] >> (8 - q.bits)), &q);
+        if (c < PTQ_MAX_PIXEL_CHANNELS)
+            out[i] = ptq__mul(out[i], model->std[c]) + model->mean[c];
+    }
+}
+
 enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 
 /* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
@@ -4975,22 +5052,26 @@ enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
-    size_t classes = (size_t)info->classes;
+    size_t classes = (size_t)info->classes, n = info->pixels;
+    size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
     ptq__text text = ptq__text_over(hash, 24);
     ptq_session_options options;
     ptq_session *session = NULL;
-    float *all = NULL; /* a logit for each class, and behind them the pixels, H x W x C */
+    float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
     ptq_status status;
     memset(&options, 0, sizeof options);
     options.allocator = plan->allocator;
     PTQ__TRY(ptq_session_create(plan, &options, &session, err));
-    status = ptq__alloc(&plan->allocator, classes * sizeof *all + info->pixels, 1, "an image", &all,
-                        err);
+    status =
+        ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
     if (!status) {
-        uint8_t *pixels = (uint8_t *)(all + classes);
+        float *numbers = all + classes;
+        uint8_t *pixels = (uint8_t *)(numbers + reals);
+        ptq_results out = {all, NULL, NULL, NULL};
         ptq__test_picture(info->model->node[0].shape, pixels);
-        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, info->pixels));
-        status = ptq_run(session, pixels, 1, all, NULL, err);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, n));
+        ptq__test_numbers(info->model, pixels, reals, numbers);
+        status = ptq_run_items(session, info->type, reals ? (void *)numbers : pixels, 1, &out, err);
         *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
@@ -5136,26 +5217,31 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__FAIL_IF(data->height != shape[0] || data->width != shape[1] || data->channels != shape[2],
                  PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d", data->height,
                  data->width, data->channels, shape[0], shape[1], shape[2]);
+    PTQ__FAIL_IF(plan->info.type == PTQ_TYPE_F32 && data->type != PTQ_TYPE_F32, PTQ_BAD_DATA,
+                 "the data are bytes (U8), the model takes real numbers (F32), its input says"
+                 " type=f32");
     PTQ__FAIL_IF(data->classes != plan->info.classes, PTQ_BAD_DATA,
                  "the data have %d classes, the model has %d", data->classes, plan->info.classes);
     return PTQ_OK;
 }
 
 /* One item of a data set, and its label, -1 where there is none. Labels are checked whenever they
-   come, since they are used as indices. */
+   come, since they are used as indices; real numbers, since only here their item has its number. */
 static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
                                 ptq_error *err) {
     PTQ__TRY(data->get(data->user, index, item, label, err));
     PTQ__FAIL_IF(*label < -1 || *label >= data->classes, PTQ_BAD_DATA,
                  "image %zu has label %d of %d classes", index, *label, data->classes);
-    return PTQ_OK;
+    return data->type == PTQ_TYPE_F32 ? ptq__check_reals(item, ptq__item_elements(data), index, err)
+                                      : PTQ_OK;
 }
 
 /* One item through a session, as bytes or as real numbers. `logits`, one for each class, may be
    NULL: where intermediates are what counts. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
-    return ptq__run_all(session, data->type, item, 1, logits, NULL, NULL, NULL, err);
+    ptq_results out = {logits, NULL, NULL, NULL};
+    return ptq_run_items(session, data->type, item, 1, &out, err);
 }
 
 /* A job over all items, to which the caller adds what is to be done. `work` may be NULL. A struct
@@ -5905,14 +5991,14 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
     return PTQ_OK;
 }
 
-/* Every tensor that conversion may ask for: results, and results before a fused addition. Not the
-   input, whose range is that of pixels, nor a softmax, which stays real. */
+/* Every tensor that conversion may ask for: results, and results before a fused addition. Not an
+   input of pixels, whose range is known, nor a softmax, which stays real. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
     const ptq_node *node;
     PTQ__TRY(PTQ__NEW(&calibration->allocator, &calibration->tensor, 2 * (size_t)model->nodes,
                       "calibration", err));
-    for (node = model->node + 1; node < model->node + model->nodes; node++) {
+    for (node = model->node + !model->node->real; node < model->node + model->nodes; node++) {
         if (node->residual)
             PTQ__TRY(ptq__calibration_add_tensor(calibration, node->name, err));
         if (node->op != PTQ_OP_SOFTMAX)
@@ -6149,7 +6235,7 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
     PTQ__TRY(ptq__check_dataset(data, err));
     status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, item, &label, err);
+        status = ptq__get_item(data, i, item, &label, err);
         found += !status && ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
     ptq__free(&calibration->allocator, item);
@@ -6663,9 +6749,9 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     return PTQ_OK;
 }
 
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data: with
-   preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They always
-   have 8 bits, for pixels are there already, and cost no more than fewer would. */
+/* The codes of pixels follow from what a pixel can be, 0 to 255 in every channel, not from data:
+   with preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They
+   always have 8 bits, for pixels are there already, and cost no more than fewer would. */
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
                                      ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
@@ -6752,9 +6838,12 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
 static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
                                     int *out, ptq_error *err) {
     int *have = &(coded ? cv->coded : cv->real)[i];
+    ptq_scheme own = *scheme;
     ptq_qparams q;
+    if (i == 0)
+        own.activation_bits = 8; /* real inputs, as pixels: their error is in all that follows */
     if (*have < 0 && coded) {
-        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
+        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, &own, &q, err));
         PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, have, err));
     } else if (*have < 0) {
         PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, have, err));
@@ -6892,12 +6981,12 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
    The input, then the nodes in their order, which is that in which they run: when a node's turn has
    come, what it reads is there.
 
-   The input is codes where any node that reads it runs on integers: pixels are bytes already, and a
-   quantize node behind the input would be a pass over the image for nothing. */
+   Pixels are codes where any node that reads them runs on integers: they are bytes already, and a
+   quantize node behind them would be a pass over the image for nothing. Real inputs get one. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    for (i = 1; i < cv->old->nodes; i++)
+    for (i = 1; i < cv->old->nodes && !cv->old->node[0].real; i++)
         coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
                           ptq__goes_integer(cv, i));
     if (coded)
@@ -7210,16 +7299,12 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
     return status;
 }
 
-/* One more class. Its name is shown to people and goes into reports, hence no control characters,
-   which a terminal would obey; and it must tell the class apart from the others. */
+/* One more class, whose name must tell it apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
-    int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
-    size_t i;
-    for (i = 0; i < name.n; i++)
-        legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
+    int c, n = data->dataset.classes;
     PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    PTQ__FAIL_IF(!legal, PTQ_BAD_DATA,
+    PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
                  "%s: the name of class %d has over %d bytes or a control character; it must be "
                  "text with one name a line",
                  where, n, PTQ_CLASS_NAME_SIZE - 1);
@@ -7270,8 +7355,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     void *bytes = NULL;
     ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
     is_file = status == PTQ_OK;
-    if (status && (status != PTQ_IO_ERROR || is_bin))
-        return ptq_error_set(err, status, "%s", unread.text);
+    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
     status = ptq__cifar_create(allocator, &data, err);
@@ -7841,6 +7925,18 @@ PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *be
     return ptq_classify(net->session, pixels, 1, best, err);
 }
 
+PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits,
+                                   ptq_error *err) {
+    return ptq_run_f32(net->session, input, 1, logits, NULL, err);
+}
+
+PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
+                                        ptq_error *err) {
+    ptq_results results = {NULL, NULL, NULL, NULL};
+    results.classes = best;
+    return ptq_run_items(net->session, PTQ_TYPE_F32, input, 1, &results, err);
+}
+
 #ifndef PTQ_NO_STDIO
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
@@ -8043,9 +8139,8 @@ static int ptq__is_own_meta(const char *key) {
 
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
+    PTQ__FAIL_IF(ptq__is_own_meta(key), PTQ_INVALID_ARGUMENT,
+                 "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
@@ -8266,9 +8361,7 @@ static int ptq__value_out(ptq__line *line) {
 static int ptq__value_pixels(ptq__line *line) {
     const ptq_model *model = line->model;
     float *number = (float *)ptq__value_at(line, line->model);
-    int c, usual = PTQ__OUT(line) != NULL, channels = line->node.shape[2];
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        usual &= model->mean[c] == 0 && model->std[c] == 1;
+    int c, usual = PTQ__OUT(line) && ptq__is_plain(model), channels = line->node.shape[2];
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
     for (c = 0; c < channels; c++)
@@ -8289,10 +8382,12 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias. */
-static int ptq__value_bias(ptq__line *line) {
-    line->node.no_bias = ptq__line_text(line, "0", line->node.no_bias);
-    return line->node.no_bias || ptq__line_text(line, "1", 0);
+/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one of
+   pixels, is not. */
+static int ptq__value_either(ptq__line *line) {
+    int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
+    *other = ptq__line_text(line, bias ? "0" : "f32", *other);
+    return *other || ptq__line_text(line, bias ? "1" : "u8", 0);
 }
 
 static int ptq__value_epsilon(ptq__line *line) {
@@ -8357,6 +8452,7 @@ static int ptq__value_qparams(ptq__line *line) {
 static const ptq__key ptq__keys[] = {
     {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
     {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
+    {"type", PTQ__KEY_TYPE, ptq__value_either, PTQ__AT(real), 0, 0, 0},
     {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
     {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
     {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
@@ -8365,7 +8461,7 @@ static const ptq__key ptq__keys[] = {
     {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
     {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
     {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
-    {"bias", PTQ__KEY_BIAS, ptq__value_bias, 0, 0, 0, 0},
+    {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
     {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
     {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
@@ -8425,10 +8521,9 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
     const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
     while (key < end && !ptq__span_is(name, key->name))
         key++;
-    if (key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit))
-        return ptq_error_set(
-            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
-            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
+    PTQ__FAIL_IF(key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit),
+                 PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+                 line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= key->bit;
     line->key = key;
     line->value = value;
@@ -8449,14 +8544,12 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
-    if (op < 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d: expected a name and an operator, found '%s %s'",
-                             number, ptq__quoted(name).text, ptq__quoted(op_name).text);
+    PTQ__FAIL_IF(op < 0, PTQ_BAD_GRAPH,
+                 "graph line %d: expected a name and an operator, found '%s %s'", number,
+                 ptq__quoted(name).text, ptq__quoted(op_name).text);
     line.node = ptq__blank((ptq_op)op, -1, -1);
-    if (!ptq__read_name(name, line.node.name))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d: '%s' is no node name", number,
-                             ptq__quoted(name).text);
+    PTQ__FAIL_IF(!ptq__read_name(name, line.node.name), PTQ_BAD_GRAPH,
+                 "graph line %d: '%s' is no node name", number, ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
     status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
@@ -8486,10 +8579,9 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
     ptq__span line = ptq__cut(&text, '\n');
     ptq_model *model = NULL;
     ptq_status status;
-    if (!ptq__span_is(line, "ptq-graph 1"))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "the graph text begins with '%s', expected is 'ptq-graph 1'",
-                             ptq__quoted(line).text);
+    PTQ__FAIL_IF(!ptq__span_is(line, "ptq-graph 1"), PTQ_BAD_GRAPH,
+                 "the graph text begins with '%s', expected is 'ptq-graph 1'",
+                 ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     status = ptq__read_nodes(model, text, bare, err);
     PTQ__GIVE(status, model, ptq_model_free, out);
@@ -8697,6 +8789,44 @@ static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
         ptq__json_wrong(json, "the end");
     return ptq__json_status(json, err);
+}
+
+/* The metadata that mean something. First ["cat", "dog"], names of classes: `count` gets how many
+   there are, `wanted` the one at `index`, if there is. */
+static ptq_status ptq__class_names(const ptq_model *model, int index, ptq__text *wanted, int *count,
+                                   ptq_error *err) {
+    const char *list = ptq_model_get_meta(model, "class_names");
+    ptq__json json = ptq__json_over("metadata class_names", list, list ? strlen(list) : 0);
+    char name[PTQ_CLASS_NAME_SIZE];
+    for (*count = 0; list && ptq__json_next(&json, "[]", "a list", count);) {
+        ptq__text text = ptq__text_over(name, sizeof name);
+        if (ptq__json_string(&json, &text) && !ptq__is_class_name(name, text.length))
+            ptq__json_wrong(&json, "names of 1 to 63 bytes without control characters");
+        if (!json.wrong && *count - 1 == index)
+            ptq__put_string(wanted, name);
+    }
+    return list ? ptq__json_end(&json, err) : PTQ_OK;
+}
+
+PTQ_API size_t ptq_class_name(const ptq_model *model, int index, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    int count;
+    (void)ptq__class_names(model, index < 0 ? INT_MAX : index, &text, &count, NULL);
+    return text.length;
+}
+
+/* A name for each class, and one of two rules for pictures. */
+static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err) {
+    const char *resize = ptq_model_get_meta(model, "resize");
+    const int *shape = model->node[ptq_model_logits(model)].shape;
+    int count, classes = (int)ptq__shape_elements(3, shape);
+    PTQ__TRY(ptq__class_names(model, INT_MAX, NULL, &count, err));
+    PTQ__FAIL_IF(ptq_model_get_meta(model, "class_names") && count != classes, PTQ_BAD_FILE,
+                 "metadata class_names has %d names, the model has %d classes", count, classes);
+    PTQ__FAIL_IF(resize && strcmp(resize, "crop") && strcmp(resize, "stretch"), PTQ_BAD_FILE,
+                 "metadata resize is '%s'; it must be crop or stretch",
+                 ptq__quoted(ptq__span_of(resize)).text);
+    return PTQ_OK;
 }
 
 /* safetensors' names of types, with the bytes of an element in the file. Where several become one
@@ -9032,11 +9162,10 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     int i;
     for (i = 7; i >= 0 && size >= 8; i--)
         length = length << 8 | file[i];
-    if (size < 8 || length > size - 8 || length > most || length < 2)
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %zu bytes, the header should"
-                             " have %llu",
-                             size, (unsigned long long)length);
+    PTQ__FAIL_IF(size < 8 || length > size - 8 || length > most || length < 2, PTQ_BAD_FILE,
+                 "not a safetensors file, or truncated: %zu bytes, the header should"
+                 " have %llu",
+                 size, (unsigned long long)length);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &archive, err));
     memset(&header, 0, sizeof header);
     header.json = ptq__json_over("file header", file, 8 + (size_t)length);
@@ -9095,9 +9224,8 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "the file has no graph in its metadata, and its tensors are not"
                              " those of ResNet8 (conv1.weight to fc.bias)");
-    if (meta && !ptq__read_float(ptq__span_of(meta), &epsilon))
-        return ptq_error_set(err, PTQ_BAD_FILE, "metadata 'epsilon' is not a number: %s",
-                             ptq__quoted(ptq__span_of(meta)).text);
+    PTQ__FAIL_IF(meta && !ptq__read_float(ptq__span_of(meta), &epsilon), PTQ_BAD_FILE,
+                 "metadata 'epsilon' is not a number: %s", ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
     for (i = 0; i < (*out)->nodes; i++) {
         node = &(*out)->node[i];
@@ -9113,6 +9241,12 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     return PTQ_OK;
 }
 
+/* "2" where a model uses what version 1 did not know, real inputs, so that older readers refuse it
+   instead of computing something else; "1" for all others. */
+static const char *ptq__format_version(const ptq_model *model) {
+    return model->nodes && model->node[0].real ? "2" : "1";
+}
+
 /* The graph of the file, without parameters. */
 static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const char *format = ptq__archive_meta(archive, "format");
@@ -9120,11 +9254,16 @@ static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out
     const char *graph = ptq__archive_meta(archive, "graph");
     if (!graph)
         return ptq__guess_graph(archive, out, err);
-    if (!format || strcmp(format, "ptq") || !version || strcmp(version, "1"))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "the metadata should say format ptq, format_version 1; a newer"
-                             " version of the library may have written this file");
-    return ptq__read_graph(ptq__span_of(graph), 1, &archive->allocator, out, err);
+    PTQ__FAIL_IF(!format || strcmp(format, "ptq") || !version ||
+                     (strcmp(version, "1") && strcmp(version, "2")),
+                 PTQ_BAD_FILE,
+                 "the metadata should say format ptq, format_version 1 or 2; a newer version of the"
+                 " library may have written this file");
+    PTQ__TRY(ptq__read_graph(ptq__span_of(graph), 1, &archive->allocator, out, err));
+    PTQ__FAIL_IF(*version < *ptq__format_version(*out), PTQ_BAD_FILE,
+                 "the metadata say format_version %s, the graph needs %s", version,
+                 ptq__format_version(*out));
+    return PTQ_OK;
 }
 
 /* Gives `to`, which has type and shape but no memory, the data of a tensor of the file, with the
@@ -9136,15 +9275,14 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
     ptq_tensor want = ptq__as_stored(to), *found = entry ? &entry->tensor : NULL;
     if (!found)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
-    if (found->type != want.type || found->rank != want.rank ||
-        memcmp(found->dim, want.dim, sizeof want.dim))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
-                             " rank %d (rank 0: of a type that is not supported)",
-                             name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0],
-                             found->dim[1], found->dim[2], found->dim[3], found->rank,
-                             ptq_name(PTQ_NAMES_TYPE, want.type), want.dim[0], want.dim[1],
-                             want.dim[2], want.dim[3], want.rank);
+    PTQ__FAIL_IF(found->type != want.type || found->rank != want.rank ||
+                     memcmp(found->dim, want.dim, sizeof want.dim),
+                 PTQ_BAD_FILE,
+                 "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
+                 " rank %d (rank 0: of a type that is not supported)",
+                 name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0], found->dim[1],
+                 found->dim[2], found->dim[3], found->rank, ptq_name(PTQ_NAMES_TYPE, want.type),
+                 want.dim[0], want.dim[1], want.dim[2], want.dim[3], want.rank);
     to->data = found->data;
     to->owned = found->owned;
     memset(found, 0, sizeof *found);
@@ -9255,10 +9393,9 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
                                    ptq_error *err) {
     ptq_archive_entry *entry;
     ptq_status status;
-    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
-        !tensor->rank)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "archive: '%s' is empty, reserved or there already", name);
+    PTQ__FAIL_IF(!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
+                     !tensor->rank,
+                 PTQ_INVALID_ARGUMENT, "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__archive_append(archive, &entry, err));
     status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
@@ -9379,7 +9516,7 @@ static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, p
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
-    PTQ__TRY(ptq_archive_set_meta(archive, "format_version", "1", err));
+    PTQ__TRY(ptq_archive_set_meta(archive, "format_version", ptq__format_version(model), err));
     PTQ__TRY(ptq__put_graph(archive, model, err));
     for (i = 0; i < model->metas; i++)
         PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
@@ -9474,9 +9611,8 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     char *memory = NULL;
     size_t length = 0;
     ptq_status status;
-    if (!file)
-        return ptq_error_set(err, PTQ_IO_ERROR,
-                             "%s: cannot be opened; does it exist, and may you read it?", path);
+    PTQ__FAIL_IF(!file, PTQ_IO_ERROR, "%s: cannot be opened; does it exist, and may you read it?",
+                 path);
     status = ptq__read_all(file, path, limit, allocator, &memory, &length, err);
     fclose(file);
     if (status) {
@@ -9882,10 +10018,9 @@ static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq
             ptq__json_wrong(json, "a known key");
     }
     PTQ__TRY(ptq__json_end(json, err));
-    if (!ptq__calibration_agrees(c))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "calibration file: it has no images or tensors, or their counts"
-                             " disagree");
+    PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
+                 "calibration file: it has no images or tensors, or their counts"
+                 " disagree");
     return PTQ_OK;
 }
 
@@ -12421,8 +12556,8 @@ static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
     return end < at ? SIZE_MAX : end;
 }
 
-/* The largest absolute value of a tensor of the float model on the calibration images; of the
-   input, on any image. */
+/* The largest absolute value of a tensor of the float model on the calibration images; of pixels,
+   on any image. */
 static double ptq__peak(const ptq__converter *cv, int node) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
     double most = 0;
@@ -12430,7 +12565,7 @@ static double ptq__peak(const ptq__converter *cv, int node) {
         const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
         most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0 && t < 0; c++)
         most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
                                fabs((double)ptq__pixel(cv->old, c, 255))));
     return most;
@@ -12989,22 +13124,26 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* Of the image: mean and deviation of the pixel values that were counted in calibration, with n(v)
-   how often value v was seen and x(v) what preprocessing makes of it,
+/* Of the input: mean and deviation of the values that were counted in calibration, with n(v) how
+   often value v was seen and x(v) what preprocessing makes of it,
 
        E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
 
-   All channels are counted together; what differs is how each is preprocessed. */
-static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *x, ptq_error *err) {
+   All channels are counted together; what differs is how each is preprocessed. Of real inputs, which
+   are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
+static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
+    const ptq_statistics *s = t < 0 ? NULL : cv->calibration->tensor[t].observer.channel;
     int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
-        double n = 0, sum = 0, square = 0;
-        for (v = 0; v < 256; v++) {
-            double count = (double)cv->calibration->pixel[v];
-            double pixel = (double)ptq__pixel(cv->old, c, v);
+        double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
+        for (v = 0; v < (s ? PTQ_BINS : 256); v++) {
+            double count = (double)(s ? s->bin[v] : cv->calibration->pixel[v]);
+            double value = s ? ldexp(v - PTQ__HALF_BINS + 0.5, s->exponent)
+                             : (double)ptq__pixel(cv->old, c, (float)v);
             n += count;
-            sum += count * pixel;
-            square += count * pixel * pixel;
+            sum += count * value;
+            square += count * value * value;
         }
         if (!(n > 0))
             return ptq_error_set(err, PTQ_NOT_READY,
@@ -13111,7 +13250,7 @@ static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, floa
     for (i = 0; i < cv->old->nodes; i++) {
         x[i] = all;
         all += 2 * cv->old->node[i].shape[2];
-        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_pixels(cv, x[0], err));
+        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_input(cv, x[0], err));
     }
     *out = x;
     return PTQ_OK;

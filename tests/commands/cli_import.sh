@@ -243,6 +243,67 @@ test_hostile() {
     [ ! -e "$dir/no" ] || wrong "a refused import left a file"
 }
 
+# Input of two numbers -> dense layer that passes them on; weights 1 0 0 1, and in front the bias, 0.
+write_pair() {
+    write '{"fc.bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"fc.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}}' \
+        8 "$dir/pair.safetensors"
+    printf '\0\0\200\077\0\0\0\0\0\0\0\0\0\0\200\077' >>"$dir/pair.safetensors"
+    printf 'ptq-graph 1\ninput input shape=1x2x1\nfc dense in=input channels=2\n' >"$dir/pair.txt"
+    pair="$dir/pair.safetensors --graph $dir/pair.txt -o $dir/pair"
+}
+
+# What a file does not tell: real numbers instead of pixels, names of classes, the rule for pictures.
+test_facts() {
+    write_pair
+    accepts import $pair
+    grep -q '"format_version":"1"' "$dir/pair" || wrong "pixels are not version 1"
+    accepts import $pair --input f32 --mean 1 --std 2 --classes 'kite,"owl"' --resize crop
+    grep -q '"format_version":"2"' "$dir/pair" || wrong "real numbers are not version 2"
+    grep -qF '"class_names":"[\"kite\",\"\\\"owl\\\"\"]"' "$dir/pair" || wrong "names of classes"
+    grep -q '"resize":"crop"' "$dir/pair" || wrong "no rule for pictures"
+    accepts info "$dir/pair" --graph
+    prints "^input input shape=1x2x1 type=f32 mean=1 std=2$"
+    printf 'kite\r\n\nowl' >"$dir/names"
+    accepts import $pair --input u8 --classes "$dir/names" --resize stretch
+    grep -qF '"class_names":"[\"kite\",\"owl\"]"' "$dir/pair" || wrong "names of classes in a file"
+    rm "$dir/pair"
+    refuses "u8 (pixels) or f32" import $pair --input f64
+    refuses "crop or stretch, not 'zoom'" import $pair --resize zoom
+    refuses "gives 3 names, the model has 2 classes" import $pair --classes a,b,c
+    refuses "name of a file" import $pair --classes "$dir/none"
+    refuses "1 to 63 bytes" import $pair --classes ,a
+    [ ! -e "$dir/pair" ] || wrong "a refused import left a file"
+}
+
+# A header for a model of real numbers takes floats, and the standalone one says that there is none.
+test_header_of_reals() {
+    write_pair
+    accepts import $pair --input f32 --mean 1 --std 2
+    accepts export --model "$dir/pair" --c-header "$dir/net.h"
+    cat >"$dir/driver.c" <<'END'
+#include <stdio.h>
+#define NET_IMPLEMENTATION
+#include "net.h"
+int main(void)
+{
+    static float input[NET_PIXELS] = {0.5f, -3};
+    float logits[NET_CLASSES];
+    ptq_error err;
+    if (net_run(input, logits, &err))
+        return fprintf(stderr, "%s\n", err.text), 1;
+    return printf("%g %g\n", (double)logits[0], (double)logits[1]) < 0;
+}
+END
+    if $cc -std=c99 -Wall -Wextra -Werror $sanitize -I. -I"$dir" "$dir/driver.c" \
+        "$BUILD/ptq_impl.o" -lm -pthread -o "$dir/driver" 2>"$dir/err"; then
+        [ "$("$dir/driver")" = "-0.25 -2" ] || wrong "the header's logits"
+    else
+        wrong "the header of real numbers does not compile"
+    fi
+    refuses "real numbers.*models of pixels" export --model "$dir/pair" --standalone --c-header \
+        "$dir/no.h"
+}
+
 if $cc -std=c99 $sanitize -I. tests/shared/make_tensors.c "$BUILD/ptq_impl.o" -lm -pthread \
     -o "$dir/make_tensors" && "$dir/make_tensors" "$dir"; then
     test_names
@@ -254,6 +315,8 @@ if $cc -std=c99 $sanitize -I. tests/shared/make_tensors.c "$BUILD/ptq_impl.o" -l
     test_misfits
     test_flat
     test_hostile
+    test_facts
+    test_header_of_reals
 else
     wrong "make_tensors"
 fi

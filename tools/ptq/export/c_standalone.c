@@ -112,6 +112,9 @@ static int check_node(const header *h, int index) {
 
 static int check_model(header *h) {
     h->logits = ptq_model_logits(h->model);
+    if (h->model->node[0].real)
+        return fail("the model takes real numbers (type=f32), and --standalone writes models of "
+                    "pixels; leave out --standalone");
     /* The input last: other nodes say better why it is of real numbers. */
     for (int i = 1; i <= h->logits + 1; i++)
         if (check_node(h, i <= h->logits ? i : 0))
