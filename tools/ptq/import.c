@@ -140,7 +140,8 @@ static void say_pixels(const import_options *o, const ptq_model *model) {
 
     list_channels(model, model->mean, 1, mean, sizeof mean);
     list_channels(model, model->std, 1, std, sizeof std);
-    say("pixels 0..255, mean %s, std %s (%s), ", mean, std,
+    say("%s, mean %s, std %s (%s), ", model->node[0].real ? "real numbers" : "pixels 0..255", mean,
+        std,
         o->mean || o->std       ? "as said"
         : !scales_pixels(model) ? "default"
         : o->torch.graph        ? "by the graph"
@@ -216,8 +217,8 @@ int command_import(int argc, char **argv) {
     if (!path || !o.output)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
     o.kind = kind_to_import(path);
-    status =
-        import_file(&o, path, &model) || set_preprocessing(&o, model) || set_facts(&o.known, model);
+    status = import_file(&o, path, &model) || set_preprocessing(&o, model) ||
+             set_facts(&o.known, model);
     if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
     if (!status) {

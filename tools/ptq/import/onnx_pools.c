@@ -138,7 +138,7 @@ static int average_operand(importer *im, const value *from, state *how) {
     return coded ? from->node : real_node(im, from);
 }
 
-/* A window over the whole image, and nothing else: the integer form rounds as the global pool does. */
+/* A window over the whole image alone: the integer form rounds as the global pool does. */
 static int is_whole_image(const int *shape, const ptq_pool_options *options) {
     return options->kernel_h == shape[0] && options->kernel_w == shape[1] && !options->pad[0] &&
            !options->pad[1] && !options->pad[2] && !options->pad[3];

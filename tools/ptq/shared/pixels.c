@@ -208,6 +208,8 @@ static void warn_of_codes(const char *path, const ptq_model *model, const ptq_qp
 void warn_of_pixels(const char *path, const ptq_model *model, const char *remedy) {
     const ptq_qparams *codes = input_codes(model);
 
+    if (model->node[0].real)
+        return;
     if (scales_unit_pixels(model))
         warn_of_unit_pixels(path, model, remedy);
     else if (codes)
