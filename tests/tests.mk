@@ -134,7 +134,7 @@ $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
 
 KERAS_FUZZED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
-                  tools/ptq/import/keras*.c))
+                  tools/ptq/import/keras*.c) tools/ptq/import/assume.c)
 $(BUILD)/fuzz-keras: CFLAGS += $(LIB_CFLAGS)
 $(BUILD)/fuzz-keras: LINKED := $(KERAS_FUZZED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-keras: $(KERAS_FUZZED)
