@@ -16,8 +16,8 @@
 
 #include <hdf5.h>
 
-#define MOST_CONFIG_BYTES (64 << 20)
-#define MOST_LINKS (1 << 18)
+#define MOST_CONFIG_BYTES (16 << 20)
+#define MOST_LINKS (1 << 16)
 #define MOST_PACKING 2000 /* bytes that one stored byte may stand for */
 #define H5_WEIGHTS "model_weights/"
 

@@ -60,7 +60,7 @@ static void put_problem(line *to, const keras_importer *im, int first) {
     int same = 0, named = 0;
 
     for (int i = 0; i < im->problems; i++) {
-        if (is_like(&im->problem[i], of) && i < first)
+        if (i < first && is_like(&im->problem[i], of))
             return; /* it is told already */
         same += is_like(&im->problem[i], of);
     }
@@ -108,12 +108,13 @@ void keras_make_name(const ptq_model *model, const char *from, const char *suffi
     for (int i = 1;; i++) {
         size_t room = PTQ_NAME_SIZE - 1 - strlen(suffix) - strlen(tail);
 
-        for (length = 0; from[length] && length < room; length++)
+        for (length = 0; length < room && from[length]; length++)
             name[length] = is_legal(from[length]) ? from[length] : '_';
         snprintf(name + length, PTQ_NAME_SIZE - length, "%s%s%s", length ? "" : "x", suffix, tail);
         if (ptq_model_find(model, name) < 0)
             return;
-        snprintf(tail, sizeof tail, ".%d", i + 1);
+        /* hostile names, all of which become the same, shall not be counted through again */
+        snprintf(tail, sizeof tail, ".%d", i < 9 ? i + 1 : model->nodes + i);
     }
 }
 
