@@ -710,6 +710,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 #define PTQ_ISA_LIST(X)                                                                            \
     X(PTQ_ISA_AUTO, "auto") /* the best that this processor has */                                 \
     X(PTQ_ISA_SCALAR, "scalar")                                                                    \
+    X(PTQ_ISA_SSE2, "sse2") /* every x86-64 */                                                     \
     X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
     X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
@@ -4184,8 +4185,9 @@ struct ptq_plan {
     ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
     int steps;
-    uint8_t *table; /* C x 256: the code of each pixel; NULL where pixels are codes already, or
-                        where the input is real numbers */
+    uint8_t *table; /* C x 256: the code of each pixel; NULL where it is pixel ^ flip, or where the
+                        input is real numbers */
+    uint8_t flip;
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4402,11 +4404,12 @@ static int ptq__is_plain(const ptq_model *model) {
 
 /* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
    C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
-   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is. */
+   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is; nor
+   where codes are signed and pixels only have their highest bit flipped, p - 128. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    int c, p, same = input->q.type == PTQ_TYPE_U8;
+    int c, p, same = 1;
     if (!ptq__is_coded(input))
         return PTQ_OK;
     PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
@@ -4415,9 +4418,10 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
         for (p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, (float)p), &input->q);
             plan->table[c * 256 + p] = (uint8_t)code;
-            same = same && code == p;
+            same = same && (uint8_t)code == (p ^ plan->table[0]);
         }
     if (same) {
+        plan->flip = plan->table[0];
         ptq__free(&plan->allocator, plan->table);
         plan->table = NULL;
     }
@@ -4579,6 +4583,19 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
+/* Eight at once. */
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
+    uint64_t mask = flip * (UINT64_MAX / 255), word;
+    size_t i;
+    for (i = 0; i + sizeof word <= n; i += sizeof word) {
+        memcpy(&word, pixel + i, sizeof word);
+        word ^= mask;
+        memcpy(code + i, &word, sizeof word);
+    }
+    for (; i < n; i++)
+        code[i] = pixel[i] ^ flip;
+}
+
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
    table; PTQ_TYPE_F32 are preprocessed already, unless they are what the model takes. What need not
    change is used where it lies, and only copied where the caller may look at it later. */
@@ -4590,7 +4607,8 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     void *buffer = session->arena + session->layout->offset[0];
     size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
     int coded = ptq__is_coded(input), raw = input->real && !ptq__is_plain(plan->info.model);
-    int as_is = type == PTQ_TYPE_F32 ? !coded && !raw : coded && !plan->table;
+    int flipped = coded && !plan->table;
+    int as_is = type == PTQ_TYPE_F32 ? !coded && !raw : flipped && !plan->flip;
     if (as_is && !session->options.keep)
         return item;
     if (as_is)
@@ -4603,6 +4621,8 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     else if (type == PTQ_TYPE_F32)
         for (i = 0; i < n; i++)
             ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+    else if (flipped)
+        ptq__flip(pixel, n, plan->flip, (uint8_t *)buffer);
     else
         for (i = 0; i < n; i += channels)
             for (c = 0; c < channels; c++)
@@ -9875,6 +9895,7 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
 #define PTQ__VECTOR
+#define PTQ__128
 #include <cpuid.h>
 #if !defined(__clang__)
 /* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
@@ -9914,8 +9935,8 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #define PTQ__HAS_AMX 0
 #endif
 #define PTQ__BUILT_ISAS                                                                            \
-    (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
-     1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
+    (1u << PTQ_ISA_SSE2 | 1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI |     \
+     1u << PTQ_ISA_AVX512 | 1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
 /* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
@@ -9991,15 +10012,18 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
 static unsigned ptq__cpu_isas(void) {
-    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(1, &a, &b, &c, &d))
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas;
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(d >> 26 & 1)) /* SSE2 */
         return 0;
+    isas = 1u << PTQ_ISA_SSE2;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7))
+        return isas;
     if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
-        return 0;
+        return isas;
     saved = ptq__saved_registers();
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
-        return 0;
-    isas = 1u << PTQ_ISA_AVX2;
+        return isas;
+    isas |= 1u << PTQ_ISA_AVX2;
     if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
@@ -10050,8 +10074,10 @@ static ptq_isa ptq__best_isa(void) {
      of several pixels and multiplies each with the weights of one or two vectors of output
      channels. Its sums stay in registers. One call goes through all pixels of the staged rows.
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
-     activation and residual, vector by vector, before the only store to the arena, where tensors
-     have the layout of the scalar kernels.
+     activation and residual, four vectors of codes at a time, before the only store to the arena,
+     where tensors have the layout of the scalar kernels.
+   - Depthwise convolutions are the same loops: what is staged are vectors of channels, as real
+     numbers, so that a word is a vector and nothing is spread. Pools work from the arena.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
@@ -10067,16 +10093,17 @@ static ptq_isa ptq__best_isa(void) {
      V_put(y, at, n, v)           nothing beyond them is read or written
      F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
      I_real(v)  I_round(f)        to F, and back: half to even
+     I_bytes(four, zero, low, high)   four vectors, `zero` added, clamped, as bytes of one
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
    choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
    PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
+#ifdef PTQ__X86
+enum { PTQ__CLAMPED = 0 };
 #else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+enum { PTQ__CLAMPED = 1 }; /* whether only clamped numbers can be rounded */
 #endif
 
 enum {
@@ -10094,6 +10121,8 @@ typedef struct ptq__finish {
     int real;                  /* integers become real numbers: the logits */
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
+    int flip, low, high; /* codes: 128 where they are signed, and their range with it added */
+    int fours;           /* whether all real results fit 32 bits: see I_finish_fours */
     float ratio_a, ratio_b, offset;
     float sure;           /* a plain sum this near to its code has the same code as the exact one */
     const void *residual; /* H x W x C; NULL: none */
@@ -10107,6 +10136,7 @@ typedef struct ptq__sums {
     int pixels, channels, vectors;
     ptrdiff_t out;           /* index of the first result */
     const float *multiplier; /* integers: one for each channel */
+    const char *later;       /* real sums of codes: the biases, still to be added; else NULL */
 } ptq__sums;
 
 /* Up to two vectors of channels of a group. */
@@ -10146,7 +10176,8 @@ enum {
     PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
     PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
     PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
-    PTQ__MATRICES = 8   /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
+    PTQ__MATRICES = 8,  /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
+    PTQ__DEPTHWISE = 16 /* every channel by itself: a word is a vector of channels, as reals */
 };
 
 /* One way to compute. */
@@ -10154,8 +10185,8 @@ typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
     int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
-    /* Rows of x from y on, which may be outside. */
-    void (*stage)(const ptq__packed *k, const char *x, int y, int rows, char *to);
+    /* Rows of a group's channels of x from y on, which may be outside. */
+    void (*stage)(const ptq__packed *k, const char *x, int group, int y, int rows, char *to);
     const ptq__winograd *winograd;             /* NULL: none */
     void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
@@ -10167,14 +10198,16 @@ static int ptq__engine_size(const ptq__engine *engine) { return engine->codes ==
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups, each;                            /* output channels of a group */
+    int groups,
+        each;  /* output channels of a group; depthwise: of a vector, which is a group then */
+    int coded; /* integers: the input is codes */
     /* The staged input. */
     int skip[2];         /* of so many rows and columns only the first is staged */
     int count;           /* staged pixels of a row, besides the padding */
     int parts;           /* in which they are copied: 1, or one for each of them */
     ptrdiff_t pitch;     /* bytes of a staged pixel */
     ptrdiff_t advance;   /* bytes from the input of an output pixel to that of the next */
-    ptrdiff_t row_bytes; /* of a row of one group; then comes that of the next group */
+    ptrdiff_t row_bytes; /* of a row */
     int block;           /* output rows of which the input is staged at once */
     int flip, zero;      /* codes: what is flipped in a staged one; the zero point after that */
     int blank;           /* byte that stands for 0 in a staged row */
@@ -10197,8 +10230,9 @@ static int ptq__staged_rows(const ptq__packed *k, int rows) {
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
-    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->groups * k->row_bytes + PTQ__UNIT;
-    return ptq__align((size_t)(bytes + k->engine->most * k->advance + k->words * PTQ__WORD));
+    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->row_bytes + PTQ__UNIT;
+    bytes += k->engine->most * k->advance + k->kernel[1] * k->pitch;
+    return ptq__align((size_t)(bytes + k->words * PTQ__WORD));
 }
 
 /* Bytes of all planes of inputs, and of the sums of a panel in one of them. */
@@ -10287,9 +10321,20 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     }
 #endif
 
+/* The same of a depthwise convolution, whose lanes meet lanes: nothing is spread. */
+#define PTQ__TAPS(V, PIXELS, VECTORS, DOT)                                                         \
+    for (; word > 0; word--, weight += SIZE) {                                                     \
+        w[0] = V##_load(weight);                                                                   \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
+            x = V##_load(PTQ__PIXEL(p));                                                           \
+            sum[p][0] = DOT(sum[p][0], x, w[0]);                                                   \
+        }                                                                                          \
+        PTQ__NEXT(PIXELS, SIZE);                                                                   \
+    }
+
 /* The next PIXELS pixels of a row, of which `left` are to come. Their sums begin with the bias, in
    PIXELS x VECTORS registers, and each vector of weights is read once. */
-#define PTQ__TILE(V, PIXELS, VECTORS, DOT)                                                         \
+#define PTQ__TILE(V, PIXELS, VECTORS, DOT, WORDS)                                                  \
     do {                                                                                           \
         enum { SIZE = sizeof(V) };                                                                 \
         V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
@@ -10303,7 +10348,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
             at[0] = from + run * b.run;                                                            \
             PTQ__UNROLL for (p = 1; p < (PIXELS + 3) / 4; p++) at[p] = at[p - 1] + 4 * b.advance;  \
             word = b.words;                                                                        \
-            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
+            WORDS(V, PIXELS, VECTORS, DOT);                                                        \
         }                                                                                          \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
@@ -10314,31 +10359,34 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         left -= PIXELS;                                                                            \
     } while (0)
 
-/* A block, in large tiles as far as they fit. What a tile computes beyond the row's end is
+/* A block, in large tiles as far as they fit, or in tiles of seven where eight would leave the last
+   ones in part empty, as at 7 and 14 pixels. What a tile computes beyond the row's end is
    overwritten or forgotten. */
-#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT)                                  \
+#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT, WORDS, FINISH)                   \
     TARGET static void NAME(const ptq__area *area) {                                               \
         const ptq__area b = *area;                                                                 \
         ptq__sums sums = b.sums;                                                                   \
-        int y;                                                                                     \
+        int y, sevens = sums.pixels % 7 == 0 && sums.pixels % 4 != 0;                              \
         for (y = 0; y < b.rows; y++, sums.at += b.sums_row, sums.out += b.out_row) {               \
             const char *from = b.from + y * b.row, *first = b.weight + y * b.weight_row;           \
             char *to = sums.at;                                                                    \
             int left = sums.pixels;                                                                \
             while (left > 0)                                                                       \
-                if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                           \
-                    PTQ__TILE(V, LARGE, VECTORS, DOT);                                             \
+                if (LARGE == 8 && sevens)                                                          \
+                    PTQ__TILE(V, 7, VECTORS, DOT, WORDS);                                          \
+                else if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                      \
+                    PTQ__TILE(V, LARGE, VECTORS, DOT, WORDS);                                      \
                 else                                                                               \
-                    PTQ__TILE(V, SMALL, VECTORS, DOT);                                             \
+                    PTQ__TILE(V, SMALL, VECTORS, DOT, WORDS);                                      \
             if (b.finish)                                                                          \
-                V##_finish_row(&sums, b.finish);                                                   \
+                FINISH(&sums, b.finish);                                                           \
         }                                                                                          \
     }
 
 /* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
 #define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
-    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT)                                              \
-    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT)                                              \
+    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT, PTQ__WORDS, V##_finish_row)                  \
+    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT, PTQ__WORDS, V##_finish_row)                  \
     static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,   CODES, FORM, B, STAGE, WINOGRAD,     \
                                      {NAME##_one, NAME##_two}};
 
@@ -10377,11 +10425,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
-    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual, int clamp) {                \
         F a = f->residual_first ? residual : own, b = f->residual_first ? own : residual;          \
         F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
-        return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
+        return I##_round(clamp ? F##_clamp(sum, f->add_least, f->add_most) : sum);                 \
     }
 
 /* What becomes of n integer sums: ptq__to_code, then the addition. */
@@ -10399,59 +10447,101 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             I##_put(f->mid, at, n, code);                                                          \
         if (f->residual)                                                                           \
             code = I##_sum(f, I##_real(code),                                                      \
-                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)), 1);          \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
-   knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
-    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+/* Finishes all sums. */
+#define PTQ__FINISH_ALL(NAME, V, TARGET)                                                           \
+    TARGET static void NAME(const ptq__sums *sums, const ptq__finish *finish) {                    \
         enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
+        const ptq__sums s = *sums; /* no store below can change them */                            \
+        const ptq__finish f = *finish;                                                             \
         int p, v;                                                                                  \
-        for (v = 0; v < s->vectors; v++) {                                                         \
-            const float *multiplier = s->multiplier + v * LANES;                                   \
-            const char *sums = s->at + v * SIZE;                                                   \
-            ptrdiff_t out = s->out + v * LANES;                                                    \
-            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
-                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
-                           V##_load(sums));                                                        \
+        for (v = 0; v < s.vectors; v++) {                                                          \
+            const float *multiplier = s.multiplier + v * LANES;                                    \
+            const char *from = s.at + v * SIZE;                                                    \
+            ptrdiff_t out = s.out + v * LANES;                                                     \
+            int n = s.channels - v * LANES;                                                        \
+            if (n >= LANES && !f.mid) /* the usual case, without the questions of others */        \
+                for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
+                    V##_finish(&f, multiplier, out, LANES, V##_load(from));                        \
+            else                                                                                   \
+                for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
+                    V##_finish(&f, multiplier, out, n, V##_load(from));                            \
+        }                                                                                          \
+    }
+
+/* Codes: four vectors at once, which I_bytes makes into one: it adds the zero point and clamps,
+   with saturation, when numbers are short. So nothing must be clamped before, if what is rounded
+   fits 32 bits, as it does with multipliers below 1. `vectors`, and whether something is `added`,
+   the residual, are constants. */
+#define PTQ__FINISH_FOURS(F, I, TARGET)                                                            \
+    TARGET PTQ__INLINE void I##_finish_fours(ptq__sums *s, const ptq__finish *f, int vectors,      \
+                                             int added) {                                          \
+        enum { SIZE = sizeof(I), LANES = SIZE / PTQ__WORD };                                       \
+        int v, zero = (added ? 0 : f->zero_point) + f->flip, channels = f->channels;               \
+        int dense = channels == vectors * LANES;                                                   \
+        F multiplier[2];                                                                           \
+        multiplier[0] = F##_load(s->multiplier);                                                   \
+        multiplier[1] = vectors == 2 ? F##_load(s->multiplier + LANES) : multiplier[0];            \
+        for (; s->pixels >= 4 / vectors; s->pixels -= 4 / vectors, s->at += 4 * SIZE) {            \
+            char *y = (char *)f->y + s->out;                                                       \
+            const char *from = (const char *)f->residual + (added ? s->out : 0);                   \
+            I four[4];                                                                             \
+            PTQ__UNROLL for (v = 0; v < 4; v++) {                                                  \
+                F real = I##_real(I##_load(s->at + v * SIZE)) * multiplier[v % vectors];           \
+                if (added || PTQ__CLAMPED)                                                         \
+                    real = F##_clamp(real, f->least, f->most);                                     \
+                four[v] = I##_round(real);                                                         \
+                if (added)                                                                         \
+                    four[v] = I##_sum(                                                             \
+                        f, I##_real(four[v] + (uint32_t)f->zero_point),                            \
+                        I##_real(I##_get(from, v / vectors * channels + v % vectors * LANES,       \
+                                         LANES, f->residual_signed)),                              \
+                        PTQ__CLAMPED);                                                             \
+            }                                                                                      \
+            four[0] = I##_bytes(four, zero, f->low, f->high) ^ (uint32_t)f->flip * 0x01010101u;    \
+            if (dense)                                                                             \
+                I##_store(y, four[0]);                                                             \
+            else                                                                                   \
+                PTQ__UNROLL for (v = 0; v < 4 / vectors; v++)                                      \
+                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
+                           (size_t)(vectors * LANES));                                             \
+            s->out += 4 / vectors * channels;                                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
-        const ptq__sums s = *sums; /* no store below can change them */                            \
-        ptq__finish f = *finish;                                                                   \
-        int usual = !f.real && !f.mid && s.channels >= s.vectors * (int)(sizeof(V) / PTQ__WORD);   \
-        if (!usual) {                                                                              \
-            V##_finish_all(&s, &f, 0);                                                             \
-            return;                                                                                \
-        }                                                                                          \
-        f.real = 0;                                                                                \
-        f.mid = NULL;                                                                              \
-        if (f.residual) {                                                                          \
-            V##_finish_all(&s, &f, 1);                                                             \
-        } else {                                                                                   \
-            f.residual = NULL;                                                                     \
-            V##_finish_all(&s, &f, 1);                                                             \
-        }                                                                                          \
+    TARGET static void I##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        ptq__sums s = *sums; /* no store below can change them */                                  \
+        const ptq__finish f = *finish;                                                             \
+        int fours = f.fours && !f.mid && s.channels >= s.vectors * (int)(sizeof(I) / PTQ__WORD);   \
+        if (fours && f.residual && s.vectors == 2)                                                 \
+            I##_finish_fours(&s, &f, 2, 1);                                                        \
+        else if (fours && f.residual)                                                              \
+            I##_finish_fours(&s, &f, 1, 1);                                                        \
+        else if (fours && s.vectors == 2)                                                          \
+            I##_finish_fours(&s, &f, 2, 0);                                                        \
+        else if (fours)                                                                            \
+            I##_finish_fours(&s, &f, 1, 0);                                                        \
+        I##_finish_rest(&s, &f);                                                                   \
     }
 
 #define PTQ__FINISHES(F, I, TARGET)                                                                \
     PTQ__FINISH_REAL(F, TARGET)                                                                    \
     PTQ__FINISH_CODES(F, I, TARGET)                                                                \
-    PTQ__FINISH_ROW(F, TARGET)                                                                     \
-    PTQ__FINISH_ROW(I, TARGET)
+    PTQ__FINISH_ALL(F##_finish_row, F, TARGET)                                                     \
+    PTQ__FINISH_ALL(I##_finish_rest, I, TARGET)                                                    \
+    PTQ__FINISH_FOURS(F, I, TARGET)
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
-   X, where two columns of B X are shared with the next tile. */
+   X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
+   difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
         return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
     }                                                                                              \
                                                                                                    \
-    /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
-       place in four planes. */ \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
                                        int sum, char *to) {                                        \
         ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
@@ -10532,14 +10622,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             B##_store(to, blank);                                                                  \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__packed *k, const char *x, int y, int rows, char *to) {      \
+    TARGET static void NAME(const ptq__packed *k, const char *x, int group, int y, int rows,       \
+                            char *to) {                                                            \
         ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
         ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
         const char *end = x + k->in[0] * row;                                                      \
         int flip = k->flip, zero = k->zero, i, n;                                                  \
-        for (i = 0; i < rows * k->groups; i++, to += k->row_bytes) {                               \
-            int at = (y + i / k->groups) * k->skip[0];                                             \
-            const char *from = x + at * row + i % k->groups * (pixel / k->groups);                 \
+        for (i = 0; i < rows; i++, to += k->row_bytes) {                                           \
+            int at = (y + i) * k->skip[0];                                                         \
+            const char *from = x + at * row + group * (pixel / k->groups);                         \
             char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
             if (at < 0 || at >= k->in[0]) {                                                        \
                 NAME##_blank(k, to, last);                                                         \
@@ -10580,33 +10671,89 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
-/* Global average pool. */
-#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
-    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+/* The largest under each window, of reals or of bytes. Up to the end of the tensors whole vectors
+   are read and written, also beyond a pixel: what is wrong is overwritten by what comes next. */
+#define PTQ__LARGEST(V, TARGET)                                                                    \
+    TARGET static void V##_largest(const ptq__step *step, const ptq__frame *frame) {               \
         const void *x = frame->in[0];                                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
-            F sum = F##_all(0);                                                                    \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
-            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        int is_signed = step->from[0]->q.type == PTQ_TYPE_S8, lanes = V##_lanes;                   \
+        int width = step->in[1], channels = step->in[2], n = step->elements, i, c, u, v, at;       \
+        int inside = step->in[0] * width * channels;                                               \
+        for (i = 0; i < n; i += channels) {                                                        \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            for (c = 0; c < channels; c += lanes) {                                                \
+                V most;                                                                            \
+                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
+                most = V##_get(x, at, inside - at, 0);                                             \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        at = (u * width + v) * channels + c;                                       \
+                        most = V##_larger(V##_get(x, at, inside - at, 0), most, is_signed);        \
+                    }                                                                              \
+                V##_put(frame->out, i + c, n - i - c, most);                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
+   ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET PTQ__INLINE void F##_pool(const ptq__step *step, const ptq__frame *frame, int coded) {  \
+        const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
+        const void *all = frame->in[0];                                                            \
+        int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;                     \
+        int is_signed = q->type == PTQ_TYPE_S8;                                                    \
+        float in_scale = (float)frexp((double)q->scale, &exponent);                                \
+        float scale = (float)ldexp((double)to->scale, -exponent);                                  \
+        for (i = 0; i < step->elements; i += channels) {                                           \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            float taps = (float)ptq__pool_taps(step, &clip);                                       \
+            for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                         \
+                F sum = F##_all(0), x;                                                             \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        ptrdiff_t at = ((ptrdiff_t)u * width + v) * channels + c;                  \
+                        if (coded)                                                                 \
+                            x = F##_hold(I##_real(I##_get(all, at, channels - c, is_signed) -      \
+                                                  (uint32_t)q->zero_point) *                       \
+                                         in_scale);                                                \
+                        else                                                                       \
+                            x = F##_get(all, at, channels - c, 0);                                 \
+                        sum = coded ? F##_hold(sum + x) : sum + x;                                 \
+                    }                                                                              \
+                sum = F##_over(sum, F##_all(taps));                                                \
+                if (coded)                                                                         \
+                    I##_put(                                                                       \
+                        frame->out, i + c, channels - c,                                           \
+                        I##_round(F##_clamp(F##_over(sum, F##_all(scale)) + (float)to->zero_point, \
+                                            (float)step->clamp.low, (float)step->clamp.high)));    \
+                else                                                                               \
+                    F##_put(frame->out, i + c, channels - c, sum);                                 \
+            }                                                                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        if (ptq__is_coded(step->node))                                                             \
+            F##_pool(step, frame, 1);                                                              \
+        else                                                                                       \
+            F##_pool(step, frame, 0);                                                              \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
-        const void *x = frame->in[0];                                                              \
-        int32_t sums[LANES];                                                                       \
+        const ptq__clamp *to = &step->clamp;                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += LANES) {                                                    \
+        float multiplier = step->average;                                                          \
+        for (c = 0; c < channels; c += (int)(sizeof(I) / PTQ__WORD)) {                             \
             I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                sum += I##_get(frame->in[0], (ptrdiff_t)i * channels + c, channels - c,            \
                                in->type == PTQ_TYPE_S8);                                           \
-            I##_store(sums, sum);                                                                  \
-            for (i = 0; i < LANES && c + i < channels; i++)                                        \
-                ptq__store(frame->out, c + i, ptq__average_code(step, sums[i]));                   \
+            sum =                                                                                  \
+                I##_round(F##_clamp(I##_real(sum) * multiplier, (float)(to->low - to->zero_point), \
+                                    (float)(to->high - to->zero_point)));                          \
+            I##_put(frame->out, c, channels - c, sum + (uint32_t)to->zero_point);                  \
         }                                                                                          \
     }
 
@@ -10633,61 +10780,54 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
-                            I##_real(I##_get(b, i, n - i, signed_b))));                            \
+                            I##_real(I##_get(b, i, n - i, signed_b)), 1));                         \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum
-   for n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
-   outside the image adds nothing; V_term adds one that is inside. */
-#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
-    TARGET PTQ__INLINE V V##_window(const ptq__packed *k, const void *x, int y, int left, int c,   \
-                                    int n) {                                                       \
-        int channels = k->out[2], width = k->in[1], height = k->in[0], u, v;                       \
-        const char *weight = k->weight + c * PTQ__WORD;                                            \
-        V sum = V##_load(k->bias + c * PTQ__WORD);                                                 \
-        for (u = 0; u < k->kernel[0]; u++)                                                         \
-            for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)                     \
-                if (y + u >= 0 && y + u < height && left + v >= 0 && left + v < width)             \
-                    sum = V##_term(k, sum, x,                                                      \
-                                   ((ptrdiff_t)(y + u) * width + left + v) * channels + c, n,      \
-                                   weight);                                                        \
-        return sum;                                                                                \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
-        enum { LANES = sizeof(V) / PTQ__WORD };                                                    \
-        const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
-        const ptq__finish f = ptq__finish_of(step, frame);                                         \
-        const void *x = frame->in[0];                                                              \
-        int channels = k->out[2], pixels = k->out[0] * k->out[1], i, c;                            \
-        for (i = 0; i < pixels; i++) {                                                             \
-            int y = i / k->out[1] * k->stride[0] - k->pad[0];                                      \
-            int left = i % k->out[1] * k->stride[1] - k->pad[1];                                   \
-            ptrdiff_t to = (ptrdiff_t)i * channels;                                                \
-            for (c = 0; c + LANES <= channels; c += LANES)                                         \
-                V##_finish(&f, k->multiplier + c, to + c, LANES,                                   \
-                           V##_window(k, x, y, left, c, LANES));                                   \
-            if (c < channels)                                                                      \
-                V##_finish(&f, k->multiplier + c, to + c, channels - c,                            \
-                           V##_window(k, x, y, left, c, channels - c));                            \
+/* Depthwise convolution: each channel for itself, so the lanes are channels, and what is staged is
+   vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
+   ptq__vectorize_weights. So they become integers again before they are finished. */
+#define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
+    TARGET static void NAME##_stage(const ptq__packed *k, const char *x, int group, int y,         \
+                                    int rows, char *to) {                                          \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
+        ptrdiff_t channels = k->out[2], step = channels * k->skip[1], before, after;               \
+        int is_signed = k->flip != 0, first = group * LANES, count = k->count, i, j;               \
+        int n = k->out[2] - first < LANES ? k->out[2] - first : LANES, coded = k->coded;           \
+        uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
+        before = k->pad[1] * k->pitch;                                                             \
+        after = k->row_bytes - before - count * k->pitch;                                          \
+        for (i = 0; i < rows; i++) {                                                               \
+            int row = (y + i) * k->skip[0];                                                        \
+            ptrdiff_t at = (ptrdiff_t)row * k->in[1] * channels + first;                           \
+            if (row < 0 || row >= k->in[0]) {                                                      \
+                memset(to, 0, (size_t)k->row_bytes);                                               \
+                to += k->row_bytes;                                                                \
+                continue;                                                                          \
+            }                                                                                      \
+            memset(to, 0, (size_t)before);                                                         \
+            to += before;                                                                          \
+            for (j = 0; j < count; j++, at += step, to += sizeof(F))                               \
+                F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)                \
+                                    : F##_get(x, at, n, 0));                                       \
+            memset(to, 0, (size_t)after);                                                          \
+            to += after;                                                                           \
         }                                                                                          \
-    }
-
-#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
-    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
-                                  const char *weight) {                                            \
-        (void)k;                                                                                   \
-        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
-                                  const char *weight) {                                            \
-        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
-        return sum + code * I##_load(weight);                                                      \
+    TARGET static void NAME##_finish(const ptq__sums *s, const ptq__finish *finish) {              \
+        char *at = s->at, *end = at + s->pixels * (int)sizeof(F);                                  \
+        if (!s->later) {                                                                           \
+            F##_finish_row(s, finish);                                                             \
+            return;                                                                                \
+        }                                                                                          \
+        for (; at < end; at += sizeof(F))                                                          \
+            I##_store(at, I##_round(F##_load(at)) + I##_load(s->later));                           \
+        I##_finish_row(s, finish);                                                                 \
     }                                                                                              \
                                                                                                    \
-    PTQ__DEPTHWISE(F, TARGET)                                                                      \
-    PTQ__DEPTHWISE(I, TARGET)
+    PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
+    static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
+                                     NAME##_stage,          NULL, {NAME##_one, NAME##_one}};
 
 /* What becomes of the sums in this run. */
 static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
@@ -10722,15 +10862,17 @@ typedef struct ptq__vector_kernel {
     ptq__kernel real, codes;
 } ptq__vector_kernel;
 
-/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
-#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+/* The table of them, for one width. Convolutions run ptq__conv_vector. */
+#define PTQ__OPERATORS(F, I, B, TARGET)                                                            \
+    PTQ__LARGEST(F, TARGET)                                                                        \
+    PTQ__LARGEST(B, TARGET)                                                                        \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
-    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
     PTQ__PREPROCESS(F, I, TARGET)                                                                  \
     static const ptq__vector_kernel F##_operators[] = {                                            \
-        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
-        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_MAX_POOL, F##_largest, B##_largest},                                               \
+        {PTQ_OP_AVG_POOL, F##_average, F##_average},                                               \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average_all},                                    \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
     };
@@ -10738,9 +10880,11 @@ typedef struct ptq__vector_kernel {
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     ptq_isa isa;
+    int fused; /* whether there is a multiply-add that is rounded once */
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__engine *depthwise;
     const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
@@ -10767,11 +10911,12 @@ typedef struct ptq__family {
 
 /* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
    an element. */
-#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+#define PTQ__ELEMENTS(V, LANES, SIZE, TARGET)                                                      \
+    enum { V##_lanes = LANES };                                                                    \
     TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
         const char *from = (const char *)x + at * SIZE;                                            \
-        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
-            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+        if (n < LANES) {                                                                           \
+            char copy[LANES * SIZE] = {0};                                                         \
             memcpy(copy, from, (size_t)n *SIZE);                                                   \
             return V##_widen(copy, is_signed);                                                     \
         }                                                                                          \
@@ -10780,8 +10925,8 @@ typedef struct ptq__family {
                                                                                                    \
     TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
         char *to = (char *)y + at * SIZE;                                                          \
-        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
-            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+        if (n < LANES) {                                                                           \
+            char copy[LANES * SIZE];                                                               \
             V##_narrow(copy, v);                                                                   \
             memcpy(to, copy, (size_t)n *SIZE);                                                     \
         } else {                                                                                   \
@@ -10789,17 +10934,52 @@ typedef struct ptq__family {
         }                                                                                          \
     }
 
-#define PTQ__REALS(F, TARGET)                                                                      \
-    TARGET PTQ__INLINE F F##_widen(const void *from, int is_signed) {                              \
+/* Where an element is as wide in memory as in a vector. */
+#define PTQ__AS_THEY_ARE(V, LANES, SIZE, TARGET)                                                   \
+    TARGET PTQ__INLINE V V##_widen(const void *from, int is_signed) {                              \
         (void)is_signed;                                                                           \
-        return F##_load(from);                                                                     \
+        return V##_load(from);                                                                     \
     }                                                                                              \
-    TARGET PTQ__INLINE void F##_narrow(void *to, F v) { F##_store(to, v); }                        \
-    PTQ__ELEMENTS(F, 4, TARGET)
+    TARGET PTQ__INLINE void V##_narrow(void *to, V v) { V##_store(to, v); }                        \
+    PTQ__ELEMENTS(V, LANES, SIZE, TARGET)
 
 #ifdef PTQ__X86
 
-/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
+/* What SSE2, AVX2 and AVX-512 have under names that differ by the width W and the type M alone. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, M, TARGET, ORDER)                                           \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE I I##_order(I x) { return ORDER; }                                          \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((M)x); }                      \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
+        M z = _mm##W##_set1_epi16((short)zero), a, b;                                              \
+        a = _mm##W##_packs_epi32((M)four[0], (M)four[1]);                                          \
+        b = _mm##W##_packs_epi32((M)four[2], (M)four[3]);                                          \
+        a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
+        a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
+        return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
+    }
+
+/* What pools need. Under -ffast-math compilers would multiply by an estimate of 1 / y. */
+#define PTQ__X86_POOLS(F, W, TARGET, DIVIDE)                                                       \
+    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
+        (void)is_signed;                                                                           \
+        return _mm##W##_max_ps(x, most);                                                           \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
+        __asm__ volatile("" : "+x"(x));                                                            \
+        return x;                                                                                  \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_over(F x, F y) {                                                      \
+        __asm__(DIVIDE : "+x"(x) : "x"(y));                                                        \
+        return x;                                                                                  \
+    }
+
+/* And what SSE2 lacks. Exact are both products:
 
    I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
    otherwise collects the products of several steps before it adds them, for which there are no
@@ -10807,16 +10987,9 @@ typedef struct ptq__family {
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
    I_dot2 take four. */
-#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
-    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
-    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
-    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
-        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
-    }                                                                                              \
+#define PTQ__X86_FUSED(F, I, W, TARGET)                                                            \
     TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
-    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
-    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
         __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
@@ -10843,7 +11016,11 @@ typedef struct ptq__family {
 #endif
 
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
-PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
+               (ptq__i256)_mm256_permutevar8x32_epi32((__m256i)x,
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
+PTQ__X86_FUSED(ptq__f256, ptq__i256, 256, PTQ__AVX2)
+PTQ__X86_POOLS(ptq__f256, 256, PTQ__AVX2, "vdivps %1, %0, %0")
 PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
 PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
 typedef int32_t ptq__z256 __attribute__((vector_size(32)));
@@ -10853,6 +11030,11 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
     codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
+}
+
+PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
+    __m256i a = (__m256i)x, b = (__m256i)most;
+    return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
 }
 
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
@@ -10866,20 +11048,22 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
 }
 
-PTQ__REALS(ptq__f256, PTQ__AVX2)
-PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
+PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
 PTQ__STAGES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
 PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
-PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
 PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes, NULL, 4,
             8, 4, 6)
 PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
             ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
 PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
 PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
@@ -10887,7 +11071,11 @@ PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b2
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
-PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, __m512i, PTQ__AVX512,
+               (ptq__i512)_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6,
+                                                                     10, 14, 3, 7, 11, 15),
+                                                   (__m512i)x))
+PTQ__X86_FUSED(ptq__f512, ptq__i512, 512, PTQ__AVX512)
 typedef int32_t ptq__z512 __attribute__((vector_size(64)));
 
 PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
@@ -10929,6 +11117,8 @@ PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATUR
             ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
             NULL, 8, 16, 4, 8)
+
+PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -11034,43 +11224,103 @@ static const ptq__engine ptq__amx = {
     16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
-#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
-static const ptq__family ptq__families[] = {
-    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
-    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
-    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
-#if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
-#endif
-#if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
-#endif
-};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
-   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+/* 128 bits: SSE2, NEON and WebAssembly. No attribute: the whole program has these instructions.
+   64-bit ARM has 32 registers, which hold four words of each pixel besides; others have 16. The
+   runtimes of WebAssembly need some for themselves. */
 #define PTQ__BASE
 #if defined(PTQ__BY_LANE)
 #define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
+#elif !defined(PTQ__WASM)
 #define PTQ__WIDE 6
 #else
 #define PTQ__WIDE 4
 #endif
+#ifdef PTQ__X86
+PTQ__X86_WIDTH(ptq__f128, ptq__i128, 16, , __m128i, PTQ__BASE, x)
+PTQ__X86_POOLS(ptq__f128, , PTQ__BASE, "divps %1, %0")
+#else
 PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
 PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+#endif
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
+
+#ifdef PTQ__X86
+#define ptq__i128_near ptq__i128_round
+#else
+PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
+#ifdef PTQ__NEON
+    __asm__ volatile("" : "+w"(x));
+#else
+    __asm__ volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
 
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
+#endif
 #endif /* PTQ__128 */
+
+#ifdef PTQ__X86 /* SSE2 */
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
+#define ptq__any128(condition) _mm_movemask_ps((__m128)(condition))
+
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = (__m128i)(ptq__b128_load(from) ^ (uint8_t)flip), none = _mm_setzero_si128();
+    ptq__s128_store(to, (ptq__s128)_mm_unpacklo_epi8(codes, none) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)_mm_unpackhi_epi8(codes, none) - (uint16_t)zero);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    uint8_t flip = is_signed ? 128 : 0;
+    return (ptq__b128)_mm_max_epu8((__m128i)(x ^ flip), (__m128i)(most ^ flip)) ^ flip;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    int32_t bytes;
+    __m128i codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = _mm_cvtsi32_si128(bytes);
+    codes = _mm_unpacklo_epi8(codes, codes); /* each code in all bytes of its lane */
+    codes = _mm_unpacklo_epi16(codes, codes);
+    return (ptq__i128)(is_signed ? _mm_srai_epi32(codes, 24) : _mm_srli_epi32(codes, 24));
+}
+
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    __m128i pack = (__m128i)(v & 255);
+    int32_t bytes;
+    pack = _mm_packs_epi32(pack, pack);
+    bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
+    memcpy(to, &bytes, sizeof bytes);
+}
+
+PTQ__INLINE __m128d ptq__fma_low(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    return _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(w)), _mm_cvtps_pd(sum));
+}
+
+/* Double precision holds the product, and the sum by ptq__adds_in_double, so that only the
+   conversion to single rounds. */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    __m128d low = ptq__fma_low(sum, x, w);
+    __m128d high = ptq__fma_low(_mm_movehl_ps(sum, sum), _mm_movehl_ps(x, x), _mm_movehl_ps(w, w));
+    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
+
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)_mm_madd_epi16((__m128i)x, (__m128i)w);
+}
+#endif /* PTQ__X86 */
 
 #ifdef PTQ__NEON
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
@@ -11083,6 +11333,17 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return vmaxq_f32(x, most);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    if (is_signed)
+        return (ptq__b128)vmaxq_s8((int8x16_t)x, (int8x16_t)most);
+    return vmaxq_u8(x, most);
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11100,6 +11361,16 @@ PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
     uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
     memcpy(to, &bytes, sizeof bytes);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
+    int16x8_t z = vdupq_n_s16((int16_t)zero), a, b;
+    uint8x16_t bytes;
+    a = vcombine_s16(vqmovn_s32((int32x4_t)four[0]), vqmovn_s32((int32x4_t)four[1]));
+    b = vcombine_s16(vqmovn_s32((int32x4_t)four[2]), vqmovn_s32((int32x4_t)four[3]));
+    bytes = vcombine_u8(vqmovun_s16(vqaddq_s16(a, z)), vqmovun_s16(vqaddq_s16(b, z)));
+    bytes = vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low));
+    return (ptq__i128)vminq_u8(bytes, vdupq_n_u8((uint8_t)high));
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
@@ -11150,6 +11421,7 @@ PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 #ifdef PTQ__WASM
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
+#define ptq__any128(condition) wasm_v128_any_true((v128_t)(condition))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
@@ -11164,6 +11436,16 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return (ptq__f128)wasm_f32x4_pmax((v128_t)most, (v128_t)x);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    v128_t a = (v128_t)x, b = (v128_t)most;
+    return (ptq__b128)(is_signed ? wasm_i8x16_max(a, b) : wasm_u8x16_max(a, b));
+}
+
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
@@ -11175,6 +11457,15 @@ PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     v128_t pack = (v128_t)(v & 255);
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
     wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
+    v128_t z = wasm_i16x8_splat((int16_t)zero), a, b;
+    a = wasm_i16x8_narrow_i32x4((v128_t)four[0], (v128_t)four[1]);
+    b = wasm_i16x8_narrow_i32x4((v128_t)four[2], (v128_t)four[3]);
+    a = wasm_u8x16_narrow_i16x8(wasm_i16x8_add_sat(a, z), wasm_i16x8_add_sat(b, z));
+    a = wasm_u8x16_max(a, wasm_u8x16_splat((uint8_t)low));
+    return (ptq__i128)wasm_u8x16_min(a, wasm_u8x16_splat((uint8_t)high));
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
@@ -11210,36 +11501,41 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
+#endif /* PTQ__WASM */
+
+#if defined(PTQ__X86) || defined(PTQ__WASM)
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
-PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
+PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual,
+                                    int clamp) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
     float other = f->residual_first ? f->ratio_a : f->ratio_b;
     ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
     ptq__i128 code;
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
-    code = ptq__i128_round(sum);
-    rest = (ptq__f128)wasm_f32x4_abs((v128_t)(sum - ptq__i128_real(code)));
-    if (wasm_v128_any_true((v128_t)(rest > f->sure)))
-        return ptq__exact_sum(f, own, residual);
+    code = ptq__i128_near(sum);
+    rest = sum - ptq__i128_real(code);
+    if (ptq__any128(rest > f->sure) || ptq__any128(rest < -f->sure))
+        return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
 
 #define PTQ__PAIRS_FORM 0
 #define PTQ__WINOGRAD128 &ptq__winograd128
-#endif /* PTQ__WASM */
+#endif
 
 #ifdef PTQ__128
-PTQ__REALS(ptq__f128, PTQ__BASE)
-PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
+PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
 PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
-#ifdef PTQ__WASM
+#ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
 PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
 #endif
-PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
 PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
             8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
@@ -11257,18 +11553,34 @@ PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNE
             ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
 #endif
 
-#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
+
+#endif /* PTQ__128 */
+
+#define PTQ__ON128 &ptq__channels128, ptq__f128_operators, ptq__f128_preprocess
+#define PTQ__ON256 &ptq__channels256, ptq__f256_operators, ptq__f256_preprocess
+#define PTQ__ON512 &ptq__channels512, ptq__f256_operators, ptq__f256_preprocess
 static const ptq__family ptq__families[] = {
-#ifdef PTQ__DOTPROD
-    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#if defined(PTQ__X86)
+    {PTQ_ISA_SSE2, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_AVX2, 1, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
+    {PTQ_ISA_AVX512, 1, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
+    {PTQ_ISA_AVX512VNNI, 1, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
+#if PTQ__HAS_AVXVNNI
+    {PTQ_ISA_AVXVNNI, 1, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
 #endif
-#ifdef PTQ__NEON
-    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#if PTQ__HAS_AMX
+    {PTQ_ISA_AMX, 1, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
+#endif
+#elif defined(PTQ__NEON)
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, 1, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
+#endif
+    {PTQ_ISA_NEON, 1, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #else
-    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+    {PTQ_ISA_WASM, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #endif
 };
-#endif /* PTQ__128 */
 
 /* NULL where scalar kernels do everything. */
 static const ptq__family *ptq__family_of(ptq_isa isa) {
@@ -11281,19 +11593,23 @@ static const ptq__family *ptq__family_of(ptq_isa isa) {
 
 /* A layer. */
 
+static const int32_t ptq__nothing[2 * 16] = {0}; /* for two vectors of up to 512 bits */
+
 /* The panel's part of the output rows of which the staged input begins at `from`, from oy on. */
 static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, const char *from,
                               char *sums, int oy, int rows, const ptq__finish *finish) {
+    int wait = k->coded && k->engine->form & PTQ__DEPTHWISE;
     ptq__area b;
-    b.run = k->groups * k->row_bytes;
+    b.run = k->row_bytes;
     b.row = b.run * k->stride[0] / k->skip[0];
-    b.from = from + panel->group * k->row_bytes;
+    b.from = from;
     b.advance = k->advance;
     b.runs = k->runs;
     b.words = k->words;
     b.rows = rows;
     b.weight = k->weight + panel->lane * k->lane_bytes;
-    b.bias = k->bias + panel->lane * PTQ__WORD;
+    b.bias = wait ? (const char *)ptq__nothing : k->bias + panel->lane * PTQ__WORD;
+    b.sums.later = wait ? k->bias + panel->lane * PTQ__WORD : NULL;
     b.weight_row = b.sums_row = 0;
     b.out_row = (ptrdiff_t)k->out[1] * k->out[2];
     b.sums.at = sums;
@@ -11325,7 +11641,6 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
 /* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
                                int oy, const ptq__finish *finish) {
-    static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, rows = oy + 1 < k->out[0] ? 2 : 1;
     k->engine->winograd->scatter(k, staged, planes);
     for (i = 0; i < k->panels; i++) {
@@ -11333,7 +11648,7 @@ static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *p
         ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
         ptq__sums row = b.sums;
         b.row = k->tiles * k->pitch;
-        b.bias = (const char *)none;
+        b.bias = (const char *)ptq__nothing;
         b.weight_row = (ptrdiff_t)k->words * panel->vectors * k->engine->lanes * PTQ__WORD;
         b.sums_row = ptq__sums_plane(k, panel->vectors);
         b.sums.pixels = k->tiles;
@@ -11349,16 +11664,19 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__finish finish = ptq__finish_of(step, frame);
     char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
     char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
-    int oy, i, rows;
+    int oy, i, at, rows, group;
     for (oy = 0; oy < k->out[0]; oy += rows) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
-        k->engine->stage(k, (const char *)frame->in[0], oy * k->stride[0] / k->skip[0] - k->pad[0],
-                         ptq__staged_rows(k, rows), staged);
-        for (i = 0; i < rows && k->tiles; i += 2)
-            ptq__winograd_rows(k, staged + i * k->row_bytes, planes, sums, oy + i, &finish);
-        for (i = 0; i < k->panels && !k->tiles; i++) {
-            ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
-            k->engine->compute[k->panel[i].vectors - 1](&b);
+        for (group = i = 0; group < k->groups; group++) {
+            k->engine->stage(k, (const char *)frame->in[0], group,
+                             oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
+                             staged);
+            for (at = 0; at < rows && k->tiles; at += 2)
+                ptq__winograd_rows(k, staged + at * k->row_bytes, planes, sums, oy + at, &finish);
+            for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
+                ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+                k->engine->compute[k->panel[i].vectors - 1](&b);
+            }
         }
     }
 }
@@ -11387,11 +11705,11 @@ static int ptq__fits_s8(const ptq__step *step) {
    every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
    are below 256. The first sum is rounded to single between the two, but is a multiple of that
    power even then. */
-static int ptq__can_add(const ptq__step *step) {
+static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    if (PTQ__FUSED || !step->from[1])
+    if (family->fused || !step->from[1])
         return 1;
     term[0] = step->adder.ratio_a;
     term[1] = step->adder.ratio_b;
@@ -11432,23 +11750,27 @@ static int ptq__pairs_fit(const ptq__step *step) {
     return 1;
 }
 
-/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
-   transforms take longer than what they save. */
-static int ptq__can_winograd(const ptq__step *step) {
-    const int *out = step->node->shape;
-    int c, i,
-        geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
-                   step->stride[1] == 1 && step->groups == 1;
-    if (!geometry || step->in[2] < 8 || out[0] < 2 || out[1] < 2)
-        return 0;
-    for (c = 0; c < out[2]; c++) {
+/* Whether no sum without bias reaches `limit`. */
+static int ptq__sums_below(const ptq__step *step, int64_t limit) {
+    int c, i;
+    for (c = 0; c < step->node->shape[2]; c++) {
         int64_t sum = 0;
         for (i = 0; i < step->taps; i++)
             sum += 255 * abs(ptq__weight_code(step, (size_t)c * (size_t)step->taps + (size_t)i));
-        if (sum >= 1 << 29)
+        if (sum >= limit)
             return 0;
     }
     return 1;
+}
+
+/* Whether all of them, times 4, fit 32 bits; and whether it pays: with few channels the transforms
+   take longer than what they save. */
+static int ptq__can_winograd(const ptq__step *step) {
+    const int *out = step->node->shape;
+    int geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
+                   step->stride[1] == 1 && step->groups == 1;
+    return geometry && step->in[2] >= 8 && out[0] > 1 && out[1] > 1 &&
+           ptq__sums_below(step, 1 << 29);
 }
 
 /* Then the layer's shape, in the engine's terms. */
@@ -11457,7 +11779,8 @@ static int ptq__can_winograd(const ptq__step *step) {
    is left out. The words of matrices are divided into pieces of equal size that fit a tile. For
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
-    int deep = k->in[2] / k->groups, size = PTQ__WORD / k->engine->codes, i, columns, pieces, fit;
+    int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
+    int deep = one ? k->engine->lanes : k->in[2] / k->groups, i, columns, pieces, fit;
     ptrdiff_t run;
     for (i = 0; i < 2; i++)
         k->skip[i] = k->kernel[i] == 1 ? k->stride[i] : 1;
@@ -11472,7 +11795,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         run = k->pitch;
         k->advance = k->pitch = (k->pitch + 31) / 32 * 32; /* whole vectors */
     }
-    k->words = (int)((run + PTQ__WORD - 1) / PTQ__WORD);
+    k->words = one ? k->kernel[1] : (int)((run + PTQ__WORD - 1) / PTQ__WORD);
     if (k->engine->form & PTQ__MATRICES) {
         pieces = (k->words + 15) / 16;
         k->words = (k->words + pieces - 1) / pieces * pieces;
@@ -11482,7 +11805,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->count = columns - k->pad[1];
     k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
     k->row_bytes = columns * k->pitch;
-    fit = (int)(PTQ__AT_ONCE / (k->row_bytes * k->groups)) - k->kernel[0];
+    fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0])
@@ -11492,6 +11815,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
 /* What becomes of the sums of a step, but for the tensors of a run. */
 static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
     const ptq_node *node = step->node;
+    int c;
     f->channels = node->shape[2];
     f->least = ptq__act_least(node->act);
     f->most = ptq__act_most(node->act);
@@ -11502,6 +11826,11 @@ static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
         f->zero_point = step->clamp.zero_point;
         f->least = (float)(step->clamp.low - step->clamp.zero_point);
         f->most = (float)(step->clamp.high - step->clamp.zero_point);
+        f->flip = node->q.type == PTQ_TYPE_S8 ? 128 : 0;
+        f->low = (node->residual ? &step->adder.clamp : &step->clamp)->low + f->flip;
+        f->high = (node->residual ? &step->adder.clamp : &step->clamp)->high + f->flip;
+        for (f->fours = 1, c = 0; c < node->shape[2]; c++)
+            f->fours = f->fours && step->multiplier[c] < 1;
     }
     if (ptq__is_coded(node) && node->residual) {
         ptq__describe_adder(f, step);
@@ -11523,7 +11852,12 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.pad = step->pad;
     k.groups = step->groups;
     k.each = k.out[2] / k.groups;
-    if (step->multiplier) {
+    if (engine->form & PTQ__DEPTHWISE) {
+        k.each = engine->lanes;
+        k.groups = (k.out[2] + k.each - 1) / k.each;
+    }
+    k.coded = step->multiplier != NULL;
+    if (k.coded) {
         k.flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
         k.zero = in->zero_point + (is_signed ? -k.flip : k.flip);
         k.blank = engine->codes == 4 ? k.zero : 0;
@@ -11539,7 +11873,7 @@ static void ptq__make_panels(ptq__packed *k) {
     ptq__panel p = {0, 0, 0, 0, 0};
     k->panels = 0;
     while (p.first < k->out[2]) {
-        int left = (p.group + 1) * k->each - p.first;
+        int end = (p.group + 1) * k->each, left = (end < k->out[2] ? end : k->out[2]) - p.first;
         p.channels = left < 2 * wide ? left : 2 * wide;
         p.vectors = left > wide ? 2 : 1;
         if (k->panel)
@@ -11554,18 +11888,17 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+/* One weight: as float, or as integer of 8 or 16 bits; less its zero point. */
 static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
-    int32_t word = step->multiplier ? ptq__weight_code(step, from) : 0;
-    int16_t half = (int16_t)word;
-    if (!step->multiplier)
-        memcpy(to, (const float *)step->weight + from, sizeof(float));
-    else if (size == 4)
-        memcpy(to, &word, sizeof word);
+    int code = step->multiplier ? ptq__weight_code(step, from) : 0;
+    float real = step->multiplier ? (float)code : ((const float *)step->weight)[from];
+    int16_t half = (int16_t)code;
+    if (size == 4)
+        memcpy(to, &real, sizeof real);
     else if (size == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)word;
+        *to = (char)code;
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
@@ -11599,7 +11932,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     uint32_t sum = 0, bits;
     if (bias->rank) /* 32 bits of either kind */
         memcpy(to, (const char *)bias->data + channel * PTQ__WORD, PTQ__WORD);
-    if (!step->multiplier)
+    if (!k->coded)
         return;
     for (i = 0; i < (size_t)step->taps && k->engine->codes == 4; i++)
         sum += (uint32_t)k->zero * (uint32_t)ptq__weight_code(step, first + i);
@@ -11698,39 +12031,22 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
     return family->bytes;
 }
 
-/* A depthwise convolution. Weights: tap by tap, one word each. */
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
-                                           const ptq__engine *engine, ptq_error *err) {
-    ptq__packed shape = ptq__describe(step, engine), *k;
-    int c, tap;
-    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
-    shape.lane_bytes = (ptrdiff_t)step->taps * PTQ__WORD;
-    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
-    for (c = 0; c < k->out[2]; c++) {
-        ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < step->taps; tap++)
-            ptq__copy_weight(step, (size_t)(c * step->taps + tap), PTQ__WORD,
-                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
-    }
-    return PTQ_OK;
-}
-
-/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
-   few channels, which would leave most lanes idle. */
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, for groups of few
+   channels, which would leave most lanes idle, and for depthwise windows so large that real numbers
+   might not hold the sums. */
 static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
-                                         ptq__kernel depthwise, ptq_error *err) {
+                                         ptq_error *err) {
     ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     int groups = step->groups, each = step->node->shape[2] / groups;
-    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+    const ptq__engine *engine = ptq__choose_engine(family, step);
+    if (groups > 1 && groups == step->in[2] && each == 1)
+        engine = step->multiplier && !ptq__sums_below(step, 1 << 22) ? NULL : family->depthwise;
+    else if (groups > 1 && each < 4)
+        engine = NULL;
+    if (!engine || mode == PTQ_MODE_DYNAMIC ||
+        (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
         return PTQ_OK;
-    if (groups > 1 && groups == step->in[2] && each == 1) {
-        step->run = depthwise;
-        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
-                                        err);
-    }
-    return groups > 1 && each < 4
-               ? PTQ_OK
-               : ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
+    return ptq__vectorize_conv(plan, step, engine, err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
@@ -11738,13 +12054,12 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
-    if (!family || (coded && !ptq__can_add(step)))
+    if (!family || (coded && !ptq__can_add(family, step)))
         return PTQ_OK;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, err);
     while (kernel->real && kernel->op != step->node->op)
         kernel++;
-    if (ptq__has_weight(step->node->op))
-        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
-                                      err);
     if (kernel->real)
         step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
@@ -11771,154 +12086,76 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 #ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
-/* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
-   of its own, a pool, a dense layer. */
-typedef struct ptq__probe {
-    ptq_rng rng;
-    ptq__text text; /* of the graph */
-    int integer;
-    ptq_qparams q; /* codes of the last tensor */
-} ptq__probe;
+/* Networks with every kind of layer that has vector kernels: on codes of either kind, with weights
+   that do and do not fit bytes, and on real numbers; of sizes that fill vectors and tiles and leave
+   parts of them. */
+static const char *const ptq__self_tests[] = {
+    "ptq-graph 1\ninput input shape=9x21x3 q=u8:8:1:3\n"
+    "a conv2d in=input channels=40 kernel=3x3 w=s8 act=relu q=u8:8:2:0\n"
+    "b conv2d in=a channels=40 kernel=3x3 stride=2x1 pad=1,1,1,1 w=s8 q=s8:8:1:-9\n"
+    "c conv2d in=b channels=40 kernel=3x3 bias=0 w=s8 q=s8:8:1:5\n"
+    "d conv2d in=c,b channels=40 kernel=1x1 w=s7 mid=s8:8:1:5 q=u8:8:1:90 add=first out=sum\n"
+    "e conv2d in=sum channels=40 groups=40 kernel=3x3 stride=2x2 w=s8 q=u8:8:1:7\n"
+    "f max_pool in=e kernel=2x3 q=u8:8:1:7\ng dense in=f channels=11 w=s8\n",
+    "ptq-graph 1\ninput input shape=6x17x15 q=s8:8:1:-3\n"
+    "a conv2d in=input channels=21 groups=3 kernel=2x3 w=u8 q=s8:8:2:-50 act=relu6\n"
+    "b conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=u5 q=u8:8:2:100\n"
+    "c conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=s2 q=u8:8:2:80\n"
+    "e add in=c,b act=relu q=u8:6:8:20\nf avg_pool in=e kernel=3x2 q=u8:7:4:9\n"
+    "g conv2d in=f channels=21 groups=21 kernel=2x5 w=u8 q=s8:8:3:1\n"
+    "h global_avg_pool in=g q=s8:8:1:7\ni dense in=h channels=33 w=s8 q=u8:8:1:128\n",
+    "ptq-graph 1\ninput input shape=7x18x5\n"
+    "a conv2d in=input channels=24 kernel=3x3 act=relu w=f16\n"
+    "b conv2d in=a channels=24 groups=24 kernel=5x3 stride=1x2 act=relu6\n"
+    "c conv2d in=b channels=24 kernel=3x3\nd conv2d in=c,b channels=24 kernel=1x1 add=second "
+    "out=s\n"
+    "e add in=c,s act=relu\nf max_pool in=e kernel=3x3 stride=2x2\ng avg_pool in=f kernel=2x2\n"
+    "h global_avg_pool in=g\ni dense in=h channels=19\n"};
 
-static int ptq__pick(ptq__probe *probe, int low, int high) {
-    return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
-}
-
-/* Codes of a tensor, unless it is real. They reach `spread` times as far as those of the last one:
-   some values are clamped, most are not. */
-static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
-    ptq_qparams *q = &probe->q;
-    int32_t low, high;
-    if (!probe->integer)
-        return;
-    spread *= q->scale * (float)(1 << q->bits);
-    q->type = ptq__pick(probe, 0, 1) ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    q->zero_point = ptq__pick(probe, 0, 3) ? ptq__pick(probe, low, high) : low;
-    ptq__put(&probe->text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
-             (double)q->scale, (int)q->zero_point);
-}
-
-/* The window of a convolution over an image of this size: kernel, stride, padding. */
-static void ptq__probe_window(ptq__probe *probe, const int *size) {
-    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, i, kind = ptq__pick(probe, 0, 2);
-    for (i = 0; i < 2; i++) {
-        kernel[i] = ptq__pick(probe, 1, size[i] < 4 ? size[i] : 4);
-        stride[i] = ptq__pick(probe, 0, 1) ? 1 : ptq__pick(probe, 1, 3);
-        pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
-        pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
-    }
-    ptq__put(&probe->text, " kernel=%dx%d stride=%dx%d", kernel[0], kernel[1], stride[0],
-             stride[1]);
-    if (kind == 1)
-        ptq__put_string(&probe->text, " pad=valid");
-    if (kind == 2)
-        ptq__put(&probe->text, " pad=%d,%d,%d,%d", pad[0], pad[1], pad[2], pad[3]);
-}
-
-/* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
-static void ptq__probe_coding(ptq__probe *probe, int residual, int logits) {
-    int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    if (probe->integer)
-        ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
-    else if (!ptq__pick(probe, 0, 3))
-        ptq__put_string(&probe->text, " w=f16");
-    if (residual)
-        ptq__probe_codes(probe, "mid", 10);
-    if (!logits || ptq__pick(probe, 0, 1))
-        ptq__probe_codes(probe, "q", residual ? 1 : 10);
-}
-
-static void ptq__probe_act(ptq__probe *probe, const char *key) {
-    int act = ptq__pick(probe, 0, 2);
-    if (act)
-        ptq__put(&probe->text, act == PTQ_ACTIVATION_RELU ? " %s=relu" : " %s=relu6", key);
-}
-
-static void ptq__probe_graph(ptq__probe *probe) {
-    ptq__text *text = &probe->text;
-    int depthwise = !ptq__pick(probe, 0, 5), square = ptq__pick(probe, 1, 3), size[2];
-    int groups =
-        depthwise ? ptq__pick(probe, 2, 40) : (ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3));
-    int in = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
-    int out = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
-    size[0] = ptq__pick(probe, 1, 6);
-    size[1] = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
-    probe->q.scale = 300; /* of a tensor of one code */
-    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", size[0], size[1], groups * in);
-    ptq__probe_codes(probe, "q", 1);
-    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", groups * out, groups);
-    ptq__probe_window(probe, size);
-    ptq__probe_act(probe, "act");
-    ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", groups * out, square, square,
-             ptq__pick(probe, 0, 1));
-    ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx1 add=%s", groups * out, square,
-             ptq__pick(probe, 0, 1) ? "first" : "second");
-    ptq__probe_act(probe, "act");
-    ptq__probe_act(probe, "add_act");
-    ptq__probe_coding(probe, 1, 0);
-    ptq__put(text, " out=sum\ne add in=%s", ptq__pick(probe, 0, 1) ? "b,c" : "c,b");
-    ptq__probe_act(probe, "act");
-    ptq__probe_codes(probe, "q", 2);
-    ptq__put_string(text, "\npool global_avg_pool in=e");
-    ptq__probe_codes(probe, "q", 1);
-    ptq__put(text, "\nd dense in=pool channels=%d", ptq__pick(probe, 1, 40));
-    ptq__probe_coding(probe, 0, 1);
-    ptq__put_char(text, '\n');
-}
-
-/* Weights anywhere in their range, or at its ends only. */
-static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
-                                  ptq_error *err) {
+/* Weights, anywhere in their range or at its ends only, and biases. */
+static ptq_status ptq__fill_randomly(ptq_model *model, ptq_node *node, ptq_rng *rng,
+                                     ptq_error *err) {
     ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S;
-    int rails = !ptq__pick(probe, 0, 3);
+    int coded = ptq__is_integer_type(w->type), rails = !ptq_rng_below(rng, 4);
     size_t i, n = ptq_tensor_elements(w);
     float reach = 1 / sqrtf((float)(n / (size_t)w->dim[0]));
     float scale = 1.28f * reach / (float)(1 << w->bits % 16);
-    int32_t low, high;
+    int32_t low = 0, high = 0;
+    if (coded)
+        ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
     for (i = 0; i < ptq_tensor_elements(b); i++)
-        if (probe->integer)
-            ((int32_t *)b->data)[i] = ptq__pick(probe, -5000, 5000);
+        if (coded)
+            ((int32_t *)b->data)[i] = (int32_t)ptq_rng_below(rng, 10001) - 5000;
         else
-            ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
-    ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, probe->integer ? w->bits : 8, &low,
-                   &high);
+            ((float *)b->data)[i] = ptq_rng_float(rng) - 0.5f;
     for (i = 0; i < n; i++) {
-        float real = (ptq_rng_float(&probe->rng) - 0.5f) * reach;
-        int end = ptq__pick(probe, 0, 1) ? low : high;
-        if (probe->integer)
-            ptq_tensor_set_code(w, i, rails ? end : ptq__pick(probe, low, high));
+        float real = (ptq_rng_float(rng) - 0.5f) * reach;
+        int32_t code = low + (int32_t)ptq_rng_below(rng, (uint32_t)(high - low + 1));
+        if (coded)
+            ptq_tensor_set_code(w, i, !rails ? code : code > (low + high) / 2 ? high : low);
         else if (w->type == PTQ_TYPE_F16)
             ((uint16_t *)w->data)[i] = ptq_f32_to_f16(real);
         else
             ((float *)w->data)[i] = real;
     }
-    if (!probe->integer)
-        return PTQ_OK;
-    return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
-                                &model->allocator, err);
+    return !coded
+               ? PTQ_OK
+               : ptq_tensor_set_scale(
+                     w, &scale, 1, is_signed ? 0 : low + (int32_t)ptq_rng_below(rng, 1u << w->bits),
+                     &model->allocator, err);
 }
 
-static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err) {
-    char text[2048];
-    ptq__probe probe;
+/* A network from its text. */
+static ptq_status ptq__probe_model(const char *text, ptq_rng *rng, ptq_model **out,
+                                   ptq_error *err) {
     ptq_model *model = NULL;
     ptq_status status;
     int i;
-    memset(&probe, 0, sizeof probe);
-    ptq_rng_seed(&probe.rng, seed, (uint64_t)integer);
-    probe.text = ptq__text_over(text, sizeof text);
-    probe.integer = integer;
-    ptq__probe_graph(&probe);
-    PTQ__TRY(ptq_graph_parse(text, probe.text.length, NULL, &model, err));
+    PTQ__TRY(ptq_graph_parse(text, strlen(text), NULL, &model, err));
     for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
         if (ptq__has_weight(model->node[i].op))
-            status = ptq__probe_fill(&probe, model, &model->node[i], err);
+            status = ptq__fill_randomly(model, &model->node[i], rng, err);
     PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
@@ -11943,68 +12180,52 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
     return PTQ_OK;
 }
 
-/* All tensors of a run under both, and the logits of a run that reuses memory. */
-static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, uint8_t *pixels,
-                                      ptq_error *err) {
-    static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
-    float logits[2][40];
-    size_t i;
-    int rails = !ptq__pick(probe, 0, 3);
-    for (i = 0; i < ptq_plan_get_info(s[0]->plan)->pixels; i++)
-        pixels[i] = (uint8_t)(rails ? 255 * ptq__pick(probe, 0, 1) : ptq__pick(probe, 0, 255));
-    PTQ__TRY(ptq_run(s[0], pixels, 1, NULL, NULL, err));
-    PTQ__TRY(ptq_run(s[1], pixels, 1, logits[0], NULL, err));
-    PTQ__TRY(ptq_run(s[2], pixels, 1, logits[1], NULL, err));
-    for (i = 0; i < sizeof name / sizeof name[0]; i++)
-        PTQ__TRY(ptq__probe_compare(s[0], s[1], name[i], err));
-    if (memcmp(logits[0], logits[1],
-               (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
-    return PTQ_OK;
-}
-
-/* One random network under the scalar kernels and under those of `isa`. */
-static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err) {
-    ptq_model *model = NULL;
+/* All tensors of a run on random pixels, from 0 to 255 or only these two, under the scalar kernels
+   and under those of `isa`. */
+static ptq_status ptq__probe(ptq_isa isa, const ptq_model *model, ptq_rng *rng, ptq_error *err) {
     ptq_plan *plan[2] = {NULL, NULL};
-    ptq_session *session[3] = {NULL, NULL, NULL};
+    ptq_session *session[2] = {NULL, NULL};
     ptq_plan_options options;
     ptq_session_options keep;
-    ptq__probe probe;
     uint8_t *pixels = NULL;
-    ptq_status status;
-    int i;
-    memset(&probe, 0, sizeof probe);
+    size_t i, n = ptq__shape_elements(3, model->node[0].shape);
+    int rails = !ptq_rng_below(rng, 4), k;
+    ptq_status status = PTQ__NEW(NULL, &pixels, n, "a random image", err);
     memset(&options, 0, sizeof options);
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
-    ptq_rng_seed(&probe.rng, seed, 7);
-    status = ptq__probe_model(seed, integer, &model, err);
-    for (i = 0; i < 2 && !status; i++) {
-        options.isa = i ? isa : PTQ_ISA_SCALAR;
-        status = ptq_plan_create(model, &options, &plan[i], err);
+    for (i = 0; i < n && !status; i++)
+        pixels[i] = (uint8_t)(rails ? 255 * ptq_rng_below(rng, 2) : ptq_rng_below(rng, 256));
+    for (k = 0; k < 2; k++) {
+        options.isa = k ? isa : PTQ_ISA_SCALAR;
+        PTQ__THEN(status, ptq_plan_create(model, &options, &plan[k], err));
+        PTQ__THEN(status, ptq_session_create(plan[k], &keep, &session[k], err));
+        PTQ__THEN(status, ptq_run(session[k], pixels, 1, NULL, NULL, err));
     }
-    for (i = 0; i < 3 && !status; i++)
-        status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
-    if (!status)
-        status = PTQ__NEW(NULL, &pixels, plan[0]->info.pixels, "a random image", err);
-    if (!status)
-        status = ptq__probe_sessions(session, &probe, pixels, err);
+    for (k = 1; k < model->nodes; k++) {
+        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].name, err));
+        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].out, err));
+    }
     ptq__free(NULL, pixels);
-    for (i = 0; i < 3; i++)
-        ptq_session_free(session[i]);
-    for (i = 0; i < 2; i++)
-        ptq_plan_free(plan[i]);
-    ptq_model_free(model);
+    for (k = 0; k < 2; k++) {
+        ptq_session_free(session[k]);
+        ptq_plan_free(plan[k]);
+    }
     return status;
 }
 
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
+    ptq_status status = PTQ_OK;
+    ptq_rng rng;
     int i;
-    for (i = 0; i < 16; i++)
-        PTQ__TRY(ptq__probe_once(isa, (uint64_t)i, i % 4 != 0, err));
-    return PTQ_OK;
+    ptq_rng_seed(&rng, 1, 7);
+    for (i = 0; i < 12 && !status; i++) {
+        ptq_model *model = NULL;
+        status = ptq__probe_model(ptq__self_tests[i % 3], &rng, &model, err);
+        PTQ__THEN(status, ptq__probe(isa, model, &rng, err));
+        ptq_model_free(model);
+    }
+    return status;
 }
 
 #endif /* PTQ_RUN_ONLY */
