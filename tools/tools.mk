@@ -8,7 +8,7 @@ print-build:
 
 # ---- Libraries: the tool does without what is not here, and says so where it matters ----
 
-LIB_NAMES ?= hdf5 jansson librsvg-2.0
+LIB_NAMES ?= hdf5 jansson librsvg-2.0 zlib
 LIBS    := $(shell for lib in $(LIB_NAMES); do pkg-config --exists $$lib && echo $$lib; \
              done 2>/dev/null)
 ifneq ($(LIBS),)
