@@ -1561,8 +1561,7 @@ PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
 }
 
 PTQ_API int ptq_find_name(ptq_names list, const char *name) {
-    unsigned value;
-    for (value = 0; ptq_name(list, value); value++)
+    for (unsigned value = 0; ptq_name(list, value); value++)
         if (!strcmp(name, ptq_name(list, value)))
             return (int)value;
     return -1;
@@ -1652,13 +1651,13 @@ static double ptq__pow10(int n) {
    comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
 static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
-    int e = 0, n;
+    int e = 0;
     uint64_t digits = 0;
     while (v < ptq__pow10(e))
         e--;
     while (v >= ptq__pow10(e + 1))
         e++;
-    for (n = 1; n <= 9; n++) {
+    for (int n = 1; n <= 9; n++) {
         *exponent = e - n + 1;
         digits = (uint64_t)(v * ptq__pow10(-*exponent) + 0.5);
         if ((float)((double)digits * ptq__pow10(*exponent)) == value)
@@ -1674,7 +1673,7 @@ static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
     ptq__text digits = ptq__text_over(digit, sizeof digit);
     float size = value < 0 ? -value : value;
-    int p, n, point, whole, exponent = 0;
+    int n, point, whole, exponent = 0;
     ptq__put_string(text, value < 0 ? "-" : "");
     if (!ptq__is_finite(size)) {
         ptq__put_string(text, size > 0 ? "inf" : "nan");
@@ -1684,7 +1683,7 @@ static void ptq__put_float(ptq__text *text, float value) {
     n = (int)digits.length;
     point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
     whole = point > 10 || point < -4 ? 1 : point;
-    for (p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
+    for (int p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
         if (p == whole)
             ptq__put_char(text, '.');
         ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
@@ -1765,11 +1764,10 @@ static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
    C++ asks for. */
 static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_t size,
                              const char *what, void *out, ptq_error *err) {
-    size_t bytes;
     void *memory;
     PTQ__FAIL_IF(count > (SIZE_MAX - 1) / size, PTQ_OUT_OF_MEMORY,
                  "%s: %zu elements of %zu bytes are too many", what, count, size);
-    bytes = count ? count * size : 1;
+    size_t bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
     PTQ__FAIL_IF(!memory, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
@@ -1810,8 +1808,7 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 /* What is gone is NULL: a second time does nothing. */
 PTQ_API void ptq_release(ptq_memory *memory) {
-    int i;
-    for (i = 0; memory && i < 3; i++) {
+    for (int i = 0; memory && i < 3; i++) {
         ptq__free(&memory->allocator, memory->block[i]);
         memory->block[i] = NULL;
     }
@@ -1867,13 +1864,13 @@ typedef int ptq__before(const void *a, const void *b, const void *context);
    element, `root`, may be out of place, and sinks until none of its children comes after it. */
 static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
     uint8_t *item = (uint8_t *)base;
-    size_t start = n / 2, end = n, root, child;
+    size_t start = n / 2, end = n, child;
     while (end > 1) {
         if (start > 0)
             start--;
         else
             ptq__swap(item, item + --end * size, size);
-        for (root = start; (child = 2 * root + 1) < end; root = child) {
+        for (size_t root = start; (child = 2 * root + 1) < end; root = child) {
             if (child + 1 < end && before(item + child * size, item + (child + 1) * size, context))
                 child++;
             if (!before(item + root * size, item + child * size, context))
@@ -1923,8 +1920,8 @@ typedef struct ptq__quote {
 
 static ptq__quote ptq__quoted(ptq__span span) {
     ptq__quote quote;
-    size_t i, n = span.n < sizeof quote.text - 1 ? span.n : sizeof quote.text - 1;
-    for (i = 0; i < n; i++)
+    size_t n = span.n < sizeof quote.text - 1 ? span.n : sizeof quote.text - 1;
+    for (size_t i = 0; i < n; i++)
         quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
     quote.text[n] = 0;
     return quote;
@@ -1958,8 +1955,7 @@ static int ptq__type_bits(ptq_type type, int bits) {
    division: the product is compared before it is made, and cannot overflow. */
 static size_t ptq__shape_elements(int rank, const int *dims) {
     size_t n = rank >= 1 && rank <= PTQ_MAX_RANK;
-    int i;
-    for (i = 0; i < rank && n; i++) {
+    for (int i = 0; i < rank && n; i++) {
         if (dims[i] < 1 || n > (size_t)PTQ_MAX_ELEMENTS / (size_t)dims[i])
             return 0;
         n *= (size_t)dims[i];
@@ -1981,7 +1977,6 @@ PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
    caller's when nothing can fail any more: here as everywhere, results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
-    int i;
     memset(tensor, 0, sizeof *tensor);
     tensor->size = ptq__tensor_bytes(type, bits, rank, dims);
     PTQ__FAIL_IF(!tensor->size, PTQ_INVALID_ARGUMENT,
@@ -1991,7 +1986,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
-    for (i = 0; i < PTQ_MAX_RANK; i++)
+    for (int i = 0; i < PTQ_MAX_RANK; i++)
         tensor->dim[i] = i < rank ? dims[i] : 1;
     return PTQ_OK;
 }
@@ -2107,10 +2102,9 @@ PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
 
 /* real = scale (code - zero_point), with the scale of the element's channel where each has one. */
 PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
-    size_t per_row;
     if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
         return ptq_tensor_number(tensor, index);
-    per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
+    size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
     return tensor->scale[tensor->scales > 1 ? index / per_row : 0] *
            (float)(ptq__code(tensor, index) - tensor->zero_point);
 }
@@ -2423,15 +2417,13 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
 static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
-    int i;
-    for (i = 0; i < step->elements; i++)
+    for (int i = 0; i < step->elements; i++)
         y[i] = ptq__activate(x[i], step->act);
 }
 
 /* Codes are compared as numbers: their order is that of what they stand for. */
 static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
-    int i;
-    for (i = 0; i < step->elements; i++) {
+    for (int i = 0; i < step->elements; i++) {
         int32_t code = ptq__load(frame->in[0], i, step->node->q.type);
         code = code < step->clamp.low ? step->clamp.low : code;
         ptq__store(frame->out, i, code > step->clamp.high ? step->clamp.high : code);
@@ -2448,10 +2440,9 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
                                 ptq_activation act) {
     ptq__adder adder;
-    float zero_b;
     adder.ratio_a = ptq__div(a->scale, y->scale);
     adder.ratio_b = ptq__div(b->scale, y->scale);
-    zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
+    float zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
     adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
     adder.clamp = ptq__clamp_of(y, act);
     return adder;
@@ -2475,16 +2466,14 @@ static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq
 static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1]; /* H x W x C */
     float *y = (float *)frame->out; /* H x W x C, perhaps a */
-    int i;
-    for (i = 0; i < step->elements; i++)
+    for (int i = 0; i < step->elements; i++)
         y[i] = ptq__activate(a[i] + b[i], step->act);
 }
 
 /* H x W x C codes each; the result may lie over the first operand, whose code is read before. */
 static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
     ptq_type a = step->from[0]->q.type, b = step->from[1]->q.type;
-    int i;
-    for (i = 0; i < step->elements; i++)
+    for (int i = 0; i < step->elements; i++)
         ptq__store(frame->out, i,
                    ptq__add_codes(&step->adder, ptq__load(frame->in[0], i, a),
                                   ptq__load(frame->in[1], i, b)));
@@ -2494,8 +2483,7 @@ static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
    arithmetic would lose one, they are a mistake. Of a fused addition the first operand is the
    convolution's own result. */
 static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node, ptq_error *err) {
-    int k;
-    for (k = 0; k < 2 && node->input[k] >= 0; k++) {
+    for (int k = 0; k < 2 && node->input[k] >= 0; k++) {
         const ptq_qparams *q = &model->node[node->input[k]].q;
         float in = node->residual && k == 0 ? node->mid.scale : q->scale;
         float ratio = ptq__div(in, node->q.scale);
@@ -2530,8 +2518,7 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
 static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *second,
                                     ptq_error *err) {
     const int *kernel = node->kernel, *stride = node->stride, *pad = node->pad;
-    int axis;
-    for (axis = 0; axis < 2; axis++) {
+    for (int axis = 0; axis < 2; axis++) {
         int *before = &node->pad[axis], *after = &node->pad[axis + 2];
         PTQ__REFUSE_IF(kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
                            stride[axis] > PTQ_MAX_KERNEL,
@@ -2607,9 +2594,9 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
 
 /* Sum of |w - z| of one output channel. */
 static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     uint64_t sum = 0;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
         sum += (uint64_t)(w < 0 ? -w : w);
     }
@@ -2622,8 +2609,7 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
     const ptq_qparams *in = &model->node[node->input[0]].q;
     const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in); /* dynamic: any zero point */
-    int c;
-    for (c = 0; c < node->channels; c++) {
+    for (int c = 0; c < node->channels; c++) {
         uint64_t most = ptq__weight_mass(w, c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
         most += (uint64_t)(bias < 0 ? -bias : bias);
@@ -2682,11 +2668,11 @@ PTQ__PATCH(ptq__gather_codes, uint8_t, int16_t, (int16_t)((x[at + first + c] ^ f
    compiler may still use vectors. */
 static float ptq__dot_f32(const float *a, const float *b, int n) {
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    int i, j;
+    int i;
     for (i = 0; i + 8 <= n; i += 8)
-        for (j = 0; j < 8; j++)
+        for (int j = 0; j < 8; j++)
             sum[j] += a[i + j] * b[i + j];
-    for (j = 0; i + j < n; j++)
+    for (int j = 0; i + j < n; j++)
         sum[j] += a[i + j] * b[i + j];
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
@@ -2715,8 +2701,7 @@ PTQ__DOT(ptq__dot_u8, uint8_t)
    bounds, does not. */
 static uint32_t ptq__mass(const ptq__step *step, const int16_t *patch) {
     uint32_t sum = 0;
-    int i;
-    for (i = 0; i < step->taps && step->node->param[PTQ_PARAM_WEIGHT].zero_point; i++) {
+    for (int i = 0; i < step->taps && step->node->param[PTQ_PARAM_WEIGHT].zero_point; i++) {
         int32_t x = patch[i];
         sum += (uint32_t)x;
     }
@@ -2773,8 +2758,8 @@ static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0], *patch; /* H x W x C; C x KH x KW */
     const float *weight = (const float *)step->weight;    /* O x taps */
     const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int taps = step->taps, each = step->node->shape[2] / step->groups, p, g, o, at = 0;
-    for (p = 0; at < step->elements; p++) { /* p = y * W' + x */
+    int taps = step->taps, each = step->node->shape[2] / step->groups, g, o, at = 0;
+    for (int p = 0; at < step->elements; p++) { /* p = y * W' + x */
         patch = ptq__is_direct(step) ? x + ptq__under(step, p, 0, 0) : (float *)frame->scratch;
         if (!ptq__is_direct(step))
             ptq__gather_f32(step, x, q, p, 0, step->in[2], (float *)frame->scratch);
@@ -2792,8 +2777,8 @@ static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, cons
                             const ptq_qparams *q) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT]; /* O x taps */
     const void *bias = step->node->param[PTQ_PARAM_BIAS].data;       /* O, sums or real, or NULL */
-    int each = step->node->shape[2] / step->groups, p, g, o, at = 0;
-    for (p = 0; at < step->elements; p++) {
+    int each = step->node->shape[2] / step->groups, g, o, at = 0;
+    for (int p = 0; at < step->elements; p++) {
         const int16_t *patch = (const int16_t *)frame->scratch; /* C x KH x KW */
         ptq__gather_codes(step, x, q, p, 0, step->in[2], (int16_t *)frame->scratch);
         for (g = 0, o = 0; g < step->groups; g++, patch += step->taps) {
@@ -2822,10 +2807,10 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
-    int n = step->in[0] * step->in[1] * step->in[2], i;
+    int n = step->in[0] * step->in[1] * step->in[2];
     float low = 0, high = 0; /* 0 is always in the range */
     ptq_qparams q;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         *frame->no_code |= !ptq__is_finite(x[i]);
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
@@ -2834,7 +2819,7 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
         return;
     if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
-    for (i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
     ptq__conv_codes(step, frame, codes, &q);
 }
@@ -2861,14 +2846,14 @@ static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_tensor *param = step->node->param;  /* C numbers each */
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
-    int channels = step->in[2], i, c;
-    for (c = 0; c < channels; c++) {
+    int channels = step->in[2];
+    for (int c = 0; c < channels; c++) {
         float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
         float variance = ((const float *)param[PTQ_PARAM_VARIANCE].data)[c];
         float beta = ((const float *)param[PTQ_PARAM_BIAS].data)[c];
         float g = ((const float *)param[PTQ_PARAM_WEIGHT].data)[c] /
                   sqrtf(variance + step->node->epsilon);
-        for (i = c; i < step->elements; i += channels)
+        for (int i = c; i < step->elements; i += channels)
             y[i] = (x[i] - mean) * g + beta;
     }
 }
@@ -2886,10 +2871,10 @@ typedef struct ptq__clip {
 /* That of position p = y * W' + x of the result. */
 static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
     ptq__clip clip;
-    int axis, at[2];
+    int at[2];
     at[0] = p / step->node->shape[1];
     at[1] = p % step->node->shape[1];
-    for (axis = 0; axis < 2; axis++) {
+    for (int axis = 0; axis < 2; axis++) {
         int first = at[axis] * step->stride[axis] - step->pad[axis];
         int last = first + step->kernel[axis];
         clip.begin[axis] = first < 0 ? 0 : first;
@@ -2919,15 +2904,15 @@ static int32_t ptq__average_code(const ptq__step *step, int32_t sum) {
 static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int largest) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H' x W' x C */
-    int width = step->in[1], channels = step->in[2], i, c, u, v;
-    for (i = 0; i < step->elements; i += channels) {
+    int width = step->in[1], channels = step->in[2];
+    for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
         int taps = largest ? 1 : ptq__pool_taps(step, &clip);
-        for (c = 0; c < channels; c++) {
+        for (int c = 0; c < channels; c++) {
             float sum = largest ? x[first + c] : 0;
-            for (u = clip.begin[0]; u < clip.end[0]; u++)
-                for (v = clip.begin[1]; v < clip.end[1]; v++) {
+            for (int u = clip.begin[0]; u < clip.end[0]; u++)
+                for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     float value = x[(u * width + v) * channels + c];
                     if (!largest)
                         sum += value;
@@ -2950,23 +2935,23 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
     const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
-    int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;
+    int width = step->in[1], channels = step->in[2], exponent;
     float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
     float scale = (float)((double)to->scale * ((double)in_scale / (double)q->scale));
     int32_t low, high;
     ptq_code_range(to->type, to->bits, &low, &high);
-    for (i = 0; i < 256 && !largest; i++)
+    for (int i = 0; i < 256 && !largest; i++)
         real[i] = ptq__mul(in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) -
                                              q->zero_point));
-    for (i = 0; i < step->elements; i += channels) {
+    for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
         float taps = (float)ptq__pool_taps(step, &clip);
-        for (c = 0; c < channels; c++) {
+        for (int c = 0; c < channels; c++) {
             int32_t most = ptq__load(x, first + c, q->type);
             ptq__float sum = 0, code;
-            for (u = clip.begin[0]; u < clip.end[0]; u++)
-                for (v = clip.begin[1]; v < clip.end[1]; v++) {
+            for (int u = clip.begin[0]; u < clip.end[0]; u++)
+                for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
@@ -2985,10 +2970,10 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
 /* The global pool of codes: H x W x C -> 1 x 1 x C. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    int channels = step->in[2], pixels = step->in[0] * step->in[1], i, c;
-    for (c = 0; c < channels; c++) {
+    int channels = step->in[2], pixels = step->in[0] * step->in[1];
+    for (int c = 0; c < channels; c++) {
         int32_t sum = -pixels * q->zero_point;
-        for (i = 0; i < pixels; i++)
+        for (int i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
         ptq__store(frame->out, c, ptq__average_code(step, sum));
     }
@@ -3026,10 +3011,9 @@ static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *s
 /* x and y: n numbers each, perhaps the same ones. */
 static void ptq__softmax(const float *x, float *y, int n) {
     float max = x[ptq_argmax(x, n)], sum = 0;
-    int i;
-    for (i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         sum += y[i] = expf(x[i] - max);
-    for (i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         y[i] /= sum;
 }
 
@@ -3042,8 +3026,7 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
 /* H x W x C real numbers -> as many codes. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0];
-    int i;
-    for (i = 0; i < step->elements; i++) {
+    for (int i = 0; i < step->elements; i++) {
         *frame->no_code |= !ptq__is_finite(x[i]);
         ptq__store(frame->out, i, ptq_quantize(x[i], &step->node->q));
     }
@@ -3052,8 +3035,7 @@ static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
 /* H x W x C codes -> as many real numbers. */
 static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    int i;
-    for (i = 0; i < step->elements; i++)
+    for (int i = 0; i < step->elements; i++)
         ((float *)frame->out)[i] = ptq_dequantize(ptq__load(frame->in[0], i, q->type), q);
 }
 
@@ -3200,14 +3182,14 @@ static ptq_activation ptq__act_of(const ptq_node *node) {
 static void ptq__describe_step(ptq__step *step) {
     const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
     const ptq_qparams *second = b ? &b->q : NULL;
-    int axis, whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
+    int whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
     if (ptq__has_weight(node->op) && whole) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
-    for (axis = 0; axis < 2; axis++) {
+    for (int axis = 0; axis < 2; axis++) {
         step->kernel[axis] = whole ? step->in[axis] : node->kernel[axis];
         step->stride[axis] = node->stride[axis];
         step->pad[axis] = node->pad[axis];
@@ -3285,8 +3267,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
     ptq_cost cost = {0, 0, 0, 0};
-    int p;
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+    for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
         cost.parameters += ptq_tensor_elements(&node->param[p]);
         cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
     }
@@ -3298,8 +3279,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
 
 /* 1 if any node has left float: such a model is calibrated and converted no second time. */
 static int ptq__is_quantized(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
+    for (int i = 0; i < model->nodes; i++)
         if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
             return 1;
     return 0;
@@ -3307,8 +3287,7 @@ static int ptq__is_quantized(const ptq_model *model) {
 
 /* By the name of a node or of its result, of `length` bytes; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
-    int i;
-    for (i = 0; i < model->nodes && length < PTQ_NAME_SIZE; i++) {
+    for (int i = 0; i < model->nodes && length < PTQ_NAME_SIZE; i++) {
         const ptq_node *node = &model->node[i];
         if ((!node->name[length] && !memcmp(node->name, name, length)) ||
             (!node->out[length] && !memcmp(node->out, name, length)))
@@ -3333,8 +3312,8 @@ PTQ_API int ptq_model_logits(const ptq_model *model) {
    or the tensor that it produces. */
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     const char *dot = strrchr(name, '.');
-    int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
-    for (param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
+    int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1;
+    for (int param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
         if (!strcmp(dot + 1, ptq__param_name(param)) && model->node[i].param[param].rank)
             return &model->node[i].param[param];
     return NULL;
@@ -3344,8 +3323,8 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
    that has one reader, and a tensor without any, unless it is the last, is a mistake in the
    graph. */
 static int ptq__uses(const ptq_model *model, int index) {
-    int i, uses = 0;
-    for (i = index + 1; i < model->nodes; i++)
+    int uses = 0;
+    for (int i = index + 1; i < model->nodes; i++)
         uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
     return uses;
 }
@@ -3356,10 +3335,9 @@ static int ptq__uses(const ptq_model *model, int index) {
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
                                     ptq_error *err) {
     ptq_model *model = NULL;
-    int c;
     PTQ__TRY(PTQ__NEW(allocator, &model, 1, "model", err));
     model->allocator = ptq__allocator(allocator);
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+    for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         model->std[c] = 1;
     *out = model;
     return PTQ_OK;
@@ -3367,16 +3345,14 @@ PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **
 
 /* Bytes of parameters that are borrowed stay: a tensor knows what it owns. */
 static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
-    int param;
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+    for (int param = 0; param < PTQ_PARAM_COUNT; param++)
         ptq_tensor_free(&node->param[param], allocator);
 }
 
 PTQ_API void ptq_model_free(ptq_model *model) {
-    int i;
     if (!model)
         return;
-    for (i = 0; i < model->nodes; i++)
+    for (int i = 0; i < model->nodes; i++)
         ptq__free_params(&model->node[i], &model->allocator);
     ptq__free(&model->allocator, model->node);
     ptq__free_metas(model->meta, model->metas, &model->allocator);
@@ -3388,10 +3364,9 @@ PTQ_API void ptq_model_free(ptq_model *model) {
 
 /* Preprocessing and metadata, all that is not nodes. */
 static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
-    int i;
     memcpy(to->mean, from->mean, sizeof to->mean);
     memcpy(to->std, from->std, sizeof to->std);
-    for (i = 0; i < from->metas; i++)
+    for (int i = 0; i < from->metas; i++)
         PTQ__TRY(ptq_model_set_meta(to, from->meta[i].key, from->meta[i].value, err));
     return PTQ_OK;
 }
@@ -3402,10 +3377,9 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
     ptq_status status = PTQ_OK;
-    int p;
     PTQ__TRY(PTQ__GROW(&to->allocator, &to->node, to->nodes, &to->capacity, "nodes", err));
     memset(node.param, 0, sizeof node.param);
-    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+    for (int p = 0; p < PTQ_PARAM_COUNT && !status; p++)
         status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
     to->node[to->nodes++] = node; /* even after a failure: freed with the model */
     return status;
@@ -3414,12 +3388,10 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
-    ptq_status status;
-    int i;
     PTQ__TRY(ptq_model_create(allocator, &copy, err));
     copy->error = model->error;
-    status = ptq__copy_head(copy, model, err);
-    for (i = 0; i < model->nodes && !status; i++)
+    ptq_status status = ptq__copy_head(copy, model, err);
+    for (int i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
     PTQ__FINISH(status, ptq_model_free(copy), copy, out);
 }
@@ -3430,8 +3402,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
 
 /* Names go into files, ONNX, C identifiers and shells' patterns: letters, digits, _ and . only. */
 static int ptq__is_name(const char *name, size_t length) {
-    size_t i;
-    for (i = 0; i < length; i++) {
+    for (size_t i = 0; i < length; i++) {
         char c = name[i];
         if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
               c == '_' || c == '.'))
@@ -3443,8 +3414,7 @@ static int ptq__is_name(const char *name, size_t length) {
 /* Names of classes are shown to people and go into reports, hence no control characters, which a
    terminal would obey. */
 static int ptq__is_class_name(const char *name, size_t length) {
-    size_t i;
-    for (i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
+    for (size_t i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
         if ((unsigned char)name[i] < 32 || name[i] == 127)
             return 0;
     return length > 0 && length < PTQ_CLASS_NAME_SIZE;
@@ -3454,8 +3424,8 @@ static int ptq__is_class_name(const char *name, size_t length) {
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
-    int k, found;
-    for (k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
+    int found;
+    for (int k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
@@ -3490,10 +3460,10 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
    A step has two operands at most. */
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err) {
-    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
+    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0);
     PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
                    "the first node, and no other, must be the input");
-    for (k = 0; k < 2; k++) {
+    for (int k = 0; k < 2; k++) {
         int in = node->input[k];
         PTQ__REFUSE_IF(k < need ? in < 0 || in >= index : in != -1, PTQ_BAD_GRAPH,
                        "needs %d inputs, each an earlier node", need);
@@ -3510,12 +3480,11 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
 static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, int index, ptq_error *err) {
     const ptq__operator *op;
     const int *in[2] = {NULL, NULL}; /* H, W, C of each operand */
-    int k;
     PTQ__TRY(ptq__check_names(model, node, index, err));
     PTQ__TRY(ptq__check_attributes(node, err));
     PTQ__TRY(ptq__check_inputs(model, node, index, err));
     op = ptq__operator_of(node);
-    for (k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++)
         if (node->input[k] >= 0)
             in[k] = model->node[node->input[k]].shape;
     if (in[0])
@@ -3559,7 +3528,7 @@ static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int 
                                     ptq_type type, int bits, ptq_error *err) {
     ptq_tensor *tensor = &node->param[param];
     const float one = 1;
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims), c;
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
     if (!rank)
         return PTQ_OK;
     PTQ__REFUSE_IF(!ptq__shape_elements(rank, dims), PTQ_BAD_GRAPH,
@@ -3571,7 +3540,7 @@ static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int 
     if (ptq__is_integer_type(type))
         return ptq_tensor_set_scale(tensor, &one, 1, 0, &model->allocator, err);
     if (rank == 1 && (param == PTQ_PARAM_WEIGHT || param == PTQ_PARAM_VARIANCE))
-        for (c = 0; c < dims[0]; c++)
+        for (int c = 0; c < dims[0]; c++)
             ((float *)tensor->data)[c] = 1;
     return PTQ_OK;
 }
@@ -3582,7 +3551,6 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_t
                               ptq_error *err) {
     ptq_node copy = *prototype, *node = &copy;
     ptq_status status = PTQ_OK;
-    int p;
     PTQ__REFUSE_IF(model->nodes >= PTQ_MAX_NODES, PTQ_BAD_GRAPH, "more than %d nodes",
                    PTQ_MAX_NODES);
     if (!node->out[0])
@@ -3590,7 +3558,7 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_t
     PTQ__TRY(ptq__infer(model, node, model->nodes, err));
     PTQ__TRY(
         PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
-    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+    for (int p = 0; p < PTQ_PARAM_COUNT && !status; p++)
         status = ptq__create_param(model, node, p, p ? ptq__param_type(node, p) : type, bits, err);
     if (status)
         ptq__free_params(node, &model->allocator);
@@ -3735,11 +3703,10 @@ static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node 
 static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const char *norm, int input,
                             int channels, int kernel, int stride) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
-    int x;
     node.channels = channels;
     node.kernel[0] = node.kernel[1] = kernel;
     node.stride[0] = node.stride[1] = stride;
-    x = ptq__resnet_node(m, block, part, node);
+    int x = ptq__resnet_node(m, block, part, node);
     node = ptq__blank(PTQ_OP_BATCH_NORM, x, -1);
     node.epsilon = 1e-3f;
     return norm ? ptq__resnet_node(m, block, norm, node) : x;
@@ -3764,7 +3731,6 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
                                      ptq_error *err) {
     ptq_model *m = NULL;
-    int x;
     if (size < 4 || size > 4096 || width < 1 || width > 4096 || classes < 2 || classes > 65536)
         return ptq_error_set(
             err, PTQ_INVALID_ARGUMENT,
@@ -3772,7 +3738,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
+    int x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
     x = ptq__resnet_conv(m, 0, "conv1", "bn1", x, width, 3, 1); /* 32 x 32 x 16 */
     x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
@@ -3788,9 +3754,8 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
-    status = ptq_model_check(model, err);
+    ptq_status status = ptq_model_check(model, err);
     PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
@@ -3806,11 +3771,10 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
 static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
                                     ptq_error *err) {
     int32_t low, high, zero = weight->zero_point;
-    int i;
     ptq_code_range(weight->type, weight->bits, &low, &high);
     PTQ__REFUSE_IF(weight->scales != 1 && weight->scales != weight->dim[0], PTQ_BAD_GRAPH,
                    "its weights have %d scales", weight->scales);
-    for (i = 0; i < weight->scales; i++)
+    for (int i = 0; i < weight->scales; i++)
         PTQ__REFUSE_IF(!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0, PTQ_BAD_NUMBER,
                        "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
                        (double)weight->scale[i]);
@@ -3830,7 +3794,7 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     const char *what = ptq__param_name(param);
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
     ptq_type type = ptq__param_type(node, param);
-    size_t i, n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
+    size_t n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
     if (!t->rank && !rank)
         return PTQ_OK;
     PTQ__REFUSE_IF(t->rank != rank || memcmp(t->dim, dims, sizeof dims), PTQ_BAD_GRAPH,
@@ -3840,7 +3804,7 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
                    ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
     if (ptq__is_integer_type(type))
         return ptq__check_scales(node, t, err);
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         float value = ptq_tensor_number(t, i);
         PTQ__REFUSE_IF(!ptq__is_finite(value), PTQ_BAD_NUMBER, "%s[%zu] is %g", what, i,
                        (double)value);
@@ -3933,13 +3897,12 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
 static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
-    int param;
     PTQ__TRY(ptq__infer(model, &again, index, err));
     PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
                        memcmp(again.pad, node->pad, sizeof again.pad),
                    PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
                    node->shape[0], node->shape[1], node->shape[2]);
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+    for (int param = 0; param < PTQ_PARAM_COUNT; param++)
         PTQ__TRY(ptq__check_param(model, node, param, err));
     return ptq__check_codes(model, index, err);
 }
@@ -3947,8 +3910,7 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
 /* Images are preprocessed by (pixel - mean) / std: finite for every pixel, 0 to 255, and with a
    positive divisor, since a negative one would turn the image's brightness round. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
+    for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
         float mean = model->mean[c], std = model->std[c];
         PTQ__FAIL_IF(!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0), PTQ_BAD_NUMBER,
                      "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
@@ -3960,14 +3922,13 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
 /* Names first, since all other messages use them; readers, and how many classes there are, last,
    since they need legal operands. */
 PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
-    int i;
     if (model->error.status)
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
     PTQ__FAIL_IF(model->nodes < 2, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
     PTQ__TRY(ptq__check_pixels(model, err));
-    for (i = 0; i < model->nodes; i++)
+    for (int i = 0; i < model->nodes; i++)
         PTQ__TRY(ptq__check_node(model, i, err));
-    for (i = 0; i + 1 < model->nodes; i++) {
+    for (int i = 0; i + 1 < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
                        "nothing uses its result, and it is not the last node");
@@ -4022,16 +3983,16 @@ static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const p
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
     float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
-    size_t k, channels = (size_t)conv->channels, o;
+    size_t channels = (size_t)conv->channels;
     size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
         PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
                                    &conv->channels, &model->allocator, err));
     conv->no_bias = 0;
     bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
-    for (o = 0; o < channels; o++) {
+    for (size_t o = 0; o < channels; o++) {
         double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
-        for (k = o * taps; k < (o + 1) * taps; k++)
+        for (size_t k = o * taps; k < (o + 1) * taps; k++)
             weight[k] = (float)((double)weight[k] * g);
         bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
     }
@@ -4068,8 +4029,7 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
    other operand exists before it. -1 if neither can. x + x has one operand only, which cannot be
    the convolution's result and its residual at once. */
 static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
-    int k;
-    for (k = 0; k < 2; k++) {
+    for (int k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
         if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
@@ -4107,7 +4067,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     ptq_node *host;
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    int i, k = 0, *input;
+    int k = 0, *input;
     if (kind == PTQ_FUSION_NONE ||
         (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
         k = -1;
@@ -4126,7 +4086,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     input = fuser->model->node[fuser->to[index]].input;
-    for (i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++)
         input[i] = input[i] < 0 ? -1 : fuser->to[input[i]];
     return PTQ_OK;
 }
@@ -4136,8 +4096,6 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
-    ptq_status status;
-    int i, quantized;
     memset(&fuser, 0, sizeof fuser);
     fuser.old = model;
     fuser.report = report;
@@ -4147,13 +4105,13 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     }
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
-    quantized = ptq__is_quantized(model);
-    status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
+    int quantized = ptq__is_quantized(model);
+    ptq_status status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (report)
         PTQ__THEN(status, PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes,
                                     "fusion report", err));
     PTQ__THEN(status, ptq__copy_head(fuser.model, model, err));
-    for (i = 0; i < model->nodes && !status; i++)
+    for (int i = 0; i < model->nodes && !status; i++)
         status = ptq__fuse_node(&fuser, i, quantized, err);
     PTQ__THEN(status, ptq_model_check(fuser.model, err));
     ptq__free(&model->allocator, fuser.to);
@@ -4249,17 +4207,16 @@ static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int 
    block, which lives on as long as they do. Results are looked at in order, so that a chain of
    several, conv -> add -> relu, ends in one block. */
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
-    int i, k;
-    for (i = 0; i < model->nodes; i++) {
+    for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         block[i].first = block[i].last = i;
         block[i].size = ptq__node_bytes(node);
-        for (k = 0; k < 2; k++)
+        for (int k = 0; k < 2; k++)
             if (node->input[k] >= 0)
                 block[node->input[k]].last = i;
     }
     block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
-    for (i = 0; i < model->nodes; i++) {
+    for (int i = 0; i < model->nodes; i++) {
         int over = ptq__overwrites(model, block, i), root = over < 0 ? i : block[over].root;
         block[i].root = root;
         if (block[i].last > block[root].last)
@@ -4293,15 +4250,14 @@ static int ptq__larger(const void *a, const void *b, const void *context) {
    bin packing); this order is the usual approximation. Until all are placed, offset holds it. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
     ptq__block *placed = NULL;
-    size_t blocks = 0, k;
-    int i;
-    for (i = 0; i < n; i++)
+    size_t blocks = 0;
+    for (int i = 0; i < n; i++)
         if (block[i].root == i)
             layout->offset[blocks++] = (size_t)i;
     ptq__sort(layout->offset, blocks, sizeof *layout->offset, ptq__larger, block);
-    for (k = 0; k < blocks; k++)
+    for (size_t k = 0; k < blocks; k++)
         ptq__place(&block[layout->offset[k]], &placed);
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         size_t at = block[block[i].root].at;
         layout->offset[i] = at;
         layout->size = at + block[i].size > layout->size ? at + block[i].size : layout->size;
@@ -4317,24 +4273,23 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     size_t n = (size_t)plan->steps, scratch = 0;
     ptq__block *block = NULL;
     uint64_t sum = 0;
-    int i, k;
-    for (i = 0; i < plan->steps; i++) {
+    for (int i = 0; i < plan->steps; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
         scratch = plan->step[i].scratch > scratch ? plan->step[i].scratch : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
-    for (k = 0; k < PTQ__LAYOUTS; k++)
+    for (int k = 0; k < PTQ__LAYOUTS; k++)
         PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
     PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
     ptq__make_blocks(model, block);
     ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__LAYOUT_REUSE]);
     ptq__free(&plan->allocator, block);
-    for (i = 0; i < plan->steps; i++) {
+    for (int i = 0; i < plan->steps; i++) {
         keep->offset[i] = keep->size;
         keep->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
     }
-    for (k = 0; k < PTQ__LAYOUTS; k++) {
+    for (int k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
         plan->layout[k].size += ptq__align(scratch);
     }
@@ -4345,7 +4300,7 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
    others are used where they lie in the model, which may be flash memory. */
 static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    size_t i, n = ptq_tensor_elements(weight);
+    size_t n = ptq_tensor_elements(weight);
     int half = weight->type == PTQ_TYPE_F16;
     step->weight = weight->data;
     if (!half && !ptq__is_packed(weight->type))
@@ -4353,7 +4308,7 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     PTQ__TRY(
         ptq__alloc(&plan->allocator, n, half ? sizeof(float) : 1, "weights", &step->owned, err));
     step->weight = step->owned;
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         if (half)
             ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
         else
@@ -4369,10 +4324,9 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     ptq_mode mode = ptq_node_mode(model, index);
     ptq__step *step = &plan->step[index];
-    int k, c;
     step->node = node;
     step->index = index;
-    for (k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++)
         step->from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
     ptq__describe_step(step);
     ptq__choose_kernel(step, mode);
@@ -4381,7 +4335,7 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
         PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
                           "multipliers", err));
-        for (c = 0; c < node->shape[2]; c++)
+        for (int c = 0; c < node->shape[2]; c++)
             step->multiplier[c] = ptq__multiplier(model, node, c);
     }
     return ptq__vectorize(plan, step, err);
@@ -4396,8 +4350,8 @@ static float ptq__pixel(const ptq_model *model, int channel, float pixel) {
 
 /* 1 if it changes nothing: mean 0, std 1. */
 static int ptq__is_plain(const ptq_model *model) {
-    int c, plain = 1;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+    int plain = 1;
+    for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         plain &= model->mean[c] == 0 && model->std[c] == 1;
     return plain;
 }
@@ -4409,13 +4363,13 @@ static int ptq__is_plain(const ptq_model *model) {
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    int c, p, same = 1;
+    int same = 1;
     if (!ptq__is_coded(input))
         return PTQ_OK;
     PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
                       err));
-    for (c = 0; c < input->shape[2]; c++)
-        for (p = 0; p < 256; p++) {
+    for (int c = 0; c < input->shape[2]; c++)
+        for (int p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, (float)p), &input->q);
             plan->table[c * 256 + p] = (uint8_t)code;
             same = same && (uint8_t)code == (p ^ plan->table[0]);
@@ -4450,7 +4404,6 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     const ptq_allocator *allocator = options ? &options->allocator : NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
     ptq_plan *plan = NULL;
-    ptq_status status;
     if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE)
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
                              ptq_name(PTQ_NAMES_ISA, (unsigned)isa));
@@ -4459,19 +4412,18 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->allocator = ptq__allocator(allocator);
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
-    status = ptq__fill_plan(plan, err);
+    ptq_status status = ptq__fill_plan(plan, err);
     PTQ__FINISH(status, ptq_plan_free(plan), plan, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
     const ptq_allocator *allocator;
-    int k;
     if (!plan)
         return;
     allocator = &plan->allocator;
-    for (k = 0; k < PTQ__LAYOUTS; k++)
+    for (int k = 0; k < PTQ__LAYOUTS; k++)
         ptq__free(allocator, plan->layout[k].offset);
-    for (k = 0; k < plan->steps; k++) {
+    for (int k = 0; k < plan->steps; k++) {
         ptq__free(allocator, plan->step[k].owned);
         ptq__free(allocator, plan->step[k].multiplier);
         ptq__free(allocator, plan->step[k].packed);
@@ -4568,16 +4520,16 @@ static ptq_status ptq__session_of(const ptq_plan *plan, const ptq_allocator *all
 /* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
-    int i, c, n = shape[0] * shape[1], channels = shape[2];
-    for (i = 0; i < n; i++)
-        for (c = 0; c < channels; c++)
+    int n = shape[0] * shape[1], channels = shape[2];
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < channels; c++)
             *out++ = ptq__pixel(model, c, *pixels++);
 }
 
 /* The first of equals, so that every caller breaks ties alike. n is at least 1. */
 PTQ_API int ptq_argmax(const float *values, int n) {
-    int i, best = 0;
-    for (i = 1; i < n; i++)
+    int best = 0;
+    for (int i = 1; i < n; i++)
         if (values[i] > values[best])
             best = i;
     return best;
@@ -4644,8 +4596,7 @@ static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
     char *out = session->arena + session->layout->offset[index];
-    int k;
-    for (k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++)
         frame.in[k] = node->input[k] < 0 ? NULL : ptq__result(session, node->input[k]);
     frame.out = out;
     frame.mid = session->options.keep && node->residual ? out + ptq__node_bytes(node) : NULL;
@@ -4662,9 +4613,9 @@ static ptq_status ptq__run_until(ptq_session *session, ptq_type type, const void
                                  ptq_error *err) {
     const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
-    int i, no_code = 0;
+    int no_code = 0;
     session->input = ptq__load_item(session, type, item);
-    for (i = 0; i < end; i++) {
+    for (int i = 0; i < end; i++) {
         ptq__frame frame = ptq__frame_of(session, i);
         frame.no_code = &no_code;
         if (i > 0)
@@ -4701,8 +4652,8 @@ static void ptq__read_result(const ptq_session *session, float *logits, int32_t 
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
     const void *result = ptq__result(session, info->logits);
-    int coded = ptq__coded_logits(info), c, largest = 0;
-    for (c = 0; c < info->classes; c++) {
+    int coded = ptq__coded_logits(info), largest = 0;
+    for (int c = 0; c < info->classes; c++) {
         float value = ptq__real(node, result, c);
         if (logits)
             logits[c] = value;
@@ -4717,8 +4668,7 @@ static void ptq__read_result(const ptq_session *session, float *logits, int32_t 
 /* Real numbers are looked at first: no code stands for a NaN. */
 static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq_error *err) {
     const float *x = (const float *)item;
-    size_t i;
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         PTQ__FAIL_IF(!ptq__is_finite(x[i]), PTQ_BAD_NUMBER, "input %zu of item %zu is %g", i, index,
                      (double)x[i]);
     return PTQ_OK;
@@ -4732,7 +4682,6 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
     const ptq_plan_info *info = &session->plan->info;
     int end = session->options.keep ? info->model->nodes : info->logits + 1, n = info->classes;
     int real = type == PTQ_TYPE_F32;
-    size_t i;
     PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
                  real ? "input is" : "pixels are");
     PTQ__FAIL_IF(!real && type != info->type, PTQ_INVALID_ARGUMENT,
@@ -4740,7 +4689,7 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
                  ptq_name(PTQ_NAMES_TYPE, (unsigned)type));
     PTQ__FAIL_IF(out->codes && ptq__coded_logits(info) < 0, PTQ_UNSUPPORTED,
                  "the logits of this model are real numbers; convert it with code_logits");
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const void *item = (const char *)items + i * info->pixels * (real ? sizeof(float) : 1);
         size_t row = i * (size_t)n;
         float *probabilities = out->probabilities ? out->probabilities + row : NULL;
@@ -4858,8 +4807,7 @@ static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
-    size_t i;
-    for (i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++)
         hash = (hash ^ p[i]) * 1099511628211u;
     return hash;
 }
@@ -4869,11 +4817,10 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
    codes unused, nor noise alone, on which many networks give the same logits. */
 static void ptq__test_picture(const int *shape, uint8_t *pixels) {
     ptq_rng rng;
-    int y, x, c;
     ptq_rng_seed(&rng, 8, 8);
-    for (y = 0; y < shape[0]; y++)
-        for (x = 0; x < shape[1]; x++)
-            for (c = 0; c < shape[2]; c++) {
+    for (int y = 0; y < shape[0]; y++)
+        for (int x = 0; x < shape[1]; x++)
+            for (int c = 0; c < shape[2]; c++) {
                 int slope = y * (c + 3) + x * (5 - c % 5);
                 *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
             }
@@ -4885,8 +4832,7 @@ static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, siz
     ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
     size_t channels = (size_t)model->node[0].shape[2], i, c;
     int32_t low, high;
-    int k;
-    for (k = model->nodes - 1; k > 0; k--)
+    for (int k = model->nodes - 1; k > 0; k--)
         if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
             q = model->node[k].q;
     ptq_code_range(q.type, q.bits, &low, &high);
@@ -4932,8 +4878,7 @@ static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *cou
 /* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
    sums are the same in any order. Vector kernels add real numbers in an order of their own. */
 static int ptq__is_exact(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
+    for (int i = 0; i < model->nodes; i++)
         if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
             (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return 0;
@@ -4951,12 +4896,12 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
     ptq__span rest = ptq__span_of(line ? line : "");
     char hash[24];
-    int i, n = 0;
+    int n = 0;
     PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
     PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
     PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
                  "the self-test is of another picture");
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         float want = 0;
         int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
         PTQ__FAIL_IF(
@@ -4977,17 +4922,16 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
     float logits[PTQ__TEST_LOGITS];
     ptq_plan_options scalar;
     ptq_plan *plan = NULL;
-    ptq_status status;
-    int i, n = 0;
+    int n = 0;
     memset(&scalar, 0, sizeof scalar);
     scalar.isa = PTQ_ISA_SCALAR;
     scalar.allocator = model->allocator;
     PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    status = ptq__run_picture(plan, logits, &n, hash, err);
+    ptq_status status = ptq__run_picture(plan, logits, &n, hash, err);
     ptq_plan_free(plan);
     PTQ__TRY(status);
     ptq__put_string(&text, hash);
-    for (i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
 }
@@ -5117,9 +5061,8 @@ static void ptq__unlock(ptq__job *job) { (void)job; }
 
 /* Takes the next item; 0 when there is none, or the work has stopped. */
 static int ptq__job_take(ptq__job *job, size_t *index) {
-    int some;
     ptq__lock(job);
-    some = !job->status && job->next < job->total;
+    int some = !job->status && job->next < job->total;
     *index = job->next;
     job->next += (size_t)some;
     ptq__unlock(job);
@@ -5174,10 +5117,9 @@ static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *err
 static void ptq__job_work(ptq__job *job, int is_caller) {
     ptq__worker worker;
     ptq_error error = {PTQ_OK, ""};
-    ptq_status status;
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
-    status = ptq__worker_open(job, &worker, &error);
+    ptq_status status = ptq__worker_open(job, &worker, &error);
     PTQ__THEN(status, ptq__job_loop(job, &worker, &error));
     ptq__lock(job);
     ptq__job_fail(job, status, &error);
@@ -5198,13 +5140,13 @@ static void *ptq__job_thread(void *job) {
 static void ptq__job_spread(ptq__job *job) {
     enum { MOST = 64 };
     pthread_t thread[MOST];
-    int i, started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
+    int started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
     pthread_mutex_init(&job->lock, NULL);
     while (started < wanted - 1 &&
            pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
         started++;
     ptq__job_work(job, 1);
-    for (i = 0; i < started; i++)
+    for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     pthread_mutex_destroy(&job->lock);
 }
@@ -5238,14 +5180,12 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    Its bits fall into two neighbouring limbs, above which 31 bits are left for carries that wait. */
 static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     uint32_t bits;
-    uint64_t wide;
-    int64_t sign;
     int exponent, shift;
     memcpy(&bits, &value, sizeof bits);
     exponent = (int)(bits >> 23 & 255);
     shift = exponent ? exponent - 1 : 0; /* numbers below the normal ones have the same unit */
-    wide = (uint64_t)((bits & 0x7fffffu) | (exponent ? 0x800000u : 0)) << shift % 32;
-    sign = bits >> 31 ? -1 : 1;
+    uint64_t wide = (uint64_t)((bits & 0x7fffffu) | (exponent ? 0x800000u : 0)) << shift % 32;
+    int64_t sign = bits >> 31 ? -1 : 1;
     sum->limb[shift / 32] += sign * (int64_t)(wide & 0xffffffffu);
     sum->limb[shift / 32 + 1] += sign * (int64_t)(wide >> 32);
 }
@@ -5253,8 +5193,7 @@ static void ptq__exact_add(ptq_exact_sum *sum, float value) {
 /* Adds, and carries so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
 static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
     int64_t carry = 0, low;
-    int i;
-    for (i = 0; i < 10; i++) {
+    for (int i = 0; i < 10; i++) {
         sum->limb[i] += other->limb[i] + carry;
         low = i < 9 ? sum->limb[i] & (int64_t)0xffffffff : sum->limb[i];
         carry = (sum->limb[i] - low) / ((int64_t)1 << 32);
@@ -5265,8 +5204,7 @@ static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
 /* The sum in double precision, from the largest limb down: the only rounding there is. */
 static double ptq__exact_value(const ptq_exact_sum *sum) {
     double value = 0;
-    int i;
-    for (i = 9; i >= 0; i--)
+    for (int i = 9; i >= 0; i--)
         value += ldexp((double)sum->limb[i], 32 * i - 149);
     return value;
 }
@@ -5335,11 +5273,11 @@ static int ptq__wider_bin(int bin, int shift) {
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
    counts are then those of bins that had been so wide from the start. */
 static void ptq__widen(ptq_observer *s, int exponent) {
-    int shift = exponent - s->exponent, i;
+    int shift = exponent - s->exponent;
     if (shift <= 0)
         return;
     s->exponent = exponent;
-    for (i = 0; i < PTQ_BINS; i++) {
+    for (int i = 0; i < PTQ_BINS; i++) {
         int b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
         uint64_t count = s->bin[b];
         s->bin[b] = 0;
@@ -5365,19 +5303,17 @@ static void ptq__add_seen(ptq_observer *s, const ptq_observer *seen) {
    power of two, and floor is spelled out: both for speed, as calibration counts each activation. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
-    double bins_per_unit;
     ptq_observer seen;
     int e_low, e_high;
-    size_t i;
     PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
                      (double)values[i]);
     memset(&seen, 0, sizeof seen);
     seen.count = n;
     seen.images = 1;
     seen.min = seen.max = values[0];
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         seen.min = values[i] < seen.min ? values[i] : seen.min;
         seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
@@ -5387,8 +5323,8 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     e_high = ptq__fitting_exponent(seen.max);
     seen.exponent = e_low > e_high ? e_low : e_high;
     ptq__add_seen(observer, &seen);
-    bins_per_unit = ldexp(1, -observer->exponent);
-    for (i = 0; i < n; i++) {
+    double bins_per_unit = ldexp(1, -observer->exponent);
+    for (size_t i = 0; i < n; i++) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
         bin -= x < (double)bin; /* floor */
@@ -5403,11 +5339,10 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
 /* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
    come together in any order. Bins have only to be as wide as the wider ones of the two. */
 static void ptq__observer_merge(ptq_observer *s, const ptq_observer *other) {
-    int i;
     if (!other->count)
         return;
     ptq__add_seen(s, other);
-    for (i = 0; i < PTQ_BINS; i++)
+    for (int i = 0; i < PTQ_BINS; i++)
         s->bin[ptq__wider_bin(i, s->exponent - other->exponent)] += other->bin[i];
 }
 
@@ -5415,8 +5350,7 @@ static void ptq__observer_merge(ptq_observer *s, const ptq_observer *other) {
    which always holds 0. */
 PTQ_API double ptq_observer_clipped(const ptq_observer *s, float low, float high) {
     uint64_t outside = 0;
-    int b;
-    for (b = 0; b < PTQ_BINS; b++)
+    for (int b = 0; b < PTQ_BINS; b++)
         if (ptq__bin_value(s, b + 0.5) < (double)low || ptq__bin_value(s, b + 0.5) > (double)high)
             outside += s->bin[b];
     return s->count ? (double)outside / (double)s->count : 0;
@@ -5468,8 +5402,7 @@ static void ptq__range_average(ptq__range *r) {
 static double ptq__bins_error(const ptq__range *r, double first, double w, int levels, int zeros,
                               double limit) {
     double h = w / 2, sum = 0;
-    int bin;
-    for (bin = r->from; (bin <= r->to || bin == PTQ__HALF_BINS) && !(sum > limit); bin++) {
+    for (int bin = r->from; (bin <= r->to || bin == PTQ__HALF_BINS) && !(sum > limit); bin++) {
         double count = zeros ? ptq__bin_count(r->s, bin) : (double)r->s->bin[bin];
         double begin = bin - first, end = begin + 1, b, e;
         if (!(count > 0))
@@ -5494,12 +5427,11 @@ static double ptq__bins_error(const ptq__range *r, double first, double w, int l
    Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__codes_error(const ptq__range *r, double limit) {
     ptq_qparams q;
-    double step;
     int32_t low, high;
     if (ptq_choose_qparams((float)r->low, (float)r->high, r->type, r->bits, r->symmetric, &q, NULL))
         return HUGE_VAL;
     ptq_code_range(q.type, q.bits, &low, &high);
-    step = ldexp((double)q.scale, -r->s->exponent);
+    double step = ldexp((double)q.scale, -r->s->exponent);
     return ptq__bins_error(r, PTQ_BINS / 2.0 + (low - q.zero_point - 0.5) * step, step,
                            high - low + 1, 0, limit);
 }
@@ -5561,8 +5493,7 @@ static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 /* The value below which a share of the values lies, to one bin; zeros included. */
 static double ptq__quantile(const ptq_observer *s, double share) {
     double want = share * (double)s->count, seen = 0;
-    int b;
-    for (b = 0; b < PTQ_BINS; b++) {
+    for (int b = 0; b < PTQ_BINS; b++) {
         seen += ptq__bin_count(s, b);
         if (seen >= want && seen > 0)
             return ptq__bin_value(s, b + 0.5);
@@ -5588,21 +5519,21 @@ static void ptq__range_percentile(ptq__range *r) {
    infinite; 1e-9 makes it large. */
 static double ptq__divergence(const ptq_observer *s, int first, int last, int levels) {
     double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
-    int b, k, n = last - first + 1;
-    for (b = 0; b < PTQ_BINS; b++)
+    int n = last - first + 1;
+    for (int b = 0; b < PTQ_BINS; b++)
         *(b < first ? &below : b > last ? &above : &q_sum) += (double)s->bin[b];
     p_sum = below + q_sum + above;
     if (q_sum <= 0)
         return HUGE_VAL;
-    for (k = 0; k < levels; k++) {
+    for (int k = 0; k < levels; k++) {
         int from = first + (int)((int64_t)n * k / levels);
         int to = first + (int)((int64_t)n * (k + 1) / levels), filled = 0;
         double mass = 0;
-        for (b = from; b < to; b++) {
+        for (int b = from; b < to; b++) {
             mass += (double)s->bin[b];
             filled += s->bin[b] != 0;
         }
-        for (b = from; b < to; b++) {
+        for (int b = from; b < to; b++) {
             double p = (double)s->bin[b] + (b == first ? below : 0) + (b == last ? above : 0);
             double q = s->bin[b] ? mass / filled : 0;
             if (p > 0)
@@ -5615,10 +5546,10 @@ static double ptq__divergence(const ptq_observer *s, int first, int last, int le
 /* PTQ_METHOD_ENTROPY, the range of least divergence: first the upper end is drawn in, by
    hundredths, then the lower, as long as a bin is left for every code. Of equals the first wins. */
 static void ptq__range_entropy(ptq__range *r) {
-    int best_first = r->from, best_last = r->to, side, k, levels = 1 << r->bits;
+    int best_first = r->from, best_last = r->to, levels = 1 << r->bits;
     double error, best = ptq__divergence(r->s, r->from, r->to, levels);
-    for (side = 0; side < 2; side++)
-        for (k = 1; k < 100; k++) {
+    for (int side = 0; side < 2; side++)
+        for (int k = 1; k < 100; k++) {
             int first = side ? r->from + (PTQ__HALF_BINS - r->from) * k / 100 : r->from;
             int last = side ? best_last : r->to - (r->to + 1 - PTQ__HALF_BINS) * k / 100;
             error = last - first + 1 < levels ? best : ptq__divergence(r->s, first, last, levels);
@@ -5638,11 +5569,10 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
     const double width = ldexp(1, r->s->exponent);
     ptq_qparams q;
     double sum = 0;
-    int b;
     if (high - low <= 0 ||
         ptq_choose_qparams((float)low, (float)high, r->type, r->bits, r->symmetric, &q, NULL))
         return HUGE_VAL;
-    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
+    for (int b = 0; b < PTQ_BINS && sum < limit; b++) {
         double x, error;
         if (!r->s->bin[b])
             continue;
@@ -5659,10 +5589,9 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
     double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
-    int round, i, j;
-    for (round = 0; round < 3; round++) {
-        for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
-            for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i <= (r->low < 0 ? steps : 0); i++)
+            for (int j = 0; j <= (r->high > 0 ? steps : 0); j++) {
                 double l = fmin(corner_low + width * i / steps, 1);
                 double h = fmin(corner_high + width * j / steps, 1), error = HUGE_VAL;
                 if (l >= 0 && h >= 0)
@@ -5726,8 +5655,7 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
    the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
-    size_t i;
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         ptq__copy_le(little, (const uint8_t *)numbers + i * width, 1, (int)width);
         hash = ptq__fnv(hash, little, width);
     }
@@ -5745,12 +5673,11 @@ static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     uint64_t hash = ptq__fnv_start;
     char line[1024];
-    int i, p;
-    for (i = 0; i < model->nodes; i++) {
+    for (int i = 0; i < model->nodes; i++) {
         ptq__text text = ptq__text_over(line, sizeof line);
         ptq__put_node(&text, model, &model->node[i]);
         hash = ptq__fnv(hash, line, strlen(line));
-        for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
             const ptq_tensor *param = &model->node[i].param[p];
             size_t width = param->bits >= 8 ? (size_t)param->bits / 8 : 1;
             if (param->rank)
@@ -5764,22 +5691,21 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
-    ptq_status status;
     PTQ__TRY(PTQ__NEW(allocator, &calibration, 1, "calibration", err));
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
-    status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
+    ptq_status status =
+        PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
     PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* Of one that is half made, too: what is not there yet is NULL. */
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq_allocator allocator;
-    int i;
     if (!calibration)
         return;
     allocator = calibration->allocator;
-    for (i = 0; i < calibration->tensors; i++)
+    for (int i = 0; i < calibration->tensors; i++)
         ptq_observer_free(&calibration->tensor[i].observer);
     ptq__free(&allocator, calibration->tensor);
     ptq__free(&allocator, calibration->hash);
@@ -5789,8 +5715,7 @@ PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
 
 /* By name and not by index: fusing and inserting nodes moves indices, names stay. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name) {
-    int i;
-    for (i = 0; i < calibration->tensors; i++)
+    for (int i = 0; i < calibration->tensors; i++)
         if (!strcmp(calibration->tensor[i].name, name))
             return i;
     return -1;
@@ -5828,8 +5753,8 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
    those of the same channel to their left; the first column has none there. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
-    int width = shape[1] * shape[2], n = shape[0] * width, i;
-    for (i = 0; i < n; i++) {
+    int width = shape[1] * shape[2], n = shape[0] * width;
+    for (int i = 0; i < n; i++) {
         calibration->pixel[pixels[i]]++;
         if (i % width >= shape[2]) {
             int difference = pixels[i] - pixels[i - shape[2]];
@@ -5867,14 +5792,12 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
                                      ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_error inner;
-    int i;
     PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
-    for (i = 0; i < part->tensors; i++) {
+    for (int i = 0; i < part->tensors; i++) {
         ptq_tensor view;
-        ptq_status status;
         PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
-        status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
-                             ptq_tensor_elements(&view), &inner);
+        ptq_status status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
+                                        ptq_tensor_elements(&view), &inner);
         PTQ__FAIL_IF(status, status, "node %s: %s, on image %zu; check its weights",
                      part->tensor[i].name, inner.text, index);
     }
@@ -5903,9 +5826,9 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
                                          ptq_error *err) {
     size_t n = calibration->images, more = other->images;
     uint64_t *hash = NULL;
-    int i, same = calibration->model == other->model && calibration->classes == other->classes &&
-                  calibration->tensors == other->tensors;
-    for (i = 0; same && i < calibration->tensors; i++)
+    int same = calibration->model == other->model && calibration->classes == other->classes &&
+               calibration->tensors == other->tensors;
+    for (int i = 0; same && i < calibration->tensors; i++)
         same = !strcmp(calibration->tensor[i].name, other->tensor[i].name);
     PTQ__FAIL_IF(!same, PTQ_INVALID_ARGUMENT,
                  "these calibrations are of different models; merge those of one");
@@ -5918,11 +5841,11 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     calibration->hash = hash;
     calibration->images = n + more;
     ptq__sort_hashes(hash, n + more);
-    for (i = 0; i < calibration->tensors; i++)
+    for (int i = 0; i < calibration->tensors; i++)
         ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer);
-    for (i = 0; i < calibration->classes; i++)
+    for (int i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
-    for (i = 0; i < 256; i++)
+    for (int i = 0; i < 256; i++)
         calibration->pixel[i] += other->pixel[i];
     calibration->neighbours += other->neighbours;
     calibration->neighbour_sum += other->neighbour_sum;
@@ -5938,10 +5861,9 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
    on average: they lie on different sides of each v that is between them. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
-    int v;
-    for (v = 0; v < 256; v++)
+    for (int v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
-    for (v = 0; v < 255; v++) {
+    for (int v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
         spread += 2 * below * (1 - below);
     }
@@ -5972,7 +5894,6 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     const ptq_model *model = plan->info.model;
     ptq_calibration *calibration = NULL;
     ptq__job job;
-    ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
     PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
                  "this model is quantized already; calibrate the float model");
@@ -5984,7 +5905,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__TRY(ptq__calibration_create(&job.work.allocator, data->classes, &calibration, err));
     job.context = calibration;
     calibration->model = ptq_model_hash(model);
-    status = ptq__calibration_tensors(calibration, model, err);
+    ptq_status status = ptq__calibration_tensors(calibration, model, err);
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         PTQ__THEN(status, ptq__check_calibration(calibration, err));
@@ -5998,15 +5919,15 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
                                         size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     uint64_t least = UINT64_MAX, most = 0;
-    size_t i, twice = 0;
-    int c, missing = 0, top = 255;
-    for (c = 0; c < calibration->classes; c++) {
+    size_t twice = 0;
+    int missing = 0, top = 255;
+    for (int c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
     }
-    for (i = 1; i < calibration->images; i++)
+    for (size_t i = 1; i < calibration->images; i++)
         twice += calibration->hash[i] == calibration->hash[i - 1];
     while (top >= 0 && !calibration->pixel[top])
         top--;
@@ -6044,13 +5965,13 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
-    size_t i, found = 0;
+    size_t found = 0;
     uint8_t *item = NULL;
-    ptq_status status;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
-    for (i = 0; i < data->count && !status; i++) {
+    ptq_status status =
+        PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
+    for (size_t i = 0; i < data->count && !status; i++) {
         status = ptq__get_item(data, i, item, &label, err);
         found += !status && ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
@@ -6108,12 +6029,11 @@ static const struct {
    none of gets a list of those that there are. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     int k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
-    unsigned i;
     ptq_scheme s;
     if (k < 0) {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
-        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+        for (unsigned i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
             ptq__put(&text, i ? ", %s" : "%s", ptq_name(PTQ_NAMES_PRESET, i));
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
                              ptq__quoted(ptq__span_of(name)).text, names);
@@ -6268,7 +6188,6 @@ static int ptq__matches(const char *pattern, const char *name) {
 static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
                                       ptq_convert_options *out, ptq_error *err) {
     ptq_override *override = NULL;
-    int i;
     *out = *from;
     out->override = NULL;
     change(&out->scheme);
@@ -6276,7 +6195,7 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
         return PTQ_OK;
     PTQ__TRY(PTQ__NEW(&from->work.allocator, &override, (size_t)from->overrides, "overrides", err));
     memcpy(override, from->override, (size_t)from->overrides * sizeof *override);
-    for (i = 0; i < from->overrides; i++)
+    for (int i = 0; i < from->overrides; i++)
         change(&override[i].scheme);
     out->override = override;
     return PTQ_OK;
@@ -6314,8 +6233,7 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         int32_t code = ptq__to_code(ptq__div(w[i], scale), zero_point, low, high);
         double d = (double)w[i] - (double)scale * (double)(code - zero_point);
         error += d * d;
@@ -6332,8 +6250,7 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
    where its derivative is 0. The new scale may give other codes, and so may be fitted again. */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         double q = (double)ptq__to_code(ptq__div(w[i], scale), 0, low, high);
         wq += (double)w[i] * q;
         qq += q * q;
@@ -6348,8 +6265,7 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
     float best = full;
     double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0);
-    int k;
-    for (k = 199; k >= 36; k--) {
+    for (int k = 199; k >= 36; k--) {
         float scale = k >= 40 ? full * ((float)k / 200) : ptq__fitted_scale(w, n, best, low, high);
         double error =
             ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0) : least;
@@ -6380,8 +6296,7 @@ static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *
 /* The largest |w|; 0 if all n are zero. */
 static float ptq__reach(const float *w, size_t n) {
     float reach = 0;
-    size_t i;
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
     return reach;
 }
@@ -6406,17 +6321,16 @@ static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *schem
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
                                      ptq_tensor *codes, ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)codes->scales, i;
+    size_t n = ptq_tensor_elements(weight) / (size_t)codes->scales;
     float least = 0, most = 0;
     int32_t low, high;
     ptq_qparams q;
-    int c;
     ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < codes->scales && !scheme->weight_affine; c++)
+    for (int c = 0; c < codes->scales && !scheme->weight_affine; c++)
         codes->scale[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
     if (!scheme->weight_affine)
         return PTQ_OK;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         least = w[i] < least ? w[i] : least;
         most = w[i] > most ? w[i] : most;
     }
@@ -6465,26 +6379,25 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
                                       const ptq_node *to, const float *bias, float in_scale,
                                       const ptq_allocator *allocator, ptq_tensor *out,
                                       ptq_error *err) {
-    int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1, c;
+    int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1;
     size_t n = ptq_tensor_elements(weight) / (size_t)channels; /* of a channel */
     const float *w = (const float *)weight->data;
     int32_t low, high;
     ptq_tensor made;
-    ptq_status status;
     ptq__weight_limits(scheme, &low, &high);
     PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
                                weight->rank, weight->dim, allocator, err));
     made.scales = several ? channels : 1;
     made.owned |= 2;
-    status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
+    ptq_status status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
     PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
-    for (c = 0; c < channels && to && !status; c++) {
+    for (int c = 0; c < channels && to && !status; c++) {
         float *scale = &made.scale[several ? c : 0];
         int none = several && ptq__no_weights(w + (size_t)c * n, n, high);
         *scale = ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale,
                                      ptq__least_unit(to));
     }
-    for (c = 0; c < channels && !status; c++)
+    for (int c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
                           high, &made, (size_t)c * n);
     PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, out);
@@ -6494,11 +6407,11 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
-    size_t i, n = ptq_tensor_elements(weight);
+    size_t n = ptq_tensor_elements(weight);
     PTQ__TRY(ptq_scheme_check(scheme, err));
     PTQ__FAIL_IF(weight->type != PTQ_TYPE_F32 || !n, PTQ_INVALID_ARGUMENT,
                  "weights to quantize must be F32");
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
                      "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
     return ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator, out, err);
@@ -6567,8 +6480,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
                                      ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
-    int c;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
+    for (int c = 0; c < model->node[0].shape[2]; c++) {
         float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
         low = dark < low ? dark : low;
         high = bright > high ? bright : high;
@@ -6606,8 +6518,7 @@ static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_n
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
     ptq__text text;
-    int p;
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+    for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
         before += from->param[p].size;
         after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
     }
@@ -6696,12 +6607,11 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    int c;
     if (!bias)
         return PTQ_OK;
     PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_BIAS], PTQ_TYPE_S32, 32, 1,
                                from->param[PTQ_PARAM_BIAS].dim, &cv->model->allocator, err));
-    for (c = 0; c < weight->dim[0]; c++) {
+    for (int c = 0; c < weight->dim[0]; c++) {
         double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
         double code = floor((double)bias[c] / unit + 0.5);
         PTQ__FAIL_IF(!(code >= -ptq__most_bias && code <= ptq__most_bias), PTQ_BAD_NUMBER,
@@ -6716,10 +6626,10 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
 static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                    ptq_error *err) {
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
-    size_t i, n = ptq_tensor_elements(weight);
+    size_t n = ptq_tensor_elements(weight);
     PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_WEIGHT], PTQ_TYPE_F16, 16, weight->rank,
                                weight->dim, &cv->model->allocator, err));
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
         PTQ__FAIL_IF((half & 0x7c00) == 0x7c00, PTQ_BAD_NUMBER,
                      "node %s: weight[%zu] = %g does not fit half precision", from->name, i,
@@ -6768,18 +6678,17 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
 static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    int integer = ptq__goes_integer(cv, index), k;
+    int integer = ptq__goes_integer(cv, index);
     ptq_node to = *from;
-    ptq_status status;
     memset(to.param, 0, sizeof to.param);
-    for (k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++)
         if (from->input[k] >= 0)
             PTQ__TRY(ptq__operand_node(cv, from->input[k], integer, scheme, &to.input[k], err));
     if (integer)
         PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
     PTQ__TRY(PTQ__GROW(&cv->model->allocator, &cv->model->node, cv->model->nodes,
                        &cv->model->capacity, "nodes", err));
-    status = ptq__convert_params(cv, from, &to, integer, err);
+    ptq_status status = ptq__convert_params(cv, from, &to, integer, err);
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
     (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
@@ -6795,9 +6704,9 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
    Pixels are codes where any node that reads them runs on integers: they are bytes already, and a
    quantize node behind them would be a pass over the image for nothing. Real inputs get one. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
-    int i, coded = 0;
+    int coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    for (i = 1; i < cv->old->nodes && !cv->old->node[0].real; i++)
+    for (int i = 1; i < cv->old->nodes && !cv->old->node[0].real; i++)
         coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
                           ptq__goes_integer(cv, i));
     if (coded)
@@ -6811,10 +6720,9 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
-    int i;
     ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
     ptq__put_string(&text, scheme);
-    for (i = 0; i < cv->options->overrides; i++) {
+    for (int i = 0; i < cv->options->overrides; i++) {
         ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
         ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
     }
@@ -6829,17 +6737,16 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
 /* Makes cv->model, the plain conversion; NULL after a failure. */
 static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
-    int i, n = cv->old->nodes;
-    ptq_status status;
+    int n = cv->old->nodes;
     cv->model = NULL;
     PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * (size_t)n, "conversion", err));
     cv->coded = cv->real + n;
-    for (i = 0; i < 2 * n; i++)
+    for (int i = 0; i < 2 * n; i++)
         cv->real[i] = -1; /* and `coded`, which lies behind */
-    status = ptq_model_create(allocator, &cv->model, err);
+    ptq_status status = ptq_model_create(allocator, &cv->model, err);
     PTQ__THEN(status, ptq__copy_head(cv->model, cv->old, err));
     PTQ__THEN(status, ptq__convert_input(cv, err));
-    for (i = 1; i < n && !status; i++)
+    for (int i = 1; i < n && !status; i++)
         status = ptq__convert_node(cv, i, err);
     PTQ__THEN(status, ptq__describe_scheme(cv, err));
     PTQ__THEN(status, ptq_model_check(cv->model, err));
@@ -6859,12 +6766,11 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     ptq_fuse_report report;
     ptq_model *fused = NULL;
     char node[PTQ_NAME_SIZE] = "";
-    int i;
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
                  "this model is quantized already; convert the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
-    for (i = report.items - 1; i >= 0; i--)
+    for (int i = report.items - 1; i >= 0; i--)
         if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
@@ -6876,7 +6782,7 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     PTQ__FAIL_IF(calibration && calibration->model != ptq_model_hash(model), PTQ_NOT_READY,
                  "the calibration is of another model; calibrate this one");
     PTQ__TRY(ptq_scheme_check(&options->scheme, err));
-    for (i = 0; i < options->overrides; i++)
+    for (int i = 0; i < options->overrides; i++)
         PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
     return PTQ_OK;
 }
@@ -6885,8 +6791,8 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
    plain: what is searched for changes numbers, not what becomes of a node. */
 static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
-    int i, searches = ptq__searches(&options->scheme);
-    for (i = 0; i < options->overrides; i++)
+    int searches = ptq__searches(&options->scheme);
+    for (int i = 0; i < options->overrides; i++)
         searches = searches || ptq__searches(&options->override[i].scheme);
     PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
     if (cv->report)
@@ -6902,7 +6808,6 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
                                ptq_convert_report *report, ptq_error *err) {
     ptq_convert_options given, resolved;
     ptq__converter cv;
-    ptq_status status;
     memset(&cv, 0, sizeof cv);
     memset(&given, 0, sizeof given);
     if (options)
@@ -6921,7 +6826,7 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
                  "no scheme is given, and the preset 'best' learns from the calibration images:"
                  " give these in the options, or choose the preset 'minmax8'");
     PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
-    status = ptq__convert_checked(&cv, out == NULL, err);
+    ptq_status status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (status && report) {
         ptq_release(&report->memory);
@@ -6963,12 +6868,11 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     size_t count = data ? data->dataset.count : 0;
     const uint8_t *record;
     uint8_t *pixels = (uint8_t *)item;
-    int i, c;
     PTQ__FAIL_IF(index >= count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = *record++;
-    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
-        for (c = 0; c < 3; c++)
+    for (int i = 0; i < PTQ__CIFAR_PIXELS; i++)
+        for (int c = 0; c < 3; c++)
             *pixels++ = record[c * PTQ__CIFAR_PIXELS + i];
     return PTQ_OK;
 }
@@ -7005,7 +6909,7 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
    is no label: of random bytes one in 25 would pass. */
 static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
                                     const char *where, ptq_error *err) {
-    size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
+    size_t count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
     const uint8_t *record = (const uint8_t *)bytes;
     uint8_t *larger = NULL;
     int classes = data->dataset.classes;
@@ -7013,7 +6917,7 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
                  "%s: %zu bytes are not one or more records of %d; empty, truncated, or not "
                  "CIFAR-10's binary version",
                  where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
+    for (size_t i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
         PTQ__FAIL_IF(
             *record >= classes, PTQ_BAD_DATA,
             "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's binary version?",
@@ -7049,8 +6953,7 @@ static int ptq__find_in(const char *folder, size_t length, const char *part,
                         char path[PTQ__PATH_SIZE]) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
     FILE *file;
-    size_t i;
-    for (i = 0; i < length; i++)
+    for (size_t i = 0; i < length; i++)
         ptq__put_char(&text, folder[i]);
     ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
     file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
@@ -7073,8 +6976,7 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const ch
         {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
     };
     char part[64], found[PTQ__PATH_SIZE];
-    size_t i;
-    for (i = 0; i < sizeof sign / sizeof sign[0]; i++) {
+    for (size_t i = 0; i < sizeof sign / sizeof sign[0]; i++) {
         ptq__text text = ptq__text_over(part, sizeof part);
         ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
         PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
@@ -7092,9 +6994,9 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
                                        ptq_error *err) {
     static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
-    int i, train = split == PTQ_SPLIT_TRAIN;
+    int train = split == PTQ_SPLIT_TRAIN;
     ptq_status status = PTQ_OK;
-    for (i = 1; i <= (train ? 99 : 1) && !status; i++) {
+    for (int i = 1; i <= (train ? 99 : 1) && !status; i++) {
         ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
         void *bytes = NULL;
         size_t size = 0;
@@ -7113,13 +7015,13 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
 /* One more class, whose name must tell it apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
-    int c, n = data->dataset.classes;
+    int n = data->dataset.classes;
     PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
     PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
                  "%s: the name of class %d has over %d bytes or a control character; it must be "
                  "text with one name a line",
                  where, n, PTQ_CLASS_NAME_SIZE - 1);
-    for (c = 0; c < n; c++)
+    for (int c = 0; c < n; c++)
         PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
                      "%s: two classes are named %s", where, data->name[c]);
     memcpy(data->name[n], name.p, name.n); /* zeros follow */
@@ -7187,8 +7089,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
    that has some of each is more likely damaged than meant so. */
 static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *label,
                                    ptq_error *err) {
-    size_t i;
-    for (i = 0; i < data->count; i++) {
+    for (size_t i = 0; i < data->count; i++) {
         PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
         PTQ__FAIL_IF((label[i] < 0) != (label[0] < 0), PTQ_BAD_DATA,
                      "image %zu has %s label, unlike image 0; label all or none", i,
@@ -7221,12 +7122,12 @@ enum { PTQ__DRAWN = -2 }; /* in place of an image's label */
 static void ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
                       size_t *pool, size_t *indices) {
     int first = label[0] < 0 ? -1 : 0;
-    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, *want = pool + data->count;
+    size_t i, n, classes = first ? 1 : (size_t)data->classes, *want = pool + data->count;
     ptq_rng rng;
     for (i = 0; i < data->count; i++)
         want[label[i] - first]++;
     ptq__share_out(want, classes, count);
-    for (c = 0; c < classes; c++) {
+    for (size_t c = 0; c < classes; c++) {
         for (i = 0, n = 0; i < data->count; i++)
             if (label[i] == first + (int)c)
                 pool[n++] = i;
@@ -7247,14 +7148,14 @@ static void ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
     ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
-    ptq_status status;
     size_t *pool = NULL; /* data->count: numbers of images */
     int *label = NULL;   /* data->count */
     void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
     PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
                  "cannot sample %zu of %zu images", count, data->count);
-    status = PTQ__KEEP(&memory, &pool, data->count + (size_t)data->classes, "sampling", err);
+    ptq_status status =
+        PTQ__KEEP(&memory, &pool, data->count + (size_t)data->classes, "sampling", err);
     PTQ__THEN(status, PTQ__KEEP(&memory, &label, data->count, "labels", err));
     PTQ__THEN(status, ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err));
     PTQ__THEN(status, ptq__read_labels(data, item, label, err));
@@ -7278,8 +7179,7 @@ static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *lab
 /* Indices are checked here once, and not whenever an item is asked for. */
 PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
-    size_t i;
-    for (i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++)
         PTQ__FAIL_IF(indices[i] >= base->count, PTQ_INVALID_ARGUMENT,
                      "index %zu of a subset is %zu; the data set has %zu items", i, indices[i],
                      base->count);
@@ -7327,8 +7227,8 @@ static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
 /* Images are counted when all have run: threads finish them in any order. confusion[l n + p] is how
    many images of class l were taken for class p; those of its diagonal are right. */
 static void ptq__evaluation_count(ptq_evaluation *e) {
-    size_t i, n = (size_t)e->classes;
-    for (i = 0; i < e->total; i++) {
+    size_t n = (size_t)e->classes;
+    for (size_t i = 0; i < e->total; i++) {
         size_t label = (size_t)e->label[i], prediction = (size_t)e->prediction[i];
         if (e->label[i] < 0)
             continue;
@@ -7347,7 +7247,6 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 ptq_evaluation *out, ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
-    ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
     memset(&result, 0, sizeof result);
     job = ptq__job_over(plan, data, options ? &options->work : NULL);
@@ -7359,7 +7258,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     result.memory.allocator = job.work.allocator;
     result.total = job.total;
     result.classes = data->classes;
-    status = ptq__evaluation_create(&result, err);
+    ptq_status status = ptq__evaluation_create(&result, err);
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
         ptq__evaluation_count(&result);
@@ -7409,10 +7308,9 @@ static double ptq__paired_score(double lost, double won, double n, double d) {
 PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
                                  double *high_pp) {
     double seen = (won - lost) / total;
-    int i, upper;
-    for (upper = 0; upper < 2; upper++) {
+    for (int upper = 0; upper < 2; upper++) {
         double inside = seen, outside = upper ? 1 : -1;
-        for (i = 0; i < 60; i++) {
+        for (int i = 0; i < 60; i++) {
             double d = (inside + outside) / 2, score = ptq__paired_score(lost, won, total, d);
             if (score > -PTQ__SCORE && score < PTQ__SCORE)
                 inside = d;
@@ -7432,8 +7330,8 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
    By logarithms, since the factors leave the range of double; lgamma(n + 1) is ln n!. */
 static double ptq__mcnemar(size_t lost, size_t won) {
     double n = (double)(lost + won), sum = 0;
-    size_t i, fewer = lost < won ? lost : won;
-    for (i = 0; i <= fewer; i++)
+    size_t fewer = lost < won ? lost : won;
+    for (size_t i = 0; i <= fewer; i++)
         sum += exp(lgamma(n + 1) - lgamma((double)i + 1) - lgamma(n - (double)i + 1) - n * log(2));
     return sum < 0.5 ? 2 * sum : 1;
 }
@@ -7464,15 +7362,14 @@ typedef struct ptq__drift {
 static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, int classes) {
     double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
     double sum_x = 0, sum_y = 0, signal = 0, noise = 0, kl = 0;
-    int c;
-    for (c = 0; c < classes; c++) {
+    for (int c = 0; c < classes; c++) {
         double d = (double)x[c] - (double)y[c];
         signal += (double)x[c] * (double)x[c];
         noise += d * d;
         sum_x += exp((double)x[c] - most_x);
         sum_y += exp((double)y[c] - most_y);
     }
-    for (c = 0; c < classes; c++) {
+    for (int c = 0; c < classes; c++) {
         double log_x = (double)x[c] - most_x - log(sum_x);
         kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
     }
@@ -7486,7 +7383,7 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
-    size_t i, total = baseline->total;
+    size_t total = baseline->total;
     ptq_comparison result;
     ptq__drift drift;
     PTQ__FAIL_IF(total != quantized->total || !total ||
@@ -7500,7 +7397,7 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     memset(&result, 0, sizeof result);
     memset(&drift, 0, sizeof drift);
     result.total = total;
-    for (i = 0; i < total; i++) {
+    for (size_t i = 0; i < total; i++) {
         int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
         size_t at = i * (size_t)classes;
         result.agree += a == b;
@@ -7545,15 +7442,15 @@ static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__
 /* A float tensor, H x W x C, in the units of an equalized model: channels divided by the factors in
    the metadata. The tensor lies in the session, which writes it anew with every run. */
 static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
-    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    size_t n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
     float *x = (float *)real->data, factor;
     ptq__span factors;
     if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
         return;
-    for (i = 0; i < channels; i++) {
+    for (size_t i = 0; i < channels; i++) {
         if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
             return; /* damaged: for people to see */
-        for (k = i; k < n; k += channels)
+        for (size_t k = i; k < n; k += channels)
             x[k] /= factor;
     }
 }
@@ -7569,11 +7466,11 @@ typedef struct ptq__layer_sum {
    highest while the real value lies more than half a step beyond: rounding errs by no more. */
 static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
                            const ptq_tensor *coded, const ptq_qparams *q) {
-    size_t i, n = ptq_tensor_elements(real);
+    size_t n = ptq_tensor_elements(real);
     int32_t low = 0, high = 0, code;
     if (q->type != PTQ_TYPE_F32)
         ptq_code_range(q->type, q->bits, &low, &high);
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
         sum->signal += (double)x * (double)x;
         sum->noise += (double)d * (double)d;
@@ -7605,10 +7502,9 @@ static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_se
     const ptq_model *model = coded_run->plan->info.model;
     ptq_layer_error *item = report->item;
     ptq_tensor real, coded;
-    int i, middle;
-    for (i = 1; i < model->nodes; i++) {
+    for (int i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
+        for (int middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
             if (ptq__same_tensor(real_run->plan->info.model, name, middle) < 0)
                 continue;
@@ -7635,20 +7531,20 @@ static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_se
    result. No threads: this is for looking at, and a few images tell enough. */
 static ptq_status ptq__compare_run(ptq_session *real, ptq_session *coded, const ptq_dataset *data,
                                    size_t count, ptq_layer_report *report, ptq_error *err) {
-    size_t most = 2 * (size_t)coded->plan->info.model->nodes, i;
+    size_t most = 2 * (size_t)coded->plan->info.model->nodes;
     ptq__layer_sum *sum = NULL;
     void *item = NULL;
-    int label, k;
+    int label;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "layer report", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &sum, most, "layer report", err));
     PTQ__TRY(ptq__keep(&report->memory, ptq__item_size(data), 1, "an image", &item, err));
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         PTQ__TRY(ptq__get_item(data, i, item, &label, err));
         PTQ__TRY(ptq__run_item(real, data, item, NULL, err));
         PTQ__TRY(ptq__run_item(coded, data, item, NULL, err));
         PTQ__TRY(ptq__compare_tensors(real, coded, sum, report, err));
     }
-    for (k = 0; k < report->items; k++) {
+    for (int k = 0; k < report->items; k++) {
         report->item[k].sqnr_db = ptq__sqnr(sum[k].signal, sum[k].noise);
         report->item[k].clipped =
             sum[k].elements ? (double)sum[k].clipped / (double)sum[k].elements : 0;
@@ -7662,13 +7558,12 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     ptq_session *real = NULL, *coded = NULL;
     const ptq_allocator *allocator = &quantized->allocator;
     ptq_layer_report report;
-    ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&report, 0, sizeof report);
     report.memory.allocator = *allocator;
     count = count && count < data->count ? count : data->count;
-    status = ptq__session_of(baseline, allocator, 1, &real, err);
+    ptq_status status = ptq__session_of(baseline, allocator, 1, &real, err);
     PTQ__THEN(status, ptq__session_of(quantized, allocator, 1, &coded, err));
     PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
     ptq_session_free(coded);
@@ -7701,9 +7596,8 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
 PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
                                        ptq_error *err) {
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
-    status = ptq__net_of(model, out, err);
+    ptq_status status = ptq__net_of(model, out, err);
     ptq_model_free(model);
     return status;
 }
@@ -7743,9 +7637,8 @@ PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *b
 #ifndef PTQ_NO_STDIO
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__TRY(ptq_model_load(path, NULL, &model, err));
-    status = ptq__net_of(model, out, err);
+    ptq_status status = ptq__net_of(model, out, err);
     ptq_model_free(model);
     return status;
 }
@@ -7780,12 +7673,11 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     ptq_model *model = NULL, *quantized = NULL;
     ptq_cifar10 *data = NULL;
     ptq_net *net = NULL;
-    ptq_status status;
     memset(&options, 0, sizeof options);
     PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
     PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
                  "%s would be overwritten; give the quantized model another name", out_path);
-    status = ptq_model_load(model_path, NULL, &model, err);
+    ptq_status status = ptq_model_load(model_path, NULL, &model, err);
     options.unfused = model; /* with the batch norms, from which biases can be corrected */
     PTQ__THEN(status, ptq__net_of(model, &net, err));
     PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
@@ -7807,18 +7699,17 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
     ptq_evaluation seen[2]; /* by the baseline, by the model */
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq_cifar10_open(data_path, PTQ_SPLIT_TEST, NULL, &data, err);
-    int i;
     memset(seen, 0, sizeof seen);
     path[0] = baseline_path;
     path[1] = model_path;
-    for (i = 0; i < 2 && !status; i++) {
+    for (int i = 0; i < 2 && !status; i++) {
         ptq_net *net = NULL;
         status = ptq_net_open(path[i], &net, err);
         PTQ__THEN(status, ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err));
         ptq_net_free(net);
     }
     PTQ__THEN(status, ptq_compare(&seen[0], &seen[1], out, err));
-    for (i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++)
         ptq_release(&seen[i].memory);
     ptq_cifar10_free(data);
     return status;
@@ -7841,11 +7732,11 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 static int ptq__utf8_length(const char *p, const char *end) {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     uint32_t c = (unsigned char)*p;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
     if (n < 2 || end - p < n)
         return n < 2 ? n : 0;
     c &= 0xffu >> (n + 1);
-    for (i = 1; i < n; i++) {
+    for (int i = 1; i < n; i++) {
         if (((unsigned char)p[i] & 0xc0) != 0x80)
             return 0;
         c = c << 6 | ((unsigned char)p[i] & 0x3f);
@@ -7865,8 +7756,7 @@ static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error 
 }
 
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
-    int i;
-    for (i = 0; i < metas; i++) {
+    for (int i = 0; i < metas; i++) {
         ptq__free(allocator, meta[i].key);
         ptq__free(allocator, meta[i].value);
     }
@@ -7936,8 +7826,7 @@ static const char ptq__own_metas[][15] = {"format", "format_version", "graph"};
 
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err) {
-    int i;
-    for (i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++)
         PTQ__FAIL_IF(!strcmp(key, ptq__own_metas[i]), PTQ_INVALID_ARGUMENT,
                      "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
@@ -7959,8 +7848,8 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
 /* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
 static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
     int64_t value = 0;
-    size_t i, sign = span.n && span.p[0] == '-';
-    for (i = sign; i < span.n; i++) {
+    size_t sign = span.n && span.p[0] == '-';
+    for (size_t i = sign; i < span.n; i++) {
         if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
             return 0;
         value = value * 10 + (span.p[i] - '0');
@@ -8094,8 +7983,7 @@ static int ptq__line_word(ptq__line *line, const char (*word)[8], int most, int 
 /* n integers from `low` to `high`. */
 static int ptq__line_integers(ptq__line *line, const char *between, int n, int low, int high,
                               int *value) {
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         int64_t number = value[i];
         if (i > 0 && !ptq__line_text(line, between, 1))
             return 0;
@@ -8118,18 +8006,18 @@ static int ptq__line_float(ptq__line *line, float *value) {
 /* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
 static int ptq__value_numbers(ptq__line *line) {
     const ptq__key *key = line->key;
-    int *number = (int *)ptq__value_at(line, &line->node), i, usual = PTQ__OUT(line) != NULL;
-    for (i = 0; i < key->n; i++)
+    int *number = (int *)ptq__value_at(line, &line->node), usual = PTQ__OUT(line) != NULL;
+    for (int i = 0; i < key->n; i++)
         usual &= number[i] == key->usual;
     return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
 }
 
 /* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
 static int ptq__value_inputs(ptq__line *line) {
-    int k, *input = line->node.input;
-    for (k = 0; PTQ__OUT(line) && k < 2 && input[k] >= 0; k++)
+    int *input = line->node.input;
+    for (int k = 0; PTQ__OUT(line) && k < 2 && input[k] >= 0; k++)
         ptq__put(PTQ__OUT(line), k ? ",%s" : "%s", line->model->node[input[k]].name);
-    for (k = 0; !PTQ__OUT(line) && k < 2 && (k == 0 || line->value.n); k++) {
+    for (int k = 0; !PTQ__OUT(line) && k < 2 && (k == 0 || line->value.n); k++) {
         ptq__span name = ptq__cut(&line->value, ',');
         input[k] = ptq__find(line->model, name.p, name.n);
         if (input[k] < 0)
@@ -8160,10 +8048,10 @@ static int ptq__value_out(ptq__line *line) {
 static int ptq__value_pixels(ptq__line *line) {
     const ptq_model *model = line->model;
     float *number = (float *)ptq__value_at(line, line->model);
-    int c, usual = PTQ__OUT(line) && ptq__is_plain(model), channels = line->node.shape[2];
+    int usual = PTQ__OUT(line) && ptq__is_plain(model), channels = line->node.shape[2];
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
-    for (c = 0; c < channels; c++)
+    for (int c = 0; c < channels; c++)
         if ((c > 0 && !ptq__line_text(line, ",", 1)) || !ptq__line_float(line, &number[c]))
             return 0;
     return 1;
@@ -8279,7 +8167,6 @@ enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
 /* One line. A key whose value turned out empty is taken back. */
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
     ptq__line line;
-    int k;
     memset(&line, 0, sizeof line);
     line.model = (ptq_model *)(uintptr_t)model; /* only read, here */
     line.node = *node;
@@ -8287,7 +8174,7 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     line.weight_bits = node->param[PTQ_PARAM_WEIGHT].bits;
     line.text = text;
     ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
-    for (k = 0; k < PTQ__KEYS; k++) {
+    for (int k = 0; k < PTQ__KEYS; k++) {
         size_t before = text->length, length;
         line.key = &ptq__keys[k];
         if (!ptq__has_key(node, line.key->bit))
@@ -8306,9 +8193,8 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
 
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
-    int i;
     ptq__put_string(&text, "ptq-graph 1\n");
-    for (i = 0; i < model->nodes; i++)
+    for (int i = 0; i < model->nodes; i++)
         ptq__put_node(&text, model, &model->node[i]);
     return text.length;
 }
@@ -8339,7 +8225,6 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
     ptq__line line;
     ptq_error inner;
-    ptq_status status;
     int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
@@ -8351,7 +8236,7 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
                  "graph line %d: '%s' is no node name", number, ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
-    status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
+    ptq_status status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
     PTQ__FAIL_IF(status, status, "graph line %d: %s", number, inner.text);
     return PTQ_OK;
 }
@@ -8361,12 +8246,11 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
    there. Memory for the nodes is taken once: so many as there are lines. */
 static ptq_status ptq__read_nodes(ptq_model *model, ptq__span text, int bare, ptq_error *err) {
     ptq__span lines = text, line;
-    int number;
     for (; ptq__cut(&lines, '\n').n && model->capacity < PTQ_MAX_NODES; model->capacity++)
         ;
     PTQ__TRY(PTQ__NEW(&model->allocator, &model->node, (size_t)model->capacity, "nodes", err));
     model->bare = bare;
-    for (number = 2; text.n; number++) {
+    for (int number = 2; text.n; number++) {
         line = ptq__cut(&text, '\n');
         if (line.n)
             PTQ__TRY(ptq__read_node(model, line, number, err));
@@ -8378,12 +8262,11 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
                                   ptq_model **out, ptq_error *err) {
     ptq__span line = ptq__cut(&text, '\n');
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__FAIL_IF(!ptq__span_is(line, "ptq-graph 1"), PTQ_BAD_GRAPH,
                  "the graph text begins with '%s', expected is 'ptq-graph 1'",
                  ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
-    status = ptq__read_nodes(model, text, bare, err);
+    ptq_status status = ptq__read_nodes(model, text, bare, err);
     PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
@@ -8493,7 +8376,6 @@ static int ptq__cut_hex(ptq__span *rest, int digits, uint64_t *out) {
 static int ptq__json_unicode(ptq__span *rest, ptq__text *out) {
     static const uint32_t lead[] = {0, 0xc0, 0xe0, 0xf0};
     uint64_t code, low;
-    int more;
     if (!ptq__cut_hex(rest, 4, &code) || code == 0 || (code >= 0xdc00 && code < 0xe000))
         return 0;
     if (code >= 0xd800 && code < 0xdc00) {
@@ -8502,7 +8384,7 @@ static int ptq__json_unicode(ptq__span *rest, ptq__text *out) {
             return 0;
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     }
-    more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     ptq__put_char(out, (char)(lead[more] | code >> (6 * more)));
     while (more-- > 0)
         ptq__put_char(out, (char)(0x80 | (code >> (6 * more) & 63)));
@@ -8513,7 +8395,6 @@ static int ptq__json_unicode(ptq__span *rest, ptq__text *out) {
 static int ptq__json_char(ptq__span *rest, ptq__text *out) {
     static const char from[] = "\"\\/bfnrt", plain[] = "\"\\/\b\f\n\r\t";
     const char *escape;
-    int i, n;
     if (ptq__skip_text(rest, "\\u"))
         return ptq__json_unicode(rest, out);
     if (ptq__skip_text(rest, "\\")) {
@@ -8524,8 +8405,9 @@ static int ptq__json_char(ptq__span *rest, ptq__text *out) {
         ptq__skip(rest, 1);
         return 1;
     }
-    n = rest->n && (unsigned char)*rest->p >= 32 ? ptq__utf8_length(rest->p, rest->p + rest->n) : 0;
-    for (i = 0; i < n; i++, ptq__skip(rest, 1))
+    int n =
+        rest->n && (unsigned char)*rest->p >= 32 ? ptq__utf8_length(rest->p, rest->p + rest->n) : 0;
+    for (int i = 0; i < n; i++, ptq__skip(rest, 1))
         ptq__put_char(out, *rest->p);
     return n;
 }
@@ -8576,10 +8458,9 @@ static int ptq__json_number(ptq__json *json, ptq__span *out) {
 /* An integer as JSON has it: "-0" is one, "007" and "1e3" are not. */
 static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
     ptq__span span;
-    size_t sign;
     if (!ptq__json_number(json, &span))
         return 0;
-    sign = span.p[0] == '-';
+    size_t sign = span.p[0] == '-';
     if ((span.n > sign + 1 && span.p[sign] == '0') || !ptq__read_int(span, low, high, out))
         return ptq__json_wrong(json, "an integer in range");
     return 1;
@@ -8670,11 +8551,11 @@ static int ptq__host_is_le(void) {
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
     uint8_t *d = (uint8_t *)to;
     const uint8_t *s = (const uint8_t *)from;
-    size_t i, width = (size_t)bytes;
+    size_t width = (size_t)bytes;
     if (width == 1 || ptq__host_is_le())
         memcpy(to, from, n * width);
     else
-        for (i = 0; i < n * width; i++)
+        for (size_t i = 0; i < n * width; i++)
             d[i] = s[i / width * width + (width - 1 - i % width)];
 }
 
@@ -8682,8 +8563,7 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
    single. An F64 beyond the range of a single becomes infinite, and the check of the model refuses
    it; C leaves open what a cast makes of such a number. */
 static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes) {
-    size_t i;
-    for (i = 0; i < n; i++, from += bytes) {
+    for (size_t i = 0; i < n; i++, from += bytes) {
         uint32_t bits = (uint32_t)from[0] << 16 | (uint32_t)from[1] << 24;
         double wide = 0;
         if (bytes == 8) {
@@ -8700,11 +8580,10 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
 /* Its allocator lies in the archive itself, and so is copied before that goes. */
 PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq_allocator allocator;
-    int i;
     if (!archive)
         return;
     allocator = archive->allocator;
-    for (i = 0; i < archive->entries; i++) {
+    for (int i = 0; i < archive->entries; i++) {
         ptq__free(&allocator, archive->entry[i].name);
         ptq_tensor_free(&archive->entry[i].tensor, &allocator);
     }
@@ -8715,8 +8594,7 @@ PTQ_API void ptq_archive_free(ptq_archive *archive) {
 
 /* The tensor of that name; NULL if there is none. */
 static ptq_archive_entry *ptq__archive_entry(const ptq_archive *archive, const char *name) {
-    int i;
-    for (i = 0; i < archive->entries; i++)
+    for (int i = 0; i < archive->entries; i++)
         if (!strcmp(archive->entry[i].name, name))
             return &archive->entry[i];
     return NULL;
@@ -8784,10 +8662,9 @@ static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
    file may have it. The bounds keep every product below from overflowing. */
 static void ptq__read_shape(ptq__json *json, ptq__record *record) {
     int64_t dim[64];
-    int i;
     record->rank = ptq__json_list(json, 0, (int64_t)1 << 40, dim, 64);
     record->elements = 1;
-    for (i = 0; i < record->rank && !json->wrong; i++) {
+    for (int i = 0; i < record->rank && !json->wrong; i++) {
         if (dim[i] && record->elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
             ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
         record->elements *= (uint64_t)dim[i];
@@ -8898,10 +8775,10 @@ static int ptq__data_before(const void *a, const void *b, const void *context) {
 static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_size, ptq_error *err) {
     const ptq_archive_entry *entry = header->archive->entry;
     ptq__record *record = header->record, *r;
-    size_t n = (size_t)header->archive->entries, i;
+    size_t n = (size_t)header->archive->entries;
     int64_t at = 0;
     ptq__sort(record, n, sizeof *record, ptq__name_before, header->archive);
-    for (i = 1; i < n; i++)
+    for (size_t i = 1; i < n; i++)
         if (!strcmp(entry[record[i].entry].name, entry[record[i - 1].entry].name))
             return ptq__tensor_error(entry[record[i].entry].name, "occurs twice", err);
     ptq__sort(record, n, sizeof *record, ptq__data_before, NULL);
@@ -8931,14 +8808,14 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
                                    ptq_error *err) {
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
     const uint8_t *from = data + record->begin;
-    int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
+    int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, rank = record->rank ? record->rank : 1;
     int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
     if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
         return PTQ_OK;
     PTQ__FAIL_IF(record->elements > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE,
                  "tensor %s: more than %d elements", ptq__quoted(ptq__span_of(out->name)).text,
                  PTQ_MAX_ELEMENTS);
-    for (i = 0; i < record->rank; i++)
+    for (int i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
     if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
         (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
@@ -8972,8 +8849,6 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     uint64_t length = 0;
     ptq_archive *archive = NULL;
     ptq__header header;
-    ptq_status status;
-    int i;
     if (size >= 8)
         ptq__copy_le(&length, file, 1, 8);
     PTQ__FAIL_IF(size < 8 || length > size - 8 || length > most || length < 2, PTQ_BAD_FILE,
@@ -8985,9 +8860,9 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     ptq__skip(&header.json.rest, 8);
     header.archive = archive;
     file += 8 + length;
-    status = ptq__read_header(&header, err);
+    ptq_status status = ptq__read_header(&header, err);
     PTQ__THEN(status, ptq__check_layout(&header, size - 8 - length, err));
-    for (i = 0; i < archive->entries && !status; i++)
+    for (int i = 0; i < archive->entries && !status; i++)
         status =
             ptq__read_tensor(&header.record[i], file, options && options->borrow,
                              &archive->allocator, &archive->entry[header.record[i].entry], err);
@@ -9032,7 +8907,6 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     const char *meta = ptq__archive_meta(archive, "epsilon");
     float epsilon = 1e-3f;
     ptq_node *node;
-    int i;
     PTQ__FAIL_IF(!first || !last || first->rank != 4 || last->rank != 2 ||
                      last->dim[1] != 4 * first->dim[0],
                  PTQ_BAD_FILE,
@@ -9041,7 +8915,7 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     PTQ__FAIL_IF(meta && !ptq__read_float(ptq__span_of(meta), &epsilon), PTQ_BAD_FILE,
                  "metadata 'epsilon' is not a number: %s", ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
-    for (i = 0; i < (*out)->nodes; i++) {
+    for (int i = 0; i < (*out)->nodes; i++) {
         node = &(*out)->node[i];
         if (node->op == PTQ_OP_BATCH_NORM)
             node->epsilon = epsilon;
@@ -9130,8 +9004,7 @@ static ptq_status ptq__take_scales(ptq_archive *archive, const ptq_node *node, p
 static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err) {
     static const char ignored[] = ".num_batches_tracked";
     const size_t tail = sizeof ignored - 1;
-    int i;
-    for (i = 0; i < archive->entries; i++) {
+    for (int i = 0; i < archive->entries; i++) {
         const char *name = archive->entry[i].name;
         size_t n = strlen(name);
         if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
@@ -9142,9 +9015,8 @@ static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err
 
 /* Parameters and metadata for a model that has its graph, and the check of the whole. */
 static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
-    int i, k;
-    for (i = 0; i < model->nodes; i++)
-        for (k = 0; k < PTQ_PARAM_COUNT; k++) {
+    for (int i = 0; i < model->nodes; i++)
+        for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
             ptq_node *node = &model->node[i];
             if (node->param[k].rank)
                 PTQ__TRY(ptq__take(archive, node, ptq__param_name(k), &node->param[k], err));
@@ -9152,7 +9024,7 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
                 PTQ__TRY(ptq__take_scales(archive, node, &node->param[k], err));
         }
     PTQ__TRY(ptq__check_leftover(archive, err));
-    for (i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++)
         PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, ptq__own_metas[i], NULL,
                                &archive->allocator, err));
     model->meta = archive->meta;
@@ -9168,9 +9040,8 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
                                    ptq_model **out, ptq_error *err) {
     ptq_archive *archive = NULL;
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__TRY(ptq_archive_parse(bytes, size, options, &archive, err));
-    status = ptq__archive_graph(archive, &model, err);
+    ptq_status status = ptq__archive_graph(archive, &model, err);
     PTQ__THEN(status, ptq__fill_model(archive, model, err));
     ptq_archive_free(archive);
     PTQ__FINISH(status, ptq_model_free(model), model, out);
@@ -9208,13 +9079,12 @@ PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, c
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
                                    ptq_error *err) {
     ptq_archive_entry *entry;
-    ptq_status status;
     PTQ__FAIL_IF(!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
                      !tensor->rank,
                  PTQ_INVALID_ARGUMENT, "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__archive_append(archive, &entry, err));
-    status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
+    ptq_status status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
     archive->entries -= status != PTQ_OK;
     entry->tensor = *tensor;
     entry->tensor.owned = 0;
@@ -9243,9 +9113,8 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
 static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     size_t begin = 0;
-    int i;
     ptq__put_char(&text, '{');
-    for (i = 0; i < archive->metas; i++) {
+    for (int i = 0; i < archive->metas; i++) {
         ptq__put_string(&text, i ? "," : "\"__metadata__\":{");
         ptq__put_json(&text, archive->meta[i].key);
         ptq__put_char(&text, ':');
@@ -9253,7 +9122,7 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
     }
     if (archive->metas)
         ptq__put_char(&text, '}');
-    for (i = 0; i < archive->entries; i++) {
+    for (int i = 0; i < archive->entries; i++) {
         ptq__put_string(&text, i || archive->metas ? "," : "");
         ptq__put_record(&text, &archive->entry[i], begin);
         begin += archive->entry[i].tensor.size;
@@ -9271,8 +9140,7 @@ PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, s
     uint64_t header = ptq__put_header(archive, NULL, 0);
     size_t total = 8 + (size_t)header;
     uint8_t *file = NULL;
-    int i;
-    for (i = 0; i < archive->entries; i++) {
+    for (int i = 0; i < archive->entries; i++) {
         PTQ__FAIL_IF(total > SIZE_MAX / 2 - archive->entry[i].tensor.size, PTQ_OUT_OF_MEMORY,
                      "archive: larger than memory can be");
         total += archive->entry[i].tensor.size;
@@ -9283,7 +9151,7 @@ PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, s
     ptq__copy_le(file, &header, 1, 8);
     ptq__put_header(archive, (char *)file + 8, (size_t)header + 1);
     file += 8 + header;
-    for (i = 0; i < archive->entries; i++) {
+    for (int i = 0; i < archive->entries; i++) {
         const ptq_tensor *tensor = &archive->entry[i].tensor;
         int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
         ptq__copy_le(file, tensor->data, tensor->size / (size_t)width, width);
@@ -9306,8 +9174,7 @@ static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, co
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, int wide,
                                   ptq_error *err) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *param;
-    int k;
-    for (k = 0; k < PTQ_PARAM_COUNT; k++) {
+    for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
         param = &node->param[k];
         if (param->rank && (param->bits == 32) == wide)
             PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(k)).text, param,
@@ -9325,23 +9192,21 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, in
 static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     size_t length = ptq_graph_write(model, NULL, 0);
     char *text = NULL;
-    ptq_status status;
     PTQ__TRY(PTQ__NEW(&archive->allocator, &text, length + 1, "graph text", err));
     ptq_graph_write(model, text, length + 1);
-    status = ptq_archive_set_meta(archive, "graph", text, err);
+    ptq_status status = ptq_archive_set_meta(archive, "graph", text, err);
     ptq__free(&archive->allocator, text);
     return status;
 }
 
 /* The file's own metadata come first, so that whoever opens it sees at once what it is. */
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
-    int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
     PTQ__TRY(ptq_archive_set_meta(archive, "format_version", ptq__format_version(model), err));
     PTQ__TRY(ptq__put_graph(archive, model, err));
-    for (i = 0; i < model->metas; i++)
+    for (int i = 0; i < model->metas; i++)
         PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
-    for (i = 0; i < 2 * model->nodes; i++)
+    for (int i = 0; i < 2 * model->nodes; i++)
         PTQ__TRY(ptq__put_params(archive, &model->node[i % model->nodes], i < model->nodes, err));
     return PTQ_OK;
 }
@@ -9350,10 +9215,9 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
 PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t *size,
                                    ptq_error *err) {
     ptq_archive *archive = NULL;
-    ptq_status status;
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq_archive_create(&model->allocator, &archive, err));
-    status = ptq__fill_archive(archive, model, err);
+    ptq_status status = ptq__fill_archive(archive, model, err);
     PTQ__THEN(status, ptq_archive_write(archive, bytes, size, err));
     ptq_archive_free(archive);
     return status;
@@ -9426,10 +9290,9 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     FILE *file = ptq__open(path, 0);
     char *memory = NULL;
     size_t length = 0;
-    ptq_status status;
     PTQ__FAIL_IF(!file, PTQ_IO_ERROR, "%s: cannot be opened; does it exist, and may you read it?",
                  path);
-    status = ptq__read_all(file, path, limit, allocator, &memory, &length, err);
+    ptq_status status = ptq__read_all(file, path, limit, allocator, &memory, &length, err);
     fclose(file);
     if (status) {
         ptq__free(allocator, memory);
@@ -9456,11 +9319,10 @@ PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *opti
     ptq_error inner;
     void *bytes = NULL;
     size_t size = 0;
-    ptq_status status;
     memset(&copying, 0, sizeof copying);
     copying.allocator = ptq__allocator(options ? &options->allocator : NULL);
     PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
-    status = ptq_model_parse(bytes, size, &copying, out, &inner);
+    ptq_status status = ptq_model_parse(bytes, size, &copying, out, &inner);
     return ptq__loaded(path, bytes, &copying.allocator, status, &inner, err);
 }
 
@@ -9528,9 +9390,8 @@ PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t si
 PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
-    ptq_status status;
     PTQ__TRY(ptq_model_write(model, &bytes, &size, err));
-    status = ptq__save(path, bytes, size, &model->allocator, err);
+    ptq_status status = ptq__save(path, bytes, size, &model->allocator, err);
     ptq__free(&model->allocator, bytes);
     return status;
 }
@@ -9675,9 +9536,9 @@ static void ptq__used_bins(const ptq_observer *s, int *first, int *end) {
 /* Whether numbers of a file could have come from observing: searches rely on it. */
 static int ptq__statistics_agree(const ptq_observer *s) {
     uint64_t sum = s->zeros;
-    int b, first, end;
+    int first, end;
     ptq__used_bins(s, &first, &end);
-    for (b = 0; b < PTQ_BINS; b++)
+    for (int b = 0; b < PTQ_BINS; b++)
         sum += s->bin[b];
     return s->count > 0 && s->images > 0 && sum == s->count && s->min <= s->max &&
            ptq__extreme_agrees(s, s->min, first) && ptq__extreme_agrees(s, s->max, end - 1) &&
@@ -9809,10 +9670,9 @@ PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, voi
 /* Every image was seen by every tensor, and has one class or none. */
 static int ptq__calibration_agrees(const ptq_calibration *c) {
     uint64_t sum = 0;
-    int i;
-    for (i = 0; i < c->classes; i++)
+    for (int i = 0; i < c->classes; i++)
         sum += c->class_count[i];
-    for (i = 0; i < c->tensors; i++)
+    for (int i = 0; i < c->tensors; i++)
         if (c->tensor[i].observer.images != c->images)
             return 0;
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
@@ -9843,10 +9703,10 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     enum { MOST_CLASSES = 46340 };
     ptq__json json = ptq__json_over("calibration file", bytes, size);
     ptq_calibration *c = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
-    status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
-                      "calibration", err);
+    ptq_status status =
+        PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
+                 "calibration", err);
     PTQ__THEN(status, ptq__read_calibration(&json, c, err));
     PTQ__FINISH(status, ptq_calibration_free(c), c, out);
 }
@@ -9858,9 +9718,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
     ptq_error inner;
     void *bytes = NULL;
     size_t size = 0;
-    ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
-    status = ptq_calibration_parse(bytes, size, allocator, out, &inner);
+    ptq_status status = ptq_calibration_parse(bytes, size, allocator, out, &inner);
     return ptq__loaded(path, bytes, allocator, status, &inner, err);
 }
 
@@ -9868,9 +9727,8 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
                                         ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
-    ptq_status status;
     PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
-    status = ptq__save(path, bytes, size, &calibration->allocator, err);
+    ptq_status status = ptq__save(path, bytes, size, &calibration->allocator, err);
     ptq__free(&calibration->allocator, bytes);
     return status;
 }
@@ -11146,10 +11004,9 @@ PTQ__AMX static void ptq__amx_configure(int tall, int words) {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
         ptq__i512 all;    /* for its alignment */
     } config;
-    int i;
     memset(&config, 0, sizeof config);
     config.byte[0] = 1;
-    for (i = 0; i < 8; i++) {
+    for (int i = 0; i < 8; i++) {
         config.byte[16 + 2 * i] = (uint8_t)(i == 4 || i == 5 ? words * PTQ__WORD : 64);
         config.byte[48 + i] = (uint8_t)(i >= 6 ? words : tall);
     }
@@ -11162,15 +11019,15 @@ PTQ__AMX static void ptq__amx_configure(int tall, int words) {
 PTQ__AMX static void ptq__amx_sums(const ptq__area *b, const char *from, int words,
                                    ptrdiff_t next) {
     const char *weight = b->weight;
-    int wide = 64 * b->sums.vectors, both = b->sums.vectors == 2, run, word;
+    int wide = 64 * b->sums.vectors, both = b->sums.vectors == 2;
     ptq__tile_load(0, b->bias, 0);
     ptq__tile_load(2, b->bias, 0);
     if (both) {
         ptq__tile_load(1, b->bias + 64, 0);
         ptq__tile_load(3, b->bias + 64, 0);
     }
-    for (run = 0; run < b->runs; run++, from += b->run)
-        for (word = 0; word < b->words; word += words, weight += words * wide) {
+    for (int run = 0; run < b->runs; run++, from += b->run)
+        for (int word = 0; word < b->words; word += words, weight += words * wide) {
             const char *input = from + word * PTQ__WORD;
             ptq__tile_load(4, input, b->advance);
             ptq__tile_load(6, weight, wide);
@@ -11193,13 +11050,13 @@ PTQ__AMX static void ptq__amx_sums(const ptq__area *b, const char *from, int wor
 PTQ__AMX static void ptq__amx_area(const ptq__area *area) {
     const ptq__area b = *area;
     ptq__sums s = b.sums, waiting = b.sums;
-    int tiles = (s.pixels + 15) / 16, tall = (s.pixels + tiles - 1) / tiles, x, y;
+    int tiles = (s.pixels + 15) / 16, tall = (s.pixels + tiles - 1) / tiles;
     int words = b.words / ((b.words + 15) / 16), wide = 64 * s.vectors;
     waiting.pixels = 0;
     ptq__amx_configure(tall, words);
     ptq__tile_fence(area);
-    for (y = 0; y < b.rows; y++)
-        for (x = 0; x < b.sums.pixels; x += s.pixels) {
+    for (int y = 0; y < b.rows; y++)
+        for (int x = 0; x < b.sums.pixels; x += s.pixels) {
             int left = b.sums.pixels - x, two = left > tall;
             s.pixels = left < 2 * tall ? left : 2 * tall;
             s.out = b.sums.out + y * b.out_row + (ptrdiff_t)x * b.finish->channels;
@@ -11297,9 +11154,8 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
 
 PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     __m128i pack = (__m128i)(v & 255);
-    int32_t bytes;
     pack = _mm_packs_epi32(pack, pack);
-    bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
+    int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
     memcpy(to, &bytes, sizeof bytes);
 }
 
@@ -11401,8 +11257,7 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s3
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
 PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    int i;
-    for (i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++)
         sum[i] = ptq__fma(x[i], w[i], sum[i]);
     return sum;
 }
@@ -11641,9 +11496,9 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
 /* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
                                int oy, const ptq__finish *finish) {
-    int i, rows = oy + 1 < k->out[0] ? 2 : 1;
+    int rows = oy + 1 < k->out[0] ? 2 : 1;
     k->engine->winograd->scatter(k, staged, planes);
-    for (i = 0; i < k->panels; i++) {
+    for (int i = 0; i < k->panels; i++) {
         const ptq__panel *panel = &k->panel[i];
         ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
         ptq__sums row = b.sums;
@@ -11664,14 +11519,14 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__finish finish = ptq__finish_of(step, frame);
     char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
     char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
-    int oy, i, at, rows, group;
-    for (oy = 0; oy < k->out[0]; oy += rows) {
+    int i, rows;
+    for (int oy = 0; oy < k->out[0]; oy += rows) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
-        for (group = i = 0; group < k->groups; group++) {
+        for (int group = i = 0; group < k->groups; group++) {
             k->engine->stage(k, (const char *)frame->in[0], group,
                              oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
                              staged);
-            for (at = 0; at < rows && k->tiles; at += 2)
+            for (int at = 0; at < rows && k->tiles; at += 2)
                 ptq__winograd_rows(k, staged + at * k->row_bytes, planes, sums, oy + at, &finish);
             for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
                 ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
@@ -11693,8 +11548,8 @@ static int ptq__weight_code(const ptq__step *step, size_t from) {
 
 /* Whether weights less their zero point fit into signed bytes. */
 static int ptq__fits_s8(const ptq__step *step) {
-    size_t i, n = ptq_tensor_elements(&step->node->param[PTQ_PARAM_WEIGHT]);
-    for (i = 0; i < n; i++)
+    size_t n = ptq_tensor_elements(&step->node->param[PTQ_PARAM_WEIGHT]);
+    for (size_t i = 0; i < n; i++)
         if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
@@ -11708,13 +11563,13 @@ static int ptq__fits_s8(const ptq__step *step) {
 static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
     float term[3];
     double total = 0;
-    int i, e, least = INT_MAX;
+    int e, least = INT_MAX;
     if (family->fused || !step->from[1])
         return 1;
     term[0] = step->adder.ratio_a;
     term[1] = step->adder.ratio_b;
     term[2] = step->adder.offset;
-    for (i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++) {
         frexp((double)term[i], &e); /* 24 bits below 2^e */
         if (term[i] != 0 && e - 24 < least)
             least = e - 24;
@@ -11729,15 +11584,15 @@ static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
    may be 0. */
 static int ptq__pairs_fit(const ptq__step *step) {
     const ptq_qparams *in = &step->from[0]->q;
-    int rows = step->kernel[0], run = step->taps / rows, taps = rows * step->kernel[1], row, i, k;
+    int rows = step->kernel[0], run = step->taps / rows, taps = rows * step->kernel[1];
     int32_t low, high;
     ptq_code_range(in->type, in->bits, &low, &high);
     if (in->type == PTQ_TYPE_S8)
         high += 128; /* as they are staged */
-    for (row = 0; row < step->node->shape[2] * rows; row++)
-        for (i = 0; i < run; i += 2) {
+    for (int row = 0; row < step->node->shape[2] * rows; row++)
+        for (int i = 0; i < run; i += 2) {
             int32_t most = 0, least = 0;
-            for (k = i; k < i + 2 && k < run; k++) {
+            for (int k = i; k < i + 2 && k < run; k++) {
                 int w = ptq__weight_code(step, (size_t)(row / rows) * (size_t)step->taps +
                                                    (size_t)(k % step->deep * taps +
                                                             row % rows * step->kernel[1] +
@@ -11752,10 +11607,9 @@ static int ptq__pairs_fit(const ptq__step *step) {
 
 /* Whether no sum without bias reaches `limit`. */
 static int ptq__sums_below(const ptq__step *step, int64_t limit) {
-    int c, i;
-    for (c = 0; c < step->node->shape[2]; c++) {
+    for (int c = 0; c < step->node->shape[2]; c++) {
         int64_t sum = 0;
-        for (i = 0; i < step->taps; i++)
+        for (int i = 0; i < step->taps; i++)
             sum += 255 * abs(ptq__weight_code(step, (size_t)c * (size_t)step->taps + (size_t)i));
         if (sum >= limit)
             return 0;
@@ -11780,9 +11634,9 @@ static int ptq__can_winograd(const ptq__step *step) {
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
     int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
-    int deep = one ? k->engine->lanes : k->in[2] / k->groups, i, columns, pieces, fit;
+    int deep = one ? k->engine->lanes : k->in[2] / k->groups, columns, pieces, fit;
     ptrdiff_t run;
-    for (i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++)
         k->skip[i] = k->kernel[i] == 1 ? k->stride[i] : 1;
     k->pitch = deep * size;
     k->runs = k->kernel[0];
@@ -11904,12 +11758,12 @@ static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
 static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane) {
     static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
-    int w[9], i, j;
-    for (i = 0; i < 9; i++)
+    int w[9];
+    for (int i = 0; i < 9; i++)
         w[i] = ptq__weight_code(step, from + (size_t)i);
-    for (i = 0; i < PTQ__PLACES; i++) {
+    for (int i = 0; i < PTQ__PLACES; i++) {
         int16_t code = 0;
-        for (j = 0; j < 9; j++)
+        for (int j = 0; j < 9; j++)
             code = (int16_t)(code + g[i / 4][j / 3] * g[i % 4][j % 3] * w[j]);
         memcpy(to + i * plane, &code, sizeof code);
     }
@@ -11927,14 +11781,14 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
 /* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
 static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane) {
     const ptq_tensor *bias = &step->node->param[PTQ_PARAM_BIAS];
-    size_t first = (size_t)channel * (size_t)step->taps, i;
+    size_t first = (size_t)channel * (size_t)step->taps;
     char *to = k->bias + lane * PTQ__WORD;
     uint32_t sum = 0, bits;
     if (bias->rank) /* 32 bits of either kind */
         memcpy(to, (const char *)bias->data + channel * PTQ__WORD, PTQ__WORD);
     if (!k->coded)
         return;
-    for (i = 0; i < (size_t)step->taps && k->engine->codes == 4; i++)
+    for (size_t i = 0; i < (size_t)step->taps && k->engine->codes == 4; i++)
         sum += (uint32_t)k->zero * (uint32_t)ptq__weight_code(step, first + i);
     memcpy(&bits, to, sizeof bits);
     bits -= sum;
@@ -11944,10 +11798,10 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
 
 /* What a panel needs. Weights: run by run of taps, word by word, lane by lane. Memory is zeroed. */
 static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
-    int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, i, lane;
+    int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, lane;
     int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->words * wide * PTQ__WORD;
-    for (i = 0; i < deep * (k->tiles ? 1 : taps); i++)
+    for (int i = 0; i < deep * (k->tiles ? 1 : taps); i++)
         for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
             int code = tap % k->kernel[1] * deep + i % deep;
             char *to = k->weight + panel->lane * k->lane_bytes + tap / k->kernel[1] * bytes +
@@ -12004,18 +11858,16 @@ static size_t ptq__conv_scratch(const ptq__packed *k) {
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
-    size_t scratch;
-    int i;
     ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step));
     shape.lane_bytes =
         (ptrdiff_t)(shape.tiles ? PTQ__PLACES : shape.runs) * shape.words * PTQ__WORD;
     ptq__make_panels(&shape);
     PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
     ptq__make_panels(k);
-    for (i = 0; i < k->panels; i++)
+    for (int i = 0; i < k->panels; i++)
         ptq__pack_panel(k, step, &k->panel[i]);
     step->run = ptq__conv_vector;
-    scratch = ptq__conv_scratch(k);
+    size_t scratch = ptq__conv_scratch(k);
     step->scratch = scratch > step->scratch ? scratch : step->scratch;
     return PTQ_OK;
 }
@@ -12118,18 +11970,18 @@ static ptq_status ptq__fill_randomly(ptq_model *model, ptq_node *node, ptq_rng *
     ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S;
     int coded = ptq__is_integer_type(w->type), rails = !ptq_rng_below(rng, 4);
-    size_t i, n = ptq_tensor_elements(w);
+    size_t n = ptq_tensor_elements(w);
     float reach = 1 / sqrtf((float)(n / (size_t)w->dim[0]));
     float scale = 1.28f * reach / (float)(1 << w->bits % 16);
     int32_t low = 0, high = 0;
     if (coded)
         ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
-    for (i = 0; i < ptq_tensor_elements(b); i++)
+    for (size_t i = 0; i < ptq_tensor_elements(b); i++)
         if (coded)
             ((int32_t *)b->data)[i] = (int32_t)ptq_rng_below(rng, 10001) - 5000;
         else
             ((float *)b->data)[i] = ptq_rng_float(rng) - 0.5f;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         float real = (ptq_rng_float(rng) - 0.5f) * reach;
         int32_t code = low + (int32_t)ptq_rng_below(rng, (uint32_t)(high - low + 1));
         if (coded)
@@ -12164,11 +12016,10 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
                                      ptq_error *err) {
     ptq_tensor x, y;
     float largest = 0, distance = 0;
-    size_t i, n;
     PTQ__TRY(ptq_session_tensor(a, name, &x, err));
     PTQ__TRY(ptq_session_tensor(b, name, &y, err));
-    n = ptq_tensor_elements(&x);
-    for (i = 0; i < n; i++) {
+    size_t n = ptq_tensor_elements(&x);
+    for (size_t i = 0; i < n; i++) {
         float u = ptq_tensor_number(&x, i), v = ptq_tensor_number(&y, i);
         largest = fabsf(u) > largest ? fabsf(u) : largest;
         distance = fabsf(u - v) > distance ? fabsf(u - v) : distance;
@@ -12188,26 +12039,26 @@ static ptq_status ptq__probe(ptq_isa isa, const ptq_model *model, ptq_rng *rng, 
     ptq_plan_options options;
     ptq_session_options keep;
     uint8_t *pixels = NULL;
-    size_t i, n = ptq__shape_elements(3, model->node[0].shape);
-    int rails = !ptq_rng_below(rng, 4), k;
+    size_t n = ptq__shape_elements(3, model->node[0].shape);
+    int rails = !ptq_rng_below(rng, 4);
     ptq_status status = PTQ__NEW(NULL, &pixels, n, "a random image", err);
     memset(&options, 0, sizeof options);
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
-    for (i = 0; i < n && !status; i++)
+    for (size_t i = 0; i < n && !status; i++)
         pixels[i] = (uint8_t)(rails ? 255 * ptq_rng_below(rng, 2) : ptq_rng_below(rng, 256));
-    for (k = 0; k < 2; k++) {
+    for (int k = 0; k < 2; k++) {
         options.isa = k ? isa : PTQ_ISA_SCALAR;
         PTQ__THEN(status, ptq_plan_create(model, &options, &plan[k], err));
         PTQ__THEN(status, ptq_session_create(plan[k], &keep, &session[k], err));
         PTQ__THEN(status, ptq_run(session[k], pixels, 1, NULL, NULL, err));
     }
-    for (k = 1; k < model->nodes; k++) {
+    for (int k = 1; k < model->nodes; k++) {
         PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].name, err));
         PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].out, err));
     }
     ptq__free(NULL, pixels);
-    for (k = 0; k < 2; k++) {
+    for (int k = 0; k < 2; k++) {
         ptq_session_free(session[k]);
         ptq_plan_free(plan[k]);
     }
@@ -12217,9 +12068,8 @@ static ptq_status ptq__probe(ptq_isa isa, const ptq_model *model, ptq_rng *rng, 
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     ptq_status status = PTQ_OK;
     ptq_rng rng;
-    int i;
     ptq_rng_seed(&rng, 1, 7);
-    for (i = 0; i < 9 && !status; i++) {
+    for (int i = 0; i < 9 && !status; i++) {
         ptq_model *model = NULL;
         status = ptq__probe_model(ptq__self_tests[i % 3], &rng, &model, err);
         PTQ__THEN(status, ptq__probe(isa, model, &rng, err));
@@ -12302,8 +12152,8 @@ typedef struct ptq__equalizer {
 
 /* Two groups become one. The smaller number wins, so that 0 keeps whatever joins it. */
 static void ptq__join(ptq__equalizer *eq, int a, int b) {
-    int i, from = eq->group[a], to = eq->group[b];
-    for (i = 0; i < eq->model->nodes; i++)
+    int from = eq->group[a], to = eq->group[b];
+    for (int i = 0; i < eq->model->nodes; i++)
         if (eq->group[i] == (from > to ? from : to))
             eq->group[i] = from > to ? to : from;
 }
@@ -12319,7 +12169,7 @@ static int ptq__needs_units(const ptq_model *model, int i) {
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
                                       const ptq_allocator *allocator, ptq_error *err) {
-    int n = model->nodes, i, channels = 0;
+    int n = model->nodes, channels = 0;
     memset(eq, 0, sizeof *eq);
     eq->memory.allocator = *allocator;
     PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
@@ -12327,12 +12177,12 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
     PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
     PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->group, 2 * (size_t)n, "equalization", err));
     eq->first = eq->group + n;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         eq->group[i] = i;
         eq->first[i] = channels;
         channels += model->node[i].shape[2];
     }
-    for (i = 1; i < n; i++) {
+    for (int i = 1; i < n; i++) {
         const ptq_node *node = &model->node[i];
         if (!ptq__has_weight(node->op))
             ptq__join(eq, i, node->input[0]);
@@ -12343,7 +12193,7 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
     }
     PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->reach, 2 * (size_t)channels, "channel ranges", err));
     eq->factor = eq->reach + channels;
-    for (i = 0; i < channels; i++)
+    for (int i = 0; i < channels; i++)
         eq->factor[i] = 1;
     return PTQ_OK;
 }
@@ -12351,9 +12201,8 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
 /* reach[c] becomes the largest |x| of channel c; x: n values, channels innermost. */
 static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels) {
     const float *end = x + n;
-    int c;
     for (; x < end; x += channels)
-        for (c = 0; c < channels; c++) {
+        for (int c = 0; c < channels; c++) {
             float a = x[c] < 0 ? -x[c] : x[c];
             reach[c] = a > reach[c] ? a : reach[c];
         }
@@ -12365,13 +12214,12 @@ static void ptq__reach_channels(float *reach, const float *x, size_t n, int chan
 static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                     ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
-    int i, middle;
     (void)index;
     (void)label;
     PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
-    for (i = 1; i < eq->model->nodes; i++) {
+    for (int i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
-        for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
+        for (int middle = node->residual ? 1 : 0; middle >= 0; middle--) {
             ptq_tensor view;
             PTQ__TRY(
                 ptq_session_tensor(worker->session, middle ? node->name : node->out, &view, err));
@@ -12388,15 +12236,15 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
    the activation gains, the weights that read it lose. A channel twenty times smaller than the
    largest is noise, which need not be magnified further. */
 static void ptq__choose_factors(ptq__equalizer *eq, int group) {
-    int i, c, channels = eq->model->node[group].shape[2];
+    int channels = eq->model->node[group].shape[2];
     float *reach = eq->reach + eq->first[group], most = 0;
-    for (i = group + 1; i < eq->model->nodes; i++)
+    for (int i = group + 1; i < eq->model->nodes; i++)
         if (eq->group[i] == group)
             ptq__reach_channels(reach, eq->reach + eq->first[i], (size_t)channels, channels);
-    for (c = 0; c < channels; c++)
+    for (int c = 0; c < channels; c++)
         most = reach[c] > most ? reach[c] : most;
-    for (i = group; i < eq->model->nodes && most > 0; i++)
-        for (c = 0; c < channels && eq->group[i] == group; c++) {
+    for (int i = group; i < eq->model->nodes && most > 0; i++)
+        for (int c = 0; c < channels && eq->group[i] == group; c++) {
             float share = reach[c] / most;
             eq->factor[eq->first[i] + c] = (float)sqrt((double)(share > 0.05f ? share : 0.05f));
         }
@@ -12416,10 +12264,9 @@ static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const float *in = eq->factor + eq->first[node->input[0]], *out = eq->factor + eq->first[index];
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int o;
-    for (o = 0; o < weight->dim[0]; o++) {
-        for (k = 0; k < taps; k++, w++)
+    size_t taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    for (int o = 0; o < weight->dim[0]; o++) {
+        for (size_t k = 0; k < taps; k++, w++)
             *w = *w * in[ptq__tap_channel(eq->model, node, o, k)] / out[o];
         if (b)
             b[o] /= out[o];
@@ -12429,12 +12276,11 @@ static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
 /* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. Into the
    metadata, so that the model can be compared with float, tensor by tensor. */
 static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
-    int i, c;
-    for (i = 1; i < eq->model->nodes; i++) {
+    for (int i = 1; i < eq->model->nodes; i++) {
         if (!eq->group[i])
             continue;
         ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
-        for (c = 0; c < eq->model->node[i].shape[2]; c++)
+        for (int c = 0; c < eq->model->node[i].shape[2]; c++)
             ptq__put(text, " %g", (double)eq->factor[eq->first[i] + c]);
     }
 }
@@ -12442,14 +12288,13 @@ static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
 /* The reverse: factors from the metadata of a model that was made of this one. */
 static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
                                     ptq_error *err) {
-    int i, c;
-    for (i = 1; i < eq->model->nodes; i++) {
+    for (int i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         float *factor = eq->factor + eq->first[i];
         ptq__span text;
         if (!eq->group[i] || !ptq__find_factors(quantized, node, &text))
             continue;
-        for (c = 0; c < node->shape[2]; c++)
+        for (int c = 0; c < node->shape[2]; c++)
             PTQ__FAIL_IF(!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0),
                          PTQ_BAD_FILE,
                          "metadata equalization: no factor for channel %d of %s; give the model"
@@ -12464,8 +12309,7 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
 static ptq_status ptq__apply_factors(ptq__equalizer *eq, ptq_error *err) {
     ptq__text text = ptq__text_over(NULL, 0);
     char *kept = NULL;
-    int i;
-    for (i = 1; i < eq->model->nodes; i++)
+    for (int i = 1; i < eq->model->nodes; i++)
         if (ptq__has_weight(eq->model->node[i].op))
             ptq__scale_weights(eq, i);
     ptq__put_factors(&text, eq);
@@ -12481,16 +12325,15 @@ static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, c
                                 ptq_model **out, ptq_error *err) {
     ptq__equalizer eq;
     ptq__job job;
-    ptq_status status;
-    int i;
     PTQ__TRY(ptq__check_fits(plan, data, err));
     job = ptq__job_over(plan, data, work);
     job.keep = 1;
     job.one = ptq__equalize_one;
     job.context = &eq;
-    status = ptq__equalizer_open(&eq, ptq_plan_get_info(plan)->model, &work->allocator, err);
+    ptq_status status =
+        ptq__equalizer_open(&eq, ptq_plan_get_info(plan)->model, &work->allocator, err);
     PTQ__THEN(status, ptq__job_run(&job, err));
-    for (i = 1; !status && i < eq.model->nodes; i++)
+    for (int i = 1; !status && i < eq.model->nodes; i++)
         if (eq.group[i] == i)
             ptq__choose_factors(&eq, i);
     PTQ__THEN(status, ptq__apply_factors(&eq, err));
@@ -12581,13 +12424,13 @@ static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
 /* The largest absolute value of a tensor of the float model on the calibration images; of pixels,
    on any image. */
 static double ptq__peak(const ptq__converter *cv, int node) {
-    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out);
     double most = 0;
     if (t >= 0) {
         const ptq_observer *s = &cv->calibration->tensor[t].observer;
         most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && node == 0 && t < 0; c++)
+    for (int c = 0; c < cv->old->node[0].shape[2] && node == 0 && t < 0; c++)
         most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
                                fabs((double)ptq__pixel(cv->old, c, 255))));
     return most;
@@ -12599,10 +12442,10 @@ static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *less
     const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
     double most = 0, reach = ptq__peak(cv, lesson->from->input[0]);
-    int o, i, exponent;
-    for (o = 0; o < lesson->from->shape[2]; o++) {
+    int exponent;
+    for (int o = 0; o < lesson->from->shape[2]; o++) {
         double sum = b ? fabs((double)b[o]) : 0;
-        for (i = 0; i < lesson->taps; i++)
+        for (int i = 0; i < lesson->taps; i++)
             sum += fabs((double)*w++) * reach;
         most = sum > most ? sum : most;
     }
@@ -12617,12 +12460,10 @@ static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *l
     ptq_node *node = &cv->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_scheme *scheme = ptq__scheme_of(cv, node);
-    size_t n;
-    int g;
     if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
         (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
         return 0;
-    n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     if (n > PTQ__MOST_TAPS)
         return 0;
     lesson->index = index;
@@ -12636,7 +12477,7 @@ static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *l
     lesson->targets = !lesson->rounds || ptq__refits(scheme);
     lesson->unit = lesson->targets ? ptq__target_unit(cv, lesson) : 1;
     lesson->in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    for (g = 1; g < node->groups; g++) {
+    for (int g = 1; g < node->groups; g++) {
         lesson[g] = lesson[0];
         lesson[g].group = g;
         lesson[g].first = g * lesson->each;
@@ -12722,18 +12563,17 @@ static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
    so that the compiler knows their number; a sum of 64 products under 2^16 fits 32 bits. */
 static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson) {
     int64_t *xx = part->sums + lesson->xx, *yx = part->sums + lesson->yx;
-    int i, j, o, p;
-    for (i = 0; i <= lesson->taps; i++)
-        for (j = 0; j <= i && j < lesson->terms; j++) {
+    for (int i = 0; i <= lesson->taps; i++)
+        for (int j = 0; j <= i && j < lesson->terms; j++) {
             const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x + j * PTQ__PATCHES;
             int32_t sum = 0;
-            for (p = 0; p < PTQ__PATCHES; p++)
+            for (int p = 0; p < PTQ__PATCHES; p++)
                 sum += a[p] * b[p];
             *xx++ += sum;
         }
-    for (o = 0; o < lesson->each && lesson->targets; o++)
-        for (j = 0; j < lesson->terms; j++, yx++)
-            for (p = 0; p < PTQ__PATCHES; p++)
+    for (int o = 0; o < lesson->each && lesson->targets; o++)
+        for (int j = 0; j < lesson->terms; j++, yx++)
+            for (int p = 0; p < PTQ__PATCHES; p++)
                 *yx += (int64_t)part->y[o * PTQ__PATCHES + p] * part->x[j * PTQ__PATCHES + p];
 }
 
@@ -12742,16 +12582,16 @@ static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson
    image, and yet the same wherever the image stands in the data set. */
 static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
                              const ptq_session *session, uint64_t hash) {
-    int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
+    int positions = lesson->to->shape[0] * lesson->to->shape[1];
     int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
     memset(part->x, 0, (size_t)(lesson->taps + 1) * PTQ__PATCHES * sizeof *part->x);
-    for (n = 0; n < PTQ__PATCHES; n++) {
+    for (int n = 0; n < PTQ__PATCHES; n++) {
         int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
         if (at >= positions)
             break;
         ptq__gather(session, lesson->index, lesson->group, at, part->patch);
         part->x[n] = 1;
-        for (i = 0; i < lesson->taps; i++)
+        for (int i = 0; i < lesson->taps; i++)
             part->x[(i + 1) * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
         if (lesson->targets)
             ptq__take_targets(part, lesson, session, at, n);
@@ -12765,13 +12605,12 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     ptq__learner *part = (ptq__learner *)worker->own;
     const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
-    int i;
     (void)index;
     (void)label;
     PTQ__TRY(ptq__run_until(worker->session, job->data->type, worker->item, last->index, err));
     if (part->real)
         PTQ__TRY(ptq__run_until(part->session, job->data->type, worker->item, last->old, err));
-    for (i = 0; i < part->lessons; i++)
+    for (int i = 0; i < part->lessons; i++)
         ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
 }
@@ -12779,11 +12618,10 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
 /* Only one thread at a time is in here. What it gathered is added to what others have. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
-    size_t k;
     (void)err;
     if (!part)
         return PTQ_OK;
-    for (k = 0; k < all->size && !job->status; k++)
+    for (size_t k = 0; k < all->size && !job->status; k++)
         all->sums[k] += part->sums[k];
     ptq_session_free(part->session);
     ptq_release(&part->memory);
@@ -12821,11 +12659,10 @@ typedef struct ptq__bench {
 
    0 if c is not positive definite (Golub and Van Loan, Matrix Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
-    size_t i, j, k;
-    for (i = 0; i < n; i++)
-        for (j = 0; j <= i; j++) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) {
             double sum = c[i * n + j];
-            for (k = 0; k < j; k++)
+            for (size_t k = 0; k < j; k++)
                 sum -= l[i * n + k] * l[j * n + k];
             if (i == j && !(sum > 0))
                 return 0;
@@ -12836,14 +12673,13 @@ static int ptq__factorize(const double *c, size_t n, double *l) {
 
 /* Replaces x by the solution z of l l' z = x: forwards through l, back through l'. */
 static void ptq__solve(const double *l, size_t n, double *x) {
-    size_t i, k;
-    for (i = 0; i < n; i++) {
-        for (k = 0; k < i; k++)
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < i; k++)
             x[i] -= l[i * n + k] * x[k];
         x[i] /= l[i * n + i];
     }
-    for (i = n; i-- > 0;) {
-        for (k = i + 1; k < n; k++)
+    for (size_t i = n; i-- > 0;) {
+        for (size_t k = i + 1; k < n; k++)
             x[i] -= l[k * n + i] * x[k];
         x[i] /= l[i * n + i];
     }
@@ -12854,20 +12690,20 @@ static void ptq__solve(const double *l, size_t n, double *x) {
    variance show are not worth a large change of codes. */
 static void ptq__find_covariance(ptq__bench *b) {
     const int64_t *sum = b->sums + b->lesson->xx;
-    size_t n = (size_t)b->lesson->taps, i, j;
+    size_t n = (size_t)b->lesson->taps;
     double trace = 0;
     b->count = (double)*sum++;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         b->mean[i] = (double)*sum++ / b->count;
-        for (j = 0; j <= i && b->lesson->rounds; j++)
+        for (size_t j = 0; j <= i && b->lesson->rounds; j++)
             b->c[i * n + j] = b->c[j * n + i] = (double)*sum++ / b->count - b->mean[i] * b->mean[j];
     }
     if (!b->lesson->rounds)
         return;
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         trace += b->c[i * n + i];
     b->r = ptq__ridge * trace / (double)n;
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         b->c[i * n + i] += b->r;
     b->refits = b->lesson->targets && ptq__factorize(b->c, n, b->factor);
 }
@@ -12876,18 +12712,18 @@ static void ptq__find_covariance(ptq__bench *b) {
    units; C w is (C + r I) w - r w. */
 static void ptq__refit(ptq__bench *b) {
     const ptq__lesson *lesson = b->lesson;
-    size_t n = (size_t)lesson->taps, i, j;
+    size_t n = (size_t)lesson->taps;
     const int64_t *yx = b->sums + b->yx;
     double y = (double)yx[0] / b->count;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         double side = (double)yx[i + 1] / b->count - y * b->mean[i];
         side = side * lesson->unit / lesson->in_scale;
-        for (j = 0; j < n; j++)
+        for (size_t j = 0; j < n; j++)
             side -= b->c[i * n + j] * (double)b->w[j];
         b->d[i] = side + b->r * (double)b->w[i];
     }
     ptq__solve(b->factor, n, b->d);
-    for (i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         b->fitted[i] = (float)((double)b->w[i] + b->d[i]);
     b->w = b->fitted;
 }
@@ -12897,7 +12733,7 @@ static void ptq__refit(ptq__bench *b) {
    at best, up where g[i] > 0. Every move lowers it: 20 moves a weight are a limit only because sums
    of doubles are rounded. */
 static double ptq__round_channel(const ptq__bench *b, float scale) {
-    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k, moves;
+    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k;
     double *d = b->d, *g = b->g, s = (double)scale, error = 0;
     const double *c = b->c;
     ptq__code_weights(b->w, n, scale, b->codes->zero_point, b->low, b->high, b->codes, at);
@@ -12910,9 +12746,8 @@ static double ptq__round_channel(const ptq__bench *b, float scale) {
             g[i] += c[i * n + j] * d[j];
         error += d[i] * g[i];
     }
-    for (moves = 0; moves < 20 * n; moves++) {
+    for (size_t moves = 0; moves < 20 * n; moves++) {
         double gain = 0;
-        int32_t step;
         for (k = n, i = 0; i < n; i++) {
             double change = s * (s * c[i * n + i] - 2 * fabs(g[i]));
             int32_t code = ptq__code(b->codes, at + i) + (g[i] > 0 ? 1 : -1);
@@ -12924,7 +12759,7 @@ static double ptq__round_channel(const ptq__bench *b, float scale) {
         if (k == n)
             break;
         error += gain;
-        step = g[k] > 0 ? 1 : -1;
+        int32_t step = g[k] > 0 ? 1 : -1;
         ptq_tensor_set_code(b->codes, at + k, ptq__code(b->codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
@@ -12938,10 +12773,9 @@ static void ptq__rescale_channel(ptq__bench *b) {
     size_t n = (size_t)b->lesson->taps;
     float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
-    int k;
     if (ptq__no_weights(b->w, n, b->high))
         return; /* nothing but a bias, whose scale was chosen for it */
-    for (k = -4; k <= 4; k++) {
+    for (int k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
                                           (float)b->lesson->in_scale,
                                           ptq__least_unit(b->lesson->to));
@@ -12957,11 +12791,11 @@ static void ptq__rescale_channel(ptq__bench *b) {
    was looked at, b + w E x for E y. */
 static double ptq__mean_bias(const ptq__bench *b) {
     const ptq__lesson *lesson = b->lesson;
-    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
+    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n;
     double bias =
         lesson->targets ? (double)b->sums[b->yx] / b->count * lesson->unit : (double)b->bias;
     bias /= lesson->in_scale;
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
         double w = lesson->targets ? 0 : (double)b->w[i];
         bias += (w - (double)*b->scale * (double)q) * b->mean[i];
@@ -12987,8 +12821,7 @@ static void ptq__learn_bias(ptq__bench *b, int o) {
     size_t n = (size_t)b->lesson->taps;
     float in_scale = (float)b->lesson->in_scale;
     double bias = ptq__mean_bias(b);
-    int tries;
-    for (tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
+    for (int tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
         if (fabs(bias) <= ptq__most_bias * (double)*b->scale)
             break;
         *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale, 0);
@@ -13025,8 +12858,6 @@ static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *su
     size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
     ptq_memory memory;
     ptq__bench b;
-    ptq_status status;
-    int k;
     memset(&b, 0, sizeof b);
     memset(&memory, 0, sizeof memory);
     memory.allocator = *allocator;
@@ -13034,7 +12865,7 @@ static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *su
     b.sums = sums;
     b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
     ptq__weight_limits(lesson->scheme, &b.low, &b.high);
-    status = PTQ__KEEP(&memory, &b.fitted, n, "weights", err);
+    ptq_status status = PTQ__KEEP(&memory, &b.fitted, n, "weights", err);
     PTQ__THEN(status, PTQ__KEEP(&memory, &b.mean, 3 * n + (lesson->targets ? 2 : 1) * square,
                                 "covariance", err));
     if (!status) {
@@ -13044,7 +12875,7 @@ static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *su
         b.factor = b.c + square;
         ptq__find_covariance(&b);
     }
-    for (k = 0; k < lesson->each && !status; k++)
+    for (int k = 0; k < lesson->each && !status; k++)
         ptq__learn_channel(&b, k);
     ptq_release(&memory);
     return status;
@@ -13058,15 +12889,13 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     ptq__learner learner;
     ptq__job job;
     ptq_plan *plan = NULL;
-    ptq_status status;
-    int i;
     memset(&learner, 0, sizeof learner);
     learner.cv = cv;
     learner.real = real;
     learner.lesson = lesson;
     learner.lessons = lessons;
     learner.memory.allocator = work->allocator;
-    for (i = 0; i < lessons; i++) {
+    for (int i = 0; i < lessons; i++) {
         size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
         learner.size = ptq__place_sums(&lesson[i], learner.size);
         learner.taps = taps > learner.taps ? taps : learner.taps;
@@ -13079,10 +12908,10 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
     job.context = &learner;
-    status = ptq__check_fits(plan, job.data, err);
+    ptq_status status = ptq__check_fits(plan, job.data, err);
     PTQ__THEN(status, PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err));
     PTQ__THEN(status, ptq__job_run(&job, err));
-    for (i = 0; i < lessons && !status; i++)
+    for (int i = 0; i < lessons && !status; i++)
         status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
     ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
@@ -13097,19 +12926,19 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
     size_t groups = 0;
-    int i, k, n = 0, targets = 0;
-    for (i = 0; i < cv->model->nodes; i++)
+    int k, n = 0, targets = 0;
+    for (int i = 0; i < cv->model->nodes; i++)
         groups += ptq__has_weight(cv->model->node[i].op) ? (size_t)cv->model->node[i].groups : 0;
     PTQ__TRY(PTQ__NEW(allocator, &lesson, groups, "lessons", err));
-    for (i = 0; i < cv->model->nodes; i++)
+    for (int i = 0; i < cv->model->nodes; i++)
         n += ptq__find_lessons(cv, i, &lesson[n]);
-    for (i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         targets = targets || lesson[i].targets;
     if (n)
         status = ptq__check_images(cv, err);
     if (targets)
         PTQ__THEN(status, ptq__plan_model(cv->old, allocator, &real, err));
-    for (i = 0; i < n && !status; i += k) {
+    for (int i = 0; i < n && !status; i += k) {
         k = targets ? lesson[i].to->groups : n;
         status = ptq__learn_pass(cv, real, &lesson[i], k, err);
     }
@@ -13166,10 +12995,10 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
 static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
     const ptq_observer *s = t < 0 ? NULL : &cv->calibration->tensor[t].observer;
-    int c, v, channels = cv->old->node[0].shape[2];
-    for (c = 0; c < channels; c++) {
+    int channels = cv->old->node[0].shape[2];
+    for (int c = 0; c < channels; c++) {
         double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
-        for (v = 0; v < (s ? PTQ_BINS : 256); v++) {
+        for (int v = 0; v < (s ? PTQ_BINS : 256); v++) {
             double count = (double)(s ? s->bin[v] : cv->calibration->pixel[v]);
             double value = s ? ldexp(v - PTQ__HALF_BINS + 0.5, s->exponent)
                              : (double)ptq__pixel(cv->old, c, (float)v);
@@ -13195,11 +13024,11 @@ static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, c
                                  float *y) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int o, channels = model->node[node->input[0]].shape[2];
-    for (o = 0; o < node->shape[2]; o++, w += taps) {
+    size_t taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
+    int channels = model->node[node->input[0]].shape[2];
+    for (int o = 0; o < node->shape[2]; o++, w += taps) {
         double sum = b ? (double)b[o] : 0, variance = 0;
-        for (k = 0; k < taps; k++) {
+        for (size_t k = 0; k < taps; k++) {
             int from = ptq__tap_channel(model, node, o, k);
             double deviation = (double)w[k] * (double)x[channels + from];
             sum += (double)w[k] * (double)x[from];
@@ -13232,9 +13061,9 @@ static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
                                    const ptq_node *norm, float *x, ptq_error *err) {
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
-    int c, n = node->shape[2], dim[2] = {2, n};
+    int n = node->shape[2], dim[2] = {2, n};
     ptq_tensor both;
-    for (c = 0; c < n; c++) {
+    for (int c = 0; c < n; c++) {
         x[c] = beta[c];
         x[n + c] = fabsf(gamma[c]);
     }
@@ -13251,7 +13080,7 @@ static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **
     const float *other = node->input[1] >= 0 ? x[node->input[1]] : NULL;
     ptq_activation before = node->residual ? node->act : PTQ_ACTIVATION_NONE;
     ptq_activation behind = node->residual ? node->add_act : ptq__act_of(node);
-    int c, n = node->shape[2];
+    int n = node->shape[2];
     float *m = x[index], *s = m + n;
     if (norm)
         PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
@@ -13259,7 +13088,7 @@ static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **
         ptq__expect_weighted(cv->old, node, x[node->input[0]], m);
     else
         memcpy(m, x[node->input[0]], 2 * (size_t)n * sizeof *m);
-    for (c = 0; c < n; c++) {
+    for (int c = 0; c < n; c++) {
         ptq__clip_normal(before, &m[c], &s[c]);
         if (other) {
             m[c] += other[c];
@@ -13274,12 +13103,11 @@ static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, floa
                               ptq_error *err) {
     size_t channels = 0;
     float **x = NULL, *all = NULL;
-    int i;
-    for (i = 0; i < cv->old->nodes; i++)
+    for (int i = 0; i < cv->old->nodes; i++)
         channels += (size_t)cv->old->node[i].shape[2];
     PTQ__TRY(PTQ__KEEP(memory, &x, (size_t)cv->old->nodes, "channels", err));
     PTQ__TRY(PTQ__KEEP(memory, &all, 2 * channels, "expected values", err));
-    for (i = 0; i < cv->old->nodes; i++) {
+    for (int i = 0; i < cv->old->nodes; i++) {
         x[i] = all;
         all += 2 * cv->old->node[i].shape[2];
         PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_input(cv, x[0], err));
@@ -13294,12 +13122,11 @@ static void ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    size_t at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     double in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    int o;
-    for (o = 0; o < node->shape[2] && b; o++) {
+    for (int o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
-        for (k = 0; k < taps; k++, at++)
+        for (size_t k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
                     (double)x[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
         bias /= in_scale;
@@ -13312,10 +13139,9 @@ static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) 
     ptq_memory memory;
     float **x = NULL;
     ptq_status status = PTQ_OK;
-    int i;
     memset(&memory, 0, sizeof memory);
     memory.allocator = cv->options->work.allocator;
-    for (i = 1; i < cv->model->nodes && !status; i++) {
+    for (int i = 1; i < cv->model->nodes && !status; i++) {
         ptq_node *node = &cv->model->node[i];
         if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, i) != PTQ_MODE_INTEGER ||
             ptq__scheme_of(cv, node)->bias != PTQ_BIAS_CORRECTION_ANALYTIC)
@@ -13351,11 +13177,10 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
                                        ptq_evaluation *out, ptq_error *err) {
     ptq_evaluate_options options;
     ptq_plan *plan = NULL;
-    ptq_status status;
     options.limit = search->options.measure;
     options.work = ptq__quiet(&search->options.work);
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
-    status = ptq__evaluate(plan, search->options.images, &options, 0, out, err);
+    ptq_status status = ptq__evaluate(plan, search->options.images, &options, 0, out, err);
     ptq_plan_free(plan);
     return status;
 }
@@ -13366,9 +13191,8 @@ static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model
                                       ptq_divergence *cost, ptq_error *err) {
     ptq_evaluation measured;
     ptq_comparison compared;
-    ptq_status status;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    status = ptq_compare(&search->real, &measured, &compared, err);
+    ptq_status status = ptq_compare(&search->real, &measured, &compared, err);
     ptq_release(&measured.memory);
     PTQ__TRY(status);
     cost->sqnr_db = compared.sqnr_db;
@@ -13393,7 +13217,6 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options
     ptq_dataset learned = *search->options.images;
     ptq_convert_options options = *wanted;
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
                  PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
@@ -13406,7 +13229,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options
     options.images = &learned;
     options.work = ptq__quiet(work);
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, NULL, err));
-    status = ptq__search_measure(search, model, cost, err);
+    ptq_status status = ptq__search_measure(search, model, cost, err);
     if (status || !made)
         ptq_model_free(model);
     else
@@ -13464,7 +13287,7 @@ static int ptq__hash_before(const void *a, const void *b, const void *context) {
 static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *cv, size_t measure,
                                      size_t learn, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
-    size_t i, *indices = NULL;
+    size_t *indices = NULL;
     uint64_t *hash = NULL;
     void *item = NULL;
     int label;
@@ -13478,7 +13301,7 @@ static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *
     PTQ__TRY(PTQ__KEEP(&search->memory, &indices, images->count, "indices", err));
     PTQ__TRY(PTQ__KEEP(&search->memory, &hash, images->count, "hashes", err));
     PTQ__TRY(ptq__keep(&search->memory, ptq__item_size(images), 1, "an image", &item, err));
-    for (i = 0; i < images->count; i++) {
+    for (size_t i = 0; i < images->count; i++) {
         PTQ__TRY(images->get(images->user, i, item, &label, err));
         hash[i] = ptq__item_hash(images, item);
         indices[i] = i;
@@ -13516,9 +13339,8 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
 static ptq_status ptq__fit_tensor(ptq__fitter *fit, ptq__interval *range, ptq_error *err) {
     static const float factor[] = {0.85f, 1.15f};
     double before = fit->most, sqnr_db;
-    int way, k;
-    for (way = 0; way < 2 && !(fit->most > before); way++)
-        for (k = 0; k < 3; k++) {
+    for (int way = 0; way < 2 && !(fit->most > before); way++)
+        for (int k = 0; k < 3; k++) {
             ptq__interval kept = *range;
             range->low *= factor[way];
             range->high *= factor[way];
@@ -13545,17 +13367,15 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     size_t measure = count < PTQ__FIT_IMAGES ? count : (size_t)PTQ__FIT_IMAGES;
     ptq_convert_options options;
     ptq__fitter fit;
-    ptq_status status;
-    int t;
     PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, (size_t)cv->calibration->tensors,
                       "ranges", err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
     fit.trial = *cv;
     fit.trial.options = &options;
     fit.trial.report = NULL;
-    status = ptq__search_within(&fit.search, cv, measure, 0, err);
+    ptq_status status = ptq__search_within(&fit.search, cv, measure, 0, err);
     PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
-    for (t = 0; t < cv->calibration->tensors && !status; t++)
+    for (int t = 0; t < cv->calibration->tensors && !status; t++)
         if (cv->range[t].high > cv->range[t].low)
             status = ptq__fit_tensor(&fit, &cv->range[t], err);
     ptq__search_close(&fit.search);
@@ -13591,10 +13411,9 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
     ptq_model *equalized = NULL;
     ptq_calibration *calibration = NULL;
     ptq_plan *plan = NULL, *before = NULL;
-    ptq_status status;
     calibrate.work = ptq__quiet(&cv->options->work);
     calibrate.accept_any = 1; /* they were accepted before */
-    status = ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err);
+    ptq_status status = ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err);
     PTQ__THEN(status, ptq__equalize(before, images, &calibrate.work, &equalized, err));
     ptq_plan_free(before);
     PTQ__THEN(status, ptq__plan_model(equalized, &calibrate.work.allocator, &plan, err));
@@ -13670,8 +13489,8 @@ enum {
 /* Whether leaving out choice k would change any scheme. */
 static int ptq__is_open(const ptq_convert_options *options, int k) {
     ptq_scheme scheme = options->scheme;
-    int i, open = ptq__choices[k].leave_out(&scheme);
-    for (i = 0; i < options->overrides; i++) {
+    int open = ptq__choices[k].leave_out(&scheme);
+    for (int i = 0; i < options->overrides; i++) {
         scheme = options->override[i].scheme;
         open = ptq__choices[k].leave_out(&scheme) || open;
     }
@@ -13687,11 +13506,10 @@ static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided,
                               ptq_error *err) {
     ptq_convert_options without, worse;
     ptq_divergence least, cost;
-    ptq_status status;
     int k, stays;
     for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
         search->total += (size_t)ptq__is_open(decided, k);
-    status = ptq__search_try(search, decided, &least, NULL, err);
+    ptq_status status = ptq__search_try(search, decided, &least, NULL, err);
     for (k = 0; k < PTQ__CHOICES && !status; k++) {
         if (!ptq__is_open(decided, k))
             continue;
@@ -13728,11 +13546,10 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
     ptq_convert_options decided;
     ptq__search search;
     ptq__converter confirmed = *cv;
-    ptq_status status;
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     PTQ__TRY(ptq__check_images(cv, err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__mark_decided, &decided, err));
-    status = ptq__search_within(&search, cv, slice, rest, err);
+    ptq_status status = ptq__search_within(&search, cv, slice, rest, err);
     PTQ__THEN(status, ptq__decide(&search, &decided, &said, err));
     ptq__search_close(&search);
     confirmed.options = &decided;
@@ -13918,13 +13735,12 @@ static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *repor
     const ptq__remedy *remedy;
     ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
-    int i;
     PTQ__TRY(ptq__try_except(search, scheme, NULL, scheme, &report->whole, err));
     PTQ__TRY(ptq__try_except(search, &plain, NULL, scheme, &before, err));
     for (remedy = ptq__remedies; remedy < ptq__remedies + PTQ__REMEDIES; remedy++) {
         if (remedy->whole)
             PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
-        for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
+        for (int i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
             PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
     }
     return PTQ_OK;
@@ -14018,8 +13834,7 @@ static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
     size_t n = 0, most;
-    int i, b;
-    for (i = 0; i < model->nodes; i++)
+    for (int i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     PTQ__FAIL_IF(!n, PTQ_BAD_GRAPH, "the model has no layers with weights");
     most = n * (PTQ__WIDTHS - 1) + 1;
@@ -14028,14 +13843,14 @@ static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, most * n, "frontier", err));
     PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->layer, n, "layers", err));
     PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->override, n, "overrides", err));
-    for (i = 0; i < model->nodes; i++) {
+    for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         ptq__mix_layer *layer = &mixer->layer[report->nodes];
         if (!ptq__has_weight(node->op))
             continue;
         memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
         layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; b < PTQ__WIDTHS; b++) {
+        for (int b = 0; b < PTQ__WIDTHS; b++) {
             ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options.scheme, ptq__mix_bits[b]);
             layer->bytes[b] = ptq__layer_bytes(node, &scheme);
         }
@@ -14049,11 +13864,10 @@ static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
     ptq_scheme plain = ptq__plain_scheme(&mixer->search.options.scheme), own;
     ptq_divergence at_8, cost;
-    int k, b;
     plain.weight_bits = 8;
     PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, &plain, &at_8, err));
-    for (k = 0; k < mixer->report->nodes; k++)
-        for (b = 0; b < PTQ__WIDTHS; b++) {
+    for (int k = 0; k < mixer->report->nodes; k++)
+        for (int b = 0; b < PTQ__WIDTHS; b++) {
             if (ptq__mix_bits[b] == 8)
                 continue;
             own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
@@ -14071,9 +13885,9 @@ static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
 static int ptq__mix_step(ptq__mixer *mixer) {
     double least = HUGE_VAL;
     ptq__mix_layer *layer = mixer->layer, *end = layer + mixer->report->nodes, *best = NULL;
-    int b, width = 0;
+    int width = 0;
     for (; layer < end; layer++)
-        for (b = layer->width + 1; b < PTQ__WIDTHS; b++) {
+        for (int b = layer->width + 1; b < PTQ__WIDTHS; b++) {
             double saved = (double)layer->bytes[layer->width] - (double)layer->bytes[b];
             double cost = layer->cost[b] - layer->cost[layer->width];
             double rate = cost > 0 ? cost / saved : cost * saved;
@@ -14093,11 +13907,10 @@ static int ptq__mix_step(ptq__mixer *mixer) {
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
     uint8_t *bits = report->bits;
-    int k;
     do {
         ptq_mix *item = &report->item[report->items++];
         double weights = 0, sum = 0;
-        for (k = 0; k < report->nodes; k++, bits++) {
+        for (int k = 0; k < report->nodes; k++, bits++) {
             const ptq__mix_layer *layer = &mixer->layer[k];
             *bits = (uint8_t)ptq__mix_bits[layer->width];
             item->bytes += layer->bytes[layer->width];
@@ -14115,14 +13928,13 @@ static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_erro
     const ptq_mix_report *report = mixer->report;
     ptq_mix *item = &report->item[at];
     ptq_convert_options options;
-    int k;
     if (item->measured && !keep)
         return PTQ_OK;
     memset(&options, 0, sizeof options);
     options.scheme = mixer->search.options.scheme;
     options.override = mixer->override;
     options.overrides = report->nodes;
-    for (k = 0; k < report->nodes; k++) {
+    for (int k = 0; k < report->nodes; k++) {
         mixer->override[k].pattern = report->node[k];
         mixer->override[k].scheme =
             ptq__mix_scheme(&options.scheme, report->bits[at * report->nodes + k]);
@@ -14169,11 +13981,10 @@ static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
 
 static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
-    int i;
     PTQ__TRY(ptq__mix_list(mixer, err));
     PTQ__TRY(ptq__mix_measure_alone(mixer, err));
     ptq__mix_frontier(mixer);
-    for (i = 0; i < PTQ__SPREAD; i++)
+    for (int i = 0; i < PTQ__SPREAD; i++)
         PTQ__TRY(ptq__mix_measure(mixer, (report->items - 1) * i / (PTQ__SPREAD - 1), 0, err));
     PTQ__TRY(ptq__mix_choose(mixer, err));
     return ptq__mix_measure(mixer, report->chosen, makes, err);
@@ -14184,13 +13995,12 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
                                      ptq_model **out, ptq_mix_report *report, ptq_error *err) {
     ptq_mix_report made;
     ptq__mixer mixer;
-    ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
     made.memory.allocator = options->work.allocator;
     mixer.goal = goal;
     mixer.report = &made;
-    status = ptq__search_open(&mixer.search, model, calibration, options, err);
+    ptq_status status = ptq__search_open(&mixer.search, model, calibration, options, err);
     PTQ__THEN(status, ptq__mix_run(&mixer, out != NULL, err));
     ptq__search_close(&mixer.search);
     if (!status && out)
