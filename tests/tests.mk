@@ -104,6 +104,13 @@ $(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 $(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/test_onnx: $(ONNX_TESTED)
 
+# So does this one.
+READERS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
+             tools/ptq/data/*.c)) $(STB_OBJECT)
+$(BUILD)/test_readers: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
+$(BUILD)/test_readers: LINKED := $(READERS) $(LIB_LDFLAGS)
+$(BUILD)/test_readers: $(READERS)
+
 # What tests/peers/onnx_random.py and ONNX Runtime are compared with.
 onnx-run: $(if $(HAVE_ONNX),$(BUILD)/onnx-run)
 $(BUILD)/onnx-run: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)

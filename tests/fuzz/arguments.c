@@ -111,12 +111,13 @@ WRAP(ptq_status, ptq_calibration_load,
 
 /* What is timed: no more images than one call takes, black ones. */
 WRAP(int, images_open,
-     (const char *path, size_t image_bytes, size_t least, size_t most, image_store *out)) {
-    (void)path, (void)most;
+     (const data_options *given, const ptq_plan *plan, size_t least, size_t most,
+      image_store *out)) {
+    (void)given, (void)most;
     memset(out, 0, sizeof *out);
-    out->image_bytes = image_bytes;
+    out->image_bytes = ptq_plan_get_info(plan)->pixels;
     out->count = least;
-    out->pixels = patience ? calloc(least, image_bytes) : NULL;
+    out->pixels = patience ? calloc(least, out->image_bytes) : NULL;
     return !out->pixels;
 }
 
