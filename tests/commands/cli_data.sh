@@ -1,21 +1,21 @@
-# The programs that make data: shapes10, and images2cifar where it could be built. BUILD is their
-# directory. Needs no data and no model from elsewhere.
+# Data: shapes10, which draws some, and every form in which the tool reads them. BUILD is the directory
+# of the programs. Needs no data and no model from elsewhere.
 . tests/shared/cli.sh
 
-# accepts PROGRAM ARGS: exit status 0 and nothing on standard error.
+# accepts PROGRAM ARGS: exit status 0 and nothing on standard error but warnings.
 accepts() {
     "$BUILD/$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of $*"
-    [ ! -s "$dir/err" ] || wrong "standard error of $*"
+    ! grep -qv ": warning: " "$dir/err" || wrong "standard error of $*"
 }
 
-# refuses WORDS PROGRAM ARGS: exit status 1; one line on standard error, besides those of files
-# skipped, begins with the program's name and holds WORDS.
+# refuses WORDS PROGRAM ARGS: exit status 1; one line on standard error, besides warnings, begins
+# with the program's name and holds WORDS.
 refuses() {
     words=$1
     shift
     "$BUILD/$@" >"$dir/out" 2>"$dir/all"
     status=$?
-    grep -v ": skipped " "$dir/all" >"$dir/err"
+    grep -v ": warning: " "$dir/all" >"$dir/err"
     [ $status -eq 1 ] || wrong "exit status $status of $*"
     [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of $* is not one line"
     grep -q -e "^$1[a-z ]*: .*$words" "$dir/err" || wrong "$* does not say '$words'"
@@ -112,151 +112,274 @@ test_default_model() {
     [ "${careless:-500}" -le $((float - 10)) ] || wrong "4 bits cost nothing: $careless of 500"
 }
 
-# Records to PNG files and back are the same records.
-test_round_trip() {
-    accepts images2cifar --reverse "$dir/shapes" "$dir/pictures"
-    prints "200 train pictures"
-    [ "$(ls "$dir/pictures/test/heart" | wc -l)" -eq 4 ] || wrong "pictures of a class"
-    accepts images2cifar --keep-order "$dir/pictures" "$dir/back"
-    prints "^heart  *20  *4$"
-    prints "^0 skipped"
-    for name in data_batch_1.bin test_batch.bin batches.meta.txt; do
-        cmp "$dir/shapes/$name" "$dir/back/$name" || wrong "$name differs after a round trip"
+
+# ---- Data in every form ----
+
+tool() { # WORDS OF A COMMAND: ptq, whose standard error holds nothing but warnings
+    accepts ptq "$@"
+}
+
+# The same images in the same order: the same logits, bit for bit, and the same accuracy.
+test_forms() {
+    mkdir "$dir/forms"
+    "$dir/make_data" "$dir/unseen/test_batch.bin" 10 "$dir/forms" || wrong "make_data"
+    (
+        cd "$dir/forms" || exit 1
+        mkdir npy idx folder bin
+        ln x.npy npy/x_test.npy
+        ln y.npy npy/y_test.npy
+        ln x-images-idx3-ubyte idx/t10k-images-idx3-ubyte
+        ln x-labels-idx1-ubyte idx/t10k-labels-idx1-ubyte
+        cp sorted.bin bin/test_batch.bin
+        [ ! -d png ] || mv png folder/test
+    )
+    tool run --model "$model" --images "$dir/forms/sorted.bin" --logits "$dir/wanted"
+    tool eval --model "$model" --data "$dir/forms/sorted.bin"
+    grep "^accuracy" "$dir/out" >"$dir/accuracy"
+    forms="bin npy idx stored.npz x-images-idx3-ubyte"
+    ! has_library zlib || forms="$forms packed.npz"
+    ! has_library stb || forms="$forms folder"
+    for form in $forms; do
+        tool run --model "$model" --images "$dir/forms/$form" --logits "$dir/logits"
+        cmp "$dir/wanted" "$dir/logits" || wrong "the logits of $form differ"
+        tool eval --model "$model" --data "$dir/forms/$form"
+        grep "^accuracy" "$dir/out" | cmp - "$dir/accuracy" || wrong "the accuracy of $form"
     done
-    accepts images2cifar "$dir/pictures" "$dir/shuffled"
-    accepts images2cifar "$dir/pictures" "$dir/again" --seed 1
-    accepts images2cifar "$dir/pictures" "$dir/seed2" --seed 2
-    cmp "$dir/shuffled/data_batch_1.bin" "$dir/again/data_batch_1.bin" || wrong "another order"
-    cmp -s "$dir/shuffled/data_batch_1.bin" "$dir/seed2/data_batch_1.bin" && wrong "the same order"
-    for name in back shuffled; do
-        od -An -v -tx1 -w3073 "$dir/$name/data_batch_1.bin" | sort >"$dir/$name.sorted"
+    for labels in y.npy x-labels-idx1-ubyte; do
+        tool eval --model "$model" --data "$dir/forms/x.npy" --labels "$dir/forms/$labels"
+        grep "^accuracy" "$dir/out" | cmp - "$dir/accuracy" || wrong "the accuracy with $labels"
     done
-    cmp "$dir/back.sorted" "$dir/shuffled.sorted" || wrong "shuffling changes the records"
-    refuses "is there already" images2cifar --reverse "$dir/shapes" "$dir/pictures"
-    refuses "holds data already" images2cifar "$dir/pictures" "$dir/back"
-    rm -rf "$dir/pictures/train"
-    accepts images2cifar "$dir/pictures" "$dir/test-only"
-    [ ! -e "$dir/test-only/data_batch_1.bin" ] || wrong "training data from nowhere"
-    accepts images2cifar --reverse "$dir/test-only" "$dir/test-pictures"
+    if has_library zlib; then
+        tool run --model "$model" --images "$dir/forms/gz/x-images-idx3-ubyte.gz" \
+            --logits "$dir/logits"
+        cmp "$dir/wanted" "$dir/logits" || wrong "the logits of a .gz file differ"
+    fi
+    tool run --model "$model" --images "$dir/forms/x.npy" --logits "$dir/logits.npy"
+    tail -c +129 "$dir/logits.npy" | cmp - "$dir/wanted" || wrong "logits as .npy"
+    head -c 128 "$dir/logits.npy" | grep -q "'<f4', 'fortran_order': False, 'shape': (500, 10)" ||
+        wrong "the header of logits as .npy"
 }
 
-# ppm FILE WIDTH HEIGHT: black on the left half, white on the right; odd widths have grey between.
-ppm() {
-    printf 'P6\n%d %d\n255\n' "$2" "$3" >"$1"
-    row=$(awk -v w="$2" 'BEGIN { for (x = 0; x < w; x++) for (c = 0; c < 3; c++)
-        printf "%s", (x < w - 1 - x ? "\\000" : x > w - 1 - x ? "\\377" : "\\200") }')
-    y=0
-    while [ $y -lt "$3" ]; do
-        printf "$row"
-        y=$((y + 1))
-    done >>"$1"
+# A part of a file, and of its labels.
+test_parts() {
+    set -- --model "$model" --images "$dir/forms/x.npy"
+    tool run "$@" --skip 100 --limit 7 --logits "$dir/logits"
+    tail -c +4001 "$dir/wanted" | head -c 280 | cmp - "$dir/logits" || wrong "a part of the items"
+    set -- --model "$model" --data "$dir/forms/x.npy" --labels "$dir/forms/y.npy"
+    tool eval "$@" --skip 490 # the last class has fifty, and nothing else is left
+    prints " of 10 right"
+    prints "^9  *[0-9]*  *10 "
+    refuses "leaves none" ptq eval "$@" --skip 500
+    refuses "there is no image 3" ptq run --model "$model" --images "$dir/forms/x.npy" --limit 3 \
+        --image 3 --explain conv1,0,0,0
 }
 
-# pixel FILE COLUMN: red in the first line of the first record.
-pixel() {
-    od -An -tu1 -j $((1 + $2)) -N 1 "$1" | tr -d ' '
+# What needs no labels takes data without.
+test_unlabelled() {
+    x=$dir/forms/x.npy
+    tool calibrate --model "$model" --data "$x" --samples 100 -o "$dir/c.json"
+    tool quantize --model "$model" --data "$x" --samples 100 --preset tflite -o "$dir/q"
+    prints "not measured: there are no test images with labels"
+    tool sensitivity --model "$model" --data "$x" --samples 20 --measure 10
+    tool bench --model "$model" --data "$x" --seconds 1
+    prints "^images  *200$"
+    tool run --model "$dir/q" --images "$x" --side-by-side "$model"
+    tool run --model "$dir/q" --images "$x" --explain conv1,0,0,0
+    refuses "no labels to compare with" ptq eval --model "$model" --data "$x"
+    refuses "no labels to learn" ptq train --data "$x" -o "$dir/no"
+    refuses "that names one .npy" ptq eval --model "$model" --data "$dir/unseen" --labels "$x"
+    refuses "give that too" ptq calibrate --model "$model" --labels "$x" -o "$dir/no"
 }
 
-# Sizes are reduced by averaging areas, by hand: a 3x3 picture's middle column is grey (128).
-test_sizes() {
-    mkdir -p "$dir/sizes/train/a"
-    ppm "$dir/sizes/train/a/1.ppm" 64 32
-    accepts images2cifar "$dir/sizes" "$dir/cut"
-    [ "$(pixel "$dir/cut/data_batch_1.bin" 15)$(pixel "$dir/cut/data_batch_1.bin" 16)" = 0255 ] ||
-        wrong "the square is not cut from the middle"
-    ppm "$dir/sizes/train/a/1.ppm" 3 3
-    accepts images2cifar "$dir/sizes" "$dir/three"
-    # 32 pixels over 3: number 10 lies from 0.9375 to 1.03125, two thirds of it in the black one.
-    set -- 0 0 10 43 11 128 20 128 21 213 22 255
-    while [ $# -gt 0 ]; do
-        [ "$(pixel "$dir/three/data_batch_1.bin" "$1")" = "$2" ] ||
-            wrong "pixel $1 is $(pixel "$dir/three/data_batch_1.bin" "$1"), not $2"
-        shift 2
+# Both parts of an archive, through commands that need training and test images.
+test_chain() {
+    set -- --data "$dir/forms/stored.npz" --samples 100 -t 1
+    refuses "500 of the 500 test images were calibrated on" ptq report -m "$dir/q" -b "$model" \
+        --data "$dir/forms/stored.npz" -o "$dir/no"
+    mkdir "$dir/split"
+    for part in train test; do
+        number=$(($(echo $part | wc -c) - 5)) # 1 and 0
+        [ $number = 1 ] && file=$dir/unseen/data_batch_1.bin || file=$dir/unseen/test_batch.bin
+        mkdir "$dir/made"
+        "$dir/make_data" "$file" 10 "$dir/made" || wrong "make_data"
+        mv "$dir/made/x.npy" "$dir/split/x_$part.npy"
+        mv "$dir/made/y.npy" "$dir/split/y_$part.npy"
+        rm -rf "$dir/made"
     done
-    ppm "$dir/sizes/train/a/1.ppm" 65 2
-    accepts images2cifar --stretch "$dir/sizes" "$dir/squeezed"
-    [ "$(pixel "$dir/squeezed/data_batch_1.bin" 15)" = 32 ] || wrong "the picture is not squeezed"
-    accepts images2cifar "$dir/sizes" "$dir/uncut"
-    [ "$(pixel "$dir/uncut/data_batch_1.bin" 0)" = 0 ] || wrong "an odd picture's middle"
+    set -- --data "$dir/split"
+    tool quantize --model "$model" "$@" --samples 100 --preset tflite -o "$dir/q"
+    prints "^accuracy  [0-9]* of 500"
+    tool report -m "$dir/q" -b "$model" "$@" --samples 100 --limit 50 -o "$dir/page"
+    tool sweep --model "$model" "$@" --presets tflite --samples 50 --seeds 1 --limit 40 \
+        -o "$dir/sweep.csv"
+    tool train "$@" --epochs 1 --batch 32 -o "$dir/trained"
+    tool eval --model "$dir/trained" "$@"
+    tool mistake few-images --model "$model" "$@" --samples 20 --limit 20
 }
 
-# What is no picture is named and skipped; whatever happens, no data are left of a failed run.
+# Bad data are named, with what would do.
+test_bad_arrays() {
+    head -c 100000 "$dir/forms/x.npy" >"$dir/cut.npy"
+    refuses "cut.npy is cut off" ptq run --model "$model" --images "$dir/cut.npy" --logits "$dir/no"
+    refuses "holds 500 labels for 20 items" ptq eval --model "$model" \
+        --data "$dir/few.npy" --labels "$dir/forms/y.npy"
+    refuses "20 has label 99; the model has 10 classes" ptq eval --model "$model" \
+        --data "$dir/forms/x.npy" --labels "$dir/high.npy"
+    refuses "items are 32x32x1, the model takes 32x32x3" ptq run --model "$model" \
+        --images "$dir/grey.npy" --logits "$dir/no"
+    refuses "C x H x W, 3x32x32; save them as H x W x C" ptq run --model "$model" \
+        --images "$dir/planes.npy" --logits "$dir/no"
+    refuses "item 1 has NaN" ptq run --model "$model" --images "$dir/nan.npy" --logits "$dir/no"
+    head -c 200000 "$dir/forms/stored.npz" >"$dir/cut.npz"
+    refuses "no list of members" ptq run --model "$model" --images "$dir/cut.npz" --logits "$dir/no"
+    mkdir "$dir/empty"
+    refuses "no test_batch.bin there, and no other data" ptq eval --model "$model" \
+        --data "$dir/empty"
+    [ ! -e "$dir/no" ] || wrong "a refused run left a file"
+}
+
+# npy FILE SHAPE TYPE: the header; elements come from standard input.
+npy() {
+    header="{'descr': '$3', 'fortran_order': False, 'shape': $2, }"
+    {
+        printf '\223NUMPY\001\000'
+        printf "\\$(printf %03o $((${#header} % 256)))\\$(printf %03o $((${#header} / 256)))"
+        printf '%s' "$header"
+        cat
+    } >"$1"
+}
+
+make_bad_arrays() {
+    head -c 61440 /dev/zero | npy "$dir/few.npy" "(20, 32, 32, 3)" "|u1"
+    head -c 1024 /dev/zero | npy "$dir/grey.npy" "(1, 32, 32, 1)" "|u1"
+    head -c 3072 /dev/zero | npy "$dir/planes.npy" "(1, 3, 32, 32)" "|u1"
+    { head -c 20 /dev/zero; printf c; head -c 479 /dev/zero; } |
+        npy "$dir/high.npy" "(500,)" "|u1"
+    { head -c 12300 /dev/zero; printf '\000\000\300\177'; head -c 12272 /dev/zero; } |
+        npy "$dir/nan.npy" "(2, 32, 32, 3)" "<f4"
+}
+
+# ---- Pictures ----
+
+# Three classes in train/ and test/, as JPEG; names tell the classes, in whatever order.
+test_pictures() {
+    mkdir "$dir/mine" "$dir/mine.train" "$dir/mine.test"
+    "$dir/make_data" "$dir/unseen/data_batch_1.bin" 3 "$dir/mine.train" || wrong "make_data"
+    "$dir/make_data" "$dir/unseen/test_batch.bin" 3 "$dir/mine.test" || wrong "make_data"
+    mv "$dir/mine.train/jpeg" "$dir/mine/train"
+    mv "$dir/mine.test/jpeg" "$dir/mine/test"
+    set -- --data "$dir/mine"
+    tool train "$@" --epochs 2 --batch 16 --holdout 6 -o "$dir/three"
+    tool quantize --model "$dir/three" "$@" --preset tflite -o "$dir/three8"
+    prints "^accuracy  [0-9]* of 150"
+    tool eval --model "$dir/three8" --baseline "$dir/three" "$@" --confusion
+    prints "^c2 "
+    tool report -m "$dir/three8" -b "$dir/three" "$@" -o "$dir/page.html"
+    grep -q ">c1<" "$dir/page.html" || wrong "no names of classes in the report"
+    one=$(ls "$dir"/mine/test/c1/*.jpg | head -n 1)
+    tool run --model "$dir/three8" --images "$one" --logits "$dir/one.npy"
+    prints "^1 images x 3 logits"
+    refuses "is read and would be overwritten" ptq report -m "$dir/three8" -b "$dir/three" "$@" \
+        --png "$dir/mine/test/../test/c1/$(basename "$one")"
+    [ -s "$one" ] || wrong "a picture was overwritten"
+}
+
+# Pictures of folders without parts are divided by their names: always alike, none is in both.
+test_division() {
+    tool calibrate --model "$dir/three" --data "$dir/mine/train" -o "$dir/c.json"
+    train=$(sed -n 's/^\([0-9]*\) images.*/\1/p' "$dir/out")
+    tool eval --model "$dir/three" --data "$dir/mine/train"
+    test=$(sed -n 's/^accuracy  [0-9]* of \([0-9]*\) .*/\1/p' "$dir/out")
+    [ $((train + test)) -eq 60 ] || wrong "$train and $test pictures of 60"
+    [ "$test" -ge 3 ] && [ "$test" -le 27 ] || wrong "$test of 60 pictures are for testing"
+}
+
+# What is no picture is named and skipped.
 test_hostile_pictures() {
-    mkdir -p "$dir/bad/train/cat" "$dir/bad/train/dog"
-    png=$(ls "$dir"/test-pictures/test/heart/*.png | head -n 1)
-    cp "$png" "$dir/bad/train/cat/good.png"
-    cp "$png" "$dir/bad/train/dog/good.png"
+    mkdir -p "$dir/bad/train/c0" "$dir/bad/train/c1" "$dir/bad/train/c2"
+    png=$(ls "$dir"/forms/folder/test/c1/*.png | head -n 1)
+    for class in 0 1 2; do cp "$png" "$dir/bad/train/c$class/good.png"; done
     size=$(wc -c <"$png")
     for part in 1 7 8 20 33 60 400 1500; do
-        head -c $((size < part ? size : part)) "$png" >"$dir/bad/train/cat/short$part.png"
+        head -c $((size < part ? size - 20 : part)) "$png" >"$dir/bad/train/c0/short$part.png"
     done
-    echo 'no picture' >"$dir/bad/train/cat/text.jpg"
-    : >"$dir/bad/train/cat/empty.png"
-    printf 'P6\n16385 1\n255\n' >"$dir/bad/train/cat/wide.ppm"
-    printf 'P6\n16000 16000\n255\n' >"$dir/bad/train/cat/large.ppm"
-    printf 'P6\n0 5\n255\n' >"$dir/bad/train/cat/flat.ppm"
+    echo 'no picture' >"$dir/bad/train/c0/text.jpg"
+    : >"$dir/bad/train/c0/empty.png"
+    printf 'P6\n16385 1\n255\n' >"$dir/bad/train/c0/wide.ppm"
+    printf 'P6\n16000 16000\n255\n' >"$dir/bad/train/c0/large.ppm"
+    printf 'P6\n0 5\n255\n' >"$dir/bad/train/c0/flat.ppm"
     printf 'BM\377\377\377\377\0\0\0\0\066\0\0\0\050\0\0\0\377\377\377\177\377\377\377\177' \
-        >"$dir/bad/train/cat/huge.bmp"
-    printf 'GIF89a\377\377\377\377\200\0\0' >"$dir/bad/train/cat/huge.gif"
-    mkdir "$dir/bad/train/cat/folder"
-    mkfifo "$dir/bad/train/cat/pipe"
+        >"$dir/bad/train/c0/huge.bmp"
+    printf 'GIF89a\377\377\377\377\200\0\0' >"$dir/bad/train/c0/huge.gif"
+    mkdir "$dir/bad/train/c0/folder"
+    mkfifo "$dir/bad/train/c0/pipe"
     : >"$dir/bad/train/.hidden"
-    "$BUILD/images2cifar" "$dir/bad" "$dir/bad-data" >"$dir/out" 2>"$dir/err" ||
-        wrong "a folder with some pictures is refused"
-    prints "^cat  *1  *0$"
-    prints "^17 skipped"
+    tool calibrate --model "$dir/three" --data "$dir/bad" -o "$dir/c.json"
     for name in short1.png text.jpg empty.png wide.ppm large.ppm flat.ppm huge.bmp huge.gif folder \
         pipe; do
-        grep -q "^images2cifar: skipped .*cat/$name" "$dir/err" || wrong "$name is not named"
+        grep -q "warning: skipped .*c0/$name: " "$dir/err" || wrong "$name is not named"
     done
-    [ "$(wc -l <"$dir/err")" -eq 17 ] || wrong "one line for each file skipped"
-    rm "$dir/bad/train/cat/good.png"
-    refuses "class train/cat has no picture" images2cifar "$dir/bad" "$dir/none"
-    [ -z "$(ls "$dir/none" 2>/dev/null)" ] || wrong "a failed conversion left files"
+    [ "$(grep -c "warning: skipped " "$dir/err")" -eq 17 ] || wrong "one line for each file skipped"
+    grep -q "17 files skipped, 3 pictures read" "$dir/err" || wrong "no count of files skipped"
+    rm "$dir/bad/train/c0/good.png"
+    refuses_with_warnings "c0: no picture that can be read" calibrate --model "$dir/three" \
+        --data "$dir/bad" -o "$dir/no"
+    [ ! -e "$dir/no" ] || wrong "a failed calibration left a file"
 }
 
 test_hostile_folders() {
-    refuses "cannot list\|neither train" images2cifar "$dir/missing" "$dir/none"
+    set -- ptq calibrate --model "$dir/three" -o "$dir/no" --data
     mkdir -p "$dir/odd/train"
-    refuses "no classes" images2cifar "$dir/odd" "$dir/none"
-    mkdir "$dir/odd/train/cat"
-    refuses "cat is empty" images2cifar "$dir/odd" "$dir/none"
-    cp "$png" "$dir/odd/train/cat"
-    mkdir -p "$dir/odd/test/dog"
-    cp "$png" "$dir/odd/test/dog"
-    refuses "test/cat" images2cifar "$dir/odd" "$dir/none"
-    mkdir "$dir/odd/test/cat"
-    cp "$png" "$dir/odd/test/cat"
-    refuses "dog is a class that train/ has not" images2cifar "$dir/odd" "$dir/none"
+    refuses "no classes" "$@" "$dir/odd"
+    mkdir "$dir/odd/train/c0"
+    refuses "c0: no picture" "$@" "$dir/odd"
+    cp "$png" "$dir/odd/train/c0"
+    mkdir -p "$dir/odd/test/c1"
+    cp "$png" "$dir/odd/test/c1"
+    refuses "test/c1 is a class that .*train has not" "$@" "$dir/odd"
+    mkdir "$dir/odd/train/c1"
+    cp "$png" "$dir/odd/train/c1"
+    refuses "train/c0 is a class that .*test has not" "$@" "$dir/odd"
     rm -r "$dir/odd/test"
+    refuses "the data have 2 classes, the model has 3\|none of the model" "$@" "$dir/odd"
     mkdir "$dir/odd/train/01234567890123456789012345678901"
-    refuses "rename it" images2cifar "$dir/odd" "$dir/none"
-    rm -r "$dir/odd/train/0123"*
-    for class in 0 1 2 3 4 5 6 7 8 9; do mkdir "$dir/odd/train/$class"; done
-    refuses "more than 10 classes" images2cifar "$dir/odd" "$dir/none"
-    refuses "two directories" images2cifar "$dir/odd"
-    refuses "whole number" images2cifar --seed x "$dir/odd" "$dir/none"
-    refuses "unknown argument" images2cifar --nonsense
-    refuses "no data_batch_1.bin\|no test_batch.bin" images2cifar --reverse "$dir/odd" "$dir/none"
-    mkdir "$dir/escape"
-    cp "$dir/shapes/test_batch.bin" "$dir/escape"
-    sed 's/arrow/..\/..\/escaped/' "$dir/shapes/batches.meta.txt" >"$dir/escape/batches.meta.txt"
-    refuses "cannot name a directory" images2cifar --reverse "$dir/escape" "$dir/none"
-    [ ! -e "$dir/escaped" ] || wrong "a class name led out of the directory"
+    refuses "rename it" "$@" "$dir/odd"
+}
+
+
+refuses_with_warnings() { # as refuses of a tool
+    words=$1
+    shift
+    "$BUILD/ptq" "$@" >"$dir/out" 2>"$dir/err" && wrong "ptq $* is accepted"
+    tail -n 1 "$dir/err" | grep -q "$words" || wrong "ptq $* does not say '$words'"
 }
 
 test_shapes10
 test_class_names
 test_model_lookup
+model=examples/models/resnet8-shapes10.safetensors
 [ "$BUILD" != build ] || test_default_model
-if [ -x "$BUILD/images2cifar" ]; then
-    accepts images2cifar --help
-    prints Example
-    test_round_trip
-    test_sizes
-    test_hostile_pictures
-    test_hostile_folders
+[ -d "$dir/unseen" ] || accepts shapes10 "$dir/unseen" --train 200 --test 500 --seed 20
+flags=$(for name in stb zlib; do ! has_library $name || echo -DPTQ_HAVE_$name; done)
+[ "${BUILD#*san}" = "$BUILD" ] || sanitize="-fsanitize=address,undefined"
+if ${CC:-cc} -std=c99 ${sanitize:-} $flags tests/shared/make_data.c \
+    $(! has_library stb || echo "$BUILD/stb.o") $(! has_library zlib || echo -lz) -lm \
+    -o "$dir/make_data"; then
+    test_forms
+    test_parts
+    test_unlabelled
+    test_chain
+    make_bad_arrays
+    test_bad_arrays
+    if has_library stb; then
+        test_pictures
+        test_division
+        test_hostile_pictures
+        test_hostile_folders
+    else
+        echo "no stb_image: pictures are not tested"
+    fi
 else
-    echo "no stb_image: images2cifar is not tested"
+    wrong "make_data"
 fi
 [ $failures -eq 0 ]

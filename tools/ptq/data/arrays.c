@@ -173,7 +173,11 @@ static int find_row(const zip_archive *archive, int split) {
     return other;
 }
 
-static ptq_status open_npz(arrays *own, const char *path, int split, ptq_error *err) {
+/* Whether a row of names knows no parts. */
+static int is_whole(int row) { return !strcmp(member_names[row][0][0], member_names[row][1][0]); }
+
+static ptq_status open_npz(data_set *set, const char *path, int split, ptq_error *err) {
+    arrays *own = set->own;
     zip_archive archive = {0};
     const zip_member *labels;
     int row;
@@ -193,6 +197,7 @@ static ptq_status open_npz(arrays *own, const char *path, int split, ptq_error *
                                          : ", and no x; name its arrays x_train, y_train, "
                                            "x_test, y_test");
     } else {
+        set->whole = is_whole(row);
         labels = find_member(&archive, row, split, LABELS);
         status = open_member(own, ITEMS, &archive, find_member(&archive, row, split, ITEMS), err);
         if (!status && labels)
@@ -277,12 +282,14 @@ int arrays_in_folder(const char *folder, int split, char path[PATH_SIZE]) {
     return find_idx(folder, split, path) || find_npz(folder, path);
 }
 
-static ptq_status open_folder(arrays *own, const char *folder, int split, ptq_error *err) {
+static ptq_status open_folder(data_set *set, const char *folder, int split, ptq_error *err) {
+    arrays *own = set->own;
     char path[PATH_SIZE], labels[PATH_SIZE];
     ptq_status status;
 
     for (int row = 0; row < MEMBER_NAMES; row++)
         if (find_npy(folder, split, ITEMS, row, path)) {
+            set->whole = is_whole(row);
             status = open_file(own, ITEMS, path, err);
             if (!status && find_npy(folder, split, LABELS, row, labels))
                 status = open_file(own, LABELS, labels, err);
@@ -291,7 +298,7 @@ static ptq_status open_folder(arrays *own, const char *folder, int split, ptq_er
     if (find_idx(folder, split, path))
         return open_idx_file(own, path, NULL, err);
     if (find_npz(folder, path))
-        return open_npz(own, path, split, err);
+        return open_npz(set, path, split, err);
     return ptq_error_set(err, PTQ_NOT_READY, "%s holds no %s", folder,
                          split ? "x_test.npy, and no t10k-images-idx3-ubyte"
                                : "x_train.npy, and no train-images-idx3-ubyte");
@@ -344,14 +351,15 @@ static ptq_status open_arrays(data_set *set, const data_request *wanted, int spl
                              "the folder %s",
                              set->path);
     if (folder)
-        return open_folder(set->own, set->path, split, err);
-    if (!is_zip(set->path))
+        return open_folder(set, set->path, split, err);
+    set->whole = !is_zip(set->path);
+    if (set->whole)
         return open_idx_file(set->own, set->path, wanted->labels, err);
     if (wanted->labels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "--labels goes with a .npy or IDX file; %s holds its labels itself",
                              set->path);
-    return open_npz(set->own, set->path, split, err);
+    return open_npz(set, set->path, split, err);
 }
 
 ptq_status arrays_open(data_set *set, const data_request *wanted, ptq_split split, ptq_error *err) {

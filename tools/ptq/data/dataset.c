@@ -385,7 +385,7 @@ int data_open(const data_request *wanted, ptq_split split, const ptq_plan *plan,
     return open_fitting(wanted, split, plan, out, &err) ? fail("%s", err.text) : 0;
 }
 
-/* Only CIFAR's files have their test images beside them; another single file is all there is. */
+/* CIFAR's test images lie beside a file of training images. Data without parts have none beside. */
 int data_open_test(const data_request *wanted, const ptq_plan *plan, data_set **out) {
     data_request test = *wanted;
     ptq_status status;
@@ -393,17 +393,17 @@ int data_open_test(const data_request *wanted, const ptq_plan *plan, data_set **
 
     *out = NULL;
     test.skip = test.limit = 0;
-    if (!is_directory(wanted->path)) {
-        if (find_kind(wanted->path) != DATA_CIFAR)
-            return 0;
+    test.labels = NULL;
+    if (wanted->labels)
+        return 0;
+    if (!is_directory(wanted->path) && find_kind(wanted->path) == DATA_CIFAR)
         directory_of(wanted->path, test.path);
-    }
     status = open_fitting(&test, PTQ_SPLIT_TEST, plan, out, &err);
     if (status == PTQ_NOT_READY || (status == PTQ_BAD_DATA && wanted->usual))
         return 0;
     if (status)
         return fail("%s", err.text);
-    if (!(*out)->label) {
+    if (!(*out)->label || (*out)->whole) {
         data_close(*out);
         *out = NULL;
     }

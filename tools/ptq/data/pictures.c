@@ -391,7 +391,8 @@ static ptq_status find_pictures(data_set *set, char path[PATH_SIZE], ptq_error *
     int has[2];
 
     snprintf(path, PATH_SIZE, "%s", set->path);
-    if (!is_directory(path))
+    set->whole = !is_directory(path);
+    if (set->whole)
         return add_picture(own, path, -1, err);
     if (join(part[0], path, "train", err) || join(part[1], path, "test", err))
         return err->status;
@@ -404,7 +405,8 @@ static ptq_status find_pictures(data_set *set, char path[PATH_SIZE], ptq_error *
         snprintf(path, PATH_SIZE, "%s", part[own->split]);
         return collect(set, path, has[!own->split] ? part[!own->split] : NULL, err);
     }
-    if (!has_folders(path))
+    set->whole = !has_folders(path);
+    if (set->whole)
         return add_class_folder(set, path, -1, err);
     own->hashed = 1;
     return collect(set, path, NULL, err);
