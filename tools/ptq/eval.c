@@ -213,7 +213,7 @@ static json_t *outcome_json(const outcome *from, const pair *both) {
     json_object_set_new(made, "model_path", json_string(from->path));
     json_object_set_new(made, "data_dir", json_string(both->from.path));
     json_set_count(made, "file_bytes", file_size(from->path));
-    json_object_set_new(made, "overall", json_accuracy(result->correct, result->total));
+    json_object_set_new(made, "overall", json_overall(result));
     for (int c = 0; c < result->classes; c++) {
         json_t *item = json_accuracy(result->class_correct[c], result->class_total[c]);
 

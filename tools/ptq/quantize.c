@@ -547,6 +547,17 @@ static void print_decisions(const char *text) {
     }
 }
 
+static void print_source(const ptq_calibration *seen) {
+    uint64_t labelled = 0;
+
+    for (int c = 0; c < seen->classes; c++)
+        labelled += seen->class_count[c];
+    if (labelled)
+        say("from      %zu images of %d classes\n", seen->images, seen->classes);
+    else
+        say("from      %zu images without labels\n", seen->images);
+}
+
 static void print_scheme(const job *work) {
     char text[256];
 
@@ -558,8 +569,7 @@ static void print_scheme(const job *work) {
         say("          %s: %s\n", work->override[i].pattern, text);
     }
     if (work->calibration)
-        say("from      %zu images of %d classes\n", work->calibration->images,
-            work->calibration->classes);
+        print_source(work->calibration);
 }
 
 static void print_plan(const ptq_convert_report *plan) {
@@ -633,9 +643,8 @@ static json_t *plan_json(const ptq_convert_report *plan) {
 static void set_measured(json_t *root, const job *work) {
     json_t *baseline = json_object();
 
-    json_object_set_new(root, "overall", json_accuracy(work->after.correct, work->after.total));
-    json_object_set_new(baseline, "overall",
-                        json_accuracy(work->before.correct, work->before.total));
+    json_object_set_new(root, "overall", json_overall(&work->after));
+    json_object_set_new(baseline, "overall", json_overall(&work->before));
     json_object_set_new(root, "baseline", baseline);
     json_set_comparison(root, &work->compared, work->given->margin);
 }
