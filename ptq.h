@@ -75,9 +75,9 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
-     [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
-     [GRAPH]     nodes, builder, ResNet8            [NET]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [EXPLAIN] [TEST VECTOR] [WORK]
+     [QUANTIZE]  from real numbers to codes         [OBSERVE] [CALIBRATE] [SCHEME] [CONVERT] [DATA]
+     [GRAPH]     nodes, builder, ResNet8            [METRICS] [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
@@ -209,6 +209,11 @@ PTQ_API void ptq_net_free(ptq_net *net);
    logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. */
 PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
 PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
+
+/* The same for a model that takes real numbers, H x W x C of them. */
+PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
+                                        ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
 /* The same from a file. Errors: those of ptq_model_load as well. */
@@ -381,6 +386,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
    [GRAPH] Nodes, the builder, ResNet8 */
 
 #define PTQ_NAME_SIZE 64       /* names: 1..63 of A-Z a-z 0-9 _ . */
+#define PTQ_CLASS_NAME_SIZE 64 /* names of classes: 1..63 bytes without control characters */
 #define PTQ_MAX_NODES 4096
 #define PTQ_MAX_PIXEL_CHANNELS 16
 #define PTQ_MAX_KERNEL 255
@@ -450,6 +456,7 @@ typedef struct ptq_node {
     int groups;               /* input and output channels are split alike; C = depthwise */
     int no_bias;              /* convolution and dense */
     int include_pad;          /* average pool: divide by the kernel area, not by the taps inside */
+    int real;                 /* input: 1 if it takes real numbers, 0 if pixels */
     float epsilon;            /* batch norm */
     ptq_activation act;       /* fused behind convolution, dense or addition */
     ptq_residual residual;    /* convolution: input[1] is added after `act` ... */
@@ -472,9 +479,10 @@ typedef struct ptq_meta {
 struct ptq_model {
     ptq_node *node;
     int nodes, capacity;
-    float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c] ... */
-    float std[PTQ_MAX_PIXEL_CHANNELS];  /* ... for up to 16 channels; 0 and 1 by default */
-    ptq_meta *meta;                     /* free metadata of the model file */
+    float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c], ... */
+    float std[PTQ_MAX_PIXEL_CHANNELS];  /* ... also of real inputs, for up to 16 channels; 0 and 1
+                                           by default */
+    ptq_meta *meta;                     /* metadata of the model file, see ptq_model_get_meta */
     int metas;
     int bare; /* the builder makes no parameters. For loaders: they bring their own, and
                  allocating by the shapes that a hostile graph names would be a trap */
@@ -511,6 +519,10 @@ typedef struct ptq_pool_options {
 } ptq_pool_options;
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
+
+/* An input that is no picture: real numbers, such as features of sound, are what the model takes. */
+PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
+                               int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options);
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
@@ -551,10 +563,16 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
    `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused, as
-   is what is not UTF-8. */
+   is what is not UTF-8. Two others mean something: "class_names", a JSON array with a string for
+   each class, and "resize", how pictures are brought to the model's size: "crop" (the shorter side
+   first, then the middle) or "stretch". ptq_model_check refuses what is neither. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
+
+/* The name of a class, from "class_names", in the manner of snprintf; PTQ_CLASS_NAME_SIZE bytes are
+   enough. 0 and an empty text where the model has no names, or no such class. */
+PTQ_API size_t ptq_class_name(const ptq_model *model, int index, char *text, size_t size);
 
 /* Deep copy, with the allocator given (NULL: default). */
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
@@ -574,7 +592,8 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int node);
        ptq-graph 1
        input input shape=32x32x3
        conv1 conv2d in=input channels=16 kernel=3x3
-   The padding that ptq_padding calls SAME, stride 1, one group, and a bias are not written. */
+   The padding that ptq_padding calls SAME, stride 1, one group, and a bias are not written. An
+   input of real numbers says type=f32. */
 #ifndef PTQ_RUN_ONLY
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
 #endif
@@ -748,6 +767,7 @@ typedef struct ptq_plan_info {
     ptq_isa isa;            /* the instruction set it uses, never PTQ_ISA_AUTO */
     int logits;             /* index of the node whose result is the logits */
     int classes;            /* how many logits there are */
+    ptq_type type;          /* of an input's elements: PTQ_TYPE_U8 pixels, PTQ_TYPE_F32 numbers */
     size_t pixels;          /* elements of one input: H * W * C */
     size_t arena_bytes;     /* of the activations while one image runs */
 } ptq_plan_info;
@@ -801,9 +821,22 @@ PTQ_API void ptq_session_free(ptq_session *session);
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err);
 
-/* The same from preprocessed floats, H x W x C each: (pixel - mean) / std already applied. */
+/* The same from floats, H x W x C each, finite: what a model of real numbers takes, or, where it
+   takes pixels, these preprocessed, (pixel - mean) / std. */
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err);
+
+/* What can be had of a run, a row for each item; NULL: not wanted. */
+typedef struct ptq_results {
+    float *logits, *probabilities; /* `classes` of each */
+    int32_t *codes;                /* see ptq_run_codes */
+    int *classes;                  /* the best class alone */
+} ptq_results;
+
+/* All of them at once, from items of PTQ_TYPE_U8 or PTQ_TYPE_F32. PTQ_INVALID_ARGUMENT for bytes
+   where the model takes real numbers. */
+PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
+                                 size_t count, const ptq_results *out, ptq_error *err);
 
 /* A view of an intermediate tensor of the last image, H x W x C, valid until the next run. Needs
    `keep`. A convolution with a fused residual has two: `name` before the addition, `out` after. */
@@ -841,8 +874,7 @@ typedef struct ptq_dataset {
     size_t count;
     int height, width, channels, classes;
     ptq_type type; /* of an item's elements: PTQ_TYPE_U8, bytes as the model's preprocessing takes
-                      them, or PTQ_TYPE_F32 (which is 0), preprocessed real numbers, as for
-                      ptq_run_f32 */
+                      them, or PTQ_TYPE_F32 (which is 0), real numbers as for ptq_run_f32 */
     ptq_status (*get)(void *user, size_t index, void *item, int *label, ptq_error *err);
     void *user;
     const char *const *class_name; /* `classes` names, or NULL */
@@ -854,7 +886,6 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     PTQ_FORMAT(3, 4);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
-#define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
 
 typedef struct ptq_cifar10 ptq_cifar10;
 
@@ -903,9 +934,9 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
 /* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
-   class. A class that has too few gives all it has, the others more. The same data and seed give the
-   same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have labels
-   and others none. */
+   class. A class that has too few gives all it has, the others more. The same data and seed give
+   the same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have
+   labels and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -1296,15 +1327,17 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
 
 #ifndef PTQ_RUN_ONLY
 /* 95 % interval of the difference of two accuracies on the same `total` images, in percentage
-   points: of these, the second model has `lost` and `won` some against the first. Score interval for
-   paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike those that look at the
-   images that changed alone, it does not shrink to nothing where few changed or none. Not whole
-   numbers: what so many images would show at the rates seen. lost + won <= total, total > 0. */
+   points: of these, the second model has `lost` and `won` some against the first. Score interval
+   for paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike intervals that
+   look only at the images that changed, it does not shrink to nothing where few or none did. The
+   counts may be fractions, to ask what another number of images would show at the rates seen.
+   lost + won <= total, total > 0. */
 PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
                                  double *high_pp);
 
-/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen, from
-   0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association 22). */
+/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen,
+   from 0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association
+   22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
@@ -1513,6 +1546,7 @@ typedef struct ptq__span ptq__span;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
+static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
@@ -3095,8 +3129,8 @@ enum {
     PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
     PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
     PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
-    PTQ__KEY_EPSILON = 1 << 19,
-    PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD,
+    PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20,
+    PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD | PTQ__KEY_TYPE,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
     PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
     PTQ__DENSE_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_CHANNELS | PTQ__KEY_BIAS | PTQ__KEY_W |
@@ -3465,6 +3499,16 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
+/* Names of classes are shown to people and go into reports, hence no control characters, which a
+   terminal would obey. */
+static int ptq__is_class_name(const char *name, size_t length) {
+    size_t i;
+    for (i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
+        if ((unsigned char)name[i] < 32 || name[i] == 127)
+            return 0;
+    return length > 0 && length < PTQ_CLASS_NAME_SIZE;
+}
+
 /* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
@@ -3646,13 +3690,24 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const 
     return -1;
 }
 
-/* -> H x W x C, each at least 1: the image. Every model has one input, its first node. */
-PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
+/* -> H x W x C, each at least 1: the image, or other numbers. Every model has one input, its first
+   node. */
+static int ptq__add_input(ptq_model *model, const char *name, const int *shape, int real) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
-    node.shape[0] = height;
-    node.shape[1] = width;
-    node.shape[2] = channels;
+    memcpy(node.shape, shape, sizeof node.shape);
+    node.real = real;
     return ptq__build(model, &node, name, NULL);
+}
+
+PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
+    int shape[] = {height, width, channels};
+    return ptq__add_input(model, name, shape, 0);
+}
+
+PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
+                               int channels) {
+    int shape[] = {height, width, channels};
+    return ptq__add_input(model, name, shape, 1);
 }
 
 /* H x W x C -> H' x W' x C' by the operator's rule. */
@@ -3933,6 +3988,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
     PTQ__TRY(ptq__check_qparams(node, &node->q, err));
     PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    PTQ__REFUSE_IF(node->real && ptq__is_coded(node), PTQ_BAD_GRAPH,
+                   "real numbers come in as they are; codes are made by a quantize node behind it");
     PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
                    "its inputs, weights and result do not agree on being codes or real numbers");
     PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
@@ -3973,7 +4030,8 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Names first, since all other messages use them; readers last, since they need legal operands. */
+/* Names first, since all other messages use them; readers, and how many classes there are, last,
+   since they need legal operands. */
 PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
@@ -3988,7 +4046,7 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
                        "nothing uses its result, and it is not the last node");
     }
-    return PTQ_OK;
+    return ptq__check_metas(model, err);
 }
 
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
@@ -4404,11 +4462,19 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     return ptq__vectorize(plan, step, err);
 }
 
-/* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
+/* The preprocessing of one pixel, or real number. */
+static float ptq__pixel(const ptq_model *model, int channel, float pixel) {
     if (channel >= PTQ_MAX_PIXEL_CHANNELS)
-        return (float)pixel;
-    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
+        return pixel;
+    return ptq__div(pixel - model->mean[channel], model->std[channel]);
+}
+
+/* 1 if it changes nothing: mean 0, std 1. */
+static int ptq__is_plain(const ptq_model *model) {
+    int c, plain = 1;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        plain &= model->mean[c] == 0 && model->std[c] == 1;
+    return plain;
 }
 
 /* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
@@ -4424,7 +4490,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
                       err));
     for (c = 0; c < input->shape[2]; c++)
         for (p = 0; p < 256; p++) {
-            int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
+            int32_t code = ptq_quantize(ptq__pixel(model, c, (float)p), &input->q);
             plan->table[c * 256 + p] = (uint8_t)code;
             same = same && code == p;
         }
@@ -4445,6 +4511,7 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     PTQ__TRY(ptq__lay_out(plan, err));
     info->logits = ptq_model_logits(model);
     info->classes = (int)ptq__shape_elements(3, model->node[info->logits].shape);
+    info->type = model->node[0].real ? PTQ_TYPE_F32 : PTQ_TYPE_U8;
     info->pixels = ptq__shape_elements(3, model->node[0].shape);
     info->arena_bytes = plan->layout[PTQ__LAYOUT_REUSE].size;
     return PTQ_OK;
@@ -4584,8 +4651,8 @@ PTQ_API int ptq_argmax(const float *values, int n) {
 }
 
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
-   table; PTQ_TYPE_F32 are preprocessed already. What need not change is used where it lies, and
-   only copied where the caller may look at it later. */
+   table; PTQ_TYPE_F32 are preprocessed already, unless they are what the model takes. What need not
+   change is used where it lies, and only copied where the caller may look at it later. */
 static const void *ptq__load_item(const ptq_session *session, ptq_type type, const void *item) {
     const ptq_plan *plan = session->plan;
     const ptq_node *input = &plan->info.model->node[0];
@@ -4593,11 +4660,15 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     const float *real = (const float *)item;
     void *buffer = session->arena + session->layout->offset[0];
     size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
-    int coded = ptq__is_coded(input), as_is = type == PTQ_TYPE_F32 ? !coded : coded && !plan->table;
+    int coded = ptq__is_coded(input), raw = input->real && !ptq__is_plain(plan->info.model);
+    int as_is = type == PTQ_TYPE_F32 ? !coded && !raw : coded && !plan->table;
     if (as_is && !session->options.keep)
         return item;
     if (as_is)
         memcpy(buffer, item, n * (coded ? 1 : sizeof(float)));
+    else if (raw)
+        for (i = 0; i < n; i++)
+            ((float *)buffer)[i] = ptq__pixel(plan->info.model, (int)(i % channels), real[i]);
     else if (!coded)
         ptq__preprocess(plan, pixel, (float *)buffer);
     else if (type == PTQ_TYPE_F32)
@@ -4694,32 +4765,44 @@ static void ptq__read_result(const ptq_session *session, float *logits, int32_t 
         *best = largest;
 }
 
-/* `count` items, and for each one row of what is wanted of it; NULL: not wanted. Real numbers are
-   looked at first: no code stands for a NaN. Steps behind the logits (a softmax) run only where
-   their results are kept. */
-static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
-                               float *logits, float *probabilities, int32_t *codes, int *classes,
-                               ptq_error *err) {
+/* Real numbers are looked at first: no code stands for a NaN. */
+static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq_error *err) {
+    const float *x = (const float *)item;
+    size_t i;
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(x[i]), PTQ_BAD_NUMBER, "input %zu of item %zu is %g", i, index,
+                     (double)x[i]);
+    return PTQ_OK;
+}
+
+/* Steps behind the logits (a softmax) run only where their results are kept. Codes exist where the
+   last layer was converted with code_logits, even if a dequantize makes real numbers of them
+   again. */
+PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
+                                 size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1;
-    int real = type == PTQ_TYPE_F32, n = info->classes;
-    size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
-    if (!items && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
-                             real ? "input is" : "pixels are");
+    int end = session->options.keep ? info->model->nodes : info->logits + 1, n = info->classes;
+    int real = type == PTQ_TYPE_F32;
+    size_t i;
+    PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no input is given");
+    PTQ__FAIL_IF(!real && type != info->type, PTQ_INVALID_ARGUMENT,
+                 "the model takes %s items, these are %s", ptq_name(PTQ_NAMES_TYPE, info->type),
+                 ptq_name(PTQ_NAMES_TYPE, (unsigned)type));
+    PTQ__FAIL_IF(out->codes && ptq__coded_logits(info) < 0, PTQ_UNSUPPORTED,
+                 "the logits of this model are real numbers; convert it with code_logits");
     for (i = 0; i < count; i++) {
-        const void *item = (const char *)items + i * bytes;
+        const void *item = (const char *)items + i * info->pixels * (real ? sizeof(float) : 1);
         size_t row = i * (size_t)n;
-        for (k = 0; k < info->pixels && real; k++)
-            if (!ptq__is_finite(((const float *)item)[k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
-                                     (double)((const float *)item)[k]);
+        float *probabilities = out->probabilities ? out->probabilities + row : NULL;
+        if (real)
+            PTQ__TRY(ptq__check_reals(item, info->pixels, i, err));
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
-        ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
-                         classes ? classes + i : NULL);
+        ptq__read_result(session, out->logits ? out->logits + row : NULL,
+                         out->codes ? out->codes + row : NULL,
+                         out->classes ? out->classes + i : NULL);
         if (probabilities) {
-            ptq__read_result(session, probabilities + row, NULL, NULL);
-            ptq__softmax(probabilities + row, probabilities + row, n);
+            ptq__read_result(session, probabilities, NULL, NULL);
+            ptq__softmax(probabilities, probabilities, n);
         }
     }
     return PTQ_OK;
@@ -4727,30 +4810,26 @@ static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, logits, probabilities, NULL, NULL,
-                        err);
+    ptq_results out = {logits, probabilities, NULL, NULL};
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    return ptq__run_all(session, PTQ_TYPE_F32, input, count, logits, probabilities, NULL, NULL,
-                        err);
+    ptq_results out = {logits, probabilities, NULL, NULL};
+    return ptq_run_items(session, PTQ_TYPE_F32, input, count, &out, err);
 }
 
-/* Codes exist where the last layer was converted with code_logits, even if a dequantize behind it
-   makes real numbers of them again. */
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    if (ptq__coded_logits(&session->plan->info) < 0)
-        return ptq_error_set(err, PTQ_UNSUPPORTED,
-                             "the logits of this model are real numbers;"
-                             " convert it with code_logits");
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, codes, NULL, err);
+    ptq_results out = {NULL, NULL, codes, NULL};
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, NULL, classes, err);
+    ptq_results out = {NULL, NULL, NULL, classes};
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
 }
 
 /* `name` of a node with a fused addition means what it was before the addition, `out` what it is
@@ -4802,6 +4881,97 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
     else
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
+}
+
+/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
+   One element of a convolution explained, for those who want to follow the arithmetic of
+   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
+   less their zero point) in the order of the weights, the accumulator, and the code or real
+   number that becomes of it. */
+static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
+    int32_t low = step->clamp.low, high = step->clamp.high;
+    float m = step->multiplier[c], f;
+    int k;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+    sum += b;
+    f = ptq__mul((float)sum, m);
+    ptq__put(text,
+             "bias %d: accumulator %d\n"
+             "multiplier %g = input scale %g * weight scale %g",
+             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_TYPE_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
+        return;
+    }
+    code = ptq_requantize(sum, m, zero, low, high);
+    ptq__put(text,
+             " / output scale %g\n"
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
+             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
+}
+
+/* The addition fused behind it, of element `at`. */
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
+    int32_t own = ptq__load(frame->mid, at, node->mid.type);
+    int32_t residual = ptq__load(frame->in[1], at, other->type);
+    int32_t y = ptq__load(frame->out, at, node->q.type);
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text,
+             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n",
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err) {
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->options.keep || !session->input)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)",
+                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
+    frame = ptq__frame_of(session, index);
+    patch = (int16_t *)frame.scratch;
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_sum(&text, step, patch, c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
 }
 #endif /* PTQ_RUN_ONLY */
 
@@ -4875,6 +5045,24 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
             }
 }
 
+/* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
+   a quantize node makes these of the input; else -4 to 4, in the units that preprocessing undoes. */
+static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
+    ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
+    size_t channels = (size_t)model->node[0].shape[2], i, c;
+    int32_t low, high;
+    int k;
+    for (k = model->nodes - 1; k > 0; k--)
+        if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
+            q = model->node[k].q;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    for (i = 0, c = 0; i < n; i++, c = (c + 1) % channels) {
+        out[i] = ptq_dequantize(low + (pixels[i] >> (8 - q.bits)), &q);
+        if (c < PTQ_MAX_PIXEL_CHANNELS)
+            out[i] = ptq__mul(out[i], model->std[c]) + model->mean[c];
+    }
+}
+
 enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 
 /* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
@@ -4882,22 +5070,26 @@ enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
-    size_t classes = (size_t)info->classes;
+    size_t classes = (size_t)info->classes, n = info->pixels;
+    size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
     ptq__text text = ptq__text_over(hash, 24);
     ptq_session_options options;
     ptq_session *session = NULL;
-    float *all = NULL; /* a logit for each class, and behind them the pixels, H x W x C */
+    float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
     ptq_status status;
     memset(&options, 0, sizeof options);
     options.allocator = plan->allocator;
     PTQ__TRY(ptq_session_create(plan, &options, &session, err));
-    status = ptq__alloc(&plan->allocator, classes * sizeof *all + info->pixels, 1, "an image", &all,
-                        err);
+    status =
+        ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
     if (!status) {
-        uint8_t *pixels = (uint8_t *)(all + classes);
+        float *numbers = all + classes;
+        uint8_t *pixels = (uint8_t *)(numbers + reals);
+        ptq_results out = {all, NULL, NULL, NULL};
         ptq__test_picture(info->model->node[0].shape, pixels);
-        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, info->pixels));
-        status = ptq_run(session, pixels, 1, all, NULL, err);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, n));
+        ptq__test_numbers(info->model, pixels, reals, numbers);
+        status = ptq_run_items(session, info->type, reals ? (void *)numbers : pixels, 1, &out, err);
         *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
@@ -5043,26 +5235,31 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__FAIL_IF(data->height != shape[0] || data->width != shape[1] || data->channels != shape[2],
                  PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d", data->height,
                  data->width, data->channels, shape[0], shape[1], shape[2]);
+    PTQ__FAIL_IF(plan->info.type == PTQ_TYPE_F32 && data->type != PTQ_TYPE_F32, PTQ_BAD_DATA,
+                 "the data are bytes (U8), the model takes real numbers (F32), its input says"
+                 " type=f32");
     PTQ__FAIL_IF(data->classes != plan->info.classes, PTQ_BAD_DATA,
                  "the data have %d classes, the model has %d", data->classes, plan->info.classes);
     return PTQ_OK;
 }
 
 /* One item of a data set, and its label, -1 where there is none. Labels are checked whenever they
-   come, since they are used as indices. */
+   come, since they are used as indices; real numbers, since only here their item has its number. */
 static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
                                 ptq_error *err) {
     PTQ__TRY(data->get(data->user, index, item, label, err));
     PTQ__FAIL_IF(*label < -1 || *label >= data->classes, PTQ_BAD_DATA,
                  "image %zu has label %d of %d classes", index, *label, data->classes);
-    return PTQ_OK;
+    return data->type == PTQ_TYPE_F32 ? ptq__check_reals(item, ptq__item_elements(data), index, err)
+                                      : PTQ_OK;
 }
 
 /* One item through a session, as bytes or as real numbers. `logits`, one for each class, may be
    NULL: where intermediates are what counts. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
-    return ptq__run_all(session, data->type, item, 1, logits, NULL, NULL, NULL, err);
+    ptq_results out = {logits, NULL, NULL, NULL};
+    return ptq_run_items(session, data->type, item, 1, &out, err);
 }
 
 /* A job over all items, to which the caller adds what is to be done. `work` may be NULL. A struct
@@ -5812,14 +6009,14 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
     return PTQ_OK;
 }
 
-/* Every tensor that conversion may ask for: results, and results before a fused addition. Not the
-   input, whose range is that of pixels, nor a softmax, which stays real. */
+/* Every tensor that conversion may ask for: results, and results before a fused addition. Not an
+   input of pixels, whose range is known, nor a softmax, which stays real. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
     const ptq_node *node;
     PTQ__TRY(PTQ__NEW(&calibration->allocator, &calibration->tensor, 2 * (size_t)model->nodes,
                       "calibration", err));
-    for (node = model->node + 1; node < model->node + model->nodes; node++) {
+    for (node = model->node + !model->node->real; node < model->node + model->nodes; node++) {
         if (node->residual)
             PTQ__TRY(ptq__calibration_add_tensor(calibration, node->name, err));
         if (node->op != PTQ_OP_SOFTMAX)
@@ -6056,7 +6253,7 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
     PTQ__TRY(ptq__check_dataset(data, err));
     status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, item, &label, err);
+        status = ptq__get_item(data, i, item, &label, err);
         found += !status && ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
     ptq__free(&calibration->allocator, item);
@@ -6570,9 +6767,9 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     return PTQ_OK;
 }
 
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data: with
-   preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They always
-   have 8 bits, for pixels are there already, and cost no more than fewer would. */
+/* The codes of pixels follow from what a pixel can be, 0 to 255 in every channel, not from data:
+   with preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They
+   always have 8 bits, for pixels are there already, and cost no more than fewer would. */
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
                                      ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
@@ -6659,9 +6856,12 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
 static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
                                     int *out, ptq_error *err) {
     int *have = &(coded ? cv->coded : cv->real)[i];
+    ptq_scheme own = *scheme;
     ptq_qparams q;
+    if (i == 0)
+        own.activation_bits = 8; /* real inputs, as pixels: their error is in all that follows */
     if (*have < 0 && coded) {
-        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
+        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, &own, &q, err));
         PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, have, err));
     } else if (*have < 0) {
         PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, have, err));
@@ -6799,12 +6999,12 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
    The input, then the nodes in their order, which is that in which they run: when a node's turn has
    come, what it reads is there.
 
-   The input is codes where any node that reads it runs on integers: pixels are bytes already, and a
-   quantize node behind the input would be a pass over the image for nothing. */
+   Pixels are codes where any node that reads them runs on integers: they are bytes already, and a
+   quantize node behind them would be a pass over the image for nothing. Real inputs get one. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    for (i = 1; i < cv->old->nodes; i++)
+    for (i = 1; i < cv->old->nodes && !cv->old->node[0].real; i++)
         coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
                           ptq__goes_integer(cv, i));
     if (coded)
@@ -7117,16 +7317,12 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
     return status;
 }
 
-/* One more class. Its name is shown to people and goes into reports, hence no control characters,
-   which a terminal would obey; and it must tell the class apart from the others. */
+/* One more class, whose name must tell it apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
-    int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
-    size_t i;
-    for (i = 0; i < name.n; i++)
-        legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
+    int c, n = data->dataset.classes;
     PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    PTQ__FAIL_IF(!legal, PTQ_BAD_DATA,
+    PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
                  "%s: the name of class %d has over %d bytes or a control character; it must be "
                  "text with one name a line",
                  where, n, PTQ_CLASS_NAME_SIZE - 1);
@@ -7389,11 +7585,11 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* Intervals. Both hold the values that the data do not contradict: those at which what was seen lies
-   less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100 cases
-   it does. The deviation is the one that the supposed value itself causes. (With that of the value
-   seen, which is the textbook's short cut, one would take for certain what happened once: 50 images
-   without a change do not show that there is none.)
+/* Intervals. Both hold the values that the data do not contradict: those at which what was seen
+   lies less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100
+   cases it does. The deviation is the one that the supposed value itself causes. (With that of the
+   value seen, which is the textbook's short cut, one would take for certain what happened once: 50
+   images without a change do not show that there is none.)
 
    z of 95 %, two-sided. */
 #define PTQ__SCORE 1.959963984540054
@@ -7748,6 +7944,18 @@ PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *be
     return ptq_classify(net->session, pixels, 1, best, err);
 }
 
+PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits,
+                                   ptq_error *err) {
+    return ptq_run_f32(net->session, input, 1, logits, NULL, err);
+}
+
+PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
+                                        ptq_error *err) {
+    ptq_results results = {NULL, NULL, NULL, NULL};
+    results.classes = best;
+    return ptq_run_items(net->session, PTQ_TYPE_F32, input, 1, &results, err);
+}
+
 #ifndef PTQ_NO_STDIO
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
@@ -7838,100 +8046,6 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
-
-#ifndef PTQ_RUN_ONLY
-
-/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
-   One element of a convolution explained, for those who want to follow the arithmetic of
-   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
-   less their zero point) in the order of the weights, the accumulator, and the code or real
-   number that becomes of it. */
-static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
-    int32_t low = step->clamp.low, high = step->clamp.high;
-    float m = step->multiplier[c], f;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    sum += b;
-    f = ptq__mul((float)sum, m);
-    ptq__put(text,
-             "bias %d: accumulator %d\n"
-             "multiplier %g = input scale %g * weight scale %g",
-             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(sum, m, zero, low, high);
-    ptq__put(text,
-             " / output scale %g\n"
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
-             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_sum(&text, step, patch, c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
-#endif
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
@@ -8262,14 +8376,18 @@ static int ptq__value_out(ptq__line *line) {
     return 1;
 }
 
+/* "f32": an input of real numbers; "u8", which is not written, one of pixels. */
+static int ptq__value_type(ptq__line *line) {
+    line->node.real = ptq__line_text(line, "f32", line->node.real);
+    return line->node.real || ptq__line_text(line, "u8", 0);
+}
+
 /* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
    shape stands before. Both are written when one of them is not the usual one. */
 static int ptq__value_pixels(ptq__line *line) {
     const ptq_model *model = line->model;
     float *number = (float *)ptq__value_at(line, line->model);
-    int c, usual = PTQ__OUT(line) != NULL, channels = line->node.shape[2];
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        usual &= model->mean[c] == 0 && model->std[c] == 1;
+    int c, usual = PTQ__OUT(line) && ptq__is_plain(model), channels = line->node.shape[2];
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
     for (c = 0; c < channels; c++)
@@ -8358,6 +8476,7 @@ static int ptq__value_qparams(ptq__line *line) {
 static const ptq__key ptq__keys[] = {
     {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
     {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
+    {"type", PTQ__KEY_TYPE, ptq__value_type, 0, 0, 0, 0},
     {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
     {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
     {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
@@ -8698,6 +8817,44 @@ static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
         ptq__json_wrong(json, "the end");
     return ptq__json_status(json, err);
+}
+
+/* The metadata that mean something. First ["cat", "dog"], names of classes: `count` gets how many
+   there are, `wanted` the one at `index`, if there is. */
+static ptq_status ptq__class_names(const ptq_model *model, int index, ptq__text *wanted, int *count,
+                                   ptq_error *err) {
+    const char *list = ptq_model_get_meta(model, "class_names");
+    ptq__json json = ptq__json_over("metadata class_names", list, list ? strlen(list) : 0);
+    char name[PTQ_CLASS_NAME_SIZE];
+    for (*count = 0; list && ptq__json_next(&json, "[]", "a list", count);) {
+        ptq__text text = ptq__text_over(name, sizeof name);
+        if (ptq__json_string(&json, &text) && !ptq__is_class_name(name, text.length))
+            ptq__json_wrong(&json, "names of 1 to 63 bytes without control characters");
+        if (!json.wrong && *count - 1 == index)
+            ptq__put_string(wanted, name);
+    }
+    return list ? ptq__json_end(&json, err) : PTQ_OK;
+}
+
+PTQ_API size_t ptq_class_name(const ptq_model *model, int index, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    int count;
+    (void)ptq__class_names(model, index < 0 ? INT_MAX : index, &text, &count, NULL);
+    return text.length;
+}
+
+/* A name for each class, and one of two rules for pictures. */
+static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err) {
+    const char *resize = ptq_model_get_meta(model, "resize");
+    const int *shape = model->node[ptq_model_logits(model)].shape;
+    int count, classes = (int)ptq__shape_elements(3, shape);
+    PTQ__TRY(ptq__class_names(model, INT_MAX, NULL, &count, err));
+    PTQ__FAIL_IF(ptq_model_get_meta(model, "class_names") && count != classes, PTQ_BAD_FILE,
+                 "metadata class_names has %d names, the model has %d classes", count, classes);
+    PTQ__FAIL_IF(resize && strcmp(resize, "crop") && strcmp(resize, "stretch"), PTQ_BAD_FILE,
+                 "metadata resize is '%s'; it must be crop or stretch",
+                 ptq__quoted(ptq__span_of(resize)).text);
+    return PTQ_OK;
 }
 
 /* safetensors' names of types, with the bytes of an element in the file. Where several become one
@@ -9114,6 +9271,12 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     return PTQ_OK;
 }
 
+/* "2" where a model uses what version 1 did not know, real inputs, so that older readers refuse it
+   instead of computing something else; "1" for all others. */
+static const char *ptq__format_version(const ptq_model *model) {
+    return model->nodes && model->node[0].real ? "2" : "1";
+}
+
 /* The graph of the file, without parameters. */
 static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const char *format = ptq__archive_meta(archive, "format");
@@ -9121,11 +9284,16 @@ static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out
     const char *graph = ptq__archive_meta(archive, "graph");
     if (!graph)
         return ptq__guess_graph(archive, out, err);
-    if (!format || strcmp(format, "ptq") || !version || strcmp(version, "1"))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "the metadata should say format ptq, format_version 1; a newer"
-                             " version of the library may have written this file");
-    return ptq__read_graph(ptq__span_of(graph), 1, &archive->allocator, out, err);
+    PTQ__FAIL_IF(!format || strcmp(format, "ptq") || !version ||
+                     (strcmp(version, "1") && strcmp(version, "2")),
+                 PTQ_BAD_FILE,
+                 "the metadata should say format ptq, format_version 1 or 2; a newer version of the"
+                 " library may have written this file");
+    PTQ__TRY(ptq__read_graph(ptq__span_of(graph), 1, &archive->allocator, out, err));
+    PTQ__FAIL_IF(*version < *ptq__format_version(*out), PTQ_BAD_FILE,
+                 "the metadata say format_version %s, the graph needs %s", version,
+                 ptq__format_version(*out));
+    return PTQ_OK;
 }
 
 /* Gives `to`, which has type and shape but no memory, the data of a tensor of the file, with the
@@ -9380,7 +9548,7 @@ static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, p
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
-    PTQ__TRY(ptq_archive_set_meta(archive, "format_version", "1", err));
+    PTQ__TRY(ptq_archive_set_meta(archive, "format_version", ptq__format_version(model), err));
     PTQ__TRY(ptq__put_graph(archive, model, err));
     for (i = 0; i < model->metas; i++)
         PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
@@ -10524,43 +10692,43 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
    X, where two columns of B X are shared with the next tile. */
-#define PTQ__SCATTER(NAME, TARGET, H)                                                               \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                     \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                         \
-    }                                                                                               \
-                                                                                                    \
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
     /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
        place in four planes. */ \
-    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,      \
-                                       int sum, char *to) {                                         \
-        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                 \
-        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                               \
-            const char *a = one + c, *b = two + c;                                                  \
-            char *place = to + c;                                                                   \
-            H x[4];                                                                                 \
-            x[0] = NAME##_column(a, b, sum);                                                        \
-            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                        \
-            for (i = 0; i < k->tiles; i++, place += pitch) {                                        \
-                a += 2 * pitch;                                                                     \
-                b += 2 * pitch;                                                                     \
-                x[2] = NAME##_column(a, b, sum);                                                    \
-                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                    \
-                H##_store(place, x[0] - x[2]);                                                      \
-                H##_store(place + plane, x[1] + x[2]);                                              \
-                H##_store(place + 2 * plane, x[2] - x[1]);                                          \
-                H##_store(place + 3 * plane, x[1] - x[3]);                                          \
-                x[0] = x[2];                                                                        \
-                x[1] = x[3];                                                                        \
-            }                                                                                       \
-        }                                                                                           \
-    }                                                                                               \
-                                                                                                    \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {     \
-        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                               \
-        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                         \
-        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                            \
-        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                        \
-        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                        \
+    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
+                                       int sum, char *to) {                                        \
+        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
+        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                              \
+            const char *a = one + c, *b = two + c;                                                 \
+            char *place = to + c;                                                                  \
+            H x[4];                                                                                \
+            x[0] = NAME##_column(a, b, sum);                                                       \
+            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                       \
+            for (i = 0; i < k->tiles; i++, place += pitch) {                                       \
+                a += 2 * pitch;                                                                    \
+                b += 2 * pitch;                                                                    \
+                x[2] = NAME##_column(a, b, sum);                                                   \
+                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                   \
+                H##_store(place, x[0] - x[2]);                                                     \
+                H##_store(place + plane, x[1] + x[2]);                                             \
+                H##_store(place + 2 * plane, x[2] - x[1]);                                         \
+                H##_store(place + 3 * plane, x[1] - x[3]);                                         \
+                x[0] = x[2];                                                                       \
+                x[1] = x[3];                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {    \
+        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                              \
+        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                        \
+        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                           \
+        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                       \
+        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
     }
 
 /* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
@@ -12422,8 +12590,8 @@ static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
     return end < at ? SIZE_MAX : end;
 }
 
-/* The largest absolute value of a tensor of the float model on the calibration images; of the
-   input, on any image. */
+/* The largest absolute value of a tensor of the float model on the calibration images; of pixels,
+   on any image. */
 static double ptq__peak(const ptq__converter *cv, int node) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
     double most = 0;
@@ -12431,7 +12599,7 @@ static double ptq__peak(const ptq__converter *cv, int node) {
         const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
         most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0 && t < 0; c++)
         most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
                                fabs((double)ptq__pixel(cv->old, c, 255))));
     return most;
@@ -12775,7 +12943,8 @@ static void ptq__rescale_channel(ptq__bench *b) {
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
-                                          (float)b->lesson->in_scale, ptq__least_unit(b->lesson->to));
+                                          (float)b->lesson->in_scale,
+                                          ptq__least_unit(b->lesson->to));
         double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
@@ -12800,8 +12969,8 @@ static double ptq__mean_bias(const ptq__bench *b) {
     return bias;
 }
 
-/* Gives channel o of an integer node a bias, per unit of its input's scale; `own`, the float model's,
-   whose code was made to fit, where a corrected one would not. */
+/* Gives channel o of an integer node a bias, per unit of its input's scale; where a corrected one
+   would not fit, `own`, the float model's, whose code was made to fit. */
 static void ptq__set_bias(ptq_node *node, int o, double bias, double own) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     double scale = (double)weight->scale[weight->scales > 1 ? o : 0];
@@ -12989,22 +13158,29 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* Of the image: mean and deviation of the pixel values that were counted in calibration, with n(v)
-   how often value v was seen and x(v) what preprocessing makes of it,
+/* Of the input: mean and deviation of the values that were counted in calibration, with n(v) how
+   often value v was seen and x(v) what preprocessing makes of it,
 
        E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
 
-   All channels are counted together; what differs is how each is preprocessed. */
-static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *x, ptq_error *err) {
-    int c, v, channels = cv->old->node[0].shape[2];
+   All channels are counted together; what differs is how each is preprocessed. Of real inputs, which
+   are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
+static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
+    int c, v, channels = cv->old->node[0].shape[2], t = -1;
+    const ptq_statistics *s = NULL;
+    if (cv->old->node[0].real)
+        t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
+    if (t >= 0)
+        s = &cv->calibration->tensor[t].observer.channel[0];
     for (c = 0; c < channels; c++) {
-        double n = 0, sum = 0, square = 0;
-        for (v = 0; v < 256; v++) {
-            double count = (double)cv->calibration->pixel[v];
-            double pixel = (double)ptq__pixel(cv->old, c, v);
+        double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
+        for (v = 0; v < (s ? PTQ_BINS : 256); v++) {
+            double count = (double)(s ? s->bin[v] : cv->calibration->pixel[v]);
+            double value = s ? ldexp(v - PTQ__HALF_BINS + 0.5, s->exponent)
+                             : (double)ptq__pixel(cv->old, c, (float)v);
             n += count;
-            sum += count * pixel;
-            square += count * pixel * pixel;
+            sum += count * value;
+            square += count * value * value;
         }
         if (!(n > 0))
             return ptq_error_set(err, PTQ_NOT_READY,
@@ -13111,7 +13287,7 @@ static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, floa
     for (i = 0; i < cv->old->nodes; i++) {
         x[i] = all;
         all += 2 * cv->old->node[i].shape[2];
-        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_pixels(cv, x[0], err));
+        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_input(cv, x[0], err));
     }
     *out = x;
     return PTQ_OK;

@@ -518,7 +518,8 @@ static void coded_logits(void **state) {
 }
 
 /* A model whose only codes are the input's own, which are the pixels where they lie. */
-/* Codes of the input that went through nothing which computes: as they are, through a table, pooled. */
+/* Codes of the input that went through nothing which computes: as they are, through a table,
+   pooled. */
 static void codes_without_a_layer(void **state) {
     static const struct {
         const char *graph;

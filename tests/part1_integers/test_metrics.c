@@ -344,8 +344,8 @@ static void a_model_beside_itself(void **state) {
 }
 
 /* A float model that was not fused has more tensors, and some whose names mean something else in a
-   fused one: c1 is the sum before batch norm here, and c3 that before its own norm. What is compared
-   is what the fused float model says of the same names. */
+   fused one: c1 is the sum before batch norm here, and c3 that before its own norm. What is
+   compared is what the fused float model says of the same names. */
 static void baseline_that_is_not_fused(void **state) {
     static const char graph[] = "ptq-graph 1\ninput input shape=8x8x3\n"
                                 "c1 conv2d in=input channels=4 kernel=3x3\nb1 batch_norm in=c1\n"

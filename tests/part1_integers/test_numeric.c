@@ -166,8 +166,8 @@ static void images_at_the_edge(void **state) {
     ptq_model_free(fused);
 }
 
-/* Weights of 1e30 after each other overflow on bright pixels only: the layer that would have to code
-   the infinity is named, and dark pixels run. */
+/* Weights of 1e30 after each other overflow on bright pixels only: the layer that would have to
+   code the infinity is named, and dark pixels run. */
 static void overflow_before_codes(void **state) {
     static const struct {
         const char *graph, *node;

@@ -452,9 +452,9 @@ static void histogram_against_whole_range(void **state) {
     assert_true(better > 20);
 }
 
-/* 999 normal values and a 12. With 255 steps from about -3 to 12 each value errs by step^2 / 12, and
-   a normal one has the power 1: 36 dB. Without the 12, which then is off by 8.5 or more, the error is
-   72 and more of 1144: 12 dB. */
+/* 999 normal values and a 12. With 255 steps from about -3 to 12 each value errs by step^2 / 12,
+   and a normal one has the power 1: 36 dB. Without the 12, which then is off by 8.5 or more, the
+   error is 72 and more of 1144: 12 dB. */
 static void histogram_and_an_outlier(void **state) {
     static const struct {
         ptq_method method;

@@ -467,8 +467,8 @@ static void convolution_ties_and_rails(void **state) {
     ptq_model_free(m);
 }
 
-/* Averages of windows of two: the zero point is added before rounding, so that ties go to even codes
-   and not to even steps; the global pool's stay with its own formula. By hand. */
+/* Averages of windows of two: the zero point is added before rounding, so that ties go to even
+   codes and not to even steps; the global pool's stay with its own formula. By hand. */
 static void average_ties_and_rails(void **state) {
     static const struct {
         const char *node;

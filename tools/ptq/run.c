@@ -136,8 +136,10 @@ static int make_codes(ptq_session *session, const ptq_dataset *data, void *item,
     ptq_error err;
 
     for (size_t i = 0; i < data->count && !status; i++) {
+        ptq_results wanted = {NULL, NULL, codes + i * classes, NULL};
+
         if (data->get(data->user, i, item, &label, &err) ||
-            ptq_run_codes(session, item, 1, codes + i * classes, &err))
+            ptq_run_items(session, data->type, item, 1, &wanted, &err))
             status = fail("%s", err.text);
         progress_show(&state, i + 1, data->count);
     }

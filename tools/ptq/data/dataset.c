@@ -125,7 +125,7 @@ static ptq_status take_names(data_set *set, const ptq_model *model, int classes,
 
     free_names(set);
     for (int c = 0; c < classes && !status; c++) {
-        size_t length = model_class_name(model, c, text, sizeof text);
+        size_t length = ptq_class_name(model, c, text, sizeof text);
 
         status = data_add_class(set, text, length, set->path, err);
     }
@@ -137,7 +137,7 @@ static int find_class(const ptq_model *model, int classes, const char *name) {
     char text[PTQ_CLASS_NAME_SIZE];
 
     for (int c = 0; c < classes; c++)
-        if (model_class_name(model, c, text, sizeof text) < sizeof text && !strcmp(text, name))
+        if (ptq_class_name(model, c, text, sizeof text) < sizeof text && !strcmp(text, name))
             return c;
     return -1;
 }
@@ -153,8 +153,8 @@ static ptq_status map_names(data_set *set, const ptq_model *model, int classes, 
         to[c] = find_class(model, classes, set->name[c]);
         if (to[c] >= 0)
             continue;
-        model_class_name(model, 0, first, sizeof first);
-        model_class_name(model, classes - 1, last, sizeof last);
+        ptq_class_name(model, 0, first, sizeof first);
+        ptq_class_name(model, classes - 1, last, sizeof last);
         status =
             ptq_error_set(err, PTQ_BAD_DATA, "%s: the class %s is none of the model's %d, %s to %s",
                           set->path, set->name[c], classes, first, last);
@@ -177,7 +177,7 @@ static ptq_status check_labels(const data_set *set, int classes, ptq_error *err)
 
 static ptq_status fit_classes(data_set *set, const ptq_model *model, int classes, ptq_error *err) {
     char text[PTQ_CLASS_NAME_SIZE];
-    int named = model_class_name(model, classes - 1, text, sizeof text) > 0;
+    int named = ptq_class_name(model, classes - 1, text, sizeof text) > 0;
     ptq_status status = PTQ_OK;
 
     if (named && set->name && !set->assumed)
@@ -432,8 +432,9 @@ size_t data_item_bytes(const ptq_dataset *view) {
 
 ptq_status data_run(ptq_session *session, const ptq_dataset *view, const void *item, float *logits,
                     ptq_error *err) {
-    return view->type == PTQ_TYPE_F32 ? ptq_run_f32(session, item, 1, logits, NULL, err)
-                                      : ptq_run(session, item, 1, logits, NULL, err);
+    ptq_results wanted = {logits, NULL, NULL, NULL};
+
+    return ptq_run_items(session, view->type, item, 1, &wanted, err);
 }
 
 int data_knows_classes(const data_set *set) { return set->classes > 0; }

@@ -1,5 +1,5 @@
-/* Fake quantization: weights, biases and results rounded as the integers will be, the gradients that
-   reach weights and step sizes through it, and those integers themselves. */
+/* Fake quantization: weights, biases and results rounded as the integers will be, the gradients
+   that reach weights and step sizes through it, and those integers themselves. */
 #include <math.h>
 #include <string.h>
 
