@@ -119,7 +119,7 @@ $(BUILD)/onnx-run: tests/peers/onnx_run.c $(BUILD)/ptq_impl.o $(ONNX_TESTED)
 
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
-FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) arguments kernels
+FUZZ_TARGETS := model graph cifar10 calibration npy idx zip $(if $(HAVE_ONNX),onnx) arguments kernels
 COMMA        := ,
 FUZZ_SECONDS ?= 60
 FUZZER       ?= libfuzzer
@@ -137,6 +137,10 @@ $(BUILD)/fuzz-seeds: tests/fuzz/seeds.c $(BUILD)/ptq_impl.o
 
 $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
+
+READER_FUZZERS := $(addprefix $(BUILD)/fuzz-,npy idx zip)
+$(READER_FUZZERS): LINKED := $(READERS) $(LIB_LDFLAGS)
+$(READER_FUZZERS): $(READERS) tests/fuzz/arrays.h
 
 $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/networks.h \
                  $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o

@@ -31,7 +31,7 @@ seeds=$TMPDIR/seeds # its own: another run may begin meanwhile
 trap 'rm -rf "$TMPDIR"' EXIT
 
 build() { # COMPILER DIR TARGET MORE-FLAGS
-    make -s CC="$1" BUILD="$2" LIB_NAMES=jansson FUZZ_DRIVER=-fsanitize=fuzzer \
+    make -s CC="$1" BUILD="$2" LIB_NAMES="jansson zlib" FUZZ_DRIVER=-fsanitize=fuzzer \
         EXTRA="$(flags_of "$3") $4" "$2/fuzz-$3"
 }
 

@@ -64,7 +64,8 @@ static ptq_status read_type(const char *at, data_array *out, ptq_error *err) {
 static ptq_status read_shape(const char *at, data_array *out, ptq_error *err) {
     int legal = at && *at == '(';
 
-    for (at += legal; legal && *(at += strspn(at, " ,")) != ')';) {
+    at = legal ? at + 1 : "";
+    while (legal && *(at += strspn(at, " ,")) != ')') {
         char *end;
 
         legal = *at >= '0' && *at <= '9' && out->rank < ARRAY_RANK;

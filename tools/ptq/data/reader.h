@@ -20,7 +20,7 @@ struct data_set {
     char **name;         /* of the classes; NULL: none */
     int names, assumed;  /* assumed: the data do not say them themselves */
     const char **number; /* what classes without names are called */
-    int whole; /* there are no parts: it is training or test data, as it is asked for */
+    int whole;           /* there are no parts: it is training or test data, as it is asked for */
     int widen;           /* bytes are wanted as real numbers */
 
     /* The reader's. `read` serves several threads; `fit` may be NULL: the shape is what it is. */
