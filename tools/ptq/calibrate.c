@@ -27,7 +27,7 @@ typedef struct calibrate_options {
 } calibrate_options;
 
 static const command_help help = {
-    "calibrate [--model MODEL] [--data DIR] -o C.json [OPTIONS]\n"
+    "calibrate [--model MODEL] [--data PATH] -o C.json [OPTIONS]\n"
     "       ptq calibrate --merge A.json B.json ... -o C.json\n"
     "       ptq calibrate --inspect C.json [--json FILE]",
     "Fuses a float model, runs it on training images and keeps the range and the histogram of "

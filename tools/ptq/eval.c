@@ -25,7 +25,7 @@ typedef struct eval_options {
 } eval_options;
 
 static const command_help help = {
-    "eval [--model MODEL] [--baseline FLOATMODEL] [--data DIR] [OPTIONS]",
+    "eval [--model MODEL] [--baseline FLOATMODEL] [--data PATH] [OPTIONS]",
     "Classifies the test images and counts what is right; with a baseline, both models on the "
     "same\n"
     "images. A float model is fused first; a self-test vector in the file is checked.",

@@ -23,7 +23,7 @@ typedef struct mistake_options {
 } mistake_options;
 
 static const command_help help = {
-    "mistake NAME [--model MODEL] [--data DIR] [OPTIONS]\n"
+    "mistake NAME [--model MODEL] [--data PATH] [OPTIONS]\n"
     "       ptq mistake --list",
     "For learning: commits a classic mistake of quantization on purpose, measures it beside the\n"
     "right way on the same test images, and shows the guard that catches it. Scheme: a weight\n"

@@ -108,7 +108,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
 
     char about[2048];
     const command_help help = {
-        "quantize [--model MODEL] [--data DIR] [--preset NAME] -o OUT [OPTIONS]",
+        "quantize [--model MODEL] [--data PATH] [--preset NAME] -o OUT [OPTIONS]",
         describe(about, sizeof about),
         "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
 

@@ -58,7 +58,7 @@ static int parse(int argc, char **argv, report_options *o) {
         {0}};
     char about[1024];
     const command_help help = {
-        "report --model MODEL [--model MODEL ...] --baseline FLOATMODEL [--data DIR] -o OUT.html",
+        "report --model MODEL [--model MODEL ...] --baseline FLOATMODEL [--data PATH] -o OUT.html",
         describe(about, sizeof about),
         "ptq report -m int8.safetensors -m w4a8.safetensors -b resnet8.safetensors -o report.html"};
 

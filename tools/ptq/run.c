@@ -1,4 +1,5 @@
 /* ptq run: the logits of every image of a file; one image explained, or beside another model. */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +21,12 @@
 typedef struct run_options {
     data_options data; /* its `data` is --images */
     const char *model, *logits, *codes, *explain, *beside, *tensors;
-    int threads, no_fuse, image;
+    int threads, no_fuse, image, top;
 } run_options;
 
 static const command_help help = {
     "run [--model MODEL] --images FILE --logits OUT.f32|OUT.npy [OPTIONS]\n"
+    "       ptq run [--model MODEL] --images FILE --top N\n"
     "       ptq run [--model MODEL] --images FILE --explain NODE,Y,X,C [--image K]\n"
     "       ptq run [--model MODEL] --images FILE --side-by-side FLOATMODEL [--image K]",
     "Runs a model over images, or other items, and writes the logits: float32, little-endian, one\n"
@@ -43,6 +45,7 @@ static int parse(int argc, char **argv, run_options *o) {
         DATA_LIMIT_OPTION(&o->data),
         {"logits", 'o', "FILE", "where to write N x classes float32, as they are or as .npy",
          .text = &o->logits, .file = WRITTEN_FILE},
+        {"top", 0, "N", "show the N likeliest classes of each item", .number = &o->top, .least = 1},
         {"codes", 0, "FILE", "where to write N x classes int32, the logits' codes",
          .text = &o->codes, .file = WRITTEN_FILE},
         {"tensors", 0, "FILE", "where to write every intermediate tensor (.safetensors, N,H,W,C)",
@@ -100,6 +103,22 @@ static int write_words(const char *path, const void *words, size_t rows, size_t 
     return status ? fail("%s", err.text) : 0;
 }
 
+/* The likeliest classes of one item, with what softmax makes of its logits. */
+static void print_top(const ptq_dataset *data, size_t item, float *logits, int top) {
+    double sum = 0, most = (double)logits[ptq_argmax(logits, data->classes)];
+
+    for (int c = 0; c < data->classes; c++)
+        sum += exp((double)logits[c] - most);
+    say("%zu", item);
+    for (int i = 0; i < top && i < data->classes; i++) {
+        int best = ptq_argmax(logits, data->classes);
+
+        say("  %s %.2f %%", data->class_name[best], 100 * exp((double)logits[best] - most) / sum);
+        logits[best] = -INFINITY;
+    }
+    say("\n");
+}
+
 static int run_images(const run_options *o, const engine *ready, const ptq_dataset *data) {
     ptq_dataset base = *data, unlabelled = base;
     ptq_evaluate_options options = {0};
@@ -118,11 +137,15 @@ static int run_images(const run_options *o, const engine *ready, const ptq_datas
     progress_end(&state);
     if (status)
         return fail("%s", err.text);
-    if (write_words(o->logits, result.logits, result.total, (size_t)result.classes, 'f')) {
+    if (o->logits &&
+        write_words(o->logits, result.logits, result.total, (size_t)result.classes, 'f')) {
         ptq_release(&result.memory);
         return 1;
     }
-    say("%zu images x %d logits in %s\n", result.total, result.classes, o->logits);
+    if (o->logits)
+        say("%zu images x %d logits in %s\n", result.total, result.classes, o->logits);
+    for (size_t i = 0; i < result.total && o->top; i++)
+        print_top(data, i, result.logits + i * (size_t)result.classes, o->top);
     ptq_release(&result.memory);
     return 0;
 }
@@ -286,7 +309,8 @@ static int run_all(const run_options *o, const engine *ready, const ptq_dataset 
     if ((size_t)o->image >= data->count)
         return fail("%s has %zu images, counted from 0: there is no image %d", o->data.data,
                     data->count, o->image);
-    return (o->logits && run_images(o, ready, data)) || (o->codes && run_codes(o, ready, data)) ||
+    return ((o->logits || o->top) && run_images(o, ready, data)) ||
+           (o->codes && run_codes(o, ready, data)) ||
            (o->tensors && write_tensors(ready, data, o->tensors)) ||
            (o->explain && explain(o, ready, data)) || (o->beside && show_beside(o, ready, data));
 }
@@ -302,7 +326,7 @@ int command_run(int argc, char **argv) {
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!o.data.data || (!o.logits && !o.codes && !o.tensors && !o.explain && !o.beside))
+    if (!o.data.data || (!o.logits && !o.top && !o.codes && !o.tensors && !o.explain && !o.beside))
         return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
                     "run --help'");
     if (o.threads == 0)

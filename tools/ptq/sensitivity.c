@@ -23,7 +23,7 @@ typedef struct sensitivity_options {
 } sensitivity_options;
 
 static const command_help help = {
-    "sensitivity [--model MODEL] [--data DIR] [--preset NAME] [OPTIONS]",
+    "sensitivity [--model MODEL] [--data PATH] [--preset NAME] [OPTIONS]",
     "Quantizes every node of a float model alone and compares the logits with the float model's,\n"
     "on calibration images: signal-to-noise ratio, Kullback-Leibler divergence, same prediction.\n"
     "Then tries what could be changed, and says what each change would win back.",

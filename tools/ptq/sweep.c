@@ -29,7 +29,7 @@ typedef struct sweep_options {
 } sweep_options;
 
 static const command_help help = {
-    "sweep [--model MODEL] [--data DIR] -o OUT.csv [OPTIONS]",
+    "sweep [--model MODEL] [--data PATH] -o OUT.csv [OPTIONS]",
     "Calibrates, converts and measures a float model in every combination of the lists given.\n"
     "Choose from what it measures by default, on training images that were not calibrated on;\n"
     "--test is for reporting what was chosen. A sweep that was stopped goes on when started again.",

@@ -1,4 +1,4 @@
-/* ptq train: trains a float model on CIFAR-10, or on any data set in its binary form. */
+/* ptq train: trains a float model. */
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 /* ---- Options ---- */
 
 static const command_help help = {
-    "train --data DIR -o MODEL [OPTIONS]",
+    "train --data PATH -o MODEL [OPTIONS]",
     "Trains a float network by gradient descent; the test images are never read. The same seed "
     "gives\n"
     "the same weights on the same machine, whatever the number of threads and interruptions.\n\n"
@@ -107,6 +107,7 @@ static int read_settings(const train_options *o, settings *s) {
     s->mirror = o->mirror;
     s->cutout = o->cutout;
     s->holdout = o->holdout;
+    s->freeze = o->freeze;
     s->seed = (uint64_t)o->seed;
     return read_number("rate", o->rate, adam ? (o->qat ? 0.005 : 0.001) : 0.1, 0, 1e3, &s->rate) ||
            read_number("momentum", o->momentum, 0.9, 0, 0.9999, &s->optimizer.momentum) ||
@@ -120,11 +121,11 @@ static int read_settings(const train_options *o, settings *s) {
 static void write_settings(const settings *s, char *text, size_t size) {
     snprintf(text, size,
              "%s rate %.9g momentum %.9g decay %.9g average %.9g warmup %.9g smoothing %.9g epochs "
-             "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu%s",
+             "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu%s%s",
              s->optimizer.kind == OPTIMIZER_SGD ? "sgd" : "adamw", s->rate, s->optimizer.momentum,
              s->optimizer.decay, s->optimizer.average, s->warmup, s->smoothing, s->epochs, s->batch,
              s->shift, s->mirror, s->cutout, s->holdout, (unsigned long long)s->seed,
-             s->quantized ? " quantization-aware" : "");
+             s->quantized ? " quantization-aware" : "", s->freeze ? " last layer alone" : "");
 }
 
 /* ---- The log ---- */
@@ -216,6 +217,8 @@ static int take_step(run *r) {
     trainer_step(r->engine, source, r->set.batch, (float)r->set.smoothing, &result);
     if (batch_end(&batch))
         return 1;
+    while (r->set.freeze && params > 0 && param->node != ptq_model_logits(r->model))
+        param++, params--;
     if (isfinite(result.loss))
         optimizer_step(&r->descent, param, params, trainer_gradient(r->engine), rate_now(r),
                        trainer_state(r->engine));
@@ -275,7 +278,8 @@ static int write_result(run *r) {
 }
 
 static int prepare(run *r) {
-    trainer_options options = {r->set.batch, r->options.threads, r->options.isa, 0.1f, 0};
+    trainer_options options = {r->set.batch, r->options.threads, r->options.isa, 0.1f,
+                               r->set.freeze};
     ptq_error err;
 
     if (train_images_open(&r->options.data, &r->set, &r->data) ||

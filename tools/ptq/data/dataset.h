@@ -17,7 +17,7 @@ typedef struct data_options {
 
 /* For a command's list of option_spec: what every command with --data has, and --limit where it has
    no other meaning. */
-#define DATA_HELP "images: a folder or file of CIFAR, IDX, .npy, .npz, or pictures in class folders"
+#define DATA_HELP "CIFAR, IDX, .npy, .npz, or a folder of pictures by class"
 #define DATA_OPTIONS(o)                                                                            \
     {"data", 'd', "PATH", DATA_HELP, .text = &(o)->data, .file = READ_FILE},                       \
         {"labels",                                                                                 \

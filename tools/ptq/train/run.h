@@ -26,6 +26,7 @@ typedef struct settings {
     double rate, warmup, smoothing;
     int epochs, batch, shift, mirror, cutout, holdout;
     int quantized; /* fake quantization */
+    int freeze;    /* only the last layer is trained */
     uint64_t seed;
 } settings;
 
