@@ -1814,14 +1814,12 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
                              const char *what, void *out, ptq_error *err) {
     size_t bytes;
     void *memory;
-    if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
-                             what, count, size);
+    PTQ__FAIL_IF(count > (SIZE_MAX - 1) / size, PTQ_OUT_OF_MEMORY,
+                 "%s: %zu elements of %zu bytes are too many", what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
-    if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
+    PTQ__FAIL_IF(!memory, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -2034,11 +2032,10 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     int i;
     memset(tensor, 0, sizeof *tensor);
     tensor->size = ptq__tensor_bytes(type, bits, rank, dims);
-    if (!tensor->size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
-                             "%d elements, and 2 to 7 bits if packed",
-                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(!tensor->size, PTQ_INVALID_ARGUMENT,
+                 "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
+                 "%d elements, and 2 to 7 bits if packed",
+                 ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -2062,9 +2059,8 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
                                      const int *dims, void *data, size_t size, ptq_error *err) {
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
-    if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
-                             made.size, data ? size : (size_t)0);
+    PTQ__FAIL_IF(!data || size < made.size, PTQ_INVALID_ARGUMENT,
+                 "tensor needs %zu bytes, given are %zu", made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
     return PTQ_OK;
@@ -2084,10 +2080,9 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
     float *copy = NULL;
-    if (!tensor->rank || (count != 1 && count != tensor->dim[0]))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "a tensor has one scale, or one for each of its %d channels, not %d",
-                             tensor->dim[0], count);
+    PTQ__FAIL_IF(!tensor->rank || (count != 1 && count != tensor->dim[0]), PTQ_INVALID_ARGUMENT,
+                 "a tensor has one scale, or one for each of its %d channels, not %d",
+                 tensor->dim[0], count);
     PTQ__TRY(PTQ__NEW(allocator, &copy, (size_t)count, "scales", err));
     memcpy(copy, scale, (size_t)count * sizeof *copy);
     if (tensor->owned & 2)
@@ -2332,13 +2327,11 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
     int32_t least, most;
     ptq_qparams q;
-    if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
-                             ptq_name(PTQ_NAMES_TYPE, type), bits);
-    if (!ptq__is_finite(low) || !ptq__is_finite(high))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
-                             (double)low, (double)high);
+    PTQ__FAIL_IF((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8,
+                 PTQ_INVALID_ARGUMENT, "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                 ptq_name(PTQ_NAMES_TYPE, type), bits);
+    PTQ__FAIL_IF(!ptq__is_finite(low) || !ptq__is_finite(high), PTQ_BAD_NUMBER,
+                 "a range of %g to %g cannot be quantized", (double)low, (double)high);
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
@@ -2346,9 +2339,8 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
     q.scale = hi - lo > 0 ? (float)scale : 1;
-    if (!ptq__is_normal(q.scale))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g gives no normal scale",
-                             (double)low, (double)high);
+    PTQ__FAIL_IF(!ptq__is_normal(q.scale), PTQ_BAD_NUMBER,
+                 "a range of %g to %g gives no normal scale", (double)low, (double)high);
     if (!symmetric)
         q.zero_point = ptq__to_code((float)(-lo / (double)q.scale), least, least, most);
     *out = q;
@@ -3518,13 +3510,11 @@ static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node,
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
-        if (!ptq__is_name(name.p, name.n))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
-                                 ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
-        if (found >= 0 && found != index)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 name.p);
+        PTQ__FAIL_IF(!ptq__is_name(name.p, name.n), PTQ_BAD_GRAPH,
+                     "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
+                     ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
+        PTQ__FAIL_IF(found >= 0 && found != index, PTQ_BAD_GRAPH,
+                     "there are two nodes or tensors named %s", name.p);
     }
     return PTQ_OK;
 }
@@ -3692,22 +3682,20 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const 
 
 /* -> H x W x C, each at least 1: the image, or other numbers. Every model has one input, its first
    node. */
-static int ptq__add_input(ptq_model *model, const char *name, const int *shape, int real) {
-    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
-    memcpy(node.shape, shape, sizeof node.shape);
-    node.real = real;
-    return ptq__build(model, &node, name, NULL);
-}
-
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
-    int shape[] = {height, width, channels};
-    return ptq__add_input(model, name, shape, 0);
+    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
+    node.shape[0] = height;
+    node.shape[1] = width;
+    node.shape[2] = channels;
+    return ptq__build(model, &node, name, NULL);
 }
 
 PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
                                int channels) {
-    int shape[] = {height, width, channels};
-    return ptq__add_input(model, name, shape, 1);
+    int index = ptq_add_input(model, name, height, width, channels);
+    if (index >= 0)
+        model->node[index].real = 1;
+    return index;
 }
 
 /* H x W x C -> H' x W' x C' by the operator's rule. */
@@ -4021,11 +4009,9 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
         float mean = model->mean[c], std = model->std[c];
-        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)mean, (double)std);
+        PTQ__FAIL_IF(!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0), PTQ_BAD_NUMBER,
+                     "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                     (double)mean, (double)std);
     }
     return PTQ_OK;
 }
@@ -4036,8 +4022,7 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__FAIL_IF(model->nodes < 2, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
     PTQ__TRY(ptq__check_pixels(model, err));
     for (i = 0; i < model->nodes; i++)
         PTQ__TRY(ptq__check_node(model, i, err));
@@ -4610,9 +4595,8 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     if (options)
         given = *options;
     memory = given.memory;
-    if (memory && given.memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
-                             size, given.memory_size);
+    PTQ__FAIL_IF(memory && given.memory_size < size, PTQ_OUT_OF_MEMORY,
+                 "the session needs %zu bytes, given are %zu", size, given.memory_size);
     if (!memory)
         PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
     session = (ptq_session *)(void *)((char *)memory +
@@ -4841,12 +4825,10 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     const ptq_node *node = &model->node[index < 0 ? 0 : index];
     const ptq_qparams *q;
     ptq__frame frame;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s: the session must be made with `keep`, and have run", name);
-    if (index < 0)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
-                             ptq__quoted(ptq__span_of(name)).text);
+    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
+                 "tensor %s: the session must be made with `keep`, and have run", name);
+    PTQ__FAIL_IF(index < 0, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
+                 ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
     frame = ptq__frame_of(session, index);
@@ -4952,9 +4934,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
+    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
+                 "explain: the session must be made with `keep`, and have run");
     if (index < 0 || !ptq__has_weight(step->node->op) ||
         ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
         x >= shape[1] || c < 0 || c >= shape[2])
@@ -7373,8 +7354,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     void *bytes = NULL;
     ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
     is_file = status == PTQ_OK;
-    if (status && (status != PTQ_IO_ERROR || is_bin))
-        return ptq_error_set(err, status, "%s", unread.text);
+    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
     status = ptq__cifar_create(allocator, &data, err);
@@ -8158,9 +8138,8 @@ static int ptq__is_own_meta(const char *key) {
 
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
+    PTQ__FAIL_IF(ptq__is_own_meta(key), PTQ_INVALID_ARGUMENT,
+                 "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
@@ -8376,12 +8355,6 @@ static int ptq__value_out(ptq__line *line) {
     return 1;
 }
 
-/* "f32": an input of real numbers; "u8", which is not written, one of pixels. */
-static int ptq__value_type(ptq__line *line) {
-    line->node.real = ptq__line_text(line, "f32", line->node.real);
-    return line->node.real || ptq__line_text(line, "u8", 0);
-}
-
 /* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
    shape stands before. Both are written when one of them is not the usual one. */
 static int ptq__value_pixels(ptq__line *line) {
@@ -8408,10 +8381,12 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias. */
-static int ptq__value_bias(ptq__line *line) {
-    line->node.no_bias = ptq__line_text(line, "0", line->node.no_bias);
-    return line->node.no_bias || ptq__line_text(line, "1", 0);
+/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one of
+   pixels, is not. */
+static int ptq__value_either(ptq__line *line) {
+    int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
+    *other = ptq__line_text(line, bias ? "0" : "f32", *other);
+    return *other || ptq__line_text(line, bias ? "1" : "u8", 0);
 }
 
 static int ptq__value_epsilon(ptq__line *line) {
@@ -8476,7 +8451,7 @@ static int ptq__value_qparams(ptq__line *line) {
 static const ptq__key ptq__keys[] = {
     {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
     {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
-    {"type", PTQ__KEY_TYPE, ptq__value_type, 0, 0, 0, 0},
+    {"type", PTQ__KEY_TYPE, ptq__value_either, PTQ__AT(real), 0, 0, 0},
     {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
     {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
     {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
@@ -8485,7 +8460,7 @@ static const ptq__key ptq__keys[] = {
     {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
     {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
     {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
-    {"bias", PTQ__KEY_BIAS, ptq__value_bias, 0, 0, 0, 0},
+    {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
     {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
     {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
@@ -8545,10 +8520,9 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
     const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
     while (key < end && !ptq__span_is(name, key->name))
         key++;
-    if (key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit))
-        return ptq_error_set(
-            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
-            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
+    PTQ__FAIL_IF(key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit),
+                 PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+                 line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= key->bit;
     line->key = key;
     line->value = value;
@@ -8569,14 +8543,12 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
-    if (op < 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d: expected a name and an operator, found '%s %s'",
-                             number, ptq__quoted(name).text, ptq__quoted(op_name).text);
+    PTQ__FAIL_IF(op < 0, PTQ_BAD_GRAPH,
+                 "graph line %d: expected a name and an operator, found '%s %s'", number,
+                 ptq__quoted(name).text, ptq__quoted(op_name).text);
     line.node = ptq__blank((ptq_op)op, -1, -1);
-    if (!ptq__read_name(name, line.node.name))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d: '%s' is no node name", number,
-                             ptq__quoted(name).text);
+    PTQ__FAIL_IF(!ptq__read_name(name, line.node.name), PTQ_BAD_GRAPH,
+                 "graph line %d: '%s' is no node name", number, ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
     status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
@@ -8606,10 +8578,9 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
     ptq__span line = ptq__cut(&text, '\n');
     ptq_model *model = NULL;
     ptq_status status;
-    if (!ptq__span_is(line, "ptq-graph 1"))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "the graph text begins with '%s', expected is 'ptq-graph 1'",
-                             ptq__quoted(line).text);
+    PTQ__FAIL_IF(!ptq__span_is(line, "ptq-graph 1"), PTQ_BAD_GRAPH,
+                 "the graph text begins with '%s', expected is 'ptq-graph 1'",
+                 ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     status = ptq__read_nodes(model, text, bare, err);
     PTQ__GIVE(status, model, ptq_model_free, out);
@@ -9190,11 +9161,10 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     int i;
     for (i = 7; i >= 0 && size >= 8; i--)
         length = length << 8 | file[i];
-    if (size < 8 || length > size - 8 || length > most || length < 2)
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %zu bytes, the header should"
-                             " have %llu",
-                             size, (unsigned long long)length);
+    PTQ__FAIL_IF(size < 8 || length > size - 8 || length > most || length < 2, PTQ_BAD_FILE,
+                 "not a safetensors file, or truncated: %zu bytes, the header should"
+                 " have %llu",
+                 size, (unsigned long long)length);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &archive, err));
     memset(&header, 0, sizeof header);
     header.json = ptq__json_over("file header", file, 8 + (size_t)length);
@@ -9253,9 +9223,8 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "the file has no graph in its metadata, and its tensors are not"
                              " those of ResNet8 (conv1.weight to fc.bias)");
-    if (meta && !ptq__read_float(ptq__span_of(meta), &epsilon))
-        return ptq_error_set(err, PTQ_BAD_FILE, "metadata 'epsilon' is not a number: %s",
-                             ptq__quoted(ptq__span_of(meta)).text);
+    PTQ__FAIL_IF(meta && !ptq__read_float(ptq__span_of(meta), &epsilon), PTQ_BAD_FILE,
+                 "metadata 'epsilon' is not a number: %s", ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
     for (i = 0; i < (*out)->nodes; i++) {
         node = &(*out)->node[i];
@@ -9305,15 +9274,14 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
     ptq_tensor want = ptq__as_stored(to), *found = entry ? &entry->tensor : NULL;
     if (!found)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
-    if (found->type != want.type || found->rank != want.rank ||
-        memcmp(found->dim, want.dim, sizeof want.dim))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
-                             " rank %d (rank 0: of a type that is not supported)",
-                             name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0],
-                             found->dim[1], found->dim[2], found->dim[3], found->rank,
-                             ptq_name(PTQ_NAMES_TYPE, want.type), want.dim[0], want.dim[1],
-                             want.dim[2], want.dim[3], want.rank);
+    PTQ__FAIL_IF(found->type != want.type || found->rank != want.rank ||
+                     memcmp(found->dim, want.dim, sizeof want.dim),
+                 PTQ_BAD_FILE,
+                 "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
+                 " rank %d (rank 0: of a type that is not supported)",
+                 name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0], found->dim[1],
+                 found->dim[2], found->dim[3], found->rank, ptq_name(PTQ_NAMES_TYPE, want.type),
+                 want.dim[0], want.dim[1], want.dim[2], want.dim[3], want.rank);
     to->data = found->data;
     to->owned = found->owned;
     memset(found, 0, sizeof *found);
@@ -9424,10 +9392,9 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
                                    ptq_error *err) {
     ptq_archive_entry *entry;
     ptq_status status;
-    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
-        !tensor->rank)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "archive: '%s' is empty, reserved or there already", name);
+    PTQ__FAIL_IF(!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
+                     !tensor->rank,
+                 PTQ_INVALID_ARGUMENT, "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__archive_append(archive, &entry, err));
     status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
@@ -9643,9 +9610,8 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     char *memory = NULL;
     size_t length = 0;
     ptq_status status;
-    if (!file)
-        return ptq_error_set(err, PTQ_IO_ERROR,
-                             "%s: cannot be opened; does it exist, and may you read it?", path);
+    PTQ__FAIL_IF(!file, PTQ_IO_ERROR, "%s: cannot be opened; does it exist, and may you read it?",
+                 path);
     status = ptq__read_all(file, path, limit, allocator, &memory, &length, err);
     fclose(file);
     if (status) {
@@ -10051,10 +10017,9 @@ static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq
             ptq__json_wrong(json, "a known key");
     }
     PTQ__TRY(ptq__json_end(json, err));
-    if (!ptq__calibration_agrees(c))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "calibration file: it has no images or tensors, or their counts"
-                             " disagree");
+    PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
+                 "calibration file: it has no images or tensors, or their counts"
+                 " disagree");
     return PTQ_OK;
 }
 
@@ -13166,12 +13131,9 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
    All channels are counted together; what differs is how each is preprocessed. Of real inputs, which
    are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
 static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
-    int c, v, channels = cv->old->node[0].shape[2], t = -1;
-    const ptq_statistics *s = NULL;
-    if (cv->old->node[0].real)
-        t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
-    if (t >= 0)
-        s = &cv->calibration->tensor[t].observer.channel[0];
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
+    const ptq_statistics *s = t < 0 ? NULL : cv->calibration->tensor[t].observer.channel;
+    int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
         double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
         for (v = 0; v < (s ? PTQ_BINS : 256); v++) {

@@ -238,7 +238,9 @@ static void damaged_names(void **state) {
         {"a\tb\n", "control character"},
         {"\x1b[31mred\n", "control character"},
         {"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n", "more than 10"},
-        {"0123456789012345678901234567890\n01234567890123456789012345678901", "name of class 1"},
+        {"012345678901234567890123456789012345678901234567890123456789012\n"
+         "0123456789012345678901234567890123456789012345678901234567890123",
+         "name of class 1"},
     };
     char longest[5001];
     int i;

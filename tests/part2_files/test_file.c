@@ -659,7 +659,7 @@ static void models_that_do_not_fit_their_graph(void **state) {
     assert_damage("ptq-graph 1\ninput input shape=3x3x1\nconv magic in=input\n", 5, "magic");
     assert_damage("ptq-graph 1", 5, "");
     assert_damage("", 5, "");
-    assert_damage("2", 6, "format_version");
+    assert_damage("3", 6, "format_version");
     assert_damage("", 6, "format_version");
 }
 

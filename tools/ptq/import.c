@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "import/facts.h"
 #include "import/keras.h"
 #include "import/torch.h"
 #include "onnx/onnx.h"
@@ -13,6 +14,7 @@
 typedef struct import_options {
     const char *output, *mean, *std;
     torch_options torch;
+    facts known;
 } import_options;
 
 static const command_help help = {
@@ -46,6 +48,13 @@ static int parse(int argc, char **argv, import_options *o, char **path) {
         {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",
          .text = &o->mean},
         {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", .text = &o->std},
+        {"input", 0, "TYPE", "what the network takes: u8, pixels (default), or f32, real numbers",
+         .text = &o->known.input},
+        {"classes", 0, "A,B,C", "names of the classes, or a file with one a line",
+         .text = &o->known.classes},
+        {"resize", 0, "RULE",
+         "how pictures get to its size: crop (shorter side, middle) or stretch",
+         .text = &o->known.resize},
         {0}};
 
     return parse_options(argc, argv, specs, &help, path, 1);
@@ -113,7 +122,8 @@ int command_import(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if (!path || !o.output)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
-    status = import_file(&o, path, &model) || set_preprocessing(&o, model);
+    status =
+        import_file(&o, path, &model) || set_preprocessing(&o, model) || set_facts(&o.known, model);
     if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
     if (!status)

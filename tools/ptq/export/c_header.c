@@ -80,6 +80,34 @@ void put_lines(const header *h, const char *const *lines) {
         put_line(h, *lines);
 }
 
+/* What a program sees, written for pixels, and how it reads where a network takes real numbers. */
+static const char *const of_reals[][2] = {{"const uint8_t *pixels", "const float *input"},
+                                          {"static uint8_t pixels", "static float input"},
+                                          {"ptq_run(", "ptq_run_f32("},
+                                          {" bytes to", " numbers to"},
+                                          {"pixels", "input"}};
+
+void put_use(const header *h, const char *const *lines) {
+    for (; *lines; lines++) {
+        char text[2 * 100] = "";
+        const char *from = *lines;
+
+        while (*from && strlen(text) < 100) {
+            size_t i = 0, n = sizeof of_reals / sizeof of_reals[0];
+
+            while (i < n && strncmp(from, of_reals[i][0], strlen(of_reals[i][0])) != 0)
+                i++;
+            if (i < n && h->model->node[0].real) {
+                strcat(text, of_reals[i][1]);
+                from += strlen(of_reals[i][0]);
+            } else {
+                strncat(text, from++, 1);
+            }
+        }
+        put_line(h, text);
+    }
+}
+
 /* Copies the sections whose bit is set, without the lines that mark them. */
 void put_sections(const header *h, const char *const *lines, unsigned wanted) {
     static const char marker[] = "/* [section ";
@@ -135,10 +163,11 @@ void put_sizes(const header *h, size_t arena) {
 
     fprintf(h->to,
             "#define %s_HEIGHT %d\n#define %s_WIDTH %d\n#define %s_CHANNELS %d\n"
-            "#define %s_PIXELS %zu /* bytes of an image: rows, columns, channels */\n"
+            "#define %s_PIXELS %zu /* %s: rows, columns, channels */\n"
             "#define %s_CLASSES %d\n",
             h->upper, shape[0], h->upper, shape[1], h->upper, shape[2], h->upper, elements(shape),
-            h->upper, ptq_plan_get_info(h->plan)->classes);
+            h->model->node[0].real ? "floats of an input" : "bytes of an image", h->upper,
+            ptq_plan_get_info(h->plan)->classes);
     if (arena)
         fprintf(h->to, "#define %s_ARENA_BYTES %zu\n", h->upper, arena);
 }
@@ -147,9 +176,10 @@ void put_head(const header *h, const char *title) {
     char precision[64];
 
     describe_precision(h->model, precision, sizeof precision);
-    fprintf(h->to, "/* %s.h - %s\n\n     network: %s, %d operators, %dx%dx%d pixels to %d logits\n",
+    fprintf(h->to, "/* %s.h - %s\n\n     network: %s, %d operators, %dx%dx%d %s to %d logits\n",
             h->name, title, precision, h->logits, h->model->node[0].shape[0],
             h->model->node[0].shape[1], h->model->node[0].shape[2],
+            h->model->node[0].real ? "real numbers" : "pixels",
             ptq_plan_get_info(h->plan)->classes);
     put_meta(h, "scheme", "scheme");
     put_meta(h, "calibrated on", "calibration");
@@ -263,16 +293,16 @@ static void put_library(header *h, const unsigned char *bytes, size_t size, size
     fprintf(h->to, "     constants (flash): %zu bytes, and the library's code\n", size);
     fprintf(h->to, "     memory (RAM): %zu bytes, of which activations %zu\n", memory,
             ptq_plan_get_info(h->plan)->arena_bytes);
-    put_lines(h, library_use);
+    put_use(h, library_use);
     put_guard(h, "#include <stdint.h>\n\n#include \"ptq.h\"\n");
     put_sizes(h, 0);
     fprintf(h->to, "#ifndef %s_MEMORY_BYTES\n#define %s_MEMORY_BYTES %zu\n#endif\n", h->upper,
             h->upper, memory);
-    put_lines(h, library_api);
+    put_use(h, library_api);
     put_middle(h);
     put_sections(h, runner_lines, 1);
     put_file(h, bytes, size);
-    put_lines(h, library_run);
+    put_use(h, library_run);
     put_end(h);
 }
 

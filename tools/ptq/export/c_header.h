@@ -29,6 +29,9 @@ typedef struct header {
    NULL. */
 void put_lines(const header *h, const char *const *lines);
 
+/* The same of lines that say what a program passes: pixels, or real numbers. */
+void put_use(const header *h, const char *const *lines);
+
 /* Of lines that markers divide into sections, those of the sections whose bit is set. */
 void put_sections(const header *h, const char *const *lines, unsigned wanted);
 
