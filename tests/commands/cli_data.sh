@@ -243,6 +243,74 @@ test_top_five() {
     fi
 }
 
+# features: 120 items of 6 x 5 real numbers, in three classes that a ramp tells apart.
+write_features() {
+    awk 'BEGIN { for (i = 0; i < 120; i++) printf "%c", 65 + i % 3 }' | tr 'ABC' '\000\001\002' |
+        npy "$dir/fy.npy" "(120,)" "|u1"
+    # float32 from 0.5 to 2 by its upper bytes: 0x3f00 + steps.
+    awk 'BEGIN { for (i = 0; i < 120; i++) for (y = 0; y < 6; y++) for (x = 0; x < 5; x++)
+        printf "%c%c%c%c", 65, 66 + i % 7, 48 + (i % 3 == 0 ? y * 8 : i % 3 == 1 ? x * 8 : 20) + i % 5,
+            63 }' | npy "$dir/fx.npy" "(120, 6, 5)" "<f4"
+}
+
+# Real numbers, from training to code for a microcontroller, which takes the codes of the input.
+test_features() {
+    write_features
+    set -- --data "$dir/fx.npy" --labels "$dir/fy.npy"
+    tool train "$@" --limit 90 --epochs 8 --batch 15 --rate 0.02 -o "$dir/f"
+    tool info "$dir/f"
+    prints "6x5x1"
+    tool quantize --model "$dir/f" "$@" --limit 90 --preset tflite -o "$dir/f8"
+    tool eval --model "$dir/f8" --baseline "$dir/f" "$@" --skip 90
+    prints " of 30 right"
+    tool run --model "$dir/f8" --images "$dir/fx.npy" --logits "$dir/wanted"
+    tool run --model "$dir/f8" --images "$dir/fx.npy" --tensors "$dir/tensors"
+    tool sensitivity --model "$dir/f" --data "$dir/fx.npy" --samples 40 --measure 20
+    tool bench --model "$dir/f8" --seconds 1
+    prints "random numbers"
+    mkdir "$dir/fd"
+    for part in train test; do
+        cp "$dir/fx.npy" "$dir/fd/x_$part.npy"
+        cp "$dir/fy.npy" "$dir/fd/y_$part.npy"
+    done
+    # The last bytes of the test items, so that they are not those that were calibrated on.
+    printf '\000\000\300\177' | dd of="$dir/fd/x_test.npy" bs=1 conv=notrunc \
+        seek=$(($(wc -c <"$dir/fd/x_test.npy") - 4)) 2>/dev/null
+    refuses "x_test.npy: item 119 has NaN" ptq eval --model "$dir/f8" --data "$dir/fd"
+    tool export --model "$dir/f8" --c-header "$dir/net.h" --standalone
+    cat >"$dir/driver.c" <<'END'
+#include <math.h>
+#include <stdio.h>
+#define NET_IMPLEMENTATION
+#include "net.h"
+int main(void)
+{
+    const float mean[] = NET_INPUT_MEAN, std[] = NET_INPUT_STD;
+    float x, logits[NET_CLASSES];
+    uint8_t codes[NET_PIXELS];
+    int i = 0;
+    while (fread(&x, 4, 1, stdin) == 1) {
+        float y = (x - mean[0]) / std[0], code = rintf(y / NET_INPUT_SCALE) + NET_INPUT_ZERO_POINT;
+        code = code < NET_INPUT_LOW ? NET_INPUT_LOW : code > NET_INPUT_HIGH ? NET_INPUT_HIGH : code;
+        codes[i++] = (uint8_t)(int)code;
+        if (i == NET_PIXELS) {
+            net_run(codes, logits);
+            fwrite(logits, 4, NET_CLASSES, stdout);
+            i = 0;
+        }
+    }
+    return 0;
+}
+END
+    head=$(($(wc -c <"$dir/fx.npy") - 120 * 120))
+    if ${CC:-cc} -std=c99 -O1 -ffp-contract=off "$dir/driver.c" -lm -o "$dir/driver"; then
+        tail -c +$((head + 1)) "$dir/fx.npy" | "$dir/driver" >"$dir/logits"
+        cmp "$dir/logits" "$dir/wanted" || wrong "the standalone header from real numbers"
+    else
+        wrong "the standalone header does not compile"
+    fi
+}
+
 # Bad data are named, with what would do.
 test_bad_arrays() {
     head -c 100000 "$dir/forms/x.npy" >"$dir/cut.npy"
@@ -404,7 +472,8 @@ test_cases() {
     for part in train t10k; do
         {
             printf '\000\000\010\003\000\000\000\310\000\000\000\034\000\000\000\034'
-            awk 'BEGIN { for (i = 0; i < 156800; i++) printf "%c", 65 + int(i / 28) % 20 + i % 28 }'
+            awk -v part=$part 'BEGIN { for (i = 0; i < 156800; i++)
+                printf "%c", 64 + (part == "train") + int(i / 28) % 20 + i % 28 + int(i / 784) % 7 }'
         } >"$dir/mnist/$part-images-idx3-ubyte"
         {
             printf '\000\000\010\001\000\000\000\310'
@@ -413,15 +482,15 @@ test_cases() {
     done
     for part in train test; do
         # Coarse label, fine label 32 + i % 60, pixels.
-        awk 'BEGIN { for (i = 0; i < 120; i++) {
+        awk -v part=$part 'BEGIN { for (i = 0; i < 120; i++) {
             printf "%c%c", 65, 32 + i % 60
-            for (p = 0; p < 3072; p++) printf "%c", 64 + int(p / 32) % 16 + p % 32
+            for (p = 0; p < 3072; p++)
+                printf "%c", 64 + (part == "train") + int(p / 32) % 16 + p % 32 + i % 11
         } }' >"$dir/hundred/$part.bin"
     done
     for case in mnist_28x28x1:mnist classes_100:hundred; do
         data=$dir/${case#*:} name=$dir/${case%:*}
         tool import "$shared/cases/${case%:*}.onnx" -o "$name"
-        # Bands of grey are not what a photograph is; the library warns of images that occur twice.
         tool calibrate --model "$name" --data "$data" -o "$name.json"
         tool quantize --model "$name" --data "$data" --calibration "$name.json" --preset tflite \
             -o "$name.int8" && tool eval --model "$name.int8" --baseline "$name" --data "$data"
@@ -519,6 +588,7 @@ if ${CC:-cc} -std=c99 ${sanitize:-} $flags tests/shared/make_data.c \
     test_unlabelled
     [ "$BUILD" != build ] || test_chain
     test_top_five
+    test_features
     make_bad_arrays
     test_bad_arrays
     if [ -d "$shared/cases" ] && has_library onnx; then test_cases; fi
