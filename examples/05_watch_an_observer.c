@@ -43,7 +43,7 @@ static double error_of(const float *values, float low, float high) {
 static int show(const ptq_observer *observer, const char *title, const float *fresh) {
     unsigned rule;
 
-    printf("%s\n    rule                range            clipped   error on a new picture\n",
+    printf("%s\n    rule                range            clipped   squared error, new picture\n",
            title);
     for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         float low, high;

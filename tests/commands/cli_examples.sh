@@ -38,7 +38,7 @@ test_length() {
 # As a user compiles them: with the implementation inside, which each asks for. Their own code has
 # been compiled by make; two of them show that the whole goes together, in both languages.
 test_alone() {
-    for file in examples/[01]*.c examples/08_from_cpp.cpp examples/09_two_files/classifier.c; do
+    for file in examples/0[1-9]*.c examples/1*.c examples/08_from_cpp.cpp examples/09_two_files/classifier.c; do
         grep -q '^#define PTQ_IMPLEMENTATION$' "$file" || wrong "$file has no implementation"
     done
     ${CC:-cc} -std=c99 $warn -fsyntax-only examples/01_quantize_a_tensor.c 2>"$dir/err" ||
@@ -48,6 +48,7 @@ test_alone() {
 }
 
 test_quick() {
+    runs "picture 2, horizontal.*which is 10.36" 00_no_library
     runs "largest error 0.00" 01_quantize_a_tensor
     "$BUILD/02_evaluate_float" "$float" "$data" 2>/dev/null | grep -q "1857 of 2000 right, 92.85" ||
         wrong "02_evaluate_float counts something else"

@@ -15,6 +15,7 @@
 #     ```sh example  is not run
 #     ```c           must compile: a whole file, or the inside of a function
 #     ```c part      is compiled by the commands of the page
+#     ```c ptq.h     must stand so in ptq.h
 #
 # A number in the prose that follows from what the last block printed stands between two comments,
 #     <!--= COMMAND -->NUMBER<!---->
@@ -200,6 +201,21 @@ check_c() {
     done
 }
 
+# Quotations from ptq.h: the same lines, one after the other, there.
+check_quotations() {
+    for page in $pages; do
+        awk -v page="$page" '
+            NR == FNR { text = text $0 "\n"; next }
+            /^```c ptq.h$/ { inside = 1; quoted = ""; next }
+            /^```/ && inside {
+                inside = 0
+                if (!index(text, quoted)) { print page ": not in ptq.h:"; printf "%s", quoted }
+            }
+            inside { quoted = quoted $0 "\n" }' ptq.h "$page" >"$work/quotations"
+        [ ! -s "$work/quotations" ] || wrong "$(cat "$work/quotations")"
+    done
+}
+
 # ---- What is named ----
 
 # Lines of code: in fences, indented by four spaces, or between backquotes; continued lines joined.
@@ -289,6 +305,7 @@ if [ "$mode" != --static ]; then
     check_figures
 fi
 check_c
+check_quotations
 check_usage
 check_links
 check_spelling
