@@ -378,13 +378,16 @@ test_pictures() {
     [ -s "$one" ] || wrong "a picture was overwritten"
 }
 
-# bytes_of FILE TENSOR: its bytes in a safetensors file.
+# tensor_of FILE TENSOR: its bytes in a safetensors file; bytes_of: their checksum.
 bytes_of() {
+    tensor_of "$@" | cksum
+}
+tensor_of() {
     head=$(od -An -tu4 -N4 "$1" | tr -d ' ')
     # shellcheck disable=SC2046
     set -- "$1" $(tail -c +9 "$1" | head -c "$head" | tr -d '\000' |
         sed -n "s/.*\"$2\":{[^}]*\"data_offsets\":\[\([0-9]*\),\([0-9]*\)\].*/\1 \2/p")
-    tail -c +$((9 + head + $2)) "$1" | head -c $(($3 - $2)) | cksum
+    tail -c +$((9 + head + $2)) "$1" | head -c $(($3 - $2))
 }
 
 # Another number of classes: the body stays, and is trained on or not; the last layer is new.
@@ -422,6 +425,28 @@ test_names() {
     mv "$dir/two/test/c2" "$dir/two/test/c3"
     refuses "the class c3 is none of the model's 3, c0 to c2" ptq eval --model "$dir/three" \
         --data "$dir/two"
+}
+
+# A camera that was held upright says so: 6, the picture is to be turned to the right; 3, upside down.
+test_orientation() {
+    tool run --model "$dir/three" --images "$one" --tensors "$dir/t"
+    tensor_of "$dir/t" input | od -An -v -tf4 -w12 >"$dir/lying"
+    for mark in 6 3; do
+        {
+            head -c 2 "$one"
+            printf '\377\341\000\042Exif\000\000MM\000\052\000\000\000\010\000\001'
+            printf '\001\022\000\003\000\000\000\001\000'"\\00$mark"'\000\000\000\000\000\000'
+            tail -c +3 "$one"
+        } >"$dir/marked.jpg"
+        tool run --model "$dir/three" --images "$dir/marked.jpg" --tensors "$dir/t"
+        awk -v mark=$mark '{ pixel[NR - 1] = $0 } END {
+            for (y = 0; y < 32; y++)
+                for (x = 0; x < 32; x++)
+                    print pixel[mark == 6 ? (31 - x) * 32 + y : (31 - y) * 32 + 31 - x]
+        }' "$dir/lying" >"$dir/upright"
+        tensor_of "$dir/t" input | od -An -v -tf4 -w12 | cmp - "$dir/upright" ||
+            wrong "orientation $mark is not obeyed"
+    done
 }
 
 # Crop or stretch is kept with the model: of a wide picture, black at the left and white at the
@@ -597,6 +622,7 @@ if ${CC:-cc} -std=c99 ${sanitize:-} $flags tests/shared/make_data.c \
         test_division
         test_transfer
         test_names
+        test_orientation
         test_resize
         test_hostile_pictures
         test_hostile_folders

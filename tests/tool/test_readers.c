@@ -260,6 +260,63 @@ static void zip_members(void **state) {
     assert_fails(PTQ_BAD_DATA, "", open_member(&bad, "hello", 5, &bytes));
 }
 
+/* 64 bits wherever 32 might do: what numpy writes for arrays of 4 GiB. */
+static void zip_large(void **state) {
+    uint8_t file[512];
+    size_t at = put(file, 0, 0x04034b50, 4), list, end;
+    data_bytes bytes, member;
+    zip_archive archive;
+    char text[6] = "";
+
+    (void)state;
+    at = put(file, at, 0, 22);
+    at = put(file, at, 1, 2);
+    at = put(file, at, 0, 2);
+    file[at++] = 'a';
+    memcpy(file + at, "hello", 5);
+    list = at += 5;
+    at = put(file, at, 0x02014b50, 4);
+    at = put(file, at, 45, 4);
+    at = put(file, at, 0, 12);
+    at = put(file, at, 0xffffffff, 4);
+    at = put(file, at, 0xffffffff, 4);
+    at = put(file, at, 1, 2);
+    at = put(file, at, 28, 2);
+    at = put(file, at, 0, 10);
+    at = put(file, at, 0xffffffff, 4);
+    file[at++] = 'a';
+    at = put(file, at, 1, 2);
+    at = put(file, at, 24, 2);
+    at = put(file, at, 5, 8);
+    at = put(file, at, 5, 8);
+    at = put(file, at, 0, 8);
+    end = at;
+    at = put(file, at, 0x06064b50, 4);
+    at = put(file, at, 44, 8);
+    at = put(file, at, 0, 12);
+    at = put(file, at, 1, 8);
+    at = put(file, at, 1, 8);
+    at = put(file, at, end - list, 8);
+    at = put(file, at, list, 8);
+    at = put(file, at, 0x07064b50, 4);
+    at = put(file, at, 0, 4);
+    at = put(file, at, end, 8);
+    at = put(file, at, 1, 4);
+    at = put(file, at, 0x06054b50, 4);
+    at = put(file, at, 0, 4);
+    at = put(file, at, 0xffffffff, 4);
+    at = put(file, at, 0xffffffff, 4);
+    at = put(file, at, 0xffffffff, 4);
+    at = put(file, at, 0, 2);
+    bytes = over(file, at);
+    assert_ok(zip_open(&bytes, &archive, &err));
+    assert_int_equal(archive.members, 1);
+    assert_ok(zip_member_open(&archive, zip_find(&archive, "a"), &member, &err));
+    assert_ok(bytes_read(&member, 0, 5, text, &err));
+    assert_string_equal(text, "hello");
+    zip_close(&archive);
+}
+
 static void zip_damaged(void **state) {
     entry stored = {0, 0, 5, 5, 0, 0x3610a686};
     uint8_t file[512], copy[512];
@@ -354,10 +411,15 @@ static void orientations(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(element_types), cmocka_unit_test(npy_refusals),
-        cmocka_unit_test(item_numbers),  cmocka_unit_test(idx_headers),
-        cmocka_unit_test(zip_members),   cmocka_unit_test(zip_damaged),
-        cmocka_unit_test(areas),         cmocka_unit_test(grey_and_transparent),
+        cmocka_unit_test(element_types),
+        cmocka_unit_test(npy_refusals),
+        cmocka_unit_test(item_numbers),
+        cmocka_unit_test(idx_headers),
+        cmocka_unit_test(zip_members),
+        cmocka_unit_test(zip_damaged),
+        cmocka_unit_test(zip_large),
+        cmocka_unit_test(areas),
+        cmocka_unit_test(grey_and_transparent),
         cmocka_unit_test(orientations),
     };
 

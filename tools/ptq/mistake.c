@@ -98,6 +98,8 @@ static int open_images(const mistake_options *o, lab *at) {
     if (!data_is_labelled(at->test))
         return fail("%s has no labels, by which mistakes are measured", at->from.path);
     at->images = *data_view(at->test);
+    if (at->images.type != PTQ_TYPE_U8)
+        return fail("the mistakes are made with pixels, and %s holds real numbers", at->from.path);
     if (at->images.count > (size_t)o->limit)
         at->images.count = (size_t)o->limit;
     return 0;

@@ -467,7 +467,7 @@ int data_keep_names(const data_set *set, ptq_model *model) {
 
     for (int c = 0; c < set->names; c++)
         size += 2 * strlen(set->name[c]) + 3;
-    if (!set->names)
+    if (!set->names || set->assumed)
         return 0;
     text = malloc(size);
     if (!text)

@@ -82,7 +82,7 @@ int data_is_labelled(const data_set *set);
 int data_fit(data_set *set, const ptq_model *model, int classes);
 
 /* The names of the classes as a model keeps them (a JSON array), into its metadata; nothing where
-   the data have none. */
+   the data do not tell them. */
 int data_keep_names(const data_set *set, ptq_model *model);
 
 #endif
