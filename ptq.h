@@ -4768,7 +4768,8 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
     int end = session->options.keep ? info->model->nodes : info->logits + 1, n = info->classes;
     int real = type == PTQ_TYPE_F32;
     size_t i;
-    PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no input is given");
+    PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
+                 real ? "input is" : "pixels are");
     PTQ__FAIL_IF(!real && type != info->type, PTQ_INVALID_ARGUMENT,
                  "the model takes %s items, these are %s", ptq_name(PTQ_NAMES_TYPE, info->type),
                  ptq_name(PTQ_NAMES_TYPE, (unsigned)type));

@@ -61,10 +61,25 @@ try_damaged() {
 
 test_keras_import() {
     accepts import "$keras" -o "$dir/keras.safetensors"
+    prints "assumed: padding tensorflow, epsilon 0.001 (both by the file), pixels 0..255, mean 0, std 1"
+    accepts import "$keras" --epsilon 0.25 -o "$dir/epsilon.safetensors"
+    prints "padding tensorflow (by the file), epsilon 0.25 (as said)"
+    accepts info "$dir/epsilon.safetensors" --graph
+    [ "$(grep -c "epsilon=0.25" "$dir/out")" -eq 7 ] || wrong "--epsilon is not heeded"
     accepts import "$model" -o "$dir/same.safetensors"
     tensors "$dir/keras.safetensors" >"$dir/keras.bytes"
     tensors "$dir/same.safetensors" >"$dir/same.bytes"
     cmp "$dir/keras.bytes" "$dir/same.bytes" || wrong "imported weights differ"
+    accepts import "$keras" --padding pytorch -o "$dir/padding.safetensors"
+    accepts info "$dir/padding.safetensors" --graph
+    prints "block3.conv1 conv2d .*stride=2x2 pad=1,1,1,1"
+    others=$shared/models/others/keras_cnn.h5
+    [ ! -f "$others" ] || refuses "which ResNet8 does not have; .*tf2onnx" import "$others" -o "$dir/no"
+    third=$shared/cases/keras3_names.h5
+    if [ -f "$third" ]; then
+        accepts import "$third" -o "$dir/third.safetensors"
+        cmp "$dir/keras.safetensors" "$dir/third.safetensors" || wrong "Keras 3's names"
+    fi
     refuses "" import "$keras" -o "$dir/no/such/place.safetensors"
     size=$(wc -c <"$keras")
     for part in 1 2 4 8 16 32 48 60 63; do
@@ -158,6 +173,30 @@ test_whole_set() {
     prints "4371 of 5000 right, 87.42 %"
 }
 
+# no_place COMMAND ARGS OPTION: what cannot be written is known before anything is read.
+no_place() {
+    refuses "cannot write to $dir/none: No such file or directory; choose" "$@" "$dir/none/file"
+    refuses "$dir/in is a directory; name a file to write" "$@" "$dir/in"
+    refuses "the name of the output is empty" "$@" ""
+}
+
+# Every command with every option that names an output.
+test_outputs() {
+    mkdir -p "$dir/in"
+    : >"$dir/empty"
+    no_place import "$dir/empty" -o
+    for output in -o --json; do
+        no_place quantize --model "$dir/empty" $output
+        no_place sweep --model "$dir/empty" $output
+        no_place calibrate --model "$dir/empty" $output
+    done
+    for command in info eval bench sensitivity; do no_place $command --json; done
+    for output in --logits --codes --tensors; do no_place run --model "$dir/empty" $output; done
+    for output in --onnx --c-header; do no_place export --model "$dir/empty" $output; done
+    for output in -o --png; do no_place report --model "$dir/empty" $output; done
+    for output in -o --checkpoint --log; do no_place train $output; done
+}
+
 # spares OPTION COMMAND ARGS: the command, which reads $dir/in/model, is refused for that file as
 # OPTION's, by each of its names, and for a file of the data; both stay as they are.
 spares() {
@@ -226,6 +265,7 @@ test_overwriting() {
 }
 
 test_usage
+test_outputs
 test_overwriting
 test_bad_imports
 if [ -f "$model" ]; then

@@ -69,6 +69,7 @@ test_cases() {
     for case in "$dir"/real_*.onnx "$dir"/code_*.onnx; do
         name=${case%.onnx}
         accepts import "$case" -o "$name.safetensors"
+        ! grep -q "codes of its input" "$dir/err" || wrong "a warning of the right pixels of $case"
         accepts run --model "$name.safetensors" --images "$images" --logits "$name.f32"
         case $name in
         *_exact) judge logits "$case" "$images" "$name.f32" level=all precise=1 close=0 ;;
@@ -76,6 +77,23 @@ test_cases() {
         *) judge logits "$case" "$images" "$name.f32" level=disabled close=1e-4 ;;
         esac
     done
+}
+
+# What is not understood is refused with the node, the operator, the reason and the way out.
+test_refused() {
+    [ -n "$python" ] || return 0
+    for case in "$dir"/refused_*.onnx; do
+        refuses "onnx: node '[^']*' $(cat "${case%.onnx}.words")" import "$case" -o "$dir/no"
+    done
+    accepts import "$dir/half.onnx" -o "$dir/half.safetensors"
+    warns "from node '/cast/[0-9]*' on the file computes in FLOAT16, the model in single precision"
+    # -113 and 142 times 4.76 / 255
+    accepts import "$dir/unit_codes.onnx" -o "$dir/unit.safetensors"
+    warns "codes of its input stand for -2.109 to 2.651, but pixels 0..255 are 0 to 255"
+    accepts import "$dir/unit_codes.onnx" --mean 123.7,116.3,103.5 --std 58.4,57.1,57.4 \
+        -o "$dir/unit.safetensors"
+    [ ! -s "$dir/err" ] || wrong "a warning of torchvision's own numbers"
+    [ ! -e "$dir/no" ] || wrong "a refused import left a file"
 }
 
 # What an export has otherwise than the file that the model came from is told by both commands.
@@ -139,11 +157,22 @@ test_quantized() {
 test_preprocessing() {
     accepts import "$model" -o "$dir/scaled.safetensors" --mean 1,2.5,3 --std 4,5,6
     grep -aq "mean=1,2.5,3 std=4,5,6" "$dir/scaled.safetensors" || wrong "--mean and --std are lost"
-    refuses "needs 3 numbers" import "$model" -o "$dir/m.safetensors" --mean 1,2
-    refuses "needs 3 numbers" import "$model" -o "$dir/m.safetensors" --std 1,2,3,4
-    refuses "std must be positive" import "$model" -o "$dir/m.safetensors" --std 0,1,1
+    refuses "mean must be one number, or one for each of 3" import "$model" \
+        -o "$dir/m.safetensors" --mean 1,2
+    refuses "std must be one positive number, or one for each of 3" import "$model" \
+        -o "$dir/m.safetensors" --std 1,2,3,4
+    refuses "std must be one positive" import "$model" -o "$dir/m.safetensors" --std 0,1,1
     accepts export --model "$dir/scaled.safetensors" --onnx "$dir/scaled.onnx"
-    refuses "itself" import "$dir/scaled.onnx" -o "$dir/m.safetensors" --mean 1,2,3
+    refuses "the file scales its pixels itself" import "$dir/scaled.onnx" -o "$dir/m.safetensors" \
+        --mean 1,2,3
+    accepts import "$model" -o "$dir/m.safetensors" --mean 0 --std 64
+    grep -aq "std=64,64,64" "$dir/m.safetensors" || wrong "one number is not for all channels"
+    # A file that scales pixels of 0..1 gives way to numbers of ours.
+    accepts import "$model" -o "$dir/unit.safetensors" --mean 0.5 --std 0.25
+    warns "mean 0.5 and std 0.25 are of pixels 0..1.* import it with --mean 127.5 --std 63.75"
+    accepts export --model "$dir/unit.safetensors" --onnx "$dir/unit.onnx"
+    accepts import "$dir/unit.onnx" -o "$dir/m.safetensors" --mean 127.5 --std 63.75
+    grep -aq "mean=127.5,127.5,127.5 std=63.75" "$dir/m.safetensors" || wrong "the unit's numbers stay"
 }
 
 test_errors() {
@@ -151,7 +180,7 @@ test_errors() {
     echo "no model at all, only text" >"$dir/text.onnx"
     refuses "cannot be read as ONNX" import "$dir/text.onnx" -o "$dir/m.safetensors"
     : >"$dir/empty.onnx"
-    refuses "cannot be read as ONNX" import "$dir/empty.onnx" -o "$dir/m.safetensors"
+    refuses "is an empty file, not a .h5, .onnx" import "$dir/empty.onnx" -o "$dir/m.safetensors"
     refuses "unknown option" export --nonsense
     [ ! -f "$model" ] || refuses "unknown form 'other'; choose qdq or qoperator" export \
         --model "$model" --onnx "$dir/m.onnx" --form other
@@ -171,6 +200,7 @@ find_ort
 if [ -n "$ort" ]; then make_images 50; else make_images 4; fi
 test_errors
 test_cases
+test_refused
 test_interface
 if [ -f "$model" ]; then
     mkdir "$dir/data" # quantize also measures on what it finds as test_batch.bin: little

@@ -4,7 +4,7 @@
     python3 onnx_cases.py --check FILES  runs the official checker on files
 
 The names say what to expect: real_* computes in float, code_* on codes; *_exact must give the same
-logits in ONNX Runtime, bit for bit.
+logits in ONNX Runtime, bit for bit. refused_* must be refused, with what NAME.words holds.
 """
 import sys
 
@@ -209,6 +209,75 @@ def operators(g):
     g.op("DequantizeLinear", *fifth)
 
 
+def attributes(g):
+    """What is easily ignored: a truth value, a type, pads that do not count, numbers that are rounded."""
+    last = g.last
+    rounded = g.op("Cast", source=g.const(np.float32(4098)), to=TensorProto.FLOAT16)  # 4096
+    rounded = g.op("Cast", source=rounded, to=TensorProto.FLOAT)
+    g.op("Sub", rounded, source=last)
+    g.op("Add", g.const(np.float32(3976)))
+    g.op("Mul", g.const(np.float32(1 / 60)))
+    g.conv(6, 3, auto_pad="VALID", strides=[2, 2])
+    g.op("Dropout", g.const(np.float32(0.5)), g.const(np.bool_(False)))
+    scale = g.const(np.float32(0.04))
+    g.op("QuantizeLinear", scale, output_dtype=TensorProto.INT8)
+    g.op("DequantizeLinear", scale)
+    g.op("GlobalAveragePool")
+    g.op("Flatten")
+    g.op("Gemm", g.const(g.weight(6, 10)))
+
+
+def after_conv(kind, *constants, **attributes):
+    def build(g):
+        g.conv(6, 3)
+        g.op(kind, *[g.const(c) for c in constants], **attributes)
+        g.op("GlobalAveragePool")
+    return build
+
+
+def two_results(kind):
+    def build(g):
+        x = g.conv(6, 3, kernel=1)
+        g.op(kind, x, source=g.conv(6, 3, kernel=1, source="in"))
+    return build
+
+
+def real_batch_norm(g):
+    g.conv(6, 3)
+    numbers = [g.const(np.ones(6, "f4")) for _ in range(4)]
+    g.nodes.append(helper.make_node("BatchNormalization", [g.last, *numbers], ["y", "mean", "variance"], "norm"))
+    g.last = "y"
+
+
+WEIGHT = np.zeros((6, 6, 1, 1), "f4")
+REFUSED = {
+    "activation": (after_conv("LeakyRelu"), "(LeakyRelu): this operator .*; of activations there are Relu and Clip"),
+    "shape": (after_conv("Shape"), "(Shape): this operator is not supported; .*fold it with onnxsim"),
+    "other": (after_conv("Einsum"), "(Einsum): this operator is not supported; docs/interop.md lists"),
+    "scaled": (after_conv("Mul", np.float32(2)), "(Mul): .*; fold it into the weights of the layer before it"),
+    "product": (two_results("Mul"), "(Mul): two results can be joined by Add only"),
+    "double": (after_conv("Cast", to=TensorProto.DOUBLE), "(Cast): conversion to DOUBLE .*; leave it out"),
+    "over_kernel": (after_conv("Conv", WEIGHT, pads=[1, 1, 1, 1]),
+                    "(Conv): it pads by 1 where its kernel is 1, .*; take less padding"),
+    "kernel_shape": (after_conv("Conv", WEIGHT, kernel_shape=[3, 3]), "(Conv): its kernel_shape is not .*; the file"),
+    "pads": (after_conv("Conv", WEIGHT, auto_pad="VALID", pads=[0, 0, 1, 1]), "(Conv): it has both pads and auto_pad"),
+    "auto_pad": (after_conv("Conv", WEIGHT, auto_pad="SAME"), "(Conv): its auto_pad is none of"),
+    "training": (real_batch_norm, "(BatchNormalization): training mode.*; export the model in evaluation mode"),
+    "sixteen": (after_conv("QuantizeLinear", np.float32(0.1), output_dtype=TensorProto.INT16),
+                "(QuantizeLinear): its output_dtype is neither UINT8 nor INT8; quantize to 8 bits"),
+}
+
+def whole_window(g):
+    """A window as large as the image, whose stride hides it: sums of halves and an odd zero point."""
+    first, second, third = g.qparams(1, 0), g.qparams(1, 81), g.qparams(0.5, 128)
+    g.op("QuantizeLinear", *first)
+    g.op("MaxPool", kernel_shape=[16, 16], strides=[16, 16])
+    g.op("QLinearAveragePool", *first, *second, domain="com.microsoft", kernel_shape=[2, 2], strides=[3, 2])
+    g.op("Flatten")
+    g.op("QLinearMatMul", *second, g.codes((3, 10), "u1"), *g.qparams(0.01, 128), *third)
+    g.op("DequantizeLinear", *third)
+
+
 CASES = {
     "real_opset7": (opset7, dict(opset=7), {}),
     "real_opset9": (opset9, dict(opset=9), {}),
@@ -222,6 +291,8 @@ CASES = {
     "code_s8": (coded("s8", True, "real"), dict(opset=13), {}),
     "code_without_bias": (coded("s8", False, None), dict(opset=13), {}),
     "code_mixed": (mixed, dict(opset=13), {}),
+    "code_attributes": (attributes, dict(opset=21), {}),
+    "code_whole_window_exact": (whole_window, dict(opset=13), {}),
     "code_operators_exact": (operators, dict(opset=13, shape=("N", 32, 32, 3), kind=TensorProto.UINT8), {}),
 }
 
@@ -233,3 +304,23 @@ else:
         g = Graph(**graph)
         build(g)
         g.save(f"{sys.argv[1]}/{name}.onnx", **saving)
+    for name, (build, words) in REFUSED.items():
+        g = Graph(21)
+        build(g)
+        g.save(f"{sys.argv[1]}/refused_{name}.onnx")
+        with open(f"{sys.argv[1]}/refused_{name}.words", "w") as file:
+            file.write(words)
+    g = Graph(13)
+    g.scaled()
+    g.op("Cast", to=TensorProto.FLOAT16)
+    g.op("Cast", to=TensorProto.FLOAT)
+    g.conv(10, 3)
+    g.op("GlobalAveragePool")
+    g.save(f"{sys.argv[1]}/half.onnx")
+    g = Graph(13)  # calibrated on what torchvision makes of pixels
+    x = g.around(4.76 / 255, 113)
+    w = g.op("DequantizeLinear", *g.qparams(0.01, 0, "i1"), source=g.codes((10, 3, 3, 3)))
+    g.op("Conv", w, source=x)
+    g.op("GlobalAveragePool")
+    g.around(0.1, 128)
+    g.save(f"{sys.argv[1]}/unit_codes.onnx")

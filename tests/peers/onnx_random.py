@@ -412,11 +412,26 @@ def q_pool(m, t):
         return m.made(t, m.op(kind, m.real(t), **attributes), t.q, h=h, w=w)
     if kind == "AveragePool":
         attributes["count_include_pad"] = pick(0, 1)
-    q = m.qparams(t.q[0] * random.uniform(0.6, 1.2))
+    q = m.qparams(t.q[0] * pick(1, random.uniform(0.6, 1.2)))
     if m.form == "qoperator":
         return t.like(m.op("QLinear" + kind, t.name, *m.names(t.q), *m.names(q), domain="com.microsoft",
                            **attributes), q=q, h=h, w=w)
     return m.made(t, m.op(kind, m.real(t), **attributes), q, h=h, w=w)
+
+
+def q_gap(m, t):
+    """Some quantizers leave results in real numbers: a 1 x 1 layer whose sum or average alone is quantized."""
+    if t.layout == "flat" or m.form == "qoperator":
+        return None
+    codes, scale, zero = m.weights((t.c, t.c, 1, 1))
+    size = float(np.max(scale)) * t.q[0] * t.c ** 0.5 * 80 * 70 / 40
+    name = m.op("Conv", m.real(t), m.op("DequantizeLinear", m.const(codes), m.const(scale), m.const(zero), axis=0))
+    if chance(0.5):
+        name = m.op("Relu", name)
+    if chance(0.5):
+        return m.made(t, commutes(m, "Add", name, m.real(t)), m.qparams(size + t.q[0]))
+    name = m.op(pick("AveragePool", "MaxPool"), name, kernel_shape=[min(2, t.h), min(2, t.w)])
+    return m.made(t, name, m.qparams(size), h=t.h - min(2, t.h) + 1, w=t.w - min(2, t.w) + 1)
 
 
 def q_flatten(m, t):
@@ -429,7 +444,7 @@ def quantized_model(path, form):
     c, h, w = int(random.integers(1, 6)), int(random.integers(2, 12)), int(random.integers(2, 12))
     q = np.float32(1), np.asarray(0 if code == "u1" else -128, code)
     t = Tensor(m.op("QuantizeLinear", "x", *m.names(q)), "nchw", c, h, w, q)
-    t = grow(m, t, [pick(q_layer, q_pool)] + [pick(q_layer, q_layer, q_layer, q_add, q_add, q_pool)
+    t = grow(m, t, [pick(q_layer, q_pool)] + [pick(q_layer, q_layer, q_layer, q_add, q_add, q_pool, q_gap)
                                               for _ in range(int(random.integers(1, 6)))])
     if chance(0.5):
         t = grow(m, t, [q_flatten, q_layer])

@@ -75,7 +75,7 @@ function compare(model, ours, tensor, order) {
 
 function wrongRefusal(model) {
     const told = model.told.filter((line) => !line.includes(': warning: '));
-    return told.length === 1 && told[0].includes(file(model, '.onnx')) && /(node|output|input|tensor) '/.test(told[0])
+    return told.length === 1 && told[0].includes(file(model, '.onnx')) && /(node|output|input|tensor) '.*; /.test(told[0])
         ? '' : `refused with '${told.join('; ')}'`;
 }
 

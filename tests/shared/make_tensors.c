@@ -1,6 +1,7 @@
-/* For cli_import.sh: make_tensors DIRECTORY writes two float networks with random weights,
-   DIRECTORY/resnet8.safetensors and DIRECTORY/flat.safetensors, and what PyTorch would keep of
-   them: DIRECTORY/NAME.torch.safetensors, with other names, other types and counters. */
+/* For cli_import.sh: make_tensors DIRECTORY writes three float networks with random weights,
+   DIRECTORY/resnet8.safetensors, biased.safetensors and flat.safetensors, and what other programs
+   would keep of them: DIRECTORY/NAME.torch.safetensors, with other names, other types and, of
+   PyTorch's, counters. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,37 +115,54 @@ static void save(const ptq_model *model, const char *directory, const char *name
     try(ptq_model_save(model, path, &err));
 }
 
-/* block1.conv2.weight is called module.blocks.1.conv2.weight, the others module.stem.NAME; no
-   convolution has a bias, and PyTorch's epsilon is 1e-5. */
-static void make_resnet8(const char *directory) {
+/* block1.conv2.weight is called module.blocks.1.conv2.weight, the others module.stem.NAME. As in
+   PyTorch: no convolution has a bias, the epsilon is 1e-5, and strided ones pad all sides alike. */
+static void make_pytorch(ptq_node *node) {
+    if (node->op == PTQ_OP_CONV2D) {
+        ptq_tensor_free(&node->param[PTQ_PARAM_BIAS], NULL);
+        node->no_bias = 1;
+    }
+    if (node->op == PTQ_OP_CONV2D && node->stride[0] == 2 && node->kernel[0] == 3) {
+        node->padding = PTQ_PADDING_EXPLICIT; /* torch.nn.Conv2d(..., padding=1) */
+        node->pad[0] = node->pad[1] = node->pad[2] = node->pad[3] = 1;
+    }
+    node->epsilon = node->op == PTQ_OP_BATCH_NORM ? 1e-5f : node->epsilon;
+}
+
+/* `pytorch` 0: as Keras has it, in a file that does not say so. */
+static void make_resnet8(const char *directory, const char *name, int pytorch) {
     static const char *const dtypes[] = {"F32", "F16", "BF16", "F64"};
-    static writer w;
+    writer *w = calloc(1, sizeof *w);
     ptq_model *model;
     int turn = 0;
     try(ptq_resnet8(32, 3, 4, NULL, &model, &err));
+    if (!w)
+        exit(1);
     randomize(model);
+    if (!pytorch) {
+        put_text(w, "{\"__metadata__\":{\"writer\":\"nobody\"}");
+        try(ptq_model_set_meta(model, "writer", "nobody", &err));
+    }
     for (int i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
-        char base[128], name[160];
+        char base[128], path[160];
         int block = strncmp(node->name, "block", 5) == 0;
-        if (node->op == PTQ_OP_CONV2D) {
-            ptq_tensor_free(&node->param[PTQ_PARAM_BIAS], NULL);
-            node->no_bias = 1;
-        }
-        node->epsilon = node->op == PTQ_OP_BATCH_NORM ? 1e-5f : node->epsilon;
+        if (pytorch)
+            make_pytorch(node);
         snprintf(base, sizeof base, "module.%s%s", block ? "blocks." : "stem.",
                  block ? node->name + 5 : node->name);
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
-            snprintf(name, sizeof name, "%s.%s", base, params[k]);
+            snprintf(path, sizeof path, "%s.%s", base, params[k]);
             if (node->param[k].rank)
-                put_tensor(&w, name, dtypes[turn++ % 4], &node->param[k], NULL);
+                put_tensor(w, path, dtypes[turn++ % 4], &node->param[k], NULL);
         }
-        if (node->op == PTQ_OP_BATCH_NORM)
-            put_counter(&w, base);
+        if (pytorch && node->op == PTQ_OP_BATCH_NORM)
+            put_counter(w, base);
     }
-    save(model, directory, "resnet8");
-    write_file(&w, directory, "resnet8");
+    save(model, directory, name);
+    write_file(w, directory, name);
     ptq_model_free(model);
+    free(w);
 }
 
 /* A dense layer over a map of 3 x 2 places and 4 channels, which PyTorch flattens by channels. */
@@ -178,7 +196,8 @@ int main(int argc, char **argv) {
     if (argc != 2)
         return fprintf(stderr, "usage: make_tensors DIRECTORY\n"), 1;
     ptq_rng_seed(&rng, 6, 2);
-    make_resnet8(argv[1]);
+    make_resnet8(argv[1], "resnet8", 1);
+    make_resnet8(argv[1], "biased", 0);
     make_flat(argv[1]);
     return 0;
 }

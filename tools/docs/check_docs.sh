@@ -205,13 +205,13 @@ check_c() {
 check_quotations() {
     for page in $pages; do
         awk -v page="$page" '
-            NR == FNR { text = text $0 "\n"; next }
+            NR == FNR { text = $0; next }
             /^```c ptq.h$/ { inside = 1; quoted = ""; next }
             /^```/ && inside {
                 inside = 0
                 if (!index(text, quoted)) { print page ": not in ptq.h:"; printf "%s", quoted }
             }
-            inside { quoted = quoted $0 "\n" }' ptq.h "$page" >"$work/quotations"
+            inside { quoted = quoted $0 "\n" }' RS='\001' ptq.h RS='\n' "$page" >"$work/quotations"
         [ ! -s "$work/quotations" ] || wrong "$(cat "$work/quotations")"
     done
 }

@@ -1,19 +1,24 @@
 /* ptq import: a model file from what other programs wrote. */
-#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "commands.h"
+#include "import/assume.h"
 #include "import/facts.h"
 #include "import/keras.h"
 #include "import/torch.h"
 #include "onnx/onnx.h"
 #include "ptq.h"
+#include "shared/kind.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 
 typedef struct import_options {
     const char *output, *mean, *std;
     torch_options torch;
+    assumed open;
+    file_kind kind; /* of the file to import */
     facts known;
 } import_options;
 
@@ -26,11 +31,17 @@ static const command_help help = {
     "single precision. Networks take pixels of 0..255 unless the file itself scales them, or "
     "--mean\n"
     "and --std say how the network was trained.\n\n"
-    "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
-    "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the\n"
-    "text of another; 'ptq info --graph' prints such a text. In a --map file a * at the left\n"
-    "stands for any characters, and for the same ones at the right; - at the right leaves a\n"
-    "tensor out; the first rule that fits counts; a # begins a comment:\n\n"
+    "A safetensors file tells no network: it is taken for ResNet8, unless --graph gives the text "
+    "of\n"
+    "another; 'ptq info --graph' prints such a text. Nor does it tell how strided convolutions "
+    "pad:\n"
+    "at all sides if the file looks like PyTorch's, else at the bottom and the right as Keras's "
+    "do;\n"
+    "--padding chooses. What was assumed is said in one line. In a --map file a * at the left "
+    "stands\n"
+    "for any characters, and for the same ones at the right; - at the right leaves a tensor out; "
+    "the\n"
+    "first rule that fits counts; a # begins a comment:\n\n"
     "    module.layer1.0.* = block1.*",
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
@@ -43,9 +54,13 @@ static int parse(int argc, char **argv, import_options *o, char **path) {
          .text = &o->torch.map, .file = READ_FILE},
         {"graph", 0, "FILE", "the network (.safetensors; default: ResNet8)",
          .text = &o->torch.graph, .file = READ_FILE},
-        {"epsilon", 0, "E", "of ResNet8's batch norms (default: 1e-5 for PyTorch's, else 1e-3)",
-         .text = &o->torch.epsilon},
-        {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",
+        {"padding", 0, "WHOSE",
+         "of ResNet8's strided convolutions: tensorflow or pytorch (default: the file's origin)",
+         .text = &o->open.padding},
+        {"epsilon", 0, "E",
+         "of ResNet8's batch norms (default: the file's; else PyTorch's 1e-5, Keras's 1e-3)",
+         .text = &o->open.epsilon},
+        {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number, or one a channel",
          .text = &o->mean},
         {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", .text = &o->std},
         {"input", 0, "TYPE", "what the network takes: u8, pixels (default), or f32, real numbers",
@@ -63,40 +78,44 @@ static int parse(int argc, char **argv, import_options *o, char **path) {
 static int has_suffix(const char *text, const char *suffix) {
     size_t length = strlen(text), n = strlen(suffix);
 
-    return length >= n && strcmp(text + length - n, suffix) == 0;
+    return length >= n && strcasecmp(text + length - n, suffix) == 0;
 }
 
-static int import_file(const import_options *o, const char *path, ptq_model **out) {
-    if (!has_suffix(path, ".safetensors") && (o->torch.map || o->torch.graph || o->torch.epsilon))
-        return fail("--map, --graph and --epsilon go with .safetensors files");
+/* By content; endings tell what files that are damaged were meant to be. */
+static file_kind kind_to_import(const char *path) {
+    file_kind kind = kind_of_file(path);
+
+    if (kind != KIND_OTHER)
+        return kind;
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
-        return read_keras(path, out);
+        return KIND_HDF5;
     if (has_suffix(path, ".onnx"))
+        return KIND_ONNX;
+    return has_suffix(path, ".safetensors") ? KIND_STATE_DICT : KIND_OTHER;
+}
+
+static int import_file(import_options *o, const char *path, ptq_model **out) {
+    if (o->kind != KIND_STATE_DICT && (o->torch.map || o->torch.graph))
+        return fail("--map and --graph go with .safetensors files");
+    if (o->kind == KIND_ONNX && (o->open.epsilon || o->open.padding))
+        return fail("%s says itself how it pads and which epsilon it has; leave out --padding and "
+                    "--epsilon",
+                    path);
+    switch (o->kind) {
+    case KIND_HDF5:
+        return read_keras(path, &o->open, out);
+    case KIND_ONNX:
         return import_onnx(path, out);
-    if (!has_suffix(path, ".safetensors"))
+    case KIND_STATE_DICT:
+        return read_torch(path, &o->torch, &o->open, out);
+    case KIND_OTHER:
         return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
-    return read_torch(path, &o->torch, out);
-}
-
-/* "1.5,2,3": one number for each channel. */
-static int read_numbers(const char *option, const char *text, float *out, int count) {
-    char *end = NULL;
-
-    for (int i = 0; i < count; i++, text = end + 1) {
-        out[i] = strtof(text, &end);
-        if (end == text || *end != (i + 1 < count ? ',' : 0))
-            return fail("--%s needs %d numbers with commas between them", option, count);
+    default:
+        return refuse_kind(path, o->kind, "a .h5, .onnx or .safetensors file");
     }
-    return 0;
 }
 
-static int has_preprocessing(const ptq_model *model, int channels) {
-    for (int c = 0; c < channels; c++)
-        if (model->mean[c] < 0 || model->mean[c] > 0 || model->std[c] < 1 || model->std[c] > 1)
-            return 1;
-    return 0;
-}
-
+/* Numbers of pixels 0..1, which a file may bring, are wrong for ours, and give way. */
 static int set_preprocessing(const import_options *o, ptq_model *model) {
     int channels = model->node[0].shape[2];
 
@@ -104,10 +123,82 @@ static int set_preprocessing(const import_options *o, ptq_model *model) {
         return 0;
     if (channels > PTQ_MAX_PIXEL_CHANNELS)
         return fail("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
-    if (has_preprocessing(model, channels))
-        return fail("the file scales its pixels itself; leave out --mean and --std");
-    return (o->mean && read_numbers("mean", o->mean, model->mean, channels)) ||
-           (o->std && read_numbers("std", o->std, model->std, channels));
+    if (scales_pixels(model) && !scales_unit_pixels(model))
+        return fail("%s scales its pixels itself; leave out --mean and --std",
+                    o->torch.graph ? o->torch.graph : "the file");
+    return (o->mean && read_channels("mean", o->mean, channels, -1e6f, model->mean)) ||
+           (o->std && read_channels("std", o->std, channels, 1e-6f, model->std));
+}
+
+/* ---- What is assumed ---- */
+
+static void say_pixels(const import_options *o, const ptq_model *model) {
+    char mean[256], std[256];
+
+    list_channels(model, model->mean, 1, mean, sizeof mean);
+    list_channels(model, model->std, 1, std, sizeof std);
+    say("%s, mean %s, std %s (%s), ", model->node[0].real ? "real numbers" : "pixels 0..255", mean,
+        std,
+        o->mean || o->std       ? "as said"
+        : !scales_pixels(model) ? "default"
+        : o->torch.graph        ? "by the graph"
+                                : "by the file");
+}
+
+/* Where convolutions with a stride pad: the one thing that others do otherwise. */
+static const char *padding_word(const ptq_model *model) {
+    const char *found = "the same everywhere";
+
+    for (int i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+
+        if (node->op == PTQ_OP_CONV2D && node->stride[0] > 1 && node->kernel[0] > 1)
+            found = node->padding == PTQ_PADDING_SAME ? "tensorflow" : "pytorch";
+    }
+    return found;
+}
+
+static float first_epsilon(const ptq_model *model) {
+    for (int i = 0; i < model->nodes; i++)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM)
+            return model->node[i].epsilon;
+    return 0;
+}
+
+static void say_network(const import_options *o, const ptq_model *model) {
+    const assumed *open = &o->open;
+    double epsilon = (double)first_epsilon(model);
+
+    if (!open->padding_from)
+        say("padding and epsilon by the %s, ", o->torch.graph || o->torch.whole ? "graph" : "file");
+    else if (strcmp(open->padding_from, open->epsilon_from) == 0)
+        say("padding %s, epsilon %g (both %s), ", padding_word(model), epsilon, open->padding_from);
+    else
+        say("padding %s (%s), epsilon %g (%s), ", padding_word(model), open->padding_from, epsilon,
+            open->epsilon_from);
+}
+
+static void say_layout(const import_options *o, const ptq_model *model) {
+    const char *input = o->kind == KIND_ONNX ? ptq_model_get_meta(model, ONNX_INPUT_META) : 0;
+
+    if (input)
+        say("input %s, ", input);
+    else if (o->kind == KIND_STATE_DICT && !o->torch.whole)
+        say("weights O x I x H x W, ");
+    else
+        say("layout by the file, ");
+}
+
+/* One line of all that the file may have meant otherwise. */
+static void say_assumed(const import_options *o, const char *path, const ptq_model *model) {
+    const int *shape = model->node[ptq_model_logits(model)].shape;
+
+    say("%s: assumed: ", path);
+    say_network(o, model);
+    say_pixels(o, model);
+    say_layout(o, model);
+    say("%d classes by %s\n", shape[0] * shape[1] * shape[2],
+        ptq_model_get_meta(model, "class_names") ? "name" : "number");
 }
 
 int command_import(int argc, char **argv) {
@@ -122,12 +213,16 @@ int command_import(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if (!path || !o.output)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
-    status =
-        import_file(&o, path, &model) || set_preprocessing(&o, model) || set_facts(&o.known, model);
+    o.kind = kind_to_import(path);
+    status = import_file(&o, path, &model) || set_preprocessing(&o, model) ||
+             set_facts(&o.known, model);
     if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
-    if (!status)
+    if (!status) {
+        say_assumed(&o, path, model);
+        warn_of_pixels(path, model, "import it");
         say("%s: %d nodes in %s\n", path, model->nodes, o.output);
+    }
     ptq_model_free(model);
     return status;
 }

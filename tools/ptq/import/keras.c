@@ -1,7 +1,7 @@
 /* Keras .h5 files, for ptq import.
 
    Such a file says what it is in the attribute model_config, a JSON text, and keeps the
-   weights in /model_weights/LAYER/LAYER/kernel:0. */
+   weights in /model_weights/LAYER/LAYER/kernel:0, or from Keras 3 on kernel. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,9 @@ static const char *const norm_names[] = {"bn1",        "block1.bn1", "block1.bn2
                                          "block2.bn2", "block3.bn1", "block3.bn2"};
 
 enum { ADDITIONS = 3, DENSE_LAYERS = 1 };
+
+/* Of what is no ResNet8. */
+#define OTHERS "of .h5 files ResNet8 alone is read, so convert it with tf2onnx and import the .onnx"
 
 #define COUNT(names) ((int)(sizeof(names) / sizeof *(names)))
 
@@ -117,7 +120,7 @@ static int is_pair(json_t *layer, const char *key, int value) {
 
 static int append(keras_layers *list, json_t *layer) {
     if (list->count == MOST_LAYERS)
-        return fail("layer '%s': more %s layers than ResNet8 has", layer_name(layer),
+        return fail("layer '%s': more %s layers than ResNet8 has; " OTHERS, layer_name(layer),
                     layer_class(layer));
     list->item[list->count++] = layer;
     return 0;
@@ -153,17 +156,17 @@ static int sort_layer(keras *from, json_t *layer) {
     }
     if (is_harmless(class_name))
         return 0;
-    return fail("layer '%s' is of the kind '%s', which ResNet8 does not have", layer_name(layer),
-                class_name);
+    return fail("layer '%s' is of the kind '%s', which ResNet8 does not have; " OTHERS,
+                layer_name(layer), class_name);
 }
 
 static int expect_count(const keras_layers *list, int expected, const char *what) {
     if (list->count == expected)
         return 0;
     if (list->count > expected)
-        return fail("layer '%s' is one %s too many; ResNet8 has %d",
+        return fail("layer '%s' is one %s too many for ResNet8, which has %d; " OTHERS,
                     layer_name(list->item[expected]), what, expected);
-    return fail("%d of ResNet8's %d layers of the kind '%s' are there, the last is '%s'",
+    return fail("%d of ResNet8's %d layers of the kind '%s' are there, the last is '%s'; " OTHERS,
                 list->count, expected, what,
                 list->count ? layer_name(list->item[list->count - 1]) : "none");
 }
@@ -204,8 +207,13 @@ static int read_config(keras *from) {
 static hid_t open_weight(const keras *from, const char *layer, const char *weight) {
     char path[512];
     int length = snprintf(path, sizeof path, "/model_weights/%s/%s/%s:0", layer, layer, weight);
+    hid_t set;
 
-    return length < (int)sizeof path ? H5Dopen2(from->file, path, H5P_DEFAULT) : -1;
+    if (length >= (int)sizeof path)
+        return -1;
+    set = H5Dopen2(from->file, path, H5P_DEFAULT);
+    path[length - 2] = 0;
+    return set < 0 ? H5Dopen2(from->file, path, H5P_DEFAULT) : set;
 }
 
 /* "3x3x16x32" */
@@ -245,7 +253,8 @@ static int read_weight(const keras *from, const char *layer, const char *weight,
     int status;
 
     if (set < 0)
-        return fail("layer '%s': the file holds no %s", layer, weight);
+        return fail("layer '%s': the file holds no %s; write it anew, with model.save", layer,
+                    weight);
     status = check_weight(set, layer, weight, rank, expected);
     if (!status && H5Dread(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
         status = fail("layer '%s': %s cannot be read; the file is damaged", layer, weight);
@@ -402,17 +411,21 @@ static int make_model(const keras *from, ptq_model **out) {
     return 0;
 }
 
-static int import_open_file(keras *from, ptq_model **out) {
+/* The configuration has the epsilon of each batch norm, which --epsilon overrules. */
+static int import_open_file(keras *from, assumed *open, ptq_model **out) {
+    static const char says[] = "by the file";
     ptq_error err;
 
-    if (read_config(from) || make_model(from, out))
+    if (read_config(from) || make_model(from, out) || import_weights(from, *out) ||
+        assume_padding(open, "tensorflow", says, *out))
         return 1;
-    if (import_weights(from, *out))
+    open->epsilon_from = says;
+    if (open->epsilon && assume_epsilon(open, NULL, 0, says, *out))
         return 1;
     return ptq_model_check(*out, &err) ? fail("%s", err.text) : 0;
 }
 
-int read_keras(const char *path, ptq_model **out) {
+int read_keras(const char *path, assumed *open, ptq_model **out) {
     keras from;
     int status;
 
@@ -424,7 +437,7 @@ int read_keras(const char *path, ptq_model **out) {
     if (from.file < 0)
         return fail("%s cannot be opened as HDF5: it is missing, truncated or something else",
                     path);
-    status = import_open_file(&from, out);
+    status = import_open_file(&from, open, out);
     json_decref(from.root);
     H5Fclose(from.file);
     H5close();
@@ -433,8 +446,8 @@ int read_keras(const char *path, ptq_model **out) {
 
 #else
 
-int read_keras(const char *path, ptq_model **out) {
-    (void)path, (void)out;
+int read_keras(const char *path, assumed *open, ptq_model **out) {
+    (void)path, (void)open, (void)out;
     return fail(".h5 files need the libraries hdf5 and jansson; install both and build again");
 }
 

@@ -4,15 +4,30 @@
 
 #ifdef PTQ_HAVE_onnx
 
+/* Since opset 21 QuantizeLinear may name the type that its zero point would tell. */
+static int read_code_type(const importer *im, ptq_type *type) {
+    int64_t named = int_attribute(im, "output_dtype", 0);
+
+    if (named && named != ONNX_UINT8 && named != ONNX_INT8)
+        return refuse(im, "its output_dtype is neither UINT8 nor INT8; quantize to 8 bits, or "
+                          "quantize the float model with 'ptq quantize'");
+    if (named)
+        *type = named == ONNX_INT8 ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    return 0;
+}
+
 int read_qparams(importer *im, size_t first, ptq_type type, ptq_qparams *out) {
     const onnx_constant *scale, *zero;
 
-    if (constant_input(im, first, 1, &scale) || constant_input(im, first + 1, 0, &zero))
+    if (read_code_type(im, &type) || constant_input(im, first, 1, &scale) ||
+        constant_input(im, first + 1, 0, &zero))
         return 1;
     if (scale->count != 1 || scale->type != ONNX_FLOAT || (zero && zero->count != 1))
-        return refuse(im, "activations must have one scale and one zero point");
+        return refuse(
+            im, "activations must have one scale and one zero point; quantize them per tensor");
     if (zero && zero->type != ONNX_UINT8 && zero->type != ONNX_INT8)
-        return refuse(im, "its zero point is neither UINT8 nor INT8; codes must have 8 bits");
+        return refuse(im, "its zero point is neither UINT8 nor INT8; quantize to 8 bits, or "
+                          "quantize the float model with 'ptq quantize'");
     out->type = constant_codes(zero, type);
     out->bits = 8;
     out->scale = ((const float *)scale->data)[0];
@@ -44,14 +59,15 @@ static int check_codes(importer *im, const value *from, size_t first, ptq_type t
     ptq_qparams q;
 
     if (from->state != STATE_CODES)
-        return refuse(im, "it needs codes but gets real numbers");
+        return refuse(im,
+                      "it needs codes but gets real numbers; put a QuantizeLinear in front of it");
     if (read_qparams(im, first, type, &q))
         return 1;
     if (from->node == 0 && im->byte_input && q.type == PTQ_TYPE_U8 && q.scale > 0)
         adopt_input(im, &q);
     if (!same_codes(&q, &im->model->node[from->node].q))
         return refuse(im, "it reads codes with another scale, zero point or type than they were "
-                          "made with");
+                          "made with; put a DequantizeLinear and a QuantizeLinear between");
     return 0;
 }
 
@@ -81,12 +97,12 @@ static int fold_quantize(importer *im, const onnx_constant *from) {
     ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
     onnx_constant *to;
 
-    if (constant_input(im, 1, 1, &of.scale) || constant_input(im, 2, 0, &of.zero_point) ||
-        check_scales(im, &of))
+    if (read_code_type(im, &q.type) || constant_input(im, 1, 1, &of.scale) ||
+        constant_input(im, 2, 0, &of.zero_point) || check_scales(im, &of))
         return 1;
     if (from->type != ONNX_FLOAT)
-        return refuse(im, "only real numbers can be quantized");
-    q.type = constant_codes(of.zero_point, PTQ_TYPE_U8);
+        return refuse_damaged(im, "only real numbers can be quantized");
+    q.type = constant_codes(of.zero_point, q.type);
     if (fold_constant(im, onnx_code_type(q.type), from->rank, from->dim, &to))
         return 1;
     for (size_t i = 0; i < from->count; i++) {
@@ -95,7 +111,7 @@ static int fold_quantize(importer *im, const onnx_constant *from) {
         q.scale = ((const float *)of.scale->data)[k];
         q.zero_point = constant_zero(of.zero_point, k);
         if (!(q.scale > 0) || constant_float(from, i) != constant_float(from, i))
-            return refuse(im, "a scale is not positive, or a number is none");
+            return refuse_damaged(im, "a scale is not positive, or a number is none");
         ((uint8_t *)to->data)[i] = (uint8_t)ptq_quantize(constant_float(from, i), &q);
     }
     return 0;
@@ -106,7 +122,8 @@ static int quantize_pending(importer *im, const value *from, const ptq_qparams *
     ptq_node *node = &im->model->node[from->node];
 
     if (node->q.type != PTQ_TYPE_F32 && !same_codes(&node->q, q))
-        return refuse(im, "a tensor is quantized in two ways");
+        return refuse(im,
+                      "a tensor is quantized in two ways; give all its readers one QuantizeLinear");
     node->q = *q;
     set_alias(im, from, from->view);
     output_of(im, 0)->state = STATE_CODES;
@@ -155,7 +172,7 @@ static int dequantize_constant(importer *im) {
     if ((onnx_width(of.numbers->type) != 1 && of.numbers->type != ONNX_INT32) ||
         int_attribute(im, "block_size", 0) != 0)
         return refuse(im, "it needs codes of INT8, UINT8 or INT32, and scales for whole channels "
-                          "or tensors");
+                          "or tensors; quantize to 8 bits without blocks");
     if (check_scales(im, &of))
         return 1;
     output_of(im, 0)->state = STATE_CONSTANT;

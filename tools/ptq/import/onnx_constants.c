@@ -52,7 +52,8 @@ int constant_input(importer *im, size_t i, int needed, const onnx_constant **out
     if (!from && !needed)
         return 0;
     if (!from || from->state != STATE_CONSTANT)
-        return refuse(im, "its input %d must be a constant", (int)i + 1);
+        return refuse(im, "its input %d must be a constant; fold constants with onnxsim",
+                      (int)i + 1);
     if (load_constant(im, from))
         return 1;
     *out = &from->constant;
@@ -64,7 +65,7 @@ int integer_input(importer *im, size_t i, int needed, const onnx_constant **out)
         return 1;
     if (!*out || (*out)->type != ONNX_FLOAT)
         return 0;
-    return refuse(im, "its input %d must hold integers", (int)i + 1);
+    return refuse(im, "its input %d must hold integers; cast it to INT64", (int)i + 1);
 }
 
 size_t inner_elements(const onnx_constant *tensor, int axis) {
@@ -81,15 +82,15 @@ int check_scales(const importer *im, constant_numbers *of) {
     if (of->axis < 0)
         of->axis += tensor->rank;
     if (scale->type != ONNX_FLOAT || scale->count == 0 || scale->rank > 1)
-        return refuse(im, "its scale must be one number or a vector of them");
+        return refuse_damaged(im, "its scale must be one number or a vector of them");
     if (zero_point && zero_point->count != scale->count)
-        return refuse(im, "it has not as many zero points as scales");
+        return refuse_damaged(im, "it has not as many zero points as scales");
     if (zero_point && (tensor->type == ONNX_FLOAT ? onnx_width(zero_point->type) != 1
                                                   : zero_point->type != tensor->type))
-        return refuse(im, "its zero points are not of the type of its codes");
+        return refuse_damaged(im, "its zero points are not of the type of its codes");
     if (scale->count > 1 && (of->axis < 0 || of->axis >= tensor->rank ||
                              tensor->dim[of->axis] != (int64_t)scale->count))
-        return refuse(im, "its scales do not fit the axis that they are for");
+        return refuse_damaged(im, "its scales do not fit the axis that they are for");
     return 0;
 }
 
@@ -125,18 +126,22 @@ int fold_constant(importer *im, int type, int rank, const int64_t *dims, onnx_co
 
 int fold_copy(importer *im, const onnx_constant *from, int type, int rank, const int64_t *dims) {
     onnx_constant *to;
+    char name[32];
 
+    snprintf(name, sizeof name, "%s", onnx_type_name(type)); /* one static text for both */
     if (fold_constant(im, type, rank, dims, &to))
         return 1;
     if (to->count != from->count)
-        return refuse(im, "the new shape has another number of elements");
+        return refuse_damaged(im, "the new shape has another number of elements");
     if (type == from->type)
         memcpy(to->data, from->data, from->count * onnx_width(type));
     else if (type == ONNX_FLOAT)
         for (size_t i = 0; i < from->count; i++)
             ((float *)to->data)[i] = constant_float(from, i);
     else
-        return refuse(im, "this conversion of a constant is not supported");
+        return refuse(
+            im, "conversion of a constant from %s to %s is not supported; fold it with onnxsim",
+            onnx_type_name(from->type), name);
     return 0;
 }
 
@@ -162,8 +167,15 @@ int import_dropout(importer *im) {
     if (integer_input(im, 2, 0, &training))
         return 1;
     if (training && training->count && constant_int(training, 0))
-        return refuse(im, "training mode is not supported");
+        return refuse(im, "training mode is not supported; export the model in evaluation mode");
     return import_identity(im);
+}
+
+static void round_to_half(const onnx_constant *numbers) {
+    float *number = numbers->data;
+
+    for (size_t i = 0; i < numbers->count; i++)
+        number[i] = ptq_f16_to_f32(ptq_f32_to_f16(number[i]));
 }
 
 int import_cast(importer *im) {
@@ -173,13 +185,17 @@ int import_cast(importer *im) {
     int is_real = to == ONNX_FLOAT || to == ONNX_FLOAT16;
 
     if (from && from->state == STATE_CONSTANT) {
-        if (constant_input(im, 0, 1, &constant))
+        if (constant_input(im, 0, 1, &constant) ||
+            fold_copy(im, constant, is_real ? ONNX_FLOAT : (int)to, constant->rank, constant->dim))
             return 1;
-        return fold_copy(im, constant, is_real ? ONNX_FLOAT : (int)to, constant->rank,
-                         constant->dim);
+        if (to == ONNX_FLOAT16)
+            round_to_half(&output_of(im, 0)->constant);
+        return 0;
     }
     if (!(from = tensor_input(im, 0)))
         return 1;
+    if (to == ONNX_FLOAT16 && !im->half)
+        im->half = im->at;
     if (from->state == STATE_CODES && from->node == 0 && im->byte_input && is_real) {
         im->byte_input = 0;
         set_alias(im, from, from->view);
@@ -187,7 +203,9 @@ int import_cast(importer *im) {
         return 0;
     }
     if (!is_real || from->state == STATE_CODES)
-        return refuse(im, "only conversions to FLOAT are supported");
+        return refuse(
+            im, "conversion to %s is not supported; leave it out, the model computes in FLOAT",
+            onnx_type_name((int)to));
     return set_alias(im, from, from->view);
 }
 
@@ -202,7 +220,7 @@ int import_constant(importer *im) {
     for (int i = 0; i < 5 && !given; i++)
         given = find_attribute(im, spellings[i]);
     if (!given)
-        return refuse(im, "it has no value of a supported kind");
+        return refuse(im, "its value is text, sparse or missing; store it as a tensor");
     if (given->t) {
         output_of(im, 0)->state = STATE_CONSTANT;
         output_of(im, 0)->proto = given->t;

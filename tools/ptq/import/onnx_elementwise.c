@@ -37,7 +37,8 @@ static int add_act(importer *im, ptq_activation act) {
     if (from->state == STATE_PENDING) {
         if (!takes_act(im, from))
             return refuse(im, "an activation between integer arithmetic and QuantizeLinear must be "
-                              "the only reader of a Conv, Gemm or Add");
+                              "the only reader of a Conv, Gemm or Add; put a QuantizeLinear and a "
+                              "DequantizeLinear in front of it");
         fuse_act(im, from, act);
         return set_alias(im, from, from->view);
     }
@@ -45,7 +46,8 @@ static int add_act(importer *im, ptq_activation act) {
     if (index < 0)
         return 1;
     if (from->state == STATE_CODES)
-        return refuse(im, "it gets codes where it needs real numbers");
+        return refuse(
+            im, "it gets codes where it needs real numbers; put a DequantizeLinear in front of it");
     index = append_op(im, act == PTQ_ACTIVATION_RELU ? PTQ_OP_RELU : PTQ_OP_RELU6, index);
     if (index >= 0)
         im->model->node[index].q = im->model->node[from->node].q;
@@ -62,7 +64,7 @@ static int read_bound(importer *im, const char *name, size_t input, float otherw
     if (constant_input(im, input, 0, &bound))
         return 1;
     if (bound && bound->count != 1)
-        return refuse(im, "its bounds must be single numbers");
+        return refuse_damaged(im, "its bounds must be single numbers");
     if (bound)
         *out = constant_float(bound, 0);
     return 0;
@@ -90,16 +92,19 @@ static int clip_codes(importer *im, const value *from, float low, float high) {
     ptq_code_range(node->q.type, 8, &lowest, &top);
     ptq_code_range(node->q.type, bits ? bits : 8, &bottom, &top);
     if (!(low >= -128 && low <= high && high <= 255))
-        return refuse(im, "its bounds are no codes");
+        return refuse_damaged(im, "its bounds are no codes");
     if (from->uses != 1 || node->op == PTQ_OP_INPUT)
-        return refuse(im, "codes can only be clipped where a layer has made them");
+        return refuse(im, "codes can only be clipped where a layer has made them; leave it out, "
+                          "and choose the scale for the bounds");
     low = low < (float)lowest ? (float)lowest : low;
     if (low > (float)bottom || !bits) {
         if ((int32_t)low != zero || (!bits && (int32_t)high != six) || !takes_act(im, from))
-            return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only");
+            return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only; leave it "
+                              "out, and choose the scale for the bounds");
         fuse_act(im, from, bits ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
     } else if (low < (float)bottom) {
-        return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only");
+        return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only; leave it "
+                          "out, and choose the scale for the bounds");
     }
     if (bits && bits < node->q.bits)
         node->q.bits = bits;
@@ -121,11 +126,13 @@ int import_clip(importer *im) {
     if (coded)
         return clip_codes(im, from, low, high);
     if (low < 0 || low > 0)
-        return refuse(im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported");
+        return refuse(
+            im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported; train with one of these");
     if (high >= 6 && high <= 6)
         return add_act(im, PTQ_ACTIVATION_RELU6);
     if (high < 1e30f)
-        return refuse(im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported");
+        return refuse(
+            im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported; train with one of these");
     return add_act(im, PTQ_ACTIVATION_RELU);
 }
 
@@ -140,9 +147,11 @@ int import_softmax(importer *im) {
     /* Before opset 13 everything from the axis on was one vector. */
     if (axis != (from->view == VIEW_NHWC ? 3 : 1) && !(from->view == VIEW_NHWC && axis == -1) &&
         !(from->view >= VIEW_FLAT_CHW && axis == -1) && !(flat && axis == 1 && im->opset < 13))
-        return refuse(im, "only softmax over the channels is supported");
-    if (!flat && (im->opset < 13 || from->view >= VIEW_FLAT_CHW))
-        return refuse(im, "only softmax over the channels is supported");
+        flat = 0;
+    if (!flat)
+        return refuse(im,
+                      "only softmax over the channels of one pixel is supported; end the network "
+                      "in front of it");
     return set_result(im, append_op(im, PTQ_OP_SOFTMAX, real), from->view, STATE_REAL);
 }
 
@@ -165,7 +174,8 @@ static int channel_number(const importer *im, const value *from, const onnx_cons
     axis -= 4 - numbers->rank; /* shapes are aligned at their ends */
     if (numbers->count != (size_t)channels || axis < 0 || axis >= numbers->rank ||
         numbers->dim[axis] != channels)
-        return refuse(im, "arithmetic on the input needs one number, or one for each channel");
+        return refuse(im, "arithmetic on the input needs one number, or one for each channel; do "
+                          "the rest outside the network");
     *out = constant_float(numbers, (size_t)channel);
     return 0;
 }
@@ -174,8 +184,8 @@ static int channel_number(const importer *im, const value *from, const onnx_cons
 static int check_rank(const importer *im, const value *from, const onnx_constant *numbers) {
     if (numbers->rank <= view_rank(from->view))
         return 0;
-    return refuse(im, "its constant has %d dimensions, the tensor %d", numbers->rank,
-                  view_rank(from->view));
+    return refuse(im, "its constant has %d dimensions, the tensor %d; give it no more",
+                  numbers->rank, view_rank(from->view));
 }
 
 /* x = (pixel - mean) / std, and now x + a, x - a, x * a or x / a. */
@@ -185,7 +195,8 @@ static int preprocess(importer *im, const value *from, const onnx_constant *numb
     float a = 0;
 
     if (channels > PTQ_MAX_PIXEL_CHANNELS)
-        return refuse(im, "arithmetic on the input is supported for up to 16 channels");
+        return refuse(im, "arithmetic on the input is supported for up to 16 channels; do it "
+                          "outside the network");
     for (int c = 0; c < channels; c++) {
         if (channel_number(im, from, numbers, c, &a))
             return 1;
@@ -194,7 +205,8 @@ static int preprocess(importer *im, const value *from, const onnx_constant *numb
         else
             model->std[c] = op == '/' ? model->std[c] * a : model->std[c] / a;
         if (!(model->std[c] > 0) || model->std[c] > 1e30f || !(fabsf(model->mean[c]) < 1e30f))
-            return refuse(im, "arithmetic on the input must be finite and keep its sign");
+            return refuse(im, "arithmetic on the input must be finite and keep its sign; do it "
+                              "outside the network");
     }
     return set_alias(im, from, from->view);
 }
@@ -205,8 +217,13 @@ static int import_arithmetic(importer *im, char op) {
 
     if (op == '*' && from && from->state == STATE_CONSTANT)
         from = input_of(im, 1);
+    if (from && from->state != STATE_CONSTANT && input_of(im, 1) && from == input_of(im, 0) &&
+        input_of(im, 1)->state != STATE_CONSTANT)
+        return refuse(im, "two results can be joined by Add only; train with that");
     if (!is_raw_input(im, from))
-        return refuse(im, "it is supported right behind the input only, as preprocessing");
+        return refuse(
+            im, "with a constant it is supported right behind the input only, as preprocessing; "
+                "fold it into the weights of the layer before it, or make it a BatchNormalization");
     if (constant_input(im, from == input_of(im, 0), 1, &numbers))
         return 1;
     return check_rank(im, from, numbers) || preprocess(im, from, numbers, op);
@@ -235,13 +252,14 @@ static int add_bias(importer *im, value *from, value *bias) {
         return preprocess(im, from, numbers, '+');
     if ((node->op != PTQ_OP_CONV2D && node->op != PTQ_OP_DENSE) || !node->no_bias || node->act ||
         from->uses != 1 || (from->state != STATE_REAL && from->state != STATE_PENDING))
-        return refuse(im, "a constant can be added to a Conv, Gemm or MatMul without a bias only");
+        return refuse(im, "a constant can be added to a Conv, Gemm or MatMul without a bias only; "
+                          "add it to the bias that there is, or make it a BatchNormalization");
     if (node->op == PTQ_OP_CONV2D && channel_number(im, from, numbers, 0, &first))
         return 1;
     if (numbers->count != 1 &&
         (numbers->count != (size_t)node->shape[2] || !numbers->rank ||
          (node->op == PTQ_OP_DENSE && numbers->dim[numbers->rank - 1] != node->shape[2])))
-        return refuse(im, "the constant does not have one number for each channel");
+        return refuse(im, "the constant does not have one number for each channel; a bias has");
     node->no_bias = 0;
     if (from->state == STATE_PENDING ? set_integer_bias(im, from->node, bias)
                                      : set_vector(im, from->node, PTQ_PARAM_BIAS, numbers))
@@ -251,10 +269,11 @@ static int add_bias(importer *im, value *from, value *bias) {
 
 static int check_views(const importer *im, const value *a, const value *b) {
     if (memcmp(shape_of(im, a), shape_of(im, b), 3 * sizeof(int)) != 0)
-        return refuse(im, "its operands have different shapes; only equal ones can be added");
+        return refuse(im, "its operands have different shapes; only equal ones can be added, so "
+                          "repeat the smaller one beforehand");
     if (a->view != b->view &&
         (view_rank(a->view) == 4 || view_rank(b->view) == 4 || !is_pixel(im, a)))
-        return refuse(im, "its operands lie in different layouts");
+        return refuse(im, "its operands lie in different layouts; transpose one of them");
     return 0;
 }
 
@@ -271,7 +290,7 @@ int import_add(importer *im) {
         return add_bias(im, a, b);
     if (!(b = tensor_input(im, 1)) || check_views(im, a, b))
         return 1;
-    coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED;
+    coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED && computes_codes(im);
     first = coded ? a->node : real_node(im, a);
     second = first < 0 ? -1 : coded ? b->node : real_node(im, b);
     if (second < 0)

@@ -62,14 +62,16 @@ static int import_node(importer *im, const onnx_node *node) {
 
     im->at = node;
     if (!node->n_output || !*text_or(node->output[0], ""))
-        return refuse(im, "it has no result");
+        return refuse_damaged(im, "it has no result");
     made = find_value(im, node->output[0]);
     if (made->state != STATE_UNKNOWN)
-        return refuse(im, "another node, input or constant has made the tensor of its result");
+        return refuse_damaged(im,
+                              "another node, input or constant has made the tensor of its result");
     if (strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "com.microsoft") != 0)
-        return refuse(im, "operators of '%.60s' are not supported", domain);
+        return refuse(im, "operators of '%.60s' are not supported; export with those of ONNX alone",
+                      domain);
     im->operation = find_operation(op);
-    return im->operation ? im->operation->import(im) : refuse(im, "this operator is not supported");
+    return im->operation ? im->operation->import(im) : refuse_operator(im);
 }
 
 static int collect_names(importer *im) {
@@ -91,25 +93,77 @@ static int collect_names(importer *im) {
     return 0;
 }
 
+/* Marks what no image changes: in a sorted graph one pass finds it. */
+static void mark_fixed(importer *im) {
+    for (size_t i = 0; i < im->graph->n_node; i++) {
+        const onnx_node *node = im->graph->node[i];
+        int fixed = 1;
+
+        for (size_t k = 0; k < node->n_input && fixed; k++) {
+            const value *read = has_input(node, k) ? find_value(im, node->input[k]) : NULL;
+
+            fixed = !has_input(node, k) || (read && (read->fixed || read->state == STATE_CONSTANT));
+        }
+        for (size_t k = 0; k < node->n_output; k++)
+            find_value(im, text_or(node->output[k], "?"))->fixed = fixed;
+    }
+}
+
+/* Whether a node between a layer and the QuantizeLinear of its result leaves the layer its integer
+   arithmetic: what reads one tensor and becomes part of the layer, or of how its result is read. */
+static int keeps_codes(const importer *im, const onnx_node *node) {
+    static const char *const passing[] = {"Add",      "Clip",      "Dropout",  "Flatten",
+                                          "Identity", "Pad",       "Relu",     "Reshape",
+                                          "Squeeze",  "Transpose", "Unsqueeze"};
+    const char *op = text_or(node->op_type, "?");
+    int tensors = 0;
+
+    for (size_t k = 0; k < node->n_input; k++) {
+        const value *read = has_input(node, k) ? find_value(im, node->input[k]) : NULL;
+
+        tensors += read && !read->fixed && read->state != STATE_CONSTANT;
+    }
+    for (size_t k = 0; k < sizeof passing / sizeof *passing && tensors == 1; k++)
+        if (strcmp(op, passing[k]) == 0)
+            return 1;
+    return 0;
+}
+
+/* What node i reads; `coded`: its result becomes codes, and that of what it reads. */
+static void mark_inputs(importer *im, const onnx_node *node) {
+    const value *made = find_value(im, text_or(node->output[0], "?"));
+    int quantizes = strcmp(text_or(node->op_type, "?"), "QuantizeLinear") == 0;
+    int coded = quantizes || (ends_coded(made) && keeps_codes(im, node));
+
+    for (size_t k = 0; k < node->n_input; k++)
+        if (has_input(node, k)) {
+            value *read = add_value(im, node->input[k]);
+
+            read->uses++;
+            read->coded += coded;
+            read->needed = 1;
+        }
+}
+
 /* Marks what the kept output depends on, from the end, and counts who reads it; being an output of
    the graph, kept or not, counts as well. A graph may carry nodes that nothing needs; in a sorted
    graph one pass finds them. */
 static void mark_needed(importer *im, char *needed) {
-    for (size_t i = 0; i < im->graph->n_output; i++)
-        find_value(im, text_or(im->graph->output[i]->name, "?"))->uses++;
+    mark_fixed(im);
+    for (size_t i = 0; i < im->graph->n_output; i++) {
+        value *out = find_value(im, text_or(im->graph->output[i]->name, "?"));
+
+        out->uses++;
+        out->dropped += out != im->kept;
+    }
     im->kept->needed = 1;
     for (size_t i = im->graph->n_node; i-- > 0;) {
         const onnx_node *node = im->graph->node[i];
 
         for (size_t k = 0; k < node->n_output; k++)
             needed[i] |= find_value(im, text_or(node->output[k], "?"))->needed != 0;
-        for (size_t k = 0; k < node->n_input && needed[i]; k++)
-            if (has_input(node, k)) {
-                value *read = add_value(im, node->input[k]);
-
-                read->uses++;
-                read->needed = 1;
-            }
+        if (needed[i])
+            mark_inputs(im, node);
     }
 }
 

@@ -46,7 +46,10 @@ typedef struct value {
     const char *name;
     state state;
     int uses;
-    int output; /* of the graph */
+    int coded;   /* of the uses, those that make codes of it ... */
+    int dropped; /* ... and those as an output of the graph that is not kept */
+    int fixed;   /* no image changes it */
+    int output;  /* of the graph */
     int needed; /* the result that is kept depends on it */
     /* constants: */
     const Onnx__TensorProto *proto; /* where it still lies in the file */
@@ -79,6 +82,8 @@ struct importer {
     ptq_model *model;
     int real[PTQ_MAX_NODES]; /* dequantize node behind each coded node; 0: none yet */
     int byte_input;          /* the input is UINT8 and gets its scale from who reads it */
+    const onnx_node *real_layer; /* the first that reads codes and computes in real numbers */
+    const onnx_node *half;   /* the first that rounds to half precision, which the model does not */
     int64_t batch;           /* the input's; 1 where it is open, as what is traced with one image */
     const Onnx__ValueInfoProto *input;
     value *kept; /* the graph's output that the model computes */
@@ -91,8 +96,12 @@ struct importer {
 const char *text_or(const char *text, const char *otherwise);
 const char *node_label(const onnx_node *node);
 
-/* Every refusal names the file, the node, the operator and the reason. */
+/* Every refusal names the file, the node, the operator, the reason and, behind a semicolon, the
+   nearest way out. refuse_damaged: no program should write such a file; refuse_operator: the
+   operator of the node at hand is not supported (onnx_unsupported.c). */
 int refuse(const importer *im, const char *format, ...) PRINTF_LIKE(2, 3);
+int refuse_damaged(const importer *im, const char *reason);
+int refuse_operator(const importer *im);
 
 /* What the library had to say, of the node at hand where there is one. */
 int refuse_as(const importer *im, const char *text);
@@ -143,6 +152,11 @@ int needs_nchw(const importer *im, const value *from);
 int is_permuted(const importer *im, const value *from); /* C,H,W is not the order H,W,C */
 int view_rank(view shown);
 view flat_view(view shown);
+
+/* Whether all that reads a tensor makes codes of it; whether the node at hand, which could compute on
+   codes, then does so: if not, it is counted, and goes on in real numbers. */
+int ends_coded(const value *made);
+int computes_codes(importer *im);
 
 /* The model's node that has the tensor in real numbers; -1 after an error. */
 int real_node(importer *im, const value *from);

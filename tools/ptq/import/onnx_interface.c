@@ -129,6 +129,17 @@ static void tell_output(const importer *im, const char *name) {
             path, name);
 }
 
+/* Numbers stay in single precision where the file rounds them to half. */
+static void tell_precision(const importer *im) {
+    int input = im->input->type->tensor_type->elem_type == ONNX_FLOAT16;
+
+    if (input || im->half)
+        warn("%s: from %s '%.100s' on the file computes in FLOAT16, the model in single precision; "
+             "the results differ by the rounding",
+             im->file.path, input ? "input" : "node",
+             input ? text_or(im->input->name, "?") : node_label(im->half));
+}
+
 /* The input as the file has it, and in the one form that an export gives it. */
 static int tell_input(importer *im) {
     int nhwc = find_value(im, im->input->name)->view == VIEW_NHWC;
@@ -156,6 +167,11 @@ int describe_interface(importer *im) {
         tell_output(im, im->graph->output[i]->name);
         onnx_add_words(words, im->graph->output[i]->name);
     }
+    tell_precision(im);
+    if (im->real_layer)
+        say("%s: from node '%.100s' on, what reads codes and is not quantized behind computes in "
+            "float\n",
+            im->file.path, node_label(im->real_layer));
     if (ptq_model_set_meta(im->model, ONNX_OUTPUTS_META, words, &err))
         return refuse_as(im, err.text);
     return tell_input(im);

@@ -22,7 +22,7 @@ int set_vector(importer *im, int index, int param, const onnx_constant *from) {
     float *to;
 
     if (from->count != (size_t)count && from->count != 1)
-        return refuse(im, "a parameter has not as many elements as there are channels");
+        return refuse_damaged(im, "a parameter has not as many elements as there are channels");
     if (make_tensor(im, PTQ_TYPE_F32, 1, &count, &node->param[param]))
         return 1;
     to = node->param[param].data;
@@ -66,8 +66,8 @@ static int weight_offset(const importer *im, const constant_numbers *from, int *
     for (size_t k = 0; k < from->scale->count; k++)
         if (constant_zero(from->zero_point, k) != *offset)
             return refuse(im,
-                          "weights with a scale for each channel must be symmetric: zero points "
-                          "0 (INT8) or 128 (UINT8)");
+                          "weights with a scale for each channel must be symmetric: zero points 0 "
+                          "(INT8) or 128 (UINT8); quantize them so, or with one scale");
     return 0;
 }
 
@@ -148,7 +148,7 @@ int set_integer_bias(importer *im, int index, value *bias) {
         return 1;
     ready = from->type == ONNX_INT32;
     if (from->count != (size_t)count)
-        return refuse(im, "its bias has not as many elements as there are channels");
+        return refuse_damaged(im, "its bias has not as many elements as there are channels");
     if (make_tensor(im, PTQ_TYPE_S32, 1, &count, &node->param[PTQ_PARAM_BIAS]))
         return 1;
     to = node->param[PTQ_PARAM_BIAS].data;
@@ -158,8 +158,8 @@ int set_integer_bias(importer *im, int index, value *bias) {
                                         (double)input_weight_scale(im, index, c));
 
         if (!(fabs(code) <= 2147483647.0))
-            return refuse(im,
-                          "its bias does not fit 32 bits at the scale of its input and weights");
+            return refuse(im, "its bias does not fit 32 bits at the scale of its input and "
+                              "weights; quantize its weights with a larger scale");
         to[c] = (int32_t)code;
     }
     return 0;
@@ -194,18 +194,20 @@ typedef struct layer {
 
 /* QDQ form and float: input, weight, bias. Integer arithmetic where input and weight are both
    dequantized from codes. */
-static int read_real_layer(importer *im, layer *out) {
+static int read_real_layer(importer *im, int dense, layer *out) {
     out->input = padded_input(im, 0);
     out->weight = input_of(im, 1);
     out->bias = input_of(im, 2);
     if (!out->input)
         return 1;
     if (!out->weight || out->weight->state != STATE_CONSTANT)
-        return refuse(im, "its weights must be constant");
+        return refuse(im, "its weights must be constant; fold constants with onnxsim");
     if (out->bias && out->bias->state != STATE_CONSTANT)
-        return refuse(im, "its bias must be constant");
+        return refuse(im, "its bias must be constant; fold constants with onnxsim");
+    /* A dense layer may give real numbers. */
     out->integer = out->input->state == STATE_DEQUANTIZED && out->weight->codes.numbers &&
-                   onnx_width(out->weight->codes.numbers->type) == 1;
+                   onnx_width(out->weight->codes.numbers->type) == 1 &&
+                   ((dense && !output_of(im, 0)->coded) || computes_codes(im));
     if (out->integer) {
         out->w.from = out->weight->codes;
         out->from = out->input->node;
@@ -229,17 +231,17 @@ static int read_coded_layer(importer *im, layer *out) {
     out->weight = input_of(im, 3);
     out->bias = im->operation->bias ? input_of(im, (size_t)im->operation->bias) : NULL;
     if (out->bias && out->bias->state != STATE_CONSTANT)
-        return refuse(im, "its bias must be constant");
+        return refuse(im, "its bias must be constant; fold constants with onnxsim");
     if (w->numbers->type != ONNX_INT8 && w->numbers->type != ONNX_UINT8)
-        return refuse(im, "its weights are neither INT8 nor UINT8");
+        return refuse(im, "its weights are neither INT8 nor UINT8; quantize to 8 bits");
     out->integer = 1;
     out->from = out->input->node;
     return 0;
 }
 
-static int read_layer(importer *im, layer *out) {
+static int read_layer(importer *im, int dense, layer *out) {
     memset(out, 0, sizeof *out);
-    return im->operation->result ? read_coded_layer(im, out) : read_real_layer(im, out);
+    return im->operation->result ? read_coded_layer(im, out) : read_real_layer(im, dense, out);
 }
 
 /* Scales of weights belong to output channels, which lie along `axis`: the QOperator form does not
@@ -250,9 +252,19 @@ static int check_weight_scales(const importer *im, layer *of, int axis) {
     if (!w->scale)
         return 0;
     if (w->scale->count > 1 && !im->operation->result && w->axis != axis)
-        return refuse(im, "the scales of its weights are not for its output channels");
+        return refuse(im, "the scales of its weights are not for its output channels; quantize "
+                          "them along these, or with one scale");
     w->axis = axis;
     return check_scales(im, w);
+}
+
+/* What a Conv says of its kernel, its weights show. */
+static int check_kernel(const importer *im, const int kernel[2]) {
+    const Onnx__AttributeProto *said = find_attribute(im, "kernel_shape");
+
+    if (said && (said->n_ints != 2 || said->ints[0] != kernel[0] || said->ints[1] != kernel[1]))
+        return refuse_damaged(im, "its kernel_shape is not that of its weights");
+    return 0;
 }
 
 static int add_conv(importer *im, layer *of, int *index) {
@@ -263,19 +275,23 @@ static int add_conv(importer *im, layer *of, int *index) {
     int64_t groups = int_attribute(im, "group", 1);
 
     if (w->rank != 4)
-        return refuse(im, "only convolutions over two dimensions are supported");
+        return refuse(im, "only convolutions over two dimensions are supported; write one over a "
+                          "line with a height of 1");
     for (int i = 0; i < 4; i++) {
         if (w->dim[i] < 1 || (i > 1 && w->dim[i] > PTQ_MAX_KERNEL))
-            return refuse(im, "its weights are empty, or its kernel is larger than 255");
+            return refuse(
+                im, "its weights are empty, or its kernel is larger than 255; take a smaller one");
         of->w.dim[i] = (int)w->dim[i];
     }
     of->w.rank = 4;
     win.kernel[0] = of->w.dim[2];
     win.kernel[1] = of->w.dim[3];
+    if (check_kernel(im, win.kernel))
+        return 1;
     if (needs_nchw(im, of->input) || read_window(im, of->input, &win))
         return 1;
     if (groups < 1 || groups > PTQ_MAX_ELEMENTS || groups * w->dim[1] != shape_of(im, of->input)[2])
-        return refuse(im, "its weights do not fit the channels of its input");
+        return refuse_damaged(im, "its weights do not fit the channels of its input");
     memset(&options, 0, sizeof options);
     options.channels = of->w.dim[0];
     options.kernel_h = win.kernel[0];
@@ -295,7 +311,7 @@ int import_conv(importer *im) {
     layer of;
     int index = -1;
 
-    if (read_layer(im, &of) || add_conv(im, &of, &index))
+    if (read_layer(im, 0, &of) || add_conv(im, &of, &index))
         return 1;
     return finish_node(im, index, VIEW_NCHW, of.integer ? STATE_PENDING : STATE_REAL);
 }
@@ -310,7 +326,8 @@ static int check_dense_bias(importer *im, value *bias) {
     if (numbers->count == 1 || (numbers->rank && numbers->rank <= 2 &&
                                 numbers->dim[numbers->rank - 1] == (int64_t)numbers->count))
         return 0;
-    return refuse(im, "its bias must have one number for each output");
+    return refuse(
+        im, "its bias must have one number for each output; add others by a node of their own");
 }
 
 /* Dense from a matrix of 2 dimensions, I x O or (`swapped` 0) O x I. */
@@ -321,15 +338,17 @@ static int add_dense(importer *im, layer *of, int swapped, int *index) {
     int inputs, outputs;
 
     if (w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1)
-        return refuse(im, "its weights must be a matrix");
+        return refuse(im, "its weights must be a matrix; flatten in front of it");
     if (is_padded(of->input))
-        return refuse(im, "Pad is supported in front of Conv and AveragePool only");
+        return refuse(im, "Pad is supported in front of Conv and AveragePool only; leave it out, "
+                          "or pad by the pads of a Conv");
     outputs = (int)w->dim[swapped];
     inputs = (int)w->dim[1 - swapped];
     if (of->input->view != VIEW_FLAT_CHW && of->input->view != VIEW_FLAT_HWC)
-        return refuse(im, "it needs its input flattened to two dimensions");
+        return refuse(
+            im, "it needs its input flattened to two dimensions; put a Flatten in front of it");
     if ((int64_t)shape[0] * shape[1] * shape[2] != inputs)
-        return refuse(im, "its weights do not fit the size of its input");
+        return refuse_damaged(im, "its weights do not fit the size of its input");
     if (of->bias && check_dense_bias(im, of->bias))
         return 1;
     of->w.rank = 2;
@@ -352,9 +371,10 @@ static int add_dense(importer *im, layer *of, int swapped, int *index) {
 
 static int check_gemm(const importer *im) {
     if (int_attribute(im, "transA", 0) != 0)
-        return refuse(im, "transA is not supported");
+        return refuse(im, "transA is not supported; export without it");
     if (float_attribute(im, "alpha", 1) != 1 || float_attribute(im, "beta", 1) != 1)
-        return refuse(im, "alpha and beta other than 1 are not supported");
+        return refuse(
+            im, "alpha and beta other than 1 are not supported; multiply weights and bias by them");
     return 0;
 }
 
@@ -363,7 +383,7 @@ int import_gemm(importer *im) {
     layer of;
     int index = -1;
 
-    if (check_gemm(im) || read_layer(im, &of) ||
+    if (check_gemm(im) || read_layer(im, 1, &of) ||
         add_dense(im, &of, int_attribute(im, "transB", 0) == 0, &index))
         return 1;
     if (im->operation->result && !has_input(im->at, (size_t)im->operation->result))
@@ -375,7 +395,7 @@ int import_matmul(importer *im) {
     layer of;
     int index = -1;
 
-    if (read_layer(im, &of) || add_dense(im, &of, 1, &index))
+    if (read_layer(im, 1, &of) || add_dense(im, &of, 1, &index))
         return 1;
     return finish_node(im, index, VIEW_FLAT_HWC, of.integer ? STATE_PENDING : STATE_REAL);
 }
@@ -386,14 +406,17 @@ int import_batch_norm(importer *im) {
     const onnx_constant *from[4];
     value *input = tensor_input(im, 0);
     char name[PTQ_NAME_SIZE];
-    int real, index;
+    int real, index, training = int_attribute(im, "training_mode", 0) != 0;
 
     if (!input ||
         ((view_rank(input->view) == 4 || !is_pixel(im, input)) && needs_nchw(im, input)) ||
         (real = real_node(im, input)) < 0)
         return 1;
-    if (int_attribute(im, "training_mode", 0) != 0 || int_attribute(im, "spatial", 1) != 1)
-        return refuse(im, "training mode, and statistics for each pixel, are not supported");
+    for (size_t i = 1; i < im->at->n_output; i++) /* so older opsets say it */
+        training |= *text_or(im->at->output[i], "") != 0;
+    if (training || int_attribute(im, "spatial", 1) != 1)
+        return refuse(im, "training mode, and statistics for each pixel, are not supported; export "
+                          "the model in evaluation mode");
     for (size_t i = 0; i < 4; i++)
         if (constant_input(im, i + 1, 1, &from[i]))
             return 1;

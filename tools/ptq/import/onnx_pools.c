@@ -27,23 +27,42 @@ static void name_padding(const int *shape, window *w) {
         w->padding = PTQ_PADDING_VALID;
 }
 
+static int check_window(const importer *im, const window *w) {
+    for (int i = 0; i < 4; i++)
+        if (w->pad[i] >= w->kernel[i % 2])
+            return refuse(
+                im,
+                "it pads by %d where its kernel is %d, so that windows lie in the padding "
+                "alone; take less padding, or put zeros around the weights and pad by as "
+                "many more",
+                w->pad[i], w->kernel[i % 2]);
+    return 0;
+}
+
 static int read_padding(const importer *im, const value *from, window *w) {
     const int *shape = shape_of(im, from);
     int lower = is_text_attribute(im, "auto_pad", "SAME_LOWER"), own[4];
+    int upper = is_text_attribute(im, "auto_pad", "SAME_UPPER");
+    int open = !find_attribute(im, "auto_pad") || is_text_attribute(im, "auto_pad", "NOTSET");
 
-    if (lower || is_text_attribute(im, "auto_pad", "SAME_UPPER")) {
+    if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
+        return 1;
+    if (!open && (own[0] || own[1] || own[2] || own[3]))
+        return refuse_damaged(im, "it has both pads and auto_pad");
+    if (!open && !lower && !upper && !is_text_attribute(im, "auto_pad", "VALID"))
+        return refuse_damaged(im, "its auto_pad is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
+    if (lower || upper) {
         if (is_padded(from))
-            return refuse(im, "Pad in front of auto_pad is not supported");
+            return refuse(
+                im, "Pad in front of auto_pad is not supported; write the sum of both as pads");
         pad_same(shape[0], w->kernel[0], w->stride[0], lower, &w->pad[0], &w->pad[2]);
         pad_same(shape[1], w->kernel[1], w->stride[1], lower, &w->pad[1], &w->pad[3]);
     } else {
-        if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
-            return 1;
         for (int i = 0; i < 4; i++)
             w->pad[i] = own[i] + from->pad[i];
     }
     name_padding(shape, w);
-    return 0;
+    return check_window(im, w);
 }
 
 int read_window(const importer *im, const value *from, window *w) {
@@ -53,9 +72,10 @@ int read_window(const importer *im, const value *from, window *w) {
         ints_attribute(im, "dilations", 2, 1, PTQ_MAX_KERNEL, dilation))
         return 1;
     if (dilation[0] != 1 || dilation[1] != 1)
-        return refuse(im, "dilation is not supported");
+        return refuse(im, "dilation is not supported; put zeros between the weights, a larger "
+                          "kernel that computes the same");
     if (!w->stride[0] || !w->stride[1] || !w->kernel[0] || !w->kernel[1])
-        return refuse(im, "kernel and strides must be at least 1");
+        return refuse_damaged(im, "kernel and strides must be at least 1");
     return read_padding(im, from, w);
 }
 
@@ -73,9 +93,10 @@ static int read_pool(importer *im, const value *from, ptq_pool_options *options)
     for (int i = 0; i < 2; i++)
         if (int_attribute(im, "ceil_mode", 0) &&
             (shape[i] + win.pad[i] + win.pad[i + 2] - win.kernel[i]) % win.stride[i] != 0)
-            return refuse(im, "ceil_mode is not supported where it makes a difference");
+            return refuse(im, "ceil_mode is not supported where it makes a difference; give the "
+                              "pads that it adds at the bottom and the right");
     if (im->at->n_output > 1 && *text_or(im->at->output[1], ""))
-        return refuse(im, "its second result is not supported");
+        return refuse(im, "its second result is not supported; leave out what reads it");
     memset(options, 0, sizeof *options);
     options->kernel_h = win.kernel[0];
     options->kernel_w = win.kernel[1];
@@ -96,7 +117,8 @@ int import_max_pool(importer *im) {
         return 1;
     coded = from->state == STATE_CODES || from->state == STATE_DEQUANTIZED;
     if (coded && im->byte_input)
-        return refuse(im, "it reads the input before anything says what its codes stand for");
+        return refuse(im, "it reads the input before anything says what its codes stand for; put a "
+                          "DequantizeLinear behind the input");
     input = coded ? from->node : real_node(im, from);
     if (input < 0)
         return 1;
@@ -110,10 +132,16 @@ int import_max_pool(importer *im) {
 
 /* Reals or codes, as the operand of an average: its node, -1 after an error. */
 static int average_operand(importer *im, const value *from, state *how) {
-    int coded = im->operation->result || from->state == STATE_DEQUANTIZED;
+    int coded = im->operation->result || (from->state == STATE_DEQUANTIZED && computes_codes(im));
 
     *how = coded ? STATE_PENDING : STATE_REAL;
     return coded ? from->node : real_node(im, from);
+}
+
+/* A window over the whole image alone: the integer form rounds as the global pool does. */
+static int is_whole_image(const int *shape, const ptq_pool_options *options) {
+    return options->kernel_h == shape[0] && options->kernel_w == shape[1] && !options->pad[0] &&
+           !options->pad[1] && !options->pad[2] && !options->pad[3];
 }
 
 static int add_average(importer *im, int input, const value *from,
@@ -121,8 +149,7 @@ static int add_average(importer *im, int input, const value *from,
     const int *shape = shape_of(im, from);
     char name[PTQ_NAME_SIZE];
 
-    if (!options || (options->kernel_h == shape[0] && options->kernel_w == shape[1] &&
-                     options->padding == PTQ_PADDING_VALID))
+    if (!options || is_whole_image(shape, options))
         return append_op(im, PTQ_OP_GLOBAL_AVG_POOL, input);
     node_name(im, name);
     return ptq_add_pool(im->model, PTQ_OP_AVG_POOL, name, input, options);
@@ -138,7 +165,8 @@ static int check_average_pad(const importer *im, const value *from, ptq_pool_opt
     if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
         return 1;
     if (own[0] || own[1] || own[2] || own[3])
-        return refuse(im, "Pad in front of a pool with padding of its own is not supported");
+        return refuse(im, "Pad in front of a pool with padding of its own is not supported; leave "
+                          "one of them out");
     options->include_pad = 1;
     return 0;
 }
@@ -153,7 +181,7 @@ int import_average_pool(importer *im) {
     if (!from)
         return 1;
     if (coded && int_attribute(im, "channels_last", 0) != 0)
-        return refuse(im, "channels_last is not supported");
+        return refuse(im, "channels_last is not supported; export it for N x C x H x W");
     if (read_pool(im, from, &options) || check_average_pad(im, from, &options) ||
         (input = average_operand(im, from, &how)) < 0)
         return 1;
@@ -176,7 +204,8 @@ int import_coded_global_pool(importer *im) {
     if (!from)
         return 1;
     if (from->view != (int_attribute(im, "channels_last", 0) ? VIEW_NHWC : VIEW_NCHW))
-        return refuse(im, "channels_last does not fit the layout of its input");
+        return refuse(
+            im, "channels_last does not fit the layout of its input; transpose in front of it");
     return finish_node(im, add_average(im, from->node, from, NULL), from->view, STATE_CODES);
 }
 
@@ -190,7 +219,8 @@ int import_reduce_mean(importer *im) {
     first = from->view == VIEW_NCHW ? 2 : 1;
     if (view_rank(from->view) != 4 || count != 2 || axes[0] + axes[1] != 2 * first + 1 ||
         (axes[0] != first && axes[1] != first))
-        return refuse(im, "only the mean over height and width is supported");
+        return refuse(im, "only the mean over height and width at once is supported; write it as "
+                          "one GlobalAveragePool");
     if ((input = average_operand(im, from, &how)) < 0)
         return 1;
     return set_result(im, add_average(im, input, from, NULL),

@@ -15,13 +15,13 @@ int read_axes(importer *im, int rank, int *axes, int *count) {
         return 1;
     *count = (int)(given ? given->n_ints : input && input->count <= 8 ? input->count : 0);
     if (*count < 1 || *count > rank)
-        return refuse(im, "it needs its axes as numbers");
+        return refuse(im, "it needs its axes as numbers; fold constants with onnxsim");
     for (int i = 0; i < *count; i++) {
         int64_t axis = given ? given->ints[i] : constant_int(input, (size_t)i);
 
         axis += axis < 0 ? rank : 0;
         if (axis < 0 || axis >= rank)
-            return refuse(im, "an axis is out of range");
+            return refuse_damaged(im, "an axis is out of range");
         axes[i] = (int)axis;
     }
     return 0;
@@ -50,12 +50,12 @@ static int reshape(importer *im, const value *from, int rank, const int64_t *dim
     for (int i = 0; i < rank && i < 4; i++)
         open += dims[i] == -1;
     if (open > 1)
-        return refuse(im, "its shape has more than one -1");
+        return refuse(im, "its shape has more than one -1; export with a fixed number of images");
     view_dims(im, from, known);
     if (dims[0] != known[0] && dims[0] != -1)
         return refuse(im,
                       "it changes the number of images from %lld to %lld; an image cannot be "
-                      "split or joined with others",
+                      "split or joined with others, so do that outside the network",
                       (long long)known[0], (long long)dims[0]);
     for (int i = 1; i < rank && same; i++)
         same = dims[i] == known[i] || (dims[i] == -1 && dims[0] != -1);
@@ -67,7 +67,8 @@ static int reshape(importer *im, const value *from, int rank, const int64_t *dim
         return set_alias(im, from, VIEW_NCHW);
     if (rank == 4 && is_pixel(im, from) && dims[1] == 1 && dims[2] == 1 && dims[3] == shape[2])
         return set_alias(im, from, VIEW_NHWC);
-    return refuse(im, "only flattening, and reshaping that changes nothing, are supported");
+    return refuse(im, "only flattening, and reshaping that changes nothing, are supported; end the "
+                      "network in front of it");
 }
 
 /* Constant input 1 as a shape, 0 in it standing for the old dimension. */
@@ -82,7 +83,7 @@ static int fold_reshape(importer *im, const onnx_constant *from, const onnx_cons
         if (dims[i] == -1 && open < 0)
             open = i;
         else if (dims[i] < 1 || dims[i] > PTQ_MAX_ELEMENTS || known > PTQ_MAX_ELEMENTS)
-            return refuse(im, "the new shape of a constant is out of range");
+            return refuse_damaged(im, "the new shape of a constant is out of range");
         else
             known *= dims[i];
     }
@@ -99,7 +100,7 @@ int import_reshape(importer *im) {
     if (constant_input(im, 1, 1, &shape))
         return 1;
     if (shape->type != ONNX_INT64 || shape->count > ONNX_MOST_RANK || shape->count < 1)
-        return refuse(im, "its shape must be a vector of INT64");
+        return refuse_damaged(im, "its shape must be a vector of INT64");
     if (from && from->state == STATE_CONSTANT)
         return constant_input(im, 0, 1, &constant) || fold_reshape(im, constant, shape);
     if (!(from = tensor_input(im, 0)))
@@ -120,7 +121,7 @@ int import_flatten(importer *im) {
     if (!from)
         return 1;
     if (axis != 1 && axis != 1 - view_rank(from->view))
-        return refuse(im, "only flattening to one vector for each image is supported");
+        return refuse(im, "only flattening to one vector for each image is supported; take axis 1");
     return set_alias(im, from, flat_view(from->view));
 }
 
@@ -139,7 +140,8 @@ int import_squeeze(importer *im) {
         return 1;
     if (view_rank(from->view) != 4 || !is_pixel(im, from) ||
         !(from->view == VIEW_NCHW ? are_axes(axes, count, 2, 3) : are_axes(axes, count, 1, 2)))
-        return refuse(im, "only squeezing height and width of 1 is supported");
+        return refuse(im, "only squeezing height and width of 1, both at once, is supported; write "
+                          "it as a Flatten");
     return set_alias(im, from, flat_view(from->view));
 }
 
@@ -150,13 +152,14 @@ int import_unsqueeze(importer *im) {
 
     if (from && from->state == STATE_CONSTANT)
         return constant_input(im, 0, 1, &constant) ||
-               refuse(im, "it is not supported on constants");
+               refuse(im, "it is not supported on constants; fold them with onnxsim");
     if (!(from = tensor_input(im, 0)) || read_axes(im, 4, axes, &count))
         return 1;
     nchw = are_axes(axes, count, 2, 3);
     if (view_rank(from->view) != 2 || !is_pixel(im, from) ||
         (!nchw && !are_axes(axes, count, 1, 2)))
-        return refuse(im, "only a height and width of 1 can be added");
+        return refuse(im, "only a height and width of 1, both at once, can be added; write it as a "
+                          "Reshape to N x C x 1 x 1");
     return set_alias(im, from, nchw ? VIEW_NCHW : VIEW_NHWC);
 }
 
@@ -190,12 +193,12 @@ static int read_perm(importer *im, int rank, int *perm) {
     unsigned seen = 0;
 
     if (given && given->n_ints != (size_t)rank)
-        return refuse(im, "perm has another length than the shape");
+        return refuse_damaged(im, "perm has another length than the shape");
     for (int i = 0; i < rank; i++) {
         int64_t axis = given ? given->ints[i] : rank - 1 - i;
 
         if (axis < 0 || axis >= rank || (seen >> axis & 1))
-            return refuse(im, "perm is no permutation");
+            return refuse_damaged(im, "perm is no permutation");
         seen |= 1u << axis;
         perm[i] = (int)axis;
     }
@@ -217,14 +220,16 @@ int import_transpose(importer *im) {
     if (!(from = tensor_input(im, 0)))
         return 1;
     if (view_rank(from->view) != 4 || read_perm(im, 4, perm))
-        return refuse(im, "only the layouts NCHW and NHWC are supported");
+        return refuse(im, "only transposing between N x C x H x W and N x H x W x C is supported; "
+                          "leave it out, or do it outside the network");
     if (is_perm(perm, 1, 2, 3))
         return set_alias(im, from, from->view);
     if (from->view == VIEW_NCHW && is_perm(perm, 2, 3, 1))
         return set_alias(im, from, VIEW_NHWC);
     if (from->view == VIEW_NHWC && is_perm(perm, 3, 1, 2))
         return set_alias(im, from, VIEW_NCHW);
-    return refuse(im, "only the layouts NCHW and NHWC are supported");
+    return refuse(im, "only transposing between N x C x H x W and N x H x W x C is supported; "
+                      "leave it out, or do it outside the network");
 }
 
 /* What a Pad adds must stand for 0: of codes that is their zero point, and a Pad that names no
@@ -238,12 +243,14 @@ static int check_padding(importer *im, const value *from) {
     if (constant_input(im, 2, 0, &number))
         return 1;
     if (coded && from->node == 0 && im->byte_input)
-        return refuse(im, "it reads the input before anything says what its codes stand for");
+        return refuse(im, "it reads the input before anything says what its codes stand for; put a "
+                          "DequantizeLinear behind the input");
     if (number && number->count == 1)
         added = constant_float(number, 0);
     if ((number && number->count != 1) || added < (float)zero || added > (float)zero)
-        return refuse(im, coded ? "only padding with the zero point of its codes is supported"
-                                : "only padding with zeros is supported");
+        return refuse(im, coded ? "only padding with the zero point of its codes is supported; pad "
+                                  "in front of QuantizeLinear"
+                                : "only padding with zeros is supported; train with these");
     return 0;
 }
 
@@ -258,12 +265,13 @@ int import_pad(importer *im) {
         return 1;
     if (has_input(im->at, 3) ||
         (find_attribute(im, "mode") && !is_text_attribute(im, "mode", "constant")))
-        return refuse(im, "only padding with a constant, without axes, is supported");
+        return refuse(im,
+                      "only padding with a constant, without axes, is supported; train with zeros");
     if (check_padding(im, from))
         return 1;
     if (from->view != VIEW_NCHW || (pads ? pads->count : given ? given->n_ints : 0) != 8)
-        return refuse(im,
-                      "it needs its input as N x C x H x W, and two numbers for each dimension");
+        return refuse(im, "it needs its input as N x C x H x W, and two numbers for each "
+                          "dimension; transpose behind it, not in front");
     for (size_t i = 0; i < 8; i++)
         all[i] = pads ? constant_int(pads, i) : given->ints[i];
     set_alias(im, from, from->view);
@@ -271,7 +279,8 @@ int import_pad(importer *im) {
         int outer = i % 4 < 2;
 
         if (all[i] < 0 || all[i] > (outer ? 0 : PTQ_MAX_KERNEL))
-            return refuse(im, "only height and width can be padded, by 0 to 255");
+            return refuse(im, "only height and width can be padded, by 0 to 255; do the rest "
+                              "outside the network");
         if (!outer)
             output_of(im, 0)->pad[i % 4 - 2 + (i < 4 ? 0 : 2)] += (int)all[i];
     }

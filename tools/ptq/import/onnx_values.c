@@ -35,6 +35,10 @@ int refuse_as(const importer *im, const char *text) {
     return im->at ? refuse(im, "%s", text) : fail("%s: %s", im->file.path, text);
 }
 
+int refuse_damaged(const importer *im, const char *reason) {
+    return refuse(im, "%s; the file contradicts itself, so export it anew", reason);
+}
+
 /* ---- Values by name ---- */
 
 static uint64_t hash_name(const char *name) {
@@ -134,14 +138,14 @@ int ints_attribute(const importer *im, const char *name, size_t count, int64_t o
 
     if (found && found->n_ints != count)
         return refuse(im,
-                      "%s has %zu numbers, expected are %zu; only two dimensions of space are "
-                      "supported",
+                      "%s has %zu numbers, expected are %zu, for two dimensions of space are "
+                      "supported; write a line with a height of 1",
                       name, found->n_ints, count);
     for (size_t i = 0; i < count; i++) {
         int64_t number = found ? found->ints[i] : otherwise;
 
         if (number < 0 || number > most)
-            return refuse(im, "%s must be 0 to %d", name, most);
+            return refuse(im, "%s must be 0 to %d; change the network", name, most);
         out[i] = (int)number;
     }
     return 0;
@@ -243,12 +247,13 @@ value *padded_input(importer *im, size_t i) {
     value *from = input_of(im, i);
 
     if (!from)
-        refuse(im, "an input is missing");
+        refuse_damaged(im, "an input is missing");
     else if (from->state == STATE_CONSTANT)
-        refuse(im, "an input is a constant where a tensor is expected");
+        refuse(im,
+               "an input is a constant where a tensor is expected; fold constants with onnxsim");
     else if (from->state == STATE_UNKNOWN)
-        refuse(im, "it reads a tensor that no earlier node makes: the graph is cyclic, not sorted "
-                   "or incomplete");
+        refuse(im, "it reads a tensor that no earlier node makes; the graph is cyclic, not sorted "
+                   "or incomplete: export it anew");
     else
         return from;
     return NULL;
@@ -259,12 +264,16 @@ value *tensor_input(importer *im, size_t i) {
 
     if (!from || !is_padded(from))
         return from;
-    refuse(im, "Pad is supported in front of Conv and AveragePool only");
+    refuse(im, "Pad is supported in front of Conv and AveragePool only; leave it out, or pad by "
+               "the pads of a Conv");
     return NULL;
 }
 
 int needs_nchw(const importer *im, const value *from) {
-    return from->view == VIEW_NCHW ? 0 : refuse(im, "it needs its input as N x C x H x W");
+    return from->view == VIEW_NCHW
+               ? 0
+               : refuse(im,
+                        "it needs its input as N x C x H x W; transpose behind it, not in front");
 }
 
 int is_permuted(const importer *im, const value *from) {
@@ -281,18 +290,37 @@ static int add_dequantize(importer *im, const value *from) {
     return ptq_add_op(im->model, PTQ_OP_DEQUANTIZE, name, from->node);
 }
 
+int ends_coded(const value *made) {
+    return made->coded > 0 && made->coded + made->dropped == made->uses;
+}
+
+int computes_codes(importer *im) {
+    int coded = im->operation->result || ends_coded(output_of(im, 0));
+
+    if (!coded && !im->real_layer)
+        im->real_layer = im->at;
+    return coded;
+}
+
 int real_node(importer *im, const value *from) {
     const ptq_node *node = &im->model->node[from->node];
 
+    if (node->op == PTQ_OP_SOFTMAX)
+        return refuse(im, "it reads a Softmax, which can only be the last; leave the Softmax out"),
+               -1;
     switch (from->state) {
     case STATE_REAL:
         if (node->q.type == PTQ_TYPE_F32)
             return from->node;
-        return refuse(im, "a tensor is read both before and after it is quantized"), -1;
+        return refuse(im, "a tensor is read both before and after it is quantized; put "
+                          "QuantizeLinear and DequantizeLinear in front of all readers"),
+               -1;
     case STATE_PENDING:
         if (node->op == PTQ_OP_DENSE && node->q.type == PTQ_TYPE_F32)
             return from->node;
-        return refuse(im, "its input is the result of integer arithmetic, but was not quantized"),
+        return refuse(im, "its input is the result of integer arithmetic, but was not quantized; "
+                          "put QuantizeLinear and DequantizeLinear in front of it, or import the "
+                          "float model and use 'ptq quantize'"),
                -1;
     case STATE_DEQUANTIZED:
         if (!im->real[from->node]) {
@@ -304,7 +332,9 @@ int real_node(importer *im, const value *from) {
         }
         return im->real[from->node];
     default:
-        return refuse(im, "it gets codes where it needs real numbers"), -1;
+        return refuse(im, "it gets codes where it needs real numbers; put a DequantizeLinear in "
+                          "front of it"),
+               -1;
     }
 }
 int view_rank(view shown) { return shown == VIEW_NCHW || shown == VIEW_NHWC ? 4 : 2; }

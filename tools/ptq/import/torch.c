@@ -281,36 +281,40 @@ static int read_graph(const char *path, ptq_model **out) {
     return status ? fail("%s: %s", path, err.text) : 0;
 }
 
-static int read_epsilon(const char *text, float *out) {
-    char *end;
-    double value = strtod(text, &end);
-
-    if (end == text || *end || !(value > 0) || !(value < 1))
-        return fail("the epsilon of batch norm must be a number between 0 and 1, not '%.40s'",
-                    text);
-    *out = (float)value;
-    return 0;
+static const char *meta_of(const tensors *all, const char *key) {
+    for (int i = 0; i < all->archive->metas; i++)
+        if (strcmp(all->archive->meta[i].key, key) == 0)
+            return all->archive->meta[i].value;
+    return NULL;
 }
 
-/* The file does not tell what was added to variances: PyTorch, which leaves its counters, adds 1e-5
-   by default, Keras 1e-3. */
-static int choose_epsilon(const torch_options *options, const tensors *all, float *out) {
-    for (int i = 0; i < all->archive->metas && !options->epsilon; i++)
-        if (strcmp(all->archive->meta[i].key, "epsilon") == 0)
-            return read_epsilon(all->archive->meta[i].value, out);
-    if (options->epsilon)
-        return read_epsilon(options->epsilon, out);
-    *out = 1e-3f;
+/* What in a file is PyTorch's, in words; NULL: nothing. PyTorch counts batches beside its batch
+   norms, the writer of its tensors names the format "pt", and who builds a ResNet there leaves out
+   the biases that batch norms take away again, where Keras has them by default. */
+static const char *mark_of_pytorch(const tensors *all) {
+    const char *format = meta_of(all, "format");
+
     for (int i = 0; i < all->archive->entries; i++)
         if (is_counter(all->archive->entry[i].name))
-            *out = 1e-5f;
-    return 0;
+            return "PyTorch's, for the file has num_batches_tracked";
+    if (format && strcmp(format, "pt") == 0)
+        return "PyTorch's, for the file's format is pt";
+    return tensor_called(all, "conv1.bias") ? NULL : "PyTorch's, for conv1 has no bias in the file";
 }
 
-static int make_resnet8(const torch_options *options, const tensors *all, ptq_model **out) {
+/* The file tells neither how strided convolutions pad nor what was added to variances: PyTorch's
+   come as PyTorch makes them by default, all others as Keras does. */
+static int assume(assumed *open, const tensors *all, ptq_model *model) {
+    const char *pytorch = mark_of_pytorch(all);
+    const char *from = pytorch ? pytorch : "Keras's, for nothing in the file is PyTorch's";
+
+    return assume_padding(open, pytorch ? "pytorch" : "tensorflow", from, model) ||
+           assume_epsilon(open, meta_of(all, "epsilon"), pytorch ? 1e-5f : 1e-3f, from, model);
+}
+
+static int make_resnet8(assumed *open, const tensors *all, ptq_model **out) {
     const ptq_tensor *first = tensor_called(all, "conv1.weight");
     const ptq_tensor *last = tensor_called(all, "fc.weight");
-    float epsilon = 0;
     ptq_error err;
 
     if (!first || !last || first->rank != 4 || last->rank != 2)
@@ -318,14 +322,9 @@ static int make_resnet8(const torch_options *options, const tensors *all, ptq_mo
                     "--map, or give the network with --graph",
                     /* NOLINTNEXTLINE: where there are entries there is an array of them */
                     all->archive->entries ? all->archive->entry[0].name : "none");
-    if (choose_epsilon(options, all, &epsilon))
-        return 1;
     if (ptq_resnet8(RESNET8_SIDE, first->dim[0], last->dim[0], NULL, out, &err))
         return fail("%s", err.text);
-    for (int i = 0; i < (*out)->nodes; i++)
-        if ((*out)->node[i].op == PTQ_OP_BATCH_NORM)
-            (*out)->node[i].epsilon = epsilon;
-    return 0;
+    return assume(open, all, *out);
 }
 
 /* PyTorch leaves out biases that a batch norm would take away again. */
@@ -479,11 +478,11 @@ static int copy_meta(const ptq_archive *archive, ptq_model *model) {
 
 /* ---- All of it ---- */
 
-static int build_model(const char *path, const torch_options *options, const tensors *all,
-                       ptq_model **out) {
+static int build_model(const char *path, const torch_options *options, assumed *open,
+                       const tensors *all, ptq_model **out) {
     ptq_error err;
 
-    if (options->graph ? read_graph(options->graph, out) : make_resnet8(options, all, out))
+    if (options->graph ? read_graph(options->graph, out) : make_resnet8(open, all, out))
         return 1;
     if (!options->graph)
         leave_out_biases(all, *out);
@@ -500,7 +499,7 @@ static int build_model(const char *path, const torch_options *options, const ten
     return ptq_model_check(*out, &err) ? fail("%s: %s", path, err.text) : 0;
 }
 
-static int import_archive(const char *path, const torch_options *options,
+static int import_archive(const char *path, const torch_options *options, assumed *open,
                           const ptq_archive *archive, ptq_model **out) {
     rules map = {NULL, NULL, NULL, 0};
     tensors all = {archive, NULL};
@@ -511,7 +510,7 @@ static int import_archive(const char *path, const torch_options *options,
     if (!status && options->map)
         status = read_rules(options->map, &map);
     if (!status)
-        status = name_tensors(&all, &map) || build_model(path, options, &all, out);
+        status = name_tensors(&all, &map) || build_model(path, options, open, &all, out);
     for (int i = 0; i < archive->entries && all.ours; i++)
         free(all.ours[i]);
     free(all.ours);
@@ -527,18 +526,28 @@ static int has_graph(const ptq_archive *archive) {
     return 0;
 }
 
-int read_torch(const char *path, const torch_options *options, ptq_model **out) {
+/* What says how the network is made leaves nothing to assume. */
+static int refuse_choices(const char *graph, const assumed *open) {
+    if (open->padding || open->epsilon)
+        return fail("%s says itself how the network pads and which epsilon it has; leave out "
+                    "--padding and --epsilon",
+                    graph);
+    return 0;
+}
+
+int read_torch(const char *path, torch_options *options, assumed *open, ptq_model **out) {
     ptq_archive *archive = NULL;
     ptq_error err;
     int status;
 
-    if (read_archive(path, &archive))
+    if ((options->graph && refuse_choices(options->graph, open)) || read_archive(path, &archive))
         return 1;
-    if (!has_graph(archive))
-        status = import_archive(path, options, archive, out);
-    else if (options->map || options->graph || options->epsilon)
-        status = fail("%s has a graph of its own: --map, --graph and --epsilon are for files "
-                      "without",
+    options->whole = has_graph(archive);
+    if (!options->whole)
+        status = import_archive(path, options, open, archive, out);
+    else if (options->map || options->graph || open->padding || open->epsilon)
+        status = fail("%s has a graph of its own: --map, --graph, --padding and --epsilon are for "
+                      "files without",
                       path);
     else
         status = ptq_model_load(path, NULL, out, &err) ? fail("%s", err.text) : 0;

@@ -168,6 +168,7 @@ size_t onnx_width(int type) {
     switch (type) {
     case ONNX_UINT8:
     case ONNX_INT8:
+    case ONNX_BOOL:
         return 1;
     case ONNX_FLOAT16:
         return 2;
@@ -421,8 +422,8 @@ int onnx_load(onnx_file *file, const Onnx__TensorProto *tensor, const char *what
     stored from;
 
     if (!onnx_width(type))
-        return fail("%s: tensor '%s' is of type %s; FLOAT, FLOAT16, DOUBLE, UINT8, INT8, INT32 and "
-                    "INT64 are supported",
+        return fail("%s: tensor '%s' is of type %s; FLOAT, FLOAT16, DOUBLE, UINT8, INT8, INT32, "
+                    "INT64 and BOOL are supported; cast it to one of these",
                     file->path, what, onnx_type_name(type));
     if (tensor->n_dims > ONNX_MOST_RANK || count == SIZE_MAX)
         return fail("%s: tensor '%s' has more than %d dimensions or %d elements", file->path, what,
@@ -431,6 +432,8 @@ int onnx_load(onnx_file *file, const Onnx__TensorProto *tensor, const char *what
         return free(from.owned), 1;
     if (type == ONNX_FLOAT16 || type == ONNX_DOUBLE)
         type = ONNX_FLOAT;
+    if (type == ONNX_BOOL)
+        type = ONNX_INT64;
     if (onnx_create(file, type, (int)tensor->n_dims, tensor->dims, what, out))
         return free(from.owned), 1;
     copy_elements(&from, out);

@@ -15,12 +15,12 @@
 int import_onnx(const char *path, ptq_model **out);
 int export_onnx(const char *model_path, const char *out_path, const char *form);
 
-#ifdef PTQ_HAVE_onnx
-
 /* Metadata of an imported model: what its file had, in the words of describe_interface here and of
    the exporter, which leaves both out. */
 #define ONNX_INPUT_META "onnx_input"
 #define ONNX_OUTPUTS_META "onnx_outputs"
+
+#ifdef PTQ_HAVE_onnx
 
 #include "onnx/onnx.pb-c.h"
 
@@ -34,10 +34,12 @@ enum {
     ONNX_UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
     ONNX_INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
     ONNX_INT32 = ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
-    ONNX_INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64
+    ONNX_INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+    ONNX_BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
 };
 
-/* A constant tensor, copied out of the file. Half and double precision become single. */
+/* A constant tensor, copied out of the file. Half and double precision become single,
+   truth values INT64. */
 typedef struct onnx_constant {
     int type; /* ONNX_FLOAT, _UINT8, _INT8, _INT32 or _INT64 */
     int rank; /* 0: a scalar */

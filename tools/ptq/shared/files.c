@@ -59,19 +59,23 @@ int save_archive(const ptq_archive *archive, const char *path) {
     return failed ? fail("%s", err.text) : 0;
 }
 
+/* A file is replaced, which its directory must allow; a device is written as it is. */
 int check_output(const char *path) {
-    char directory[PATH_SIZE];
+    char place[PATH_SIZE];
     struct stat here;
+    int there = stat(path, &here) == 0, device = there && !S_ISREG(here.st_mode);
 
     if (!*path)
         return fail("the name of the output is empty; name a file to write");
     if (is_too_long(path))
         return fail("%.60s...: the name is too long; choose a shorter one", path);
-    if (stat(path, &here) == 0 && S_ISDIR(here.st_mode))
+    if (there && S_ISDIR(here.st_mode))
         return fail("%s is a directory; name a file to write", path);
-    directory_of(path, directory);
-    if (access(directory, W_OK | X_OK) != 0)
-        return fail("cannot write to %s: %s; choose another output", directory, strerror(errno));
+    directory_of(path, place);
+    if (device)
+        snprintf(place, sizeof place, "%s", path);
+    if (access(place, device ? W_OK : W_OK | X_OK) != 0)
+        return fail("cannot write to %s: %s; choose another output", place, strerror(errno));
     return 0;
 }
 

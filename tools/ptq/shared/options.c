@@ -95,13 +95,14 @@ static int find_option(const option_spec *specs, int code, int count) {
     return -1;
 }
 
-/* All outputs first, then every input against them. */
+/* All outputs first, which must be writable before any work is done, then every input against
+   them. */
 static int check_files(const option_spec *specs, char **inputs, int count) {
     int bad = 0;
 
     for (const option_spec *s = specs; s->name && !bad; s++)
         if (s->file == WRITTEN_FILE && *s->text && strcmp(*s->text, "-") != 0)
-            bad = add_output(*s->text);
+            bad = check_output(*s->text) || add_output(*s->text);
     for (const option_spec *s = specs; s->name && !bad; s++)
         for (int i = 0; s->file == READ_FILE && i < (s->least ? s->least : 1) && !bad; i++)
             bad = s->text[i] && check_input(s->text[i]);

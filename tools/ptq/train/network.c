@@ -8,28 +8,8 @@
 #include "data/names.h"
 #include "ptq.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 #include "train/run.h"
-
-/* "A,B,C", or one number for all channels. */
-static int read_channels(const char *name, const char *text, int channels, float least,
-                         float *out) {
-    for (int c = 0; c < channels; c++) {
-        char *end;
-        double value = strtod(text, &end);
-
-        if (end == text || !(value >= (double)least && value < 1e6) ||
-            (*end != (c + 1 < channels ? ',' : 0) && !(c == 0 && !*end)))
-            return fail("--%s must be one number, or one for each of %d channels with commas", name,
-                        channels);
-        out[c] = (float)value;
-        for (int k = 1; c == 0 && !*end && k < channels; k++)
-            out[k] = (float)value;
-        if (!*end)
-            break;
-        text = end + 1;
-    }
-    return 0;
-}
 
 static int load_graph(const char *path, ptq_model **out) {
     void *text;
@@ -63,15 +43,6 @@ static int load_pair(const train_options *o, ptq_model **out, ptq_model **origin
         status = ptq_equalize_like(fused, *out, origin, &err);
     ptq_model_free(fused);
     return status ? fail("%s", err.text) : 0;
-}
-
-/* Whether a graph's text brings a preprocessing of its own: without one it says 0 and 1. */
-static int has_channels(const ptq_model *model) {
-    int own = 0;
-
-    for (int c = 0; c < model->node[0].shape[2] && c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        own |= model->mean[c] != 0 || model->std[c] != 1;
-    return own;
 }
 
 /* The graph's text with one value of a line replaced, as a new model. */
@@ -212,7 +183,7 @@ int network_open(const train_options *o, train_images *set, ptq_model **out, ptq
         return fail("the network has %d classes, the data %d", logits_of(*out), data);
     if (train_images_fit(set, *out, logits_of(*out)) || data_keep_names(set->file, *out))
         return 1;
-    if (!o->model && !has_channels(*out) && channels <= PTQ_MAX_PIXEL_CHANNELS &&
+    if (!o->model && channels <= PTQ_MAX_PIXEL_CHANNELS && !scales_pixels(*out) &&
         (set->base.type == PTQ_TYPE_U8 || model_takes_real(*out)) &&
         train_images_measure(set, *out))
         return 1;
