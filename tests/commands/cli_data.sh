@@ -1,5 +1,5 @@
-# Data: shapes10, which draws some, and every form in which the tool reads them. BUILD is the directory
-# of the programs. Needs no data and no model from elsewhere.
+# Data: shapes10, which draws some, and every form in which the tool reads them. BUILD is the
+# directory of the programs. Needs no data and no model from elsewhere.
 . tests/shared/cli.sh
 
 # accepts PROGRAM ARGS: exit status 0 and nothing on standard error but warnings.
@@ -249,8 +249,8 @@ write_features() {
         npy "$dir/fy.npy" "(120,)" "|u1"
     # float32 from 0.5 to 2 by its upper bytes: 0x3f00 + steps.
     awk 'BEGIN { for (i = 0; i < 120; i++) for (y = 0; y < 6; y++) for (x = 0; x < 5; x++)
-        printf "%c%c%c%c", 65, 66 + i % 7, 48 + (i % 3 == 0 ? y * 8 : i % 3 == 1 ? x * 8 : 20) + i % 5,
-            63 }' | npy "$dir/fx.npy" "(120, 6, 5)" "<f4"
+        printf "%c%c%c%c", 65, 66 + i % 7,
+            48 + (i % 3 == 0 ? y * 8 : i % 3 == 1 ? x * 8 : 20) + i % 5, 63 }' | npy "$dir/fx.npy" "(120, 6, 5)" "<f4"
 }
 
 # Real numbers, from training to code for a microcontroller, which takes the codes of the input.
@@ -427,7 +427,8 @@ test_names() {
         --data "$dir/two"
 }
 
-# A camera that was held upright says so: 6, the picture is to be turned to the right; 3, upside down.
+# A camera that was held upright says so: 6, the picture is to be turned to the right; 3, it is upside
+# down.
 test_orientation() {
     tool run --model "$dir/three" --images "$one" --tensors "$dir/t"
     tensor_of "$dir/t" input | od -An -v -tf4 -w12 >"$dir/lying"
@@ -498,7 +499,8 @@ test_cases() {
         {
             printf '\000\000\010\003\000\000\000\310\000\000\000\034\000\000\000\034'
             awk -v part=$part 'BEGIN { for (i = 0; i < 156800; i++)
-                printf "%c", 64 + (part == "train") + int(i / 28) % 20 + i % 28 + int(i / 784) % 7 }'
+                printf "%c", 64 + (1 + (part == "train")) * int(i / 28) % 20 + i % 28 +
+                    int(i / 784) % 7 }'
         } >"$dir/mnist/$part-images-idx3-ubyte"
         {
             printf '\000\000\010\001\000\000\000\310'
@@ -510,7 +512,7 @@ test_cases() {
         awk -v part=$part 'BEGIN { for (i = 0; i < 120; i++) {
             printf "%c%c", 65, 32 + i % 60
             for (p = 0; p < 3072; p++)
-                printf "%c", 64 + (part == "train") + int(p / 32) % 16 + p % 32 + i % 11
+                printf "%c", 64 + (1 + (part == "train")) * int(p / 32) % 16 + p % 32 + i % 11
         } }' >"$dir/hundred/$part.bin"
     done
     for case in mnist_28x28x1:mnist classes_100:hundred; do
