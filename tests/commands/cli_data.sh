@@ -498,9 +498,10 @@ test_cases() {
     for part in train t10k; do
         {
             printf '\000\000\010\003\000\000\000\310\000\000\000\034\000\000\000\034'
-            awk -v part=$part 'BEGIN { for (i = 0; i < 156800; i++)
-                printf "%c", 64 + (1 + (part == "train")) * int(i / 28) % 20 + i % 28 +
-                    int(i / 784) % 7 }'
+            awk -v part=$part 'BEGIN { for (i = 0; i < 156800; i++) {
+                row = (1 + (part == "train")) * int(i / 28) % 20
+                printf "%c", 64 + row + i % 28 + int(i / 784) % 7
+            } }'
         } >"$dir/mnist/$part-images-idx3-ubyte"
         {
             printf '\000\000\010\001\000\000\000\310'
@@ -511,8 +512,10 @@ test_cases() {
         # Coarse label, fine label 32 + i % 60, pixels.
         awk -v part=$part 'BEGIN { for (i = 0; i < 120; i++) {
             printf "%c%c", 65, 32 + i % 60
-            for (p = 0; p < 3072; p++)
-                printf "%c", 64 + (1 + (part == "train")) * int(p / 32) % 16 + p % 32 + i % 11
+            for (p = 0; p < 3072; p++) {
+                row = (1 + (part == "train")) * int(p / 32) % 16
+                printf "%c", 64 + row + p % 32 + i % 11
+            }
         } }' >"$dir/hundred/$part.bin"
     done
     for case in mnist_28x28x1:mnist classes_100:hundred; do

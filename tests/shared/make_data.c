@@ -1,5 +1,5 @@
-/* For cli_data.sh: make_data RECORDS.bin CLASSES DIRECTORY writes the records of CIFAR-10's form whose
-   labels are below CLASSES, class after class, in every form that the tool reads:
+/* For cli_data.sh: make_data RECORDS.bin CLASSES DIRECTORY writes the records of CIFAR-10's form
+   whose labels are below CLASSES, class after class, in every form that the tool reads:
 
        sorted.bin, x.npy, y.npy, stored.npz, x-images-idx3-ubyte, x-labels-idx1-ubyte,
        png/c0/000000.png ..., jpeg/c0/000000.jpg ..., and where zlib is there packed.npz and

@@ -1,4 +1,4 @@
-/* Readers of data: headers, element types and sizes by hand, and what an enemy may put into them. */
+/* Readers of data: headers, types and sizes by hand, and what an enemy may put into them. */
 #include "test.h"
 
 #include <math.h>

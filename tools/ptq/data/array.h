@@ -43,8 +43,8 @@ ptq_status array_reals(const data_array *array, size_t index, float *out, ptq_er
 /* An array of whole numbers from -1 to 65535, one an item. */
 ptq_status array_labels(const data_array *array, int *out, ptq_error *err);
 
-/* The beginning of a .npy file of rows x columns little-endian words of four bytes, kind 'f' or 'i';
-   `text` has room for NPY_HEADER bytes, which is the length that comes back. */
+/* The beginning of a .npy file of rows x columns little-endian words of four bytes, kind 'f' or
+   'i'; `text` has room for NPY_HEADER bytes, which is the length that comes back. */
 enum { NPY_HEADER = 128 };
 size_t npy_header(char kind, size_t rows, size_t columns, char *text);
 

@@ -125,7 +125,7 @@ static ptq_status open_file(arrays *own, int which, const char *path, ptq_error 
 
 /* ---- Which files ---- */
 
-/* Names of items and labels, by split: Keras and most others, MedMNIST; in the end one part alone. */
+/* Names of items and labels, by split: Keras and most others, MedMNIST; last, one part alone. */
 static const char *const member_names[][2][2] = {
     {{"x_train", "y_train"}, {"x_test", "y_test"}},
     {{"X_train", "Y_train"}, {"X_test", "Y_test"}},

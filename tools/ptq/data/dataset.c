@@ -10,7 +10,6 @@
 #include "data/names.h"
 #include "data/reader.h"
 #include "ptq.h"
-#include "shared/engine.h"
 #include "shared/files.h"
 #include "shared/machine.h"
 #include "shared/output.h"
@@ -142,8 +141,8 @@ static int find_class(const ptq_model *model, int classes, const char *name) {
     return -1;
 }
 
-/* A folder may hold some of the classes only, or number them in another order: their names say which
-   they are. */
+/* A folder may hold some of the classes only, or number them in another order: their names say
+   which they are. */
 static ptq_status map_names(data_set *set, const ptq_model *model, int classes, ptq_error *err) {
     int *to = malloc((size_t)set->names * sizeof *to);
     char first[PTQ_CLASS_NAME_SIZE], last[PTQ_CLASS_NAME_SIZE];
@@ -202,7 +201,7 @@ static void drop_labels(data_set *set, int classes) {
     set->view.class_name = NULL;
 }
 
-/* Classes without names are called by their numbers, so that every class can be called something. */
+/* Classes without names are called by their numbers: every class can be called something. */
 static ptq_status number_classes(data_set *set, ptq_error *err) {
     enum { DIGITS = 24 };
     size_t n = (size_t)set->view.classes;

@@ -50,8 +50,8 @@ int data_find(const data_options *given, data_request *out);
    a plan, the items are made to fit its model, see data_fit. */
 int data_open(const data_request *wanted, ptq_split split, const ptq_plan *plan, data_set **out);
 
-/* The test part beside training items; *out stays NULL where there is none, or none with labels, and
-   where data that nobody named do not fit the plan. */
+/* The test part beside training items; *out stays NULL where there is none, or none with labels,
+   and where data that nobody named do not fit the plan. */
 int data_open_test(const data_request *wanted, const ptq_plan *plan, data_set **out);
 
 void data_close(data_set *set);

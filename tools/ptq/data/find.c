@@ -63,8 +63,8 @@ int find_model(const char *given, char path[PATH_SIZE]) {
                                       : check_input(path);
 }
 
-/* The first class of a data set, from batches.meta.txt beside its files; without one, CIFAR-10's for
-   data of its form. */
+/* The first class of a data set, from batches.meta.txt beside its files; without one, CIFAR-10's
+   for data of its form. */
 static void read_first_class(const char *data, char *name, size_t size) {
     char directory[PATH_SIZE], path[PATH_SIZE];
     struct stat status;

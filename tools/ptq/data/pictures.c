@@ -1,6 +1,6 @@
 /* Data sets of picture files: a folder for each class, in train/ and test/ or divided by a hash of
-   the names; a folder of pictures without classes; a single picture. Each is decoded when it is asked
-   for. */
+   the names; a folder of pictures without classes; a single picture. Each is decoded when it is
+   asked for. */
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
@@ -15,6 +15,7 @@
 #include "shared/files.h"
 #include "shared/machine.h"
 #include "shared/output.h"
+#include "shared/progress.h"
 
 enum {
     USUAL_SIDE = 32,  /* where no model says which size it takes */
@@ -232,6 +233,7 @@ typedef struct checking {
     pthread_mutex_t gate;
     pictures *own;
     size_t next;
+    progress shown;
 } checking;
 
 static void *check_pictures(void *argument) {
@@ -243,6 +245,7 @@ static void *check_pictures(void *argument) {
 
         pthread_mutex_lock(&work->gate);
         item = work->next < work->own->count ? &work->own->item[work->next++] : NULL;
+        progress_show(&work->shown, work->next, work->own->count);
         pthread_mutex_unlock(&work->gate);
         if (!item)
             return NULL;
@@ -261,6 +264,7 @@ static void check_all(pictures *own) {
     pthread_t thread[MOST];
     int cores = count_cores(), started = 0;
 
+    work.shown = progress_start("look at pictures");
     pthread_mutex_init(&work.gate, NULL);
     while (started + 1 < cores && started < MOST &&
            !pthread_create(&thread[started], NULL, check_pictures, &work))
@@ -269,6 +273,7 @@ static void check_all(pictures *own) {
     while (started > 0)
         pthread_join(thread[--started], NULL);
     pthread_mutex_destroy(&work.gate);
+    progress_end(&work.shown);
 }
 
 /* Names what cannot be read, and leaves it out. Without the library that reads pictures all of them

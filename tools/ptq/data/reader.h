@@ -1,5 +1,5 @@
-/* What the readers of tools/ptq/data share. A reader fills a data_set: how many items of which shape,
-   labels, names of classes, and how to read one item. */
+/* What the readers of tools/ptq/data share. A reader fills a data_set: how many items of which
+   shape, labels, names of classes, and how to read one item. */
 #ifndef PTQ_TOOL_READER_H
 #define PTQ_TOOL_READER_H
 
@@ -31,8 +31,8 @@ struct data_set {
     void *own;
 };
 
-/* Each fills a set of zeros with the split, or says PTQ_NOT_READY where there is none of it. What is
-   left after a failure is closed by the caller. */
+/* Each fills a set of zeros with the split, or says PTQ_NOT_READY where there is none of it. What
+   is left after a failure is closed by the caller. */
 ptq_status cifar_open(data_set *set, const data_request *wanted, ptq_split split, ptq_error *err);
 ptq_status arrays_open(data_set *set, const data_request *wanted, ptq_split split, ptq_error *err);
 ptq_status pictures_open(data_set *set, const data_request *wanted, ptq_split split,

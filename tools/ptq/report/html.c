@@ -227,8 +227,8 @@ static uint8_t colour_of(const ptq_dataset *data, const void *item, const float 
 }
 
 /* A bitmap file (BITMAPINFOHEADER, 24 bits a pixel, rows from the top): every browser reads it, and
-   it needs no compressor. `file` has room for 54 bytes and the rows; the result is the size. Of real
-   numbers the first channel is shown. */
+   it needs no compressor. `file` has room for 54 bytes and the rows; the result is the size. Of
+   real numbers the first channel is shown. */
 static size_t make_bitmap(const ptq_dataset *data, const void *item, uint8_t *file) {
     size_t width = (size_t)data->width, height = (size_t)data->height;
     size_t row = (3 * width + 3) / 4 * 4, size = 54 + row * height, x, y, c;

@@ -78,8 +78,8 @@ void fill_held_out(void *user, int slot, float *out, int *label);
 
 /* ---- network.c ---- */
 
-/* The model to train for these images, which are then made to fit it; with --qat also the float model
-   of its real weights. A model with another number of classes gets a new last layer. */
+/* The model to train for these images, which are then made to fit it; with --qat also the float
+   model of its real weights. A model with another number of classes gets a new last layer. */
 int network_open(const train_options *o, train_images *set, ptq_model **out, ptq_model **origin);
 
 /* ---- A run ---- */
