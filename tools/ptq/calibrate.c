@@ -37,8 +37,7 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
         DATA_OPTIONS(&o->data),
         DATA_LIMIT_OPTION(&o->data),
         {"samples", 'n', "N", "training images, as many of each class (default 1000, or all)",

@@ -47,8 +47,7 @@ static int parse(int argc, char **argv, eval_options *o) {
         {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
          .text = &o->calibration, .file = READ_FILE},
         {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);

@@ -387,6 +387,7 @@ int data_open(const data_request *wanted, ptq_split split, const ptq_plan *plan,
 /* CIFAR's test images lie beside a file of training images. Data without parts have none beside. */
 int data_open_test(const data_request *wanted, const ptq_plan *plan, data_set **out) {
     data_request test = *wanted;
+    char folder[PATH_SIZE];
     ptq_status status;
     ptq_error err;
 
@@ -395,8 +396,12 @@ int data_open_test(const data_request *wanted, const ptq_plan *plan, data_set **
     test.labels = NULL;
     if (wanted->labels)
         return 0;
-    if (!is_directory(wanted->path) && find_kind(wanted->path) == DATA_CIFAR)
-        directory_of(wanted->path, test.path);
+    if (!is_directory(wanted->path) && find_kind(wanted->path) == DATA_CIFAR) {
+        directory_of(wanted->path, folder);
+        if (!has_file(folder, "test_batch.bin", test.path) &&
+            !has_file(folder, "test.bin", test.path))
+            return 0;
+    }
     status = open_fitting(&test, PTQ_SPLIT_TEST, plan, out, &err);
     if (status == PTQ_NOT_READY || (status == PTQ_BAD_DATA && wanted->usual))
         return 0;

@@ -7,6 +7,7 @@
 #include "data/dataset.h"
 #include "data/names.h"
 #include "ptq.h"
+#include "shared/kind.h"
 #include "shared/output.h"
 #include "shared/pixels.h"
 #include "train/run.h"
@@ -152,6 +153,8 @@ static int load_network(const train_options *o, const train_images *set, ptq_mod
     if ((o->new_head || o->freeze) && (!o->model || o->qat))
         return fail("--new-head and --freeze change how a float --model is trained on; give one, "
                     "without --qat");
+    if ((o->model && refuse_foreign(o->model)) || (o->qat && refuse_foreign(o->qat)))
+        return 1;
     if (o->qat)
         return load_pair(o, out, origin);
     if (o->graph)
