@@ -492,8 +492,8 @@ test_resize() {
     refuses "crop or stretch" ptq train --data "$dir/wide" --resize fit -o "$dir/no"
 }
 
-# Other sizes and more classes, of networks made elsewhere.
-test_cases() {
+# MNIST's shape, and a hundred classes in CIFAR-100's form.
+make_others() {
     mkdir "$dir/mnist" "$dir/hundred"
     for part in train t10k; do
         {
@@ -518,6 +518,28 @@ test_cases() {
             }
         } }' >"$dir/hundred/$part.bin"
     done
+}
+
+# Networks for these are made here, or come from elsewhere.
+test_others() {
+    make_others
+    for data in mnist hundred; do
+        tool train --data "$dir/$data" --epochs 1 --batch 40 -o "$dir/m"
+        tool quantize --model "$dir/m" --data "$dir/$data" --preset tflite -o "$dir/m8"
+        tool report -m "$dir/m8" -b "$dir/m" --data "$dir/$data" --limit 40 -o "$dir/page.html"
+        tool eval --model "$dir/m8" --data "$dir/$data"
+    done
+    prints "^99  *0  *0 "
+    rm "$dir/hundred/test.bin"
+    refuses "no test.bin\|no test_batch.bin" ptq eval --model "$dir/m8" --data "$dir/hundred"
+    "$BUILD/shapes10" "$dir/tens" --train 0 --test 10 >"$dir/out"
+    refuses "the data have 10 classes, the model has 100" ptq eval --model "$dir/m8" \
+        --data "$dir/tens"
+}
+
+test_cases() {
+    rm -rf "$dir/mnist" "$dir/hundred"
+    make_others
     for case in mnist_28x28x1:mnist classes_100:hundred; do
         data=$dir/${case#*:} name=$dir/${case%:*}
         tool import "$shared/cases/${case%:*}.onnx" -o "$name"
@@ -621,6 +643,7 @@ if ${CC:-cc} -std=c99 ${sanitize:-} $flags tests/shared/make_data.c \
     test_features
     make_bad_arrays
     test_bad_arrays
+    test_others
     if [ -d "$shared/cases" ] && has_library onnx; then test_cases; fi
     if has_library stb; then
         test_pictures
