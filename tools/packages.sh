@@ -16,8 +16,8 @@ missing() {
     }
     has pkg-config || echo "pkg-config finding the libraries"
     lib cmocka || echo "libcmocka-dev the unit tests"
-    lib hdf5 || echo "libhdf5-dev importing .h5 files"
-    lib jansson || echo "libjansson-dev JSON and importing .h5 files"
+    lib hdf5 || echo "libhdf5-dev importing Keras files"
+    lib jansson || echo "libjansson-dev JSON and importing Keras files"
     lib librsvg-2.0 || echo "librsvg2-dev single figures of ptq report as PNG"
     lib zlib || echo "zlib1g-dev compressed data: .npz, .gz"
     lib stb || echo "libstb-dev data sets of pictures"
@@ -25,6 +25,7 @@ missing() {
     has protoc-c || echo "protobuf-c-compiler ONNX"
     [ -f /usr/include/onnx/onnx.proto ] || echo "libonnx-dev ONNX"
     /usr/bin/python3 -c 'import onnx' 2>/dev/null || echo "python3-onnx the official checker of ONNX"
+    /usr/bin/python3 -c 'import h5py' 2>/dev/null || echo "python3-h5py the tests of Keras files"
     /usr/bin/python3 -c 'import numpy' 2>/dev/null || echo "python3-numpy the example for Python"
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"

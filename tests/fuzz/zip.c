@@ -1,6 +1,6 @@
 /* Fuzz target: any bytes as a ZIP archive, of which every member is opened. */
 #include "arrays.h"
-#include "data/zip.h"
+#include "shared/zip.h"
 
 static void read_member(const zip_archive *archive, const zip_member *member) {
     data_bytes bytes;

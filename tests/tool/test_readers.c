@@ -4,9 +4,9 @@
 #include <math.h>
 
 #include "data/array.h"
-#include "data/bytes.h"
+#include "shared/bytes.h"
 #include "data/picture.h"
-#include "data/zip.h"
+#include "shared/zip.h"
 
 static data_bytes over(const void *memory, size_t size) {
     data_bytes bytes = {0};

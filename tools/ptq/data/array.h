@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data/bytes.h"
+#include "shared/bytes.h"
 
 enum { ARRAY_RANK = 8 };
 

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "data/array.h"
-#include "data/bytes.h"
+#include "shared/bytes.h"
 #include "data/reader.h"
-#include "data/zip.h"
+#include "shared/zip.h"
 #include "ptq.h"
 #include "shared/files.h"
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/bytes.h"
+#include "shared/bytes.h"
 #include "data/reader.h"
 #include "ptq.h"
 #include "shared/files.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "data/bytes.h"
+#include "shared/bytes.h"
 #include "data/dataset.h"
 #include "data/names.h"
 #include "data/reader.h"

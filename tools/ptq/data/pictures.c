@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/bytes.h"
+#include "shared/bytes.h"
 #include "data/picture.h"
 #include "data/reader.h"
 #include "ptq.h"

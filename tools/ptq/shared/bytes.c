@@ -11,7 +11,7 @@
 #include <zlib.h>
 #endif
 
-#include "data/bytes.h"
+#include "shared/bytes.h"
 #include "ptq.h"
 #include "shared/files.h"
 #include "shared/machine.h"

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "data/bytes.h"
+#include "shared/bytes.h"
 
 typedef struct zip_member {
     char *name;

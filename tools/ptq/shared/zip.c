@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/bytes.h"
-#include "data/zip.h"
+#include "shared/bytes.h"
+#include "shared/zip.h"
 #include "ptq.h"
 
 enum {
