@@ -152,7 +152,7 @@ static void idx_headers(void **state) {
 
 static size_t put(uint8_t *to, size_t at, uint64_t value, int bytes) {
     for (int i = 0; i < bytes; i++)
-        to[at++] = i < 8 ? (uint8_t)(value >> 8 * i) : 0;
+        to[at++] = (uint8_t)(i < 8 ? value >> 8 * i : 0);
     return at;
 }
 
