@@ -108,6 +108,13 @@ $(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 $(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/test_onnx: $(ONNX_TESTED)
 
+# So does this one.
+READERS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
+             tools/ptq/data/*.c)) $(STB_OBJECT)
+$(BUILD)/test_readers: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
+$(BUILD)/test_readers: LINKED := $(READERS) $(LIB_LDFLAGS)
+$(BUILD)/test_readers: $(READERS)
+
 # What tests/peers/onnx_random.py and ONNX Runtime are compared with.
 onnx-run: $(if $(HAVE_ONNX),$(BUILD)/onnx-run)
 $(BUILD)/onnx-run: CFLAGS += -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
@@ -117,8 +124,8 @@ $(BUILD)/onnx-run: tests/peers/onnx_run.c $(BUILD)/ptq_impl.o $(ONNX_TESTED)
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
 HAVE_KERAS   := $(and $(filter hdf5,$(LIBS)),$(filter jansson,$(LIBS)))
-FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) $(if $(HAVE_KERAS),keras) \
-                arguments kernels
+FUZZ_TARGETS := model graph cifar10 calibration npy idx zip $(if $(HAVE_ONNX),onnx) \
+                $(if $(HAVE_KERAS),keras) arguments kernels
 COMMA        := ,
 FUZZ_SECONDS ?= 60
 FUZZER       ?= libfuzzer
@@ -136,6 +143,10 @@ $(BUILD)/fuzz-seeds: tests/fuzz/seeds.c $(BUILD)/ptq_impl.o
 
 $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
+
+READER_FUZZERS := $(addprefix $(BUILD)/fuzz-,npy idx zip)
+$(READER_FUZZERS): LINKED := $(READERS) $(LIB_LDFLAGS)
+$(READER_FUZZERS): $(READERS) tests/fuzz/arrays.h
 
 KERAS_FUZZED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
                   tools/ptq/import/keras*.c) tools/ptq/import/assume.c)

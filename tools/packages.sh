@@ -20,7 +20,7 @@ missing() {
     lib jansson || echo "libjansson-dev JSON and importing Keras files"
     lib librsvg-2.0 || echo "librsvg2-dev single figures of ptq report as PNG"
     lib zlib || echo "zlib1g-dev compressed data: .npz, .gz"
-    lib stb || echo "libstb-dev images2cifar, which reads pictures"
+    lib stb || echo "libstb-dev data sets of pictures"
     lib libprotobuf-c || echo "libprotobuf-c-dev ONNX"
     has protoc-c || echo "protobuf-c-compiler ONNX"
     [ -f /usr/include/onnx/onnx.proto ] || echo "libonnx-dev ONNX"

@@ -1,4 +1,4 @@
-/* The one copy of stb_image and stb_image_write, with the formats that images2cifar reads. */
+/* The one copy of stb_image and stb_image_write, with the formats that ptq reads. */
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG

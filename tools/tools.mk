@@ -17,10 +17,15 @@ LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(patsubst librsvg-%,librsvg,$(LIBS))) 
 LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif
 
-# images2cifar and an example read pictures with stb_image.
+# The tool and an example read pictures with stb_image.
 STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
+ifneq ($(and $(STB),$(LIB_NAMES)),)
+LIBS       += stb
+LIB_CFLAGS += -DPTQ_HAVE_stb
+STB_OBJECT := $(BUILD)/stb.o
+endif
 
-tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
+tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),,no-stb)
 
 no-stb:
 	@echo 'what reads pictures is left out: stb_image is not installed (Debian: libstb-dev)'
@@ -69,7 +74,7 @@ $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/*.c \
-                  tools/ptq/*/*.c)) $(ONNX_OBJECT)
+                  tools/ptq/*/*.c)) $(ONNX_OBJECT) $(STB_OBJECT)
 
 $(BUILD)/tool/%.o: tools/ptq/%.c $(BUILD)/libs | $(ONNX_HEADER) $(EXPORTED)
 	@mkdir -p $(@D)
@@ -108,10 +113,6 @@ $(BUILD)/shapes10: tools/data/shapes10.c $(BUILD)/cifar_files.o $(BUILD)/ptq_imp
 # Undefined shifts in stb_image are its own affair; what it does to memory is ours.
 $(BUILD)/stb.o: tools/stb_impl.c | $(BUILD)
 	$(Q)$(CC) $(CFLAGS) -w $(if $(SAN),-fno-sanitize=undefined) -c $< -o $@
-
-$(BUILD)/images2cifar: tools/data/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o \
-                       $(BUILD)/stb.o
-	$(Q)$(COMPILE) -D_POSIX_C_SOURCE=200809L $(filter %.c %.o,$^) -lm -o $@
 
 $(SHAPES)/test_batch.bin: $(BUILD)/shapes10
 	@rm -rf $(@D)

@@ -11,7 +11,6 @@ cd "$(dirname "$0")/../.." || exit 1
 dir=build/analyze
 header="-x c -std=c99 -DPTQ_IMPLEMENTATION -DPTQ_THREADS -DPTQ_NO_SIMD -I."
 tools="tools/cifar_files.c tools/shapes10.c tools/figures.c"
-[ ! -f /usr/include/stb/stb_image.h ] || tools="$tools tools/images2cifar.c"
 failed=0
 rm -rf "$dir"
 mkdir -p "$dir/tools" || exit 1

@@ -300,7 +300,7 @@ END
     else
         wrong "the header of real numbers does not compile"
     fi
-    refuses "real numbers.*models of pixels" export --model "$dir/pair" --standalone --c-header \
+    refuses "computes on real numbers, which --standalone" export --model "$dir/pair" --standalone --c-header \
         "$dir/no.h"
 }
 

@@ -75,7 +75,7 @@ test_sweep() {
     grep -q ',,30,1,30,' "$dir/v.csv" || wrong "the default is not half of 60 images"
     refuses "cannot sample 61 of 60" sweep --model "$model" --data "$dir/data" -o "$dir/w.csv" \
         --samples 61 --seeds 1
-    refuses "no test_batch.bin" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --test
+    refuses "no test images" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --test
 }
 
 # Images that are measured on must not have been calibrated on.

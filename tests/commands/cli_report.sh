@@ -70,7 +70,7 @@ test_refusals() {
     refuses "name the quantized model" report -o "$dir/none.html"
     refuses "say where" report -m "$dir/one.safetensors" -b "$model"
     refuses "no-such" report -m "$dir/one.safetensors" -b "$dir/no-such" --data "$dir/data" -o "$dir/none.html"
-    refuses "test_batch.bin" report -m "$dir/one.safetensors" -b "$model" \
+    refuses "no labelled test images" report -m "$dir/one.safetensors" -b "$model" \
         --data "$dir/alone" -o "$dir/none.html"
     [ ! -e "$dir/none.html" ] || wrong "a failed report left a file"
 }

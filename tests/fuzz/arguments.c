@@ -111,12 +111,13 @@ WRAP(ptq_status, ptq_calibration_load,
 
 /* What is timed: no more images than one call takes, black ones. */
 WRAP(int, images_open,
-     (const char *path, size_t image_bytes, size_t least, size_t most, image_store *out)) {
-    (void)path, (void)most;
+     (const data_options *given, const ptq_plan *plan, size_t least, size_t most,
+      image_store *out)) {
+    (void)given, (void)most;
     memset(out, 0, sizeof *out);
-    out->image_bytes = image_bytes;
+    out->image_bytes = ptq_plan_get_info(plan)->pixels;
     out->count = least;
-    out->pixels = patience ? calloc(least, image_bytes) : NULL;
+    out->pixels = patience ? calloc(least, out->image_bytes) : NULL;
     return !out->pixels;
 }
 
@@ -183,6 +184,26 @@ static void add_model(const char *name, const ptq_model *model) {
     ptq_bytes_free(bytes, NULL);
 }
 
+/* Two items and their labels. */
+static void add_array(const char *name, const char *shape, const uint8_t *bytes, size_t size) {
+    static uint8_t file[128 + 2 * 3072];
+    int length = snprintf((char *)file + 10, 118,
+                          "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }\n", shape);
+
+    memcpy(file, "\x93NUMPY\1", 8);
+    file[8] = (uint8_t)length;
+    file[9] = 0;
+    memcpy(file + 10 + length, bytes, size);
+    add_file(name, file, 10 + (size_t)length + size);
+}
+
+static void add_arrays(const uint8_t *pixels) {
+    static const uint8_t labels[] = {0, 1};
+
+    add_array("x.npy", "(2, 32, 32, 3)", pixels, 2 * 3072);
+    add_array("y.npy", "(2,)", labels, sizeof labels);
+}
+
 static void make_files(void) {
     static uint8_t records[22 * PTQ_CIFAR10_RECORD];
     ptq_model *model = make_network(network_text), *fused = NULL, *quantized = NULL;
@@ -207,6 +228,7 @@ static void make_files(void) {
     add_file("n.txt", "* = *\n", 6);
     add_file("data_batch_1.bin", records, 20 * PTQ_CIFAR10_RECORD);
     add_file("test_batch.bin", records + 20 * PTQ_CIFAR10_RECORD, 2 * PTQ_CIFAR10_RECORD);
+    add_arrays(records);
     ptq_bytes_free(bytes, NULL);
     bytes = model_bytes(model, &size);
     add_file("t.safetensors", bytes, size);

@@ -34,6 +34,7 @@ trap 'rm -rf "$TMPDIR"' EXIT
 libraries_of() { # TARGET
     case $1 in
     keras) echo "hdf5 jansson zlib" ;;
+    zip) echo "jansson zlib" ;;
     *) echo jansson ;;
     esac
 }

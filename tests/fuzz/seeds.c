@@ -120,6 +120,83 @@ static void save_network(const char *text, const char *name, int presets) {
     ptq_model_free(model);
 }
 
+/* ---- Arrays ---- */
+
+static size_t put_npy(uint8_t *to, const char *type, const char *shape, size_t bytes) {
+    int length = snprintf((char *)to + 10, 246,
+                          "{'descr': '%s', 'fortran_order': False, 'shape': %s, }\n", type, shape);
+
+    memcpy(to, "\x93NUMPY\1", 8);
+    to[8] = (uint8_t)length;
+    to[9] = 0;
+    for (size_t i = 0; i < bytes; i++)
+        to[10 + (size_t)length + i] = (uint8_t)(i % 3);
+    return 10 + (size_t)length + bytes;
+}
+
+/* Little-endian numbers, 1 to 4 bytes each, as "4:67324752 2:20"; "s" stands for a name. */
+static size_t put_fields(uint8_t *to, const char *fields) {
+    size_t at = 0;
+    char *end;
+
+    while (*fields) {
+        int width = *fields - '0';
+        unsigned long value;
+
+        if (*fields == 's') {
+            to[at++] = 'a';
+            fields += 1 + (fields[1] == ' ');
+            continue;
+        }
+        value = strtoul(fields + 2, &end, 10);
+        while (width--) {
+            to[at++] = (uint8_t)value;
+            value >>= 8;
+        }
+        fields = end + (*end == ' ');
+    }
+    return at;
+}
+
+/* A member "a", stored, or deflated in a block that is stored. */
+static void save_zip(const char *name, int method) {
+    static const char *const local[] = {"4:67324752 2:20 2:0 2:0 4:0 4:907060870 4:5 4:5 2:1 2:0 s",
+                                        "4:67324752 2:20 2:0 2:8 4:0 4:907060870 4:10 4:5 2:1 2:0 "
+                                        "s"};
+    static const char *const listed[] = {
+        "4:33639248 2:20 2:20 2:0 2:0 4:0 4:907060870 4:5 4:5 2:1 2:0 2:0 2:0 2:0 4:0 4:0 s",
+        "4:33639248 2:20 2:20 2:0 2:8 4:0 4:907060870 4:10 4:5 2:1 2:0 2:0 2:0 2:0 4:0 4:0 s"};
+    static const char *const end[] = {"4:101010256 2:0 2:0 2:1 2:1 4:47 4:36 2:0",
+                                      "4:101010256 2:0 2:0 2:1 2:1 4:47 4:41 2:0"};
+    uint8_t file[256];
+    size_t at = put_fields(file, local[method]);
+
+    if (method) {
+        memcpy(file + at, "\x01\x05\x00\xfa\xff", 5);
+        at += 5;
+    }
+    memcpy(file + at, "hello", 5);
+    at += 5;
+    at += put_fields(file + at, listed[method]);
+    at += put_fields(file + at, end[method]);
+    save("zip", name, file, at);
+}
+
+static void save_arrays(void) {
+    static const uint8_t images[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 9, 8, 7, 6};
+    static const uint8_t labels[] = {0, 0, 11, 1, 0, 0, 0, 2, 0, 1, 0, 2};
+    uint8_t file[512];
+
+    save("npy", "bytes", file, put_npy(file, "|u1", "(2, 2, 2, 3)", 24));
+    save("npy", "reals", file, put_npy(file, ">f4", "(3, 2)", 24));
+    save("npy", "halves", file, put_npy(file, "<f2", "(3,)", 6));
+    save("npy", "labels", file, put_npy(file, "<i8", "(2, 1)", 16));
+    save("idx", "images", images, sizeof images);
+    save("idx", "labels", labels, sizeof labels);
+    save_zip("stored", 0);
+    save_zip("deflated", 1);
+}
+
 int main(int argc, char **argv) {
     ptq_model *model = NULL;
 
@@ -127,6 +204,7 @@ int main(int argc, char **argv) {
     directory = argv[1];
     mkdir(directory, 0777);
     save_records();
+    save_arrays();
     save("kernels", "zero", "0", 1);
     save_network(all_text, "all", 1);
     save_network(short_text, "short", 0);

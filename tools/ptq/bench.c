@@ -28,7 +28,8 @@
 #define TABLE_SECONDS 40
 
 typedef struct bench_options {
-    const char *model, *quantized, *data, *isa, *json;
+    data_options data;
+    const char *model, *quantized, *isa, *json;
     int batch, threads, seconds, all_images, lines, table;
 } bench_options;
 
@@ -41,7 +42,7 @@ static const command_help help = {
 static int parse(int argc, char **argv, bench_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
-        OPTION_DATA(o->data),
+        DATA_OPTIONS(&o->data),
         {"batch", 'b', "N", "images in a call (default 1; with --table 100)", .number = &o->batch,
          .least = 1},
         {"threads", 't', "T", "threads that share a call (default 1)", .number = &o->threads,
@@ -159,7 +160,9 @@ static void print_report(const report *made, const team *crew) {
     say("machine     %s\nmodel       %s (%s, %s), %d thread%s\nimages      %zu%s\n", made->machine,
         made->model_path, made->precision, made->isa, made->given->threads,
         made->given->threads > 1 ? "s" : "", crew->images->count,
-        crew->images->random ? " of random pixels" : "");
+        !crew->images->random ? ""
+        : crew->images->real  ? " of random numbers"
+                              : " of random pixels");
     print_timing(&made->single);
     if (made->given->batch > 1)
         print_timing(&made->batched);
@@ -226,9 +229,8 @@ static int bench_one(report *made) {
     if (find_model(made->given->model, made->model_path) ||
         engine_open(made->model_path, 1, made->given->isa, &ready))
         return 1;
-    status = images_open(made->given->data, ptq_plan_get_info(ready.plan)->pixels,
-                         (size_t)made->given->batch, made->given->all_images ? 0 : FEW_IMAGES,
-                         &images) ||
+    status = images_open(&made->given->data, ready.plan, (size_t)made->given->batch,
+                         made->given->all_images ? 0 : FEW_IMAGES, &images) ||
              team_create(ready.plan, &images, made->given->threads, made->given->batch, &crew) ||
              bench(&ready, &crew, made);
     team_free(&crew);
@@ -245,7 +247,7 @@ static int bench_all(const bench_options *o) {
                     "--threads, --isa, --all and --lines");
     options.model = o->model;
     options.quantized = o->quantized;
-    options.data = o->data;
+    options.data = &o->data;
     options.batch = o->batch ? o->batch : TABLE_BATCH;
     options.seconds = o->seconds ? o->seconds : TABLE_SECONDS;
     options.json = o->json != NULL;

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "data/calibration.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
 #include "ptq.h"
@@ -20,12 +21,13 @@
 #define COLUMNS 64 /* of the histogram */
 
 typedef struct calibrate_options {
-    const char *model, *data, *output, *inspected, *json;
+    data_options data;
+    const char *model, *output, *inspected, *json;
     int samples, seed, threads, merge;
 } calibrate_options;
 
 static const command_help help = {
-    "calibrate [--model MODEL] [--data DIR] -o C.json [OPTIONS]\n"
+    "calibrate [--model MODEL] [--data PATH] -o C.json [OPTIONS]\n"
     "       ptq calibrate --merge A.json B.json ... -o C.json\n"
     "       ptq calibrate --inspect C.json [--json FILE]",
     "Fuses a float model, runs it on training images and keeps the range and the histogram of "
@@ -36,7 +38,8 @@ static const command_help help = {
 static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
         OPTION_FLOAT_MODEL(o->model),
-        OPTION_DATA(o->data),
+        DATA_OPTIONS(&o->data),
+        DATA_LIMIT_OPTION(&o->data),
         {"samples", 'n', "N", "training images, as many of each class (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -55,13 +58,14 @@ static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
 
 /* ---- Calibrating ---- */
 
-static int refuse_test_images(const ptq_calibration *calibration, const char *data_path) {
-    ptq_cifar10 *test;
-    int status = open_test_set(data_path, &test);
+static int refuse_test_images(const ptq_calibration *calibration, const ptq_plan *plan,
+                              const data_request *from) {
+    data_set *test;
+    int status = data_open_test(from, plan, &test);
 
     if (!status && test)
-        status = refuse_overlap(calibration, ptq_cifar10_dataset(test));
-    ptq_cifar10_free(test);
+        status = refuse_overlap(calibration, data_view(test));
+    data_close(test);
     return status;
 }
 
@@ -76,20 +80,21 @@ static int save(const calibrate_options *o, const ptq_calibration *calibration) 
 }
 
 static int calibrate(const calibrate_options *o) {
-    char model_path[PATH_SIZE], data_path[PATH_SIZE];
+    char model_path[PATH_SIZE];
+    data_request from;
     ptq_calibration *calibration = NULL;
     engine ready = {0};
     image_sample drawn = {0};
     int status;
 
-    if (find_data(o->data, data_path) || find_model_for(o->model, data_path, model_path) ||
+    if (data_find(&o->data, &from) || find_model_for(o->model, from.path, model_path) ||
         check_output(o->output))
         return 1;
     status =
         engine_open(model_path, 1, NULL, &ready) ||
-        sample_open(data_path, o->samples, o->seed, &drawn) ||
+        sample_open(&from, ready.plan, o->samples, o->seed, &drawn) ||
         calibrate_on(ready.plan, &drawn, o->threads ? o->threads : count_cores(), &calibration) ||
-        refuse_test_images(calibration, data_path) || save(o, calibration);
+        refuse_test_images(calibration, ready.plan, &from) || save(o, calibration);
     ptq_calibration_free(calibration);
     sample_close(&drawn);
     engine_close(&ready);

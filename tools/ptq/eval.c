@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "data/calibration.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "measure/accuracy.h"
 #include "measure/verdict.h"
@@ -16,14 +17,15 @@
 #include "shared/output.h"
 
 typedef struct eval_options {
-    const char *model, *baseline, *data, *calibration, *json;
-    int limit, threads, no_fuse, show_confusion, show_flips, layers;
+    data_options data;
+    const char *model, *baseline, *calibration, *json;
+    int threads, no_fuse, show_confusion, show_flips, layers;
     const char *margin_text;
     double margin; /* points that a model may be worse by */
 } eval_options;
 
 static const command_help help = {
-    "eval [--model MODEL] [--baseline FLOATMODEL] [--data DIR] [OPTIONS]",
+    "eval [--model MODEL] [--baseline FLOATMODEL] [--data PATH] [OPTIONS]",
     "Classifies the test images and counts what is right; with a baseline, both models on the "
     "same\n"
     "images. A float model is fused first; a self-test vector in the file is checked.",
@@ -34,8 +36,8 @@ static int parse(int argc, char **argv, eval_options *o) {
         {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
         {"baseline", 'b', "MODEL", "float model to compare with", .text = &o->baseline,
          .file = READ_FILE},
-        OPTION_DATA(o->data),
-        {"limit", 'n', "N", "only the first N images", .number = &o->limit, .least = 1},
+        DATA_OPTIONS(&o->data),
+        {"limit", 'n', "N", "only the first N images", .number = &o->data.limit, .least = 1},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
         {"no-fuse", 0, NULL, "run a float graph as it is", .flag = &o->no_fuse},
         {"confusion", 0, NULL, "show the confusion matrix", .flag = &o->show_confusion},
@@ -65,7 +67,7 @@ typedef struct pair {
     ptq_comparison compared;
     ptq_layer_report layers;
     size_t layer_images;
-    char data[PATH_SIZE];
+    data_request from;
     const char *const *class_name;
 } pair;
 
@@ -165,7 +167,7 @@ static void print_report(const pair *both) {
     if (b)
         say("baseline  %s (%s, %zu bytes)\n", both->baseline.path, both->baseline.backend,
             file_size(both->baseline.path));
-    say("data      %s\n", both->data);
+    say("data      %s\n", both->from.path);
     print_accuracy("accuracy", a);
     if (b) {
         print_accuracy("baseline", b);
@@ -208,9 +210,9 @@ static json_t *outcome_json(const outcome *from, const pair *both) {
     json_object_set_new(made, "schema_version", json_integer(SCHEMA_VERSION));
     json_object_set_new(made, "backend", json_string(from->backend));
     json_object_set_new(made, "model_path", json_string(from->path));
-    json_object_set_new(made, "data_dir", json_string(both->data));
+    json_object_set_new(made, "data_dir", json_string(both->from.path));
     json_set_count(made, "file_bytes", file_size(from->path));
-    json_object_set_new(made, "overall", json_accuracy(result->correct, result->total));
+    json_object_set_new(made, "overall", json_overall(result));
     for (int c = 0; c < result->classes; c++) {
         json_t *item = json_accuracy(result->class_correct[c], result->class_total[c]);
 
@@ -302,9 +304,6 @@ static int compare(pair *both, const ptq_dataset *data) {
 
 static int evaluate_both(pair *both, const ptq_dataset *data) {
     if (check_calibration(both->given, data) ||
-        open_outcome(both->given, both->given->model, both->data, &both->model) ||
-        (both->given->baseline &&
-         open_outcome(both->given, both->given->baseline, both->data, &both->baseline)) ||
         evaluate_plan(both->model.ready.plan, data, "eval", both->given->threads,
                       &both->model.result))
         return 1;
@@ -316,26 +315,31 @@ static int evaluate_both(pair *both, const ptq_dataset *data) {
 }
 
 static int evaluate(pair *both) {
-    ptq_cifar10 *opened = NULL;
-    ptq_dataset data;
-    ptq_error err;
+    const char *baseline = both->given->baseline;
+    data_set *opened;
+    const ptq_dataset *data;
     int status;
 
-    if (ptq_cifar10_open(both->data, PTQ_SPLIT_TEST, NULL, &opened, &err))
-        return fail("%s", err.text);
-    data = *ptq_cifar10_dataset(opened);
-    both->class_name = data.class_name;
-    if (both->given->limit && (size_t)both->given->limit < data.count)
-        data.count = (size_t)both->given->limit;
+    if (open_outcome(both->given, both->given->model, both->from.path, &both->model) ||
+        (baseline && open_outcome(both->given, baseline, both->from.path, &both->baseline)) ||
+        data_open(&both->from, PTQ_SPLIT_TEST, both->model.ready.plan, &opened))
+        return 1;
+    data = data_view(opened);
+    both->class_name = data->class_name;
     both->layer_images = (size_t)both->given->layers;
-    if (both->layer_images > data.count)
-        both->layer_images = data.count;
-    status = evaluate_both(both, &data);
+    if (both->layer_images > data->count)
+        both->layer_images = data->count;
+    if (data_is_labelled(opened))
+        status = evaluate_both(both, data);
+    else
+        status = fail("%s has no labels to compare with; name them with --labels, or take 'ptq "
+                      "run'",
+                      both->from.path);
     if (!status)
         print_report(both);
     if (!status && both->given->json)
         status = write_json(both);
-    ptq_cifar10_free(opened);
+    data_close(opened);
     return status;
 }
 
@@ -351,7 +355,8 @@ int command_eval(int argc, char **argv) {
         return fail("--flips and --layers compare with a float model; give it with --baseline");
     if (o.threads == 0)
         o.threads = count_cores();
-    if (read_margin(o.margin_text, &o.margin) || json_setup(o.json) || find_data(o.data, both.data))
+    if (read_margin(o.margin_text, &o.margin) || json_setup(o.json) ||
+        data_find(&o.data, &both.from))
         return 1;
     status = evaluate(&both);
     ptq_release(&both.layers.memory);

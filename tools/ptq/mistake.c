@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "data/calibration.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
@@ -16,12 +17,13 @@
 #include "shared/output.h"
 
 typedef struct mistake_options {
-    const char *model, *data;
+    data_options data;
+    const char *model;
     int samples, seed, limit, weight_bits, activation_bits, list;
 } mistake_options;
 
 static const command_help help = {
-    "mistake NAME [--model MODEL] [--data DIR] [OPTIONS]\n"
+    "mistake NAME [--model MODEL] [--data PATH] [OPTIONS]\n"
     "       ptq mistake --list",
     "For learning: commits a classic mistake of quantization on purpose, measures it beside the\n"
     "right way on the same test images, and shows the guard that catches it. Scheme: a weight\n"
@@ -32,7 +34,7 @@ static int parse(int argc, char **argv, mistake_options *o, char **name) {
     const option_spec specs[] = {
         {"list", 0, NULL, "name the mistakes", .flag = &o->list},
         OPTION_FLOAT_MODEL(o->model),
-        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data, .file = READ_FILE},
+        DATA_OPTIONS(&o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 100)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -89,13 +91,14 @@ static int open_models(lab *at) {
 }
 
 static int open_images(const mistake_options *o, lab *at) {
-    ptq_error err;
-
-    if (sample_open(at->data_path, at->samples, at->seed, &at->drawn))
+    if (sample_open(&at->from, at->real.plan, at->samples, at->seed, &at->drawn) ||
+        data_open(&at->from, PTQ_SPLIT_TEST, at->real.plan, &at->test))
         return 1;
-    if (ptq_cifar10_open(at->data_path, PTQ_SPLIT_TEST, NULL, &at->test, &err))
-        return fail("%s", err.text);
-    at->images = *ptq_cifar10_dataset(at->test);
+    if (!data_is_labelled(at->test))
+        return fail("%s has no labels, by which mistakes are measured", at->from.path);
+    at->images = *data_view(at->test);
+    if (at->images.type != PTQ_TYPE_U8)
+        return fail("the mistakes are made with pixels, and %s holds real numbers", at->from.path);
     if (at->images.count > (size_t)o->limit)
         at->images.count = (size_t)o->limit;
     return 0;
@@ -113,8 +116,8 @@ static int prepare(const mistake_options *o, lab *at) {
     at->scheme.activation_bits = o->activation_bits;
     if (ptq_scheme_check(&at->scheme, &err))
         return fail("%s", err.text);
-    return find_data(o->data, at->data_path) ||
-           find_model_for(o->model, at->data_path, at->model_path) || open_models(at) ||
+    return data_find(&o->data, &at->from) ||
+           find_model_for(o->model, at->from.path, at->model_path) || open_models(at) ||
            open_images(o, at) ||
            calibrate_any(at->real.model, &at->drawn.subset.dataset, 0, &at->calibration) ||
            refuse_overlap(at->calibration, &at->images) ||
@@ -126,7 +129,7 @@ static void clean_up(lab *at) {
     ptq_release(&at->before.memory);
     ptq_model_free(at->quantized);
     ptq_calibration_free(at->calibration);
-    ptq_cifar10_free(at->test);
+    data_close(at->test);
     sample_close(&at->drawn);
     engine_close(&at->real);
     ptq_model_free(at->original);

@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "data/calibration.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
@@ -23,9 +24,10 @@
 #define ACCURACY_SIZE 61 /* a short text: it travels with the model */
 
 typedef struct quantize_options {
-    const char *model, *data, *output, *calibration, *json, *preset, *weight_method,
-        *activation_method, *percentile, *activation_type, *rounding, *refit, *equalize,
-        *bias_correction, *fit_ranges, *confirm, *node[MOST_NODES], *average_bits, *accuracy_drop;
+    data_options data;
+    const char *model, *output, *calibration, *json, *preset, *weight_method, *activation_method,
+        *percentile, *activation_type, *rounding, *refit, *equalize, *bias_correction, *fit_ranges,
+        *confirm, *node[MOST_NODES], *average_bits, *accuracy_drop;
     int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
         weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
         budget;
@@ -52,7 +54,8 @@ static const char *describe(char *text, size_t size) {
 static int parse(int argc, char **argv, quantize_options *o) {
     const option_spec specs[] = {
         OPTION_FLOAT_MODEL(o->model),
-        OPTION_DATA(o->data),
+        DATA_OPTIONS(&o->data),
+        DATA_LIMIT_OPTION(&o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -104,7 +107,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
 
     char about[2048];
     const command_help help = {
-        "quantize [--model MODEL] [--data DIR] [--preset NAME] -o OUT [OPTIONS]",
+        "quantize [--model MODEL] [--data PATH] [--preset NAME] -o OUT [OPTIONS]",
         describe(about, sizeof about),
         "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
 
@@ -114,7 +117,8 @@ static int parse(int argc, char **argv, quantize_options *o) {
 /* What the work needs and makes. */
 typedef struct job {
     const quantize_options *given;
-    char model_path[PATH_SIZE], data_path[PATH_SIZE];
+    char model_path[PATH_SIZE];
+    data_request from; /* its path empty: there are no data */
     ptq_scheme scheme;
     ptq_override override[MOST_NODES];
     char pattern[MOST_NODES][128];
@@ -125,7 +129,7 @@ typedef struct job {
     engine ready; /* the fused float model, then the quantized one */
     engine quantized;
     image_sample drawn;
-    ptq_cifar10 *test;
+    data_set *test;
     ptq_calibration *calibration;
     ptq_convert_report plan;
     ptq_fuse_report fused;
@@ -372,7 +376,8 @@ static int get_calibration(job *work) {
         return 0;
     if (work->calibrates &&
         (!work->given->calibration || (work->learns && !work->given->dry_run)) &&
-        sample_open(work->data_path, work->given->samples, work->given->seed, &work->drawn))
+        sample_open(&work->from, work->ready.plan, work->given->samples, work->given->seed,
+                    &work->drawn))
         return 1;
     if (!work->given->calibration)
         status =
@@ -382,7 +387,7 @@ static int get_calibration(job *work) {
     if (status)
         return 1;
     print_warnings(work->calibration);
-    return work->test ? refuse_overlap(work->calibration, ptq_cifar10_dataset(work->test)) : 0;
+    return work->test ? refuse_overlap(work->calibration, data_view(work->test)) : 0;
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
@@ -495,12 +500,11 @@ static int convert(job *work) {
 
 /* Both models on the test images, and the outcome into the metadata. */
 static int measure(job *work) {
-    ptq_dataset data = *ptq_cifar10_dataset(work->test);
+    const ptq_dataset *data = data_view(work->test);
     ptq_error err;
 
-    if (evaluate_plan(work->quantized.plan, &data, "measure", work->given->threads, &work->after) ||
-        evaluate_plan(work->ready.plan, &data, "measure float", work->given->threads,
-                      &work->before))
+    if (evaluate_plan(work->quantized.plan, data, "measure", work->given->threads, &work->after) ||
+        evaluate_plan(work->ready.plan, data, "measure float", work->given->threads, &work->before))
         return 1;
     if (ptq_compare(&work->before, &work->after, &work->compared, &err))
         return fail("%s", err.text);
@@ -543,6 +547,17 @@ static void print_decisions(const char *text) {
     }
 }
 
+static void print_source(const ptq_calibration *seen) {
+    uint64_t labelled = 0;
+
+    for (int c = 0; c < seen->classes; c++)
+        labelled += seen->class_count[c];
+    if (labelled)
+        say("from      %zu images of %d classes\n", seen->images, seen->classes);
+    else
+        say("from      %zu images without labels\n", seen->images);
+}
+
 static void print_scheme(const job *work) {
     char text[256];
 
@@ -554,8 +569,7 @@ static void print_scheme(const job *work) {
         say("          %s: %s\n", work->override[i].pattern, text);
     }
     if (work->calibration)
-        say("from      %zu images of %d classes\n", work->calibration->images,
-            work->calibration->classes);
+        print_source(work->calibration);
 }
 
 /* ---- What stays in float ---- */
@@ -668,7 +682,7 @@ static void print_result(const job *work) {
         print_comparison(&work->compared, work->given->margin);
     } else {
         say("accuracy  not measured%s\n",
-            work->given->no_measure ? "" : ": there is no test_batch.bin with the data");
+            work->given->no_measure ? "" : ": there are no test images with labels");
     }
     say("bytes     %zu of parameters, before %zu; the file has %zu\n", work->plan.bytes_after,
         work->plan.bytes_before, file_size(work->given->output));
@@ -718,9 +732,8 @@ static json_t *floats_json(const job *work) {
 static void set_measured(json_t *root, const job *work) {
     json_t *baseline = json_object();
 
-    json_object_set_new(root, "overall", json_accuracy(work->after.correct, work->after.total));
-    json_object_set_new(baseline, "overall",
-                        json_accuracy(work->before.correct, work->before.total));
+    json_object_set_new(root, "overall", json_overall(&work->after));
+    json_object_set_new(baseline, "overall", json_overall(&work->before));
     json_object_set_new(root, "baseline", baseline);
     json_set_comparison(root, &work->compared, work->given->margin);
 }
@@ -754,7 +767,7 @@ static int write_json(const job *work) {
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
     json_object_set_new(root, "model_path", json_string(work->model_path));
-    json_object_set_new(root, "data_dir", json_string(work->data_path));
+    json_object_set_new(root, "data_dir", json_string(work->from.path));
     json_object_set_new(root, "output",
                         work->given->dry_run ? json_null() : json_string(work->given->output));
     json_object_set_new(root, "preset", json_string(work->given->preset));
@@ -803,19 +816,19 @@ static int open_data(job *work) {
     int needs =
         work->calibrates && (!work->given->calibration || (work->learns && !work->given->dry_run));
 
-    if (!needs && !work->given->data && look_for_data(NULL, work->data_path)) {
-        work->data_path[0] = 0;
+    if (!needs && !work->given->data.data && look_for_data(NULL, work->from.path)) {
+        work->from.path[0] = 0;
         return 0;
     }
-    return find_data(work->given->data, work->data_path) ||
-           open_test_set(work->data_path, &work->test);
+    return data_find(&work->given->data, &work->from) ||
+           data_open_test(&work->from, work->ready.plan, &work->test);
 }
 
 /* The model says which data are needed, so whatever data there are can only help to find it. */
 static int find_float_model(job *work) {
     char data[PATH_SIZE];
 
-    return look_for_data(work->given->data, data)
+    return look_for_data(work->given->data.data, data)
                ? find_model(work->given->model, work->model_path)
                : find_model_for(work->given->model, data, work->model_path);
 }
@@ -845,7 +858,7 @@ static void close_job(job *work) {
     ptq_release(&work->mix.memory);
     ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
-    ptq_cifar10_free(work->test);
+    data_close(work->test);
     sample_close(&work->drawn);
     engine_close(&work->quantized);
     engine_close(&work->ready);

@@ -38,11 +38,11 @@ static int parse(int argc, char **argv, report_options *o) {
          .text = o->wanted.model, .least = MOST_SUBJECTS, .file = READ_FILE},
         {"baseline", 'b', "MODEL", "the float model that they come from",
          .text = &o->wanted.baseline, .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->wanted.data, .file = READ_FILE},
+        DATA_OPTIONS(&o->wanted.data),
         {"samples", 'n', "N", "training images for ranges and histograms (default 1000, or all)",
          .number = &o->wanted.samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->wanted.seed},
-        {"limit", 0, "N", "report on the first N test images only", .number = &o->wanted.limit,
+        {"limit", 0, "N", "report on the first N test images only", .number = &o->wanted.data.limit,
          .least = 1},
         {"advice", 0, NULL, "add what costs most and what would help, by ptq sensitivity",
          .flag = &o->wanted.advice},
@@ -58,7 +58,7 @@ static int parse(int argc, char **argv, report_options *o) {
         {0}};
     char about[1024];
     const command_help help = {
-        "report --model MODEL [--model MODEL ...] --baseline FLOATMODEL [--data DIR] -o OUT.html",
+        "report --model MODEL [--model MODEL ...] --baseline FLOATMODEL [--data PATH] -o OUT.html",
         describe(about, sizeof about),
         "ptq report -m int8.safetensors -m w4a8.safetensors -b resnet8.safetensors -o report.html"};
 

@@ -1,10 +1,13 @@
 /* ptq run: the logits of every image of a file; one image explained, or beside another model. */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
+#include "data/array.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "measure/explain.h"
 #include "measure/tensors.h"
@@ -17,26 +20,33 @@
 #include "shared/progress.h"
 
 typedef struct run_options {
-    const char *model, *images, *logits, *codes, *explain, *beside, *tensors;
-    int threads, no_fuse, image;
+    data_options data; /* its `data` is --images */
+    const char *model, *logits, *codes, *explain, *beside, *tensors;
+    int threads, no_fuse, image, top;
 } run_options;
 
 static const command_help help = {
-    "run [--model MODEL] --images FILE.bin --logits OUT.f32 [OPTIONS]\n"
-    "       ptq run [--model MODEL] --images FILE.bin --explain NODE,Y,X,C [--image K]\n"
-    "       ptq run [--model MODEL] --images FILE.bin --side-by-side FLOATMODEL [--image K]",
-    "Runs a model over a file of images and writes the logits: float32, little-endian, one row\n"
-    "of classes for each image; or as codes, where the model has logits that are codes. Labels\n"
-    "are not looked at.",
+    "run [--model MODEL] --images FILE --logits OUT.f32|OUT.npy [OPTIONS]\n"
+    "       ptq run [--model MODEL] --images FILE --top N\n"
+    "       ptq run [--model MODEL] --images FILE --explain NODE,Y,X,C [--image K]\n"
+    "       ptq run [--model MODEL] --images FILE --side-by-side FLOATMODEL [--image K]",
+    "Runs a model over images, or other items, and writes the logits: float32, little-endian, one\n"
+    "row of classes for each image; or as codes, where the model has logits that are codes. "
+    "Labels\n"
+    "are not needed. FILE is whatever other commands take as --data; of a folder, its test images.",
     "ptq run --model resnet8.safetensors --images test_batch.bin --logits logits.f32"};
 
 static int parse(int argc, char **argv, run_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
-        {"images", 'i', "FILE", "images as CIFAR-10 records (.bin)", .text = &o->images,
+        {"images", 'i', "FILE", DATA_HELP, .text = &o->data.data, .file = READ_FILE},
+        {"labels", 0, "FILE", "their classes, for --side-by-side", .text = &o->data.labels,
          .file = READ_FILE},
-        {"logits", 'o', "FILE", "where to write N x classes float32", .text = &o->logits,
-         .file = WRITTEN_FILE},
+        {"skip", 0, "N", "leave out the first N items", .number = &o->data.skip},
+        DATA_LIMIT_OPTION(&o->data),
+        {"logits", 'o', "FILE", "where to write N x classes float32, as they are or as .npy",
+         .text = &o->logits, .file = WRITTEN_FILE},
+        {"top", 0, "N", "show the N likeliest classes of each item", .number = &o->top, .least = 1},
         {"codes", 0, "FILE", "where to write N x classes int32, the logits' codes",
          .text = &o->codes, .file = WRITTEN_FILE},
         {"tensors", 0, "FILE", "where to write every intermediate tensor (.safetensors, N,H,W,C)",
@@ -63,28 +73,55 @@ static ptq_status get_unlabelled(void *user, size_t index, void *pixels, int *la
     return status;
 }
 
-/* Words of 32 bits, least significant byte first. */
-static int write_words(const char *path, const void *words, size_t count) {
-    unsigned char *bytes = malloc(count * 4);
+static int ends_with(const char *path, const char *ending) {
+    size_t length = strlen(path), n = strlen(ending);
+
+    return length > n && !strcmp(path + length - n, ending);
+}
+
+/* Words of 32 bits, least significant byte first; behind a header where the name asks for one.
+   kind: 'f' or 'i', as .npy has it. */
+static int write_words(const char *path, const void *words, size_t rows, size_t columns,
+                       char kind) {
+    size_t count = rows * columns, used = 0;
+    unsigned char *bytes = malloc(NPY_HEADER + count * 4);
     ptq_status status;
     ptq_error err;
 
     if (!bytes)
         return fail("no memory for %zu logits", count);
-    for (size_t i = 0; i < count; i++) {
+    if (ends_with(path, ".npy"))
+        used = npy_header(kind, rows, columns, (char *)bytes);
+    for (size_t i = 0; i < count; i++, used += 4) {
         uint32_t word;
 
         memcpy(&word, (const char *)words + 4 * i, 4);
         for (int k = 0; k < 4; k++)
-            bytes[4 * i + (size_t)k] = (unsigned char)(word >> 8 * k);
+            bytes[used + (size_t)k] = (unsigned char)(word >> 8 * k);
     }
-    status = ptq_file_write(path, bytes, count * 4, &err);
+    status = ptq_file_write(path, bytes, used, &err);
     free(bytes);
     return status ? fail("%s", err.text) : 0;
 }
 
-static int run_images(const run_options *o, const engine *ready, const ptq_cifar10 *data) {
-    ptq_dataset base = *ptq_cifar10_dataset(data), unlabelled = base;
+/* The likeliest classes of one item, with what softmax makes of its logits. */
+static void print_top(const ptq_dataset *data, size_t item, float *logits, int top) {
+    double sum = 0, most = (double)logits[ptq_argmax(logits, data->classes)];
+
+    for (int c = 0; c < data->classes; c++)
+        sum += exp((double)logits[c] - most);
+    say("%zu", item);
+    for (int i = 0; i < top && i < data->classes; i++) {
+        int best = ptq_argmax(logits, data->classes);
+
+        say("  %s %.2f %%", data->class_name[best], 100 * exp((double)logits[best] - most) / sum);
+        logits[best] = -INFINITY;
+    }
+    say("\n");
+}
+
+static int run_images(const run_options *o, const engine *ready, const ptq_dataset *data) {
+    ptq_dataset base = *data, unlabelled = base;
     ptq_evaluate_options options = {0};
     ptq_evaluation result = {0};
     progress state = progress_start("run");
@@ -101,26 +138,32 @@ static int run_images(const run_options *o, const engine *ready, const ptq_cifar
     progress_end(&state);
     if (status)
         return fail("%s", err.text);
-    if (write_words(o->logits, result.logits, result.total * (size_t)result.classes)) {
+    if (o->logits &&
+        write_words(o->logits, result.logits, result.total, (size_t)result.classes, 'f')) {
         ptq_release(&result.memory);
         return 1;
     }
-    say("%zu images x %d logits in %s\n", result.total, result.classes, o->logits);
+    if (o->logits)
+        say("%zu images x %d logits in %s\n", result.total, result.classes, o->logits);
+    for (size_t i = 0; i < result.total && o->top; i++)
+        print_top(data, i, result.logits + i * (size_t)result.classes, o->top);
     ptq_release(&result.memory);
     return 0;
 }
 
 /* ---- Codes ---- */
 
-static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pixels,
-                      int32_t *codes, size_t classes) {
+static int make_codes(ptq_session *session, const ptq_dataset *data, void *item, int32_t *codes,
+                      size_t classes) {
     progress state = progress_start("codes");
     int label, status = 0;
     ptq_error err;
 
     for (size_t i = 0; i < data->count && !status; i++) {
-        if (data->get(data->user, i, pixels, &label, &err) ||
-            ptq_run_codes(session, pixels, 1, codes + i * classes, &err))
+        ptq_results wanted = {NULL, NULL, codes + i * classes, NULL};
+
+        if (data->get(data->user, i, item, &label, &err) ||
+            ptq_run_items(session, data->type, item, 1, &wanted, &err))
             status = fail("%s", err.text);
         progress_show(&state, i + 1, data->count);
     }
@@ -128,26 +171,25 @@ static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pi
     return status;
 }
 
-static int run_codes(const run_options *o, const engine *ready, const ptq_cifar10 *opened) {
-    ptq_dataset data = *ptq_cifar10_dataset(opened);
+static int run_codes(const run_options *o, const engine *ready, const ptq_dataset *data) {
     size_t classes = (size_t)ptq_plan_get_info(ready->plan)->classes;
-    int32_t *codes = malloc(data.count * classes * sizeof *codes);
-    uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
+    int32_t *codes = malloc(data->count * classes * sizeof *codes);
+    void *item = malloc(data_item_bytes(data));
     ptq_session *session = NULL;
     ptq_error err;
     int status = 0;
 
-    if (!codes || !pixels)
-        status = fail("no memory for the codes of %zu images", data.count);
+    if (!codes || !item)
+        status = fail("no memory for the codes of %zu images", data->count);
     else if (ptq_session_create(ready->plan, NULL, &session, &err))
         status = fail("%s", err.text);
     if (!status)
-        status = make_codes(session, &data, pixels, codes, classes) ||
-                 write_words(o->codes, codes, data.count * classes);
+        status = make_codes(session, data, item, codes, classes) ||
+                 write_words(o->codes, codes, data->count, classes, 'i');
     if (!status)
-        say("%zu images x %zu codes in %s\n", data.count, classes, o->codes);
+        say("%zu images x %zu codes in %s\n", data->count, classes, o->codes);
     ptq_session_free(session);
-    free(pixels);
+    free(item);
     free(codes);
     return status;
 }
@@ -155,22 +197,21 @@ static int run_codes(const run_options *o, const engine *ready, const ptq_cifar1
 /* ---- One image ---- */
 
 /* A session that keeps everything and has run the image. */
-static int run_one(const run_options *o, const engine *ready, const ptq_cifar10 *opened,
+static int run_one(const run_options *o, const engine *ready, const ptq_dataset *data,
                    ptq_session **out, float *logits, int *label) {
-    ptq_dataset data = *ptq_cifar10_dataset(opened);
     ptq_session_options keep = {0};
-    uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
+    void *item = malloc(data_item_bytes(data));
     ptq_error err;
     int status = 0;
 
     keep.keep = 1;
-    if (!pixels)
+    if (!item)
         status = fail("no memory for an image");
     else if (ptq_session_create(ready->plan, &keep, out, &err) ||
-             data.get(data.user, (size_t)o->image, pixels, label, &err) ||
-             ptq_run(*out, pixels, 1, logits, NULL, &err))
+             data->get(data->user, (size_t)o->image, item, label, &err) ||
+             data_run(*out, data, item, logits, &err))
         status = fail("%s", err.text);
-    free(pixels);
+    free(item);
     return status;
 }
 
@@ -195,12 +236,12 @@ static int print_explanation(const run_options *o, const engine *ready, const pt
 
     if (explain_element(ready->plan, session, name, at[0], at[1], at[2], &text, &err))
         return fail("%s; 'ptq info' lists the nodes", err.text);
-    say("image %d of %s\n%s", o->image, o->images, text);
+    say("image %d of %s\n%s", o->image, o->data.data, text);
     free(text);
     return 0;
 }
 
-static int explain(const run_options *o, const engine *ready, const ptq_cifar10 *data) {
+static int explain(const run_options *o, const engine *ready, const ptq_dataset *data) {
     char name[PTQ_NAME_SIZE];
     ptq_session *session = NULL;
     int at[3], label, status;
@@ -213,37 +254,37 @@ static int explain(const run_options *o, const engine *ready, const ptq_cifar10 
 
 static void print_side(const run_options *o, const float *one, const float *other, int classes,
                        int label, const ptq_dataset *set) {
-    say("image %d of %s\n%-12s %14s %14s %14s\n", o->image, o->images, "class", "model", "other",
+    say("image %d of %s\n%-12s %14s %14s %14s\n", o->image, o->data.data, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
-        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", classes == set->classes ? set->class_name[c] : "",
-            (double)one[c], (double)other[c], (double)one[c] - (double)other[c],
+        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", set->class_name[c], (double)one[c],
+            (double)other[c], (double)one[c] - (double)other[c],
             c == ptq_argmax(one, classes) ? "  <- model" : "",
             c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");
 }
 
 static int fill_sides(const run_options *o, const engine *ready, const engine *other,
-                      const ptq_cifar10 *data, float *logits) {
+                      const ptq_dataset *data, float *logits) {
     int classes = ptq_plan_get_info(ready->plan)->classes, label, status;
     ptq_session *one = NULL, *two = NULL;
-    ptq_dataset set = *ptq_cifar10_dataset(data);
 
     status = run_one(o, ready, data, &one, logits, &label) ||
              run_one(o, other, data, &two, logits + classes, &label);
     if (!status)
-        print_side(o, logits, logits + classes, classes, label, &set);
+        print_side(o, logits, logits + classes, classes, label, data);
     ptq_session_free(one);
     ptq_session_free(two);
     return status;
 }
 
-static int show_beside(const run_options *o, const engine *ready, const ptq_cifar10 *data) {
+static int show_beside(const run_options *o, const engine *ready, const ptq_dataset *data) {
     char path[PATH_SIZE];
     engine other;
     float *logits;
     int status;
 
-    if (find_model_for(o->beside, o->images, path) || engine_open(path, !o->no_fuse, NULL, &other))
+    if (find_model_for(o->beside, o->data.data, path) ||
+        engine_open(path, !o->no_fuse, NULL, &other))
         return 1;
     logits = malloc(2 * (size_t)ptq_plan_get_info(ready->plan)->classes * sizeof *logits);
     if (!logits)
@@ -260,16 +301,12 @@ static int show_beside(const run_options *o, const engine *ready, const ptq_cifa
 
 /* ---- All of it ---- */
 
-static int run_all(const run_options *o, const engine *ready, const ptq_cifar10 *data) {
-    ptq_dataset set = *ptq_cifar10_dataset(data);
-
-    if ((size_t)set.height * (size_t)set.width * (size_t)set.channels !=
-        ptq_plan_get_info(ready->plan)->pixels)
-        return fail("%s: its images have another size than the model's", o->images);
-    if ((size_t)o->image >= set.count)
-        return fail("%s has %zu images, counted from 0: there is no image %d", o->images, set.count,
-                    o->image);
-    return (o->logits && run_images(o, ready, data)) || (o->codes && run_codes(o, ready, data)) ||
+static int run_all(const run_options *o, const engine *ready, const ptq_dataset *data) {
+    if ((size_t)o->image >= data->count)
+        return fail("%s has %zu images, counted from 0: there is no image %d", o->data.data,
+                    data->count, o->image);
+    return ((o->logits || o->top) && run_images(o, ready, data)) ||
+           (o->codes && run_codes(o, ready, data)) ||
            (o->tensors && write_tensors(ready, data, o->tensors)) ||
            (o->explain && explain(o, ready, data)) || (o->beside && show_beside(o, ready, data));
 }
@@ -278,28 +315,25 @@ int command_run(int argc, char **argv) {
     run_options o = {0};
     int parsed = parse(argc, argv, &o);
     char model_path[PATH_SIZE];
-    ptq_cifar10 *data = NULL;
-    ptq_error err;
+    data_request from;
+    data_set *data = NULL;
     engine ready;
     int status;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!o.images || (!o.logits && !o.codes && !o.tensors && !o.explain && !o.beside))
+    if (!o.data.data || (!o.logits && !o.top && !o.codes && !o.tensors && !o.explain && !o.beside))
         return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
                     "run --help'");
     if (o.threads == 0)
         o.threads = count_cores();
-    if (find_model_for(o.model, o.images, model_path) ||
+    if (data_find(&o.data, &from) || find_model_for(o.model, from.path, model_path) ||
         engine_open(model_path, !o.no_fuse, NULL, &ready))
         return 1;
-    if (engine_self_test(&ready))
-        status = 1;
-    else if (ptq_cifar10_open(o.images, PTQ_SPLIT_TEST, NULL, &data, &err))
-        status = fail("%s", err.text);
-    else
-        status = run_all(&o, &ready, data);
-    ptq_cifar10_free(data);
+    from.any_labels = 1;
+    status = engine_self_test(&ready) || data_open(&from, PTQ_SPLIT_TEST, ready.plan, &data) ||
+             run_all(&o, &ready, data_view(data));
+    data_close(data);
     engine_close(&ready);
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "data/calibration.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
@@ -16,12 +17,13 @@
 #include "shared/progress.h"
 
 typedef struct sensitivity_options {
-    const char *model, *data, *json, *preset;
+    data_options data;
+    const char *model, *json, *preset;
     int samples, seed, measure, threads, weight_bits, activation_bits, per_tensor;
 } sensitivity_options;
 
 static const command_help help = {
-    "sensitivity [--model MODEL] [--data DIR] [--preset NAME] [OPTIONS]",
+    "sensitivity [--model MODEL] [--data PATH] [--preset NAME] [OPTIONS]",
     "Quantizes every node of a float model alone and compares the logits with the float model's,\n"
     "on calibration images: signal-to-noise ratio, Kullback-Leibler divergence, same prediction.\n"
     "Then tries what could be changed, and says what each change would win back.",
@@ -30,7 +32,8 @@ static const command_help help = {
 static int parse(int argc, char **argv, sensitivity_options *o) {
     const option_spec specs[] = {
         OPTION_FLOAT_MODEL(o->model),
-        OPTION_DATA(o->data),
+        DATA_OPTIONS(&o->data),
+        DATA_LIMIT_OPTION(&o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -49,7 +52,8 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
 
 typedef struct job {
     const sensitivity_options *given;
-    char model_path[PATH_SIZE], data_path[PATH_SIZE], scheme[256];
+    char model_path[PATH_SIZE], scheme[256];
+    data_request from;
     engine ready;
     image_sample drawn;
     ptq_calibration *calibration;
@@ -138,7 +142,7 @@ static int write_json(const job *work) {
                                                 report->advice[i].gain_pp));
     return json_finish(
         json_pack("{s:i,s:s,s:s,s:s,s:I,s:o,s:o,s:o}", "schema_version", SCHEMA_VERSION,
-                  "model_path", work->model_path, "data_dir", work->data_path, "scheme",
+                  "model_path", work->model_path, "data_dir", work->from.path, "scheme",
                   work->scheme, "images", (json_int_t)report->images, "nodes", nodes, "whole",
                   json_divergence(&report->whole, report->images), "advice", advice));
 }
@@ -155,9 +159,10 @@ static int write_json(const job *work) {
 static int run(job *work) {
     if (choose_scheme(work->given, &work->options.scheme) ||
         find_model(work->given->model, work->model_path) ||
-        find_data(work->given->data, work->data_path) ||
+        data_find(&work->given->data, &work->from) ||
         engine_open(work->model_path, 1, NULL, &work->ready) ||
-        sample_open(work->data_path, work->given->samples, work->given->seed, &work->drawn) ||
+        sample_open(&work->from, work->ready.plan, work->given->samples, work->given->seed,
+                    &work->drawn) ||
         calibrate_on(work->ready.plan, &work->drawn, work->given->threads, &work->calibration))
         return 1;
     print_warnings(work->calibration);

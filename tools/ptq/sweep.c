@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "data/calibration.h"
+#include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
@@ -22,13 +23,14 @@
 enum { MOST_CHOICES = 32, NAME = 16, ROW = 256 };
 
 typedef struct sweep_options {
-    const char *model, *data, *output, *json, *presets, *weights, *activations, *scales, *ranges,
-        *samples, *seeds;
+    data_options data;
+    const char *model, *output, *json, *presets, *weights, *activations, *scales, *ranges, *samples,
+        *seeds;
     int limit, threads, on_test;
 } sweep_options;
 
 static const command_help help = {
-    "sweep [--model MODEL] [--data DIR] -o OUT.csv [OPTIONS]",
+    "sweep [--model MODEL] [--data PATH] -o OUT.csv [OPTIONS]",
     "Calibrates, converts and measures a float model in every combination of the lists given.\n"
     "Choose from what it measures by default, on training images that were not calibrated on;\n"
     "--test is for reporting what was chosen. A sweep that was stopped goes on when started again.",
@@ -37,7 +39,7 @@ static const command_help help = {
 static int parse(int argc, char **argv, sweep_options *o) {
     const option_spec specs[] = {
         OPTION_FLOAT_MODEL(o->model),
-        {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data, .file = READ_FILE},
+        DATA_OPTIONS(&o->data),
         {"output", 'o', "OUT.csv",
          "where to write the rows; rows that are there are not measured again", .text = &o->output,
          .file = WRITTEN_FILE},
@@ -83,11 +85,12 @@ typedef struct row {
 
 typedef struct job {
     const sweep_options *given;
-    char model_path[PATH_SIZE], data_path[PATH_SIZE];
+    char model_path[PATH_SIZE];
+    data_request from;
     uint64_t hash;
     list presets, weights, activations, scales, ranges, samples, seeds;
     engine ready;
-    ptq_cifar10 *test;
+    data_set *test;
     row *rows;
     int count, capacity, skipped, planned, done;
     progress state;
@@ -361,7 +364,7 @@ static int calibrate(job *work) {
         return fail("%s", err.text);
     if (!work->given->on_test)
         return hold_out(work);
-    work->images = *ptq_cifar10_dataset(work->test);
+    work->images = *data_view(work->test);
     return refuse_overlap(work->calibration, &work->images);
 }
 
@@ -379,8 +382,8 @@ static void end_set(job *work) {
 static int begin_set(job *work, const combination *c) {
     if (work->calibration)
         return 0;
-    return sample_open(work->data_path, c->samples, c->seed, &work->drawn) || calibrate(work) ||
-           evaluate(work->given, work->ready.plan, &work->images, &work->real);
+    return sample_open(&work->from, work->ready.plan, c->samples, c->seed, &work->drawn) ||
+           calibrate(work) || evaluate(work->given, work->ready.plan, &work->images, &work->real);
 }
 
 static int measure(job *work, const ptq_scheme *scheme, row *out) {
@@ -596,7 +599,7 @@ static int write_json(const job *work) {
 
     for_each_summary(work, append_summary, rows);
     return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:o}", "schema_version", SCHEMA_VERSION,
-                                 "model_path", work->model_path, "data_dir", work->data_path,
+                                 "model_path", work->model_path, "data_dir", work->from.path,
                                  "measured_on", work->given->on_test ? "test" : "train", "rows",
                                  rows));
 }
@@ -615,17 +618,13 @@ static int write_json(const job *work) {
 /* Nobody asked for 1000 images: as many as there are, of which half stay to measure on unless that
    is done on the test set. */
 static int fit_samples(job *work) {
-    ptq_cifar10 *data;
     char text[16];
     size_t most;
-    ptq_error err;
 
     if (work->given->samples)
         return 0;
-    if (ptq_cifar10_open(work->data_path, PTQ_SPLIT_TRAIN, NULL, &data, &err))
-        return fail("%s", err.text);
-    most = ptq_cifar10_dataset(data)->count;
-    ptq_cifar10_free(data);
+    if (count_training(&work->from, &most))
+        return 1;
     most = work->given->on_test || most < 2 ? most : most / 2;
     snprintf(text, sizeof text, "%d", most < DEFAULT_SAMPLES ? (int)most : DEFAULT_SAMPLES);
     work->samples.items = 0;
@@ -634,15 +633,14 @@ static int fit_samples(job *work) {
 
 static int sweep(job *work) {
     if (read_choices(work) || find_model(work->given->model, work->model_path) ||
-        find_data(work->given->data, work->data_path) || fit_samples(work) ||
-        check_output(work->given->output) ||
-        engine_open(work->model_path, 1, NULL, &work->ready))
+        data_find(&work->given->data, &work->from) || fit_samples(work) ||
+        check_output(work->given->output) || engine_open(work->model_path, 1, NULL, &work->ready))
         return 1;
     work->hash = ptq_model_hash(work->ready.model);
-    if (work->given->on_test && open_test_set(work->data_path, &work->test))
+    if (work->given->on_test && data_open_test(&work->from, work->ready.plan, &work->test))
         return 1;
     if (work->given->on_test && !work->test)
-        return fail("there is no test_batch.bin in %s", work->data_path);
+        return fail("there are no test images with labels in %s", work->from.path);
     if (read_rows(work) || do_all(work))
         return 1;
     print_table(work);
@@ -668,7 +666,7 @@ int command_sweep(int argc, char **argv) {
     work->given = &o;
     status = sweep(work);
     free(work->rows);
-    ptq_cifar10_free(work->test);
+    data_close(work->test);
     engine_close(&work->ready);
     free(work);
     return status;

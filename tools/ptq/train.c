@@ -1,4 +1,4 @@
-/* ptq train: trains a float model on CIFAR-10, or on any data set in its binary form. */
+/* ptq train: trains a float model. */
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 /* ---- Options ---- */
 
 static const command_help help = {
-    "train --data DIR -o MODEL [OPTIONS]",
+    "train --data PATH -o MODEL [OPTIONS]",
     "Trains a float network by gradient descent; the test images are never read. The same seed "
     "gives\n"
     "the same weights on the same machine, whatever the number of threads and interruptions.\n\n"
@@ -29,14 +29,17 @@ static const command_help help = {
 
 static int parse_train_options(int argc, char **argv, train_options *o) {
     const option_spec specs[] = {
-        {"data", 'd', "DIR", "training images: data_batch_*.bin, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        DATA_OPTIONS(&o->data),
+        DATA_LIMIT_OPTION(&o->data),
         {"output", 'o', "MODEL", "where to write the trained model", .text = &o->output,
          .file = WRITTEN_FILE},
         {"model", 'm', "MODEL", "start from this float model, not from random weights",
          .text = &o->model, .file = READ_FILE},
         {"qat", 'q', "QUANTIZED", "fine-tune --model for the integers of this quantized model",
          .text = &o->qat, .file = READ_FILE},
+        {"new-head", 0, NULL, "a new last layer for --model, even if it has as many classes",
+         .flag = &o->new_head},
+        {"freeze", 0, NULL, "train the last layer of --model alone", .flag = &o->freeze},
         {"graph", 'g', "FILE", "graph text of the network; default ResNet8", .text = &o->graph,
          .file = READ_FILE},
         {"epochs", 'e', "N", "times through the training images; default 60", .number = &o->epochs,
@@ -56,6 +59,8 @@ static int parse_train_options(int argc, char **argv, train_options *o) {
         {"shift", 0, "N", "move images by up to N pixels", .number = &o->shift},
         {"mirror", 0, NULL, "mirror every other image", .flag = &o->mirror},
         {"cutout", 0, "N", "blank a square of N x N pixels", .number = &o->cutout},
+        {"resize", 0, "HOW", "pictures to the network's size: crop (default) or stretch",
+         .text = &o->resize},
         {"mean", 0, "A,B,C", "per channel, of pixels 0..255; default: the graph's, else the data's",
          .text = &o->mean},
         {"std", 0, "A,B,C", "likewise", .text = &o->std},
@@ -102,6 +107,7 @@ static int read_settings(const train_options *o, settings *s) {
     s->mirror = o->mirror;
     s->cutout = o->cutout;
     s->holdout = o->holdout;
+    s->freeze = o->freeze;
     s->seed = (uint64_t)o->seed;
     return read_number("rate", o->rate, adam ? (o->qat ? 0.005 : 0.001) : 0.1, 0, 1e3, &s->rate) ||
            read_number("momentum", o->momentum, 0.9, 0, 0.9999, &s->optimizer.momentum) ||
@@ -115,11 +121,11 @@ static int read_settings(const train_options *o, settings *s) {
 static void write_settings(const settings *s, char *text, size_t size) {
     snprintf(text, size,
              "%s rate %.9g momentum %.9g decay %.9g average %.9g warmup %.9g smoothing %.9g epochs "
-             "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu%s",
+             "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu%s%s",
              s->optimizer.kind == OPTIMIZER_SGD ? "sgd" : "adamw", s->rate, s->optimizer.momentum,
              s->optimizer.decay, s->optimizer.average, s->warmup, s->smoothing, s->epochs, s->batch,
              s->shift, s->mirror, s->cutout, s->holdout, (unsigned long long)s->seed,
-             s->quantized ? " quantization-aware" : "");
+             s->quantized ? " quantization-aware" : "", s->freeze ? " last layer alone" : "");
 }
 
 /* ---- The log ---- */
@@ -197,7 +203,7 @@ static int end_epoch(run *r) {
 }
 
 static int take_step(run *r) {
-    image_batch batch = {&r->data, &r->set, r->epoch, (size_t)r->step * (size_t)r->set.batch};
+    image_batch batch;
     trainer_source source = {fill_augmented, &batch};
     trainer_result result;
     ptq_error err;
@@ -205,7 +211,14 @@ static int take_step(run *r) {
     const trainer_param *param = trainer_params(r->engine, &params);
     double start = seconds_now();
 
+    batch_begin(&batch, &r->data, &r->set);
+    batch.epoch = r->epoch;
+    batch.first = (size_t)r->step * (size_t)r->set.batch;
     trainer_step(r->engine, source, r->set.batch, (float)r->set.smoothing, &result);
+    if (batch_end(&batch))
+        return 1;
+    while (r->set.freeze && params > 0 && param->node != ptq_model_logits(r->model))
+        param++, params--;
     if (isfinite(result.loss))
         optimizer_step(&r->descent, param, params, trainer_gradient(r->engine), rate_now(r),
                        trainer_state(r->engine));
@@ -265,10 +278,11 @@ static int write_result(run *r) {
 }
 
 static int prepare(run *r) {
-    trainer_options options = {r->set.batch, r->options.threads, r->options.isa, 0.1f, 0};
+    trainer_options options = {r->set.batch, r->options.threads, r->options.isa, 0.1f,
+                               r->set.freeze};
     ptq_error err;
 
-    if (train_images_open(r->options.data, &r->set, &r->data) ||
+    if (train_images_open(&r->options.data, &r->set, &r->data) ||
         network_open(&r->options, &r->data, &r->model, &r->origin) ||
         train_images_prepare(&r->data, r->model))
         return 1;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "data/find.h"
+#include "data/reader.h"
 #include "shared/files.h"
 #include "shared/kind.h"
 #include "shared/machine.h"
@@ -65,7 +66,8 @@ int find_model(const char *given, char path[PATH_SIZE]) {
                                       : check_input(path);
 }
 
-/* The first class of a data set, from batches.meta.txt beside its files; CIFAR-10's without one. */
+/* The first class of a data set, from batches.meta.txt beside its files; without one, CIFAR-10's
+   for data of its form. */
 static void read_first_class(const char *data, char *name, size_t size) {
     char directory[PATH_SIZE], path[PATH_SIZE];
     struct stat status;
@@ -78,7 +80,7 @@ static void read_first_class(const char *data, char *name, size_t size) {
     if (take(path, directory, "/batches.meta.txt"))
         file = fopen(path, "r");
     if (!file || !fgets(name, (int)size, file))
-        snprintf(name, size, "airplane");
+        snprintf(name, size, "%s", find_kind(data) == DATA_CIFAR ? "airplane" : "");
     name[strcspn(name, "\r\n")] = 0;
     if (file)
         fclose(file);

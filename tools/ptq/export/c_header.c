@@ -166,8 +166,10 @@ void put_sizes(const header *h, size_t arena) {
             "#define %s_PIXELS %zu /* %s: rows, columns, channels */\n"
             "#define %s_CLASSES %d\n",
             h->upper, shape[0], h->upper, shape[1], h->upper, shape[2], h->upper, elements(shape),
-            h->model->node[0].real ? "floats of an input" : "bytes of an image", h->upper,
-            ptq_plan_get_info(h->plan)->classes);
+            h->start                 ? "codes of an input"
+            : h->model->node[0].real ? "floats of an input"
+                                     : "bytes of an image",
+            h->upper, ptq_plan_get_info(h->plan)->classes);
     if (arena)
         fprintf(h->to, "#define %s_ARENA_BYTES %zu\n", h->upper, arena);
 }

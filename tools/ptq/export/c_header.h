@@ -19,6 +19,7 @@ typedef struct header {
     char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
     unsigned sections; /* a bit for each that is needed */
     int logits;        /* node */
+    int start;         /* standalone: the node whose codes are brought; 0: pixels are */
     size_t arena;      /* bytes of codes */
     size_t patch;      /* inputs of one result, at most */
     size_t constants;  /* bytes of tables written so far */

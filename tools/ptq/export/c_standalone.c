@@ -107,13 +107,16 @@ static int check_node(const header *h, int index) {
     return 0;
 }
 
+/* Real numbers, of which the first node makes codes: the program that calls has to bring these. */
+static int find_start(const ptq_model *model) {
+    return model->node[0].real && model->nodes > 1 && model->node[1].op == PTQ_OP_QUANTIZE;
+}
+
 static int check_model(header *h) {
     h->logits = ptq_model_logits(h->model);
-    if (h->model->node[0].real)
-        return fail("the model takes real numbers (type=f32), and --standalone writes models of "
-                    "pixels; leave out --standalone");
+    h->start = find_start(h->model);
     /* The node that is to blame, not the borders around it; the input last. */
-    for (int i = 1; i <= h->logits; i++) {
+    for (int i = h->start + 1; i <= h->logits; i++) {
         const ptq_node *node = &h->model->node[i];
         const char *remedy = island_remedy(node->op);
 
@@ -123,10 +126,10 @@ static int check_model(header *h) {
                                       : "quantize it to integers, without a --node that asks for "
                                         "real numbers");
     }
-    for (int i = 1; i <= h->logits + 1; i++)
+    for (int i = h->start + 1; i <= h->logits + !h->start; i++)
         if (check_node(h, i <= h->logits ? i : 0))
             return 1;
-    return h->logits ? 0 : fail("the model has no operator before its softmax");
+    return h->logits > h->start ? 0 : fail("the model has no operator before its softmax");
 }
 
 /* ---- What it needs ---- */
@@ -194,7 +197,7 @@ static size_t taps_of(const ptq_node *node) {
 
 static void measure(header *h) {
     h->sections = USES(logits);
-    for (int i = 0; i <= h->logits; i++) {
+    for (int i = 2 * h->start; i <= h->logits; i++) { /* codes that are brought lie elsewhere */
         const ptq_node *node = &h->model->node[i];
         ptq_step_info step;
 
@@ -372,7 +375,10 @@ static void put_pool(header *h, int index) {
     ptq_plan_step(h->plan, index, &step);
     first = global ? step.average : from->q.scale;
     fprintf(h->to, "static const %s_pool %s_node%d = {\n    %s_%s, ", h->name, h->name, index,
-            h->name, maximum ? "maximum" : global ? "whole_average" : "average");
+            h->name,
+            maximum  ? "maximum"
+            : global ? "whole_average"
+                     : "average");
     put_code_kind(h, &from->q);
     fprintf(h->to, ", %d, %d, %d,\n", (int)node->q.zero_point, (int)step.low, (int)step.high);
     put_shapes(h, node);
@@ -459,8 +465,8 @@ static size_t offset_of(const header *h, int node) {
 
 /* "arena + 1024", or "pixels" where those are the input's codes. */
 static void put_place(const header *h, int node, int table_step) {
-    if (node == 0 && table_step < 0)
-        fputs("pixels", h->to);
+    if (node == h->start && table_step < 0)
+        fputs(h->start ? "codes" : "pixels", h->to);
     else
         fprintf(h->to, "arena + %zu", offset_of(h, node));
 }
@@ -549,8 +555,9 @@ static int needs_kind(const header *h, int index) {
 static void put_run(const header *h, int table_step) {
     const ptq_node *input = &h->model->node[0];
 
-    fprintf(h->to, "void %s_run(const uint8_t *pixels, float *logits)\n{\n", h->name);
-    for (int i = 0; i <= h->logits; i++) {
+    fprintf(h->to, "void %s_run(const uint8_t *%s, float *logits)\n{\n", h->name,
+            h->start ? "codes" : "pixels");
+    for (int i = h->start; i <= h->logits; i++) {
         if (!needs_kind(h, i))
             continue;
         fprintf(h->to, "    const %s_codes kind%d = ", h->name, i);
@@ -561,7 +568,7 @@ static void put_run(const header *h, int table_step) {
     if (table_step >= 0)
         fprintf(h->to, "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu);\n",
                 h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0));
-    for (int i = 1; i <= h->logits; i++)
+    for (int i = h->start + 1; i <= h->logits; i++)
         put_call(h, i, table_step);
     if (is_coded(&h->model->node[h->logits])) {
         put_logits_call(h, h->logits, table_step);
@@ -598,6 +605,74 @@ static const char *const standalone_api[] = {
     "void net_run(const uint8_t *pixels, float *logits);\n",
     NULL};
 
+/* The same for a network that takes real numbers: it computes on none, so it takes their codes. */
+static const char *const standalone_use_codes[] = {
+    "\n",
+    "   It needs a C99 or C++11 compiler: no library, no heap, no floating-point unit.\n",
+    "   In exactly one file write\n",
+    "\n",
+    "       #define NET_IMPLEMENTATION\n",
+    "       #include \"net_.h\"\n",
+    "\n",
+    "   and everywhere else only the #include. Then\n",
+    "\n",
+    "       static uint8_t codes[NET_PIXELS]; // rows, columns, channels\n",
+    "       float logits[NET_CLASSES];\n",
+    "       net_run(codes, logits);           // the largest logit is the answer\n",
+    "\n",
+    "   The code of a real number x of channel c, both steps in single precision, is\n",
+    "       y = (x - mean[c]) / std[c]\n",
+    "       y / NET_INPUT_SCALE rounded to nearest, half to even, + NET_INPUT_ZERO_POINT,\n",
+    "   at least NET_INPUT_LOW and at most NET_INPUT_HIGH; a negative one as its two's "
+    "complement.\n",
+    "   With float mean[] = NET_INPUT_MEAN, std[] = NET_INPUT_STD.\n",
+    "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
+    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
+    NULL};
+
+static const char *const standalone_api_codes[] = {
+    "\n",
+    "#ifdef __cplusplus\n",
+    "extern \"C\"\n",
+    "#endif\n",
+    "/* From NET_PIXELS codes to NET_CLASSES logits. */\n",
+    "void net_run(const uint8_t *codes, float *logits);\n",
+    NULL};
+
+/* As C has it: "1f" is no number. */
+static void put_float(const header *h, float value) {
+    char text[32];
+
+    snprintf(text, sizeof text, "%.9g", (double)value);
+    fprintf(h->to, "%s%sf", text, strpbrk(text, ".e") ? "" : ".0");
+}
+
+static void put_channels(const header *h, const char *what, const float *values) {
+    const ptq_node *input = &h->model->node[0];
+
+    fprintf(h->to, "#define %s_INPUT_%s {", h->upper, what);
+    for (int c = 0; c < input->shape[2]; c++) {
+        fputs(c ? ", " : "", h->to);
+        put_float(h, c < PTQ_MAX_PIXEL_CHANNELS ? values[c] : *what == 'S' ? 1.0f : 0.0f);
+    }
+    fputs("}\n", h->to);
+}
+
+/* How codes are made of real numbers. */
+static void put_coding(const header *h) {
+    const ptq_qparams *q = &h->model->node[h->start].q;
+    int32_t low, high;
+
+    ptq_code_range(q->type, q->bits, &low, &high);
+    fprintf(h->to, "#define %s_INPUT_SCALE ", h->upper);
+    put_float(h, q->scale);
+    fprintf(h->to, "\n#define %s_INPUT_ZERO_POINT (%d)\n", h->upper, (int)q->zero_point);
+    fprintf(h->to, "#define %s_INPUT_LOW (%d)\n#define %s_INPUT_HIGH %d\n", h->upper, (int)low,
+            h->upper, (int)high);
+    put_channels(h, "MEAN", h->model->mean);
+    put_channels(h, "STD", h->model->std);
+}
+
 /* The tables into memory first: the comment at the top tells their size, and which sections are
    needed is known only then. */
 static int make_tables(header *h, char **text, int *table_step) {
@@ -608,8 +683,8 @@ static int make_tables(header *h, char **text, int *table_step) {
     h->to = open_memstream(text, &size);
     if (!h->to)
         return fail("no memory for the tables");
-    status = put_pixel_table(h, table_step);
-    for (int i = 1; i <= h->logits && !status; i++)
+    status = h->start ? 0 : put_pixel_table(h, table_step);
+    for (int i = h->start + 1; i <= h->logits && !status; i++)
         put_node_constants(h, i);
     return fclose(h->to) || status ? fail("no memory for the tables") : 0;
 }
@@ -622,10 +697,12 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     fprintf(to, "     constants (flash): %zu bytes, and the code\n", h->constants);
     fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu\n",
             h->arena + patch, h->arena, patch);
-    put_lines(h, standalone_use);
+    put_lines(h, h->start ? standalone_use_codes : standalone_use);
     put_guard(h, "#include <stdint.h>\n");
     put_sizes(h, h->arena + patch);
-    put_lines(h, standalone_api);
+    if (h->start)
+        put_coding(h);
+    put_lines(h, h->start ? standalone_api_codes : standalone_api);
     put_middle(h);
     fputs("#include <limits.h>\n#include <stddef.h>\n#include <string.h>\n\n", to);
     put_sections(h, kernel_lines, h->sections);

@@ -25,12 +25,33 @@ int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *wha
     return status ? fail("%s", err.text) : 0;
 }
 
+/* Equal logits count in the order of classes, as ptq_argmax has it. */
+size_t top5_correct(const ptq_evaluation *result) {
+    size_t n = (size_t)result->classes, correct = 0;
+
+    for (size_t i = 0; i < result->total && result->logits; i++) {
+        const float *logits = result->logits + i * n;
+        size_t label = (size_t)result->label[i], before = 0;
+
+        if (result->label[i] < 0)
+            continue;
+        for (size_t c = 0; c < n; c++)
+            before += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
+        correct += before < 5;
+    }
+    return correct;
+}
+
 void print_accuracy(const char *what, const ptq_evaluation *result) {
     double low, high;
 
     ptq_share_interval(result->correct, result->total, &low, &high);
     say("%-9s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
         result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
+    if (result->classes >= TOP5_CLASSES)
+        say("%-9s %zu of %zu have the right one among the first five, %.2f %%\n", "",
+            top5_correct(result), result->total,
+            100 * fraction(top5_correct(result), result->total));
 }
 
 void agreement_interval(double agreement, size_t images, double *low, double *high) {
@@ -71,6 +92,18 @@ void print_comparison(const ptq_comparison *compared, double margin) {
 json_t *json_accuracy(size_t correct, size_t total) {
     return json_pack("{s:I,s:I,s:f}", "correct", (json_int_t)correct, "total", (json_int_t)total,
                      "accuracy", fraction(correct, total));
+}
+
+json_t *json_overall(const ptq_evaluation *result) {
+    json_t *made = json_accuracy(result->correct, result->total);
+
+    if (result->classes >= TOP5_CLASSES) {
+        size_t five = top5_correct(result);
+
+        json_set_count(made, "top5_correct", five);
+        json_object_set_new(made, "top5_accuracy", json_real(fraction(five, result->total)));
+    }
+    return made;
 }
 
 void json_set_comparison(json_t *object, const ptq_comparison *compared, double margin) {

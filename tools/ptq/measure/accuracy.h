@@ -12,6 +12,10 @@ double fraction(size_t part, size_t whole); /* 0 of nothing */
 /* `what`: the word that progress is shown with. */
 int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int threads,
                   ptq_evaluation *out);
+/* With so many classes it is also of interest whether the right one is among the five largest. */
+enum { TOP5_CLASSES = 20 };
+size_t top5_correct(const ptq_evaluation *result);
+
 void print_accuracy(const char *what, const ptq_evaluation *result);
 
 /* Wilson's 95 % interval of an agreement seen on so many images, as "97.10..99.80" percent. */
@@ -29,6 +33,9 @@ void print_comparison(const ptq_comparison *compared, double margin);
 /* {correct, total, accuracy}; and what a comparison adds to an object: agreement, delta_pp,
    interval, flips, mcnemar_p, verdict. */
 json_t *json_accuracy(size_t correct, size_t total);
+
+/* The same of an evaluation; top5_correct and top5_accuracy from TOP5_CLASSES classes on. */
+json_t *json_overall(const ptq_evaluation *result);
 void json_set_comparison(json_t *object, const ptq_comparison *compared, double margin);
 
 /* {sqnr_db, kl, agreement, agreement_interval, delta_pp}, measured on so many images; sqnr_db null

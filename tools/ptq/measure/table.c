@@ -218,10 +218,11 @@ static int open_entry(table *made, const subject *from, ptq_isa isa) {
         ptq_session_create(e->plan, &watching, &e->watched, &err))
         return fail("%s", err.text);
     if (!made->images.pixels &&
-        images_open(made->options->data, ptq_plan_get_info(e->plan)->pixels,
-                    (size_t)made->options->batch, (size_t)made->options->batch, &made->images))
+        images_open(made->options->data, e->plan, (size_t)made->options->batch,
+                    (size_t)made->options->batch, &made->images))
         return 1;
-    if (ptq_plan_get_info(e->plan)->pixels != made->images.image_bytes)
+    if (ptq_plan_get_info(e->plan)->pixels * (made->images.real ? sizeof(float) : 1) !=
+        made->images.image_bytes)
         return fail("the two models take images of different sizes");
     return team_create(e->plan, &made->images, 1, made->options->batch, &e->one) ||
            team_create(e->plan, &made->images, 2, made->options->batch, &e->pair);
@@ -299,7 +300,7 @@ static int time_layers(table *made, entry *e, double seconds) {
         return fail("no memory for the layers");
     do {
         made->stamp[0] = seconds_now();
-        if (ptq_run(e->watched, made->images.pixels, 1, NULL, NULL, &err)) {
+        if (images_run(&made->images, e->watched, made->images.pixels, 1, NULL, &err)) {
             free(took);
             return fail("%s", err.text);
         }
@@ -496,7 +497,10 @@ static void print_head(const table *made) {
             (double)from->macs * 1e-6);
     }
     say("images     %zu%s; %d rounds, all configurations in turn; microseconds per image\n",
-        made->images.count, made->images.random ? " of random pixels" : " of CIFAR-10's test set",
+        made->images.count,
+        !made->images.random ? ""
+        : made->images.real  ? " of random numbers"
+                             : " of random pixels",
         made->rounds);
 }
 

@@ -2,8 +2,11 @@
 #ifndef PTQ_TOOL_TABLE_H
 #define PTQ_TOOL_TABLE_H
 
+#include "data/dataset.h"
+
 typedef struct table_options {
-    const char *model, *quantized, *data;
+    const char *model, *quantized;
+    const data_options *data;
     int batch, seconds;
     int json;
 } table_options;

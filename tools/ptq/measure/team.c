@@ -3,20 +3,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/dataset.h"
 #include "data/find.h"
+#include "data/names.h"
 #include "measure/team.h"
 #include "ptq.h"
 #include "shared/files.h"
+#include "shared/machine.h"
 #include "shared/output.h"
 
 /* ---- Images ---- */
 
 static void fill_random(image_store *images) {
+    size_t bytes = images->count * images->image_bytes;
     ptq_rng rng;
 
     ptq_rng_seed(&rng, 42, 0);
-    for (size_t i = 0; i < images->count * images->image_bytes; i++)
+    for (size_t i = 0; i < bytes && !images->real; i++)
         images->pixels[i] = (uint8_t)(ptq_rng_next(&rng) >> 24);
+    for (size_t i = 0; i < bytes && images->real; i += sizeof(float)) {
+        float value = 2 * ptq_rng_float(&rng) - 1;
+
+        memcpy(images->pixels + i, &value, sizeof value);
+    }
 }
 
 static int fill_from(image_store *images, const ptq_dataset *data) {
@@ -36,37 +45,60 @@ static int allocate_images(image_store *images, size_t wanted, size_t least) {
     return images->pixels ? 0 : fail("no memory for %zu images", images->count);
 }
 
-static int fill_from_file(const char *path, size_t least, size_t most, image_store *images) {
-    ptq_cifar10 *data = NULL;
-    ptq_dataset set;
-    ptq_error err;
+static int fill_from_file(const data_request *from, const ptq_plan *plan, size_t least, size_t most,
+                          image_store *images) {
+    const ptq_dataset *view;
+    data_set *data;
     int status;
 
-    if (ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, &data, &err))
-        return fail("%s", err.text);
-    set = *ptq_cifar10_dataset(data);
-    if ((size_t)set.height * (size_t)set.width * (size_t)set.channels != images->image_bytes)
-        status = fail("the model's images are not of CIFAR-10's size; bench it without data");
-    else
-        status = allocate_images(images, !most || set.count < most ? set.count : most, least) ||
-                 fill_from(images, &set);
-    ptq_cifar10_free(data);
+    if (data_open(from, PTQ_SPLIT_TEST, plan, &data))
+        return 1;
+    view = data_view(data);
+    images->real = view->type == PTQ_TYPE_F32;
+    images->image_bytes = data_item_bytes(view);
+    status = allocate_images(images, !most || view->count < most ? view->count : most, least) ||
+             fill_from(images, view);
+    data_close(data);
     return status;
 }
 
-int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out) {
+/* Data that nobody named may be of another size than the model's. */
+static int fits(const data_options *given, const ptq_plan *plan) {
+    const int *shape = ptq_plan_get_info(plan)->model->node[0].shape;
     char found[PATH_SIZE];
 
+    if (given->data || environment("CIFAR10_DIR"))
+        return 1;
+    return !look_for_data(NULL, found) && !model_takes_real(ptq_plan_get_info(plan)->model) &&
+           shape[0] == 32 && shape[1] == 32 && shape[2] == 3;
+}
+
+int images_open(const data_options *given, const ptq_plan *plan, size_t least, size_t most,
+                image_store *out) {
+    data_request from;
+
     memset(out, 0, sizeof *out);
-    out->image_bytes = image_bytes;
-    out->random = !path && look_for_data(NULL, found);
+    out->image_bytes = ptq_plan_get_info(plan)->pixels;
+    out->random = !fits(given, plan);
     if (out->random) {
+        out->real = model_takes_real(ptq_plan_get_info(plan)->model);
+        out->image_bytes *= out->real ? sizeof(float) : 1;
         if (allocate_images(out, most, least))
             return 1;
         fill_random(out);
         return 0;
     }
-    return find_data(path, found) || fill_from_file(found, least, most, out);
+    if (data_find(given, &from))
+        return 1;
+    from.any_labels = 1;
+    return fill_from_file(&from, plan, least, most, out);
+}
+
+ptq_status images_run(const image_store *images, ptq_session *session, const uint8_t *from,
+                      size_t count, float *logits, ptq_error *err) {
+    return images->real
+               ? ptq_run_f32(session, (const float *)(const void *)from, count, logits, NULL, err)
+               : ptq_run(session, from, count, logits, NULL, err);
 }
 
 void images_close(image_store *images) {
@@ -83,9 +115,11 @@ static void run_share(worker *self) {
     size_t to = (size_t)crew->call_images * (index + 1) / members;
     const uint8_t *pixels = crew->images->pixels + (crew->first + from) * crew->images->image_bytes;
 
-    if (to > from && !self->status)
-        self->status = ptq_run(self->session, pixels, to - from,
-                               crew->logits + from * (size_t)crew->classes, NULL, NULL);
+    float *logits = crew->logits + from * (size_t)crew->classes;
+
+    if (to == from || self->status)
+        return;
+    self->status = images_run(crew->images, self->session, pixels, to - from, logits, NULL);
 }
 
 static void *follow(void *argument) {

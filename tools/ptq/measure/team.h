@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "data/dataset.h"
 #include "ptq.h"
 
 #define MOST_THREADS 256
@@ -13,16 +14,21 @@
 /* ---- Images in memory ---- */
 
 typedef struct image_store {
-    uint8_t *pixels; /* count images */
+    uint8_t *pixels; /* count images, or of real numbers where `real` says so */
     size_t count, image_bytes;
-    int random; /* pixels from a fixed seed, as there is no CIFAR-10 */
+    int random, real; /* random: from a fixed seed, as there are no data */
 } image_store;
 
 /* At least `least` images, `most` of the data set unless that is less; 0: all. They repeat where
-   there are fewer. CIFAR-10 is looked for in `path` (NULL: the usual places); random pixels take
-   its place where it is missing and none was asked for. */
-int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out);
+   there are fewer. Where no data are named, CIFAR-10 is looked for in the usual places; random
+   numbers take its place where it is missing, or not of the plan's size. */
+int images_open(const data_options *given, const ptq_plan *plan, size_t least, size_t most,
+                image_store *out);
 void images_close(image_store *images);
+
+/* Runs `count` of them, as bytes or as real numbers. */
+ptq_status images_run(const image_store *images, ptq_session *session, const uint8_t *from,
+                      size_t count, float *logits, ptq_error *err);
 
 /* ---- Threads that share a call ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/dataset.h"
 #include "measure/tensors.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -69,14 +70,14 @@ static int copy_tensors(stacks *all, const ptq_session *session, size_t image) {
     return 0;
 }
 
-static int run_kept(const engine *ready, const ptq_dataset *data, ptq_session *session,
-                    uint8_t *pixels, stacks *all) {
+static int run_kept(const engine *ready, const ptq_dataset *data, ptq_session *session, void *item,
+                    stacks *all) {
     int label, status = 0;
     ptq_error err;
 
     for (size_t i = 0; i < data->count && !status; i++) {
-        if (data->get(data->user, i, pixels, &label, &err) ||
-            ptq_run(session, pixels, 1, NULL, NULL, &err))
+        if (data->get(data->user, i, item, &label, &err) ||
+            data_run(session, data, item, NULL, &err))
             return fail("%s", err.text);
         if (i == 0)
             status = add_stacks(all, session, ready->model, data->count);
@@ -104,9 +105,8 @@ static void free_stacks(stacks *all) {
     free(all->item);
 }
 
-int write_tensors(const engine *ready, const ptq_cifar10 *opened, const char *path) {
-    ptq_dataset data = *ptq_cifar10_dataset(opened);
-    uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
+int write_tensors(const engine *ready, const ptq_dataset *data, const char *path) {
+    void *item = malloc(data_item_bytes(data));
     ptq_session_options keep = {0};
     ptq_session *session = NULL;
     stacks all = {NULL, 0};
@@ -114,16 +114,16 @@ int write_tensors(const engine *ready, const ptq_cifar10 *opened, const char *pa
     int status = 0;
 
     keep.keep = 1;
-    if (!pixels)
+    if (!item)
         status = fail("no memory for an image");
     else if (ptq_session_create(ready->plan, &keep, &session, &err))
         status = fail("%s", err.text);
     if (!status)
-        status = run_kept(ready, &data, session, pixels, &all) || save_stacks(&all, path);
+        status = run_kept(ready, data, session, item, &all) || save_stacks(&all, path);
     if (!status)
-        say("%d tensors of %zu images in %s\n", all.count, data.count, path);
+        say("%d tensors of %zu images in %s\n", all.count, data->count, path);
     free_stacks(&all);
     ptq_session_free(session);
-    free(pixels);
+    free(item);
     return status;
 }

@@ -6,6 +6,6 @@
 #include "shared/engine.h"
 
 /* Of all images of `data`, as a .safetensors file. */
-int write_tensors(const engine *ready, const ptq_cifar10 *data, const char *path);
+int write_tensors(const engine *ready, const ptq_dataset *data, const char *path);
 
 #endif

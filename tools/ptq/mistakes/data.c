@@ -83,7 +83,7 @@ static int measure_few(const lab *at, int count, int warn_too) {
     char how[64];
     int status;
 
-    if (sample_open(at->data_path, count, at->seed, &drawn))
+    if (sample_open(&at->from, at->real.plan, count, at->seed, &drawn))
         return 1;
     snprintf(how, sizeof how, "calibrated on %d image%s", count, count == 1 ? "" : "s");
     status = calibrate_any(at->real.model, &drawn.subset.dataset, 1, &seen);
@@ -309,7 +309,7 @@ int mistake_scale(lab *at) {
 #define MOST_PARTS 64
 
 int check_parts(const lab *at) {
-    size_t all = ptq_cifar10_dataset(at->test)->count;
+    size_t all = data_view(at->test)->count;
 
     return all / at->images.count < 2
                ? fail("the test set has %zu images; take a --limit of at most half of them", all)
@@ -365,7 +365,7 @@ static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded) {
 }
 
 int mistake_runs(lab *at) {
-    ptq_dataset all = *ptq_cifar10_dataset(at->test);
+    ptq_dataset all = *data_view(at->test);
     ptq_evaluation real = {0}, coded = {0};
     ptq_plan *plan = NULL;
     int status = measure_right(at) || make_plan(at->quantized, &plan);

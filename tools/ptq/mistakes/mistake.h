@@ -13,7 +13,8 @@
 /* What every mistake starts from, and the right way to which it is compared. Calibration runs on
    scalar kernels, so that the numbers are the same on every processor. */
 typedef struct lab {
-    char model_path[PATH_SIZE], data_path[PATH_SIZE];
+    char model_path[PATH_SIZE];
+    data_request from;
     int samples, seed;
     ptq_scheme scheme;            /* learns nothing */
     ptq_model *original;          /* float, as loaded */
@@ -21,7 +22,7 @@ typedef struct lab {
     image_sample drawn;           /* to calibrate on */
     ptq_calibration *calibration; /* the right one */
     ptq_model *quantized;         /* the right one */
-    ptq_cifar10 *test;
+    data_set *test;
     ptq_dataset images;    /* to measure on */
     ptq_evaluation before; /* the float model on them */
 } lab;

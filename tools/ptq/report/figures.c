@@ -129,14 +129,16 @@ static void draw_frontier(FILE *out, const report *r, const subject *s, int tens
 
 /* ---- Confusion ---- */
 
+#define NAMED_CLASSES 24 /* of more, neither names nor counts can be read in a matrix */
+
 /* One matrix; `minus`, where given, is taken off. */
 static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
                         const ptq_evaluation *minus, const char *title) {
-    int n = e->classes, left = 62, top = 58;
-    double cell = (WIDTH - left - 6.0) / n;
+    int n = e->classes, few = n <= NAMED_CLASSES, left = few ? 62 : 8, top = few ? 58 : 8;
+    double cell = (WIDTH - left - 6.0) / n, gap = few ? 1 : 0;
 
     svg_begin(out, WIDTH, top + (int)(cell * n) + 20, title);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && few; i++) {
         double at = top + cell * (i + 0.5) + 3, column = left + cell * (i + 0.5) + 3;
 
         fprintf(out, "<text class=\"small end\" x=\"%d\" y=\"%.1f\">", left - 5, at);
@@ -152,17 +154,20 @@ static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
         double share = fabs((double)count) / (row ? (double)row : 1);
         int good = (i / n == i % n) == (count > 0);
 
-        svg_box(out, left + cell * (i % n), top + cell * (i / n), cell - 1, cell - 1,
+        if (!count && !few)
+            continue;
+        svg_box(out, left + cell * (i % n), top + cell * (i / n), cell - gap, cell - gap,
                 !count ? "f-c6"
                 : good ? "f-c1"
                        : "f-c5",
                 0.05 + 0.65 * fmin(1, minus ? 12 * share : sqrt(share)));
-        if (count)
+        if (count && few)
             svg_number(out, left + cell * (i % n + 0.5) - 0.5, top + cell * (i / n + 0.5) + 3,
                        "small mid", minus ? "%+.0f" : "%.0f", (double)count);
     }
     svg_label(out, left, top + cell * n + 14, "small f-mut",
-              "rows: what it is; columns: the answer");
+              few ? "rows: what it is; columns: the answer"
+                  : "rows: what it is; columns: the answer; classes in their order");
     svg_end(out);
 }
 

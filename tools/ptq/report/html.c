@@ -3,8 +3,10 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "data/dataset.h"
 #include "measure/accuracy.h"
 #include "measure/verdict.h"
 #include "ptq.h"
@@ -32,7 +34,7 @@ static const char page_style[] =
     "summary{cursor:pointer;font-weight:600;padding:.3em 0}"
     ".pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:12px}"
     ".pictures figure{font-size:.8rem;line-height:1.3}"
-    ".pictures img{width:96px;height:96px;image-rendering:pixelated;display:block;"
+    ".pictures img{max-width:100%;image-rendering:pixelated;display:block;"
     "margin-bottom:4px}.won{color:var(--c2)}.lost{color:var(--c5)}"
     ":root{color-scheme:light dark;--paper:#fff}"
     "@media (prefers-color-scheme:dark){:root{--paper:#1a1a18}}\n";
@@ -194,13 +196,46 @@ static void put_word(uint8_t *to, uint32_t value) {
         to[i] = (uint8_t)(value >> (8 * i));
 }
 
-/* A bitmap file (BITMAPINFOHEADER, 24 bits a pixel, rows from the top): every browser reads it, and
-   it needs no compressor. `file` has room for 54 bytes and the rows; the result is the size. */
-static size_t make_bitmap(const ptq_dataset *data, const uint8_t *pixels, uint8_t *file) {
-    size_t width = (size_t)data->width, height = (size_t)data->height;
-    size_t row = (3 * width + 3) / 4 * 4, size = 54 + row * height, channels, x, y, c;
+/* Smallest and largest of the numbers of an item. */
+static void find_range(const ptq_dataset *data, const float *item, float range[2]) {
+    size_t n = data_item_bytes(data) / sizeof *item;
 
-    channels = (size_t)data->channels;
+    range[0] = range[1] = item[0];
+    for (size_t i = 1; i < n; i++) {
+        range[0] = item[i] < range[0] ? item[i] : range[0];
+        range[1] = item[i] > range[1] ? item[i] : range[1];
+    }
+}
+
+/* A heat map: from blue, the smallest, over white in the middle to red, the largest. */
+static uint8_t heat(float value, const float range[2], size_t colour) {
+    float at = range[1] > range[0] ? (value - range[0]) / (range[1] - range[0]) : 0.5f;
+    float side = at < 0.5f ? 2 * at : 2 - 2 * at; /* 0 at either end */
+    int full = colour == 0 ? at < 0.5f : colour == 2 ? at > 0.5f : 0;
+
+    return (uint8_t)(full ? 255 : 255 * side);
+}
+
+/* Blue, green or red of one element of an item. */
+static uint8_t colour_of(const ptq_dataset *data, const void *item, const float range[2], size_t at,
+                         size_t colour) {
+    size_t channels = (size_t)data->channels;
+
+    if (data->type == PTQ_TYPE_F32)
+        return heat(((const float *)item)[at * channels], range, colour);
+    return ((const uint8_t *)item)[at * channels + (channels >= 3 ? 2 - colour : 0)];
+}
+
+/* A bitmap file (BITMAPINFOHEADER, 24 bits a pixel, rows from the top): every browser reads it, and
+   it needs no compressor. `file` has room for 54 bytes and the rows; the result is the size. Of
+   real numbers the first channel is shown. */
+static size_t make_bitmap(const ptq_dataset *data, const void *item, uint8_t *file) {
+    size_t width = (size_t)data->width, height = (size_t)data->height;
+    size_t row = (3 * width + 3) / 4 * 4, size = 54 + row * height, x, y, c;
+    float range[2] = {0, 0};
+
+    if (data->type == PTQ_TYPE_F32)
+        find_range(data, item, range);
     memset(file, 0, size);
     file[0] = 'B';
     file[1] = 'M';
@@ -214,25 +249,34 @@ static size_t make_bitmap(const ptq_dataset *data, const uint8_t *pixels, uint8_
     for (y = 0; y < height; y++)
         for (x = 0; x < width; x++)
             for (c = 0; c < 3; c++)
-                file[54 + y * row + 3 * x + c] =
-                    pixels[(y * width + x) * channels + (channels >= 3 ? 2 - c : 0)];
+                file[54 + y * row + 3 * x + c] = colour_of(data, item, range, y * width + x, c);
     return size;
 }
 
 static void write_picture(FILE *out, const report *r, const subject *s, size_t index) {
-    static uint8_t pixels[1 << 16], file[1 << 17];
+    const ptq_dataset *view = &r->images;
+    size_t bytes = 54 + (3 * (size_t)view->width + 3) / 4 * 4 * (size_t)view->height;
+    void *item = malloc(data_item_bytes(view));
+    uint8_t *file = malloc(bytes);
     const ptq_evaluation *e = &s->result;
-    int truth = e->label[index], was = r->baseline.result.prediction[index], label;
+    int truth = e->label[index], was = r->baseline.result.prediction[index], label, scale;
     int is = e->prediction[index];
 
-    if ((size_t)r->images.width * (size_t)r->images.height * (size_t)r->images.channels >
-            sizeof pixels ||
-        r->images.get(r->images.user, index, pixels, &label, NULL))
+    if (!item || !file || view->get(view->user, index, item, &label, NULL)) {
+        free(file);
+        free(item);
         return;
-    fputs("<figure><img alt=\"", out);
+    }
+    scale = view->width < 96 && view->height < 96
+                ? 96 / (view->width > view->height ? view->width : view->height)
+                : 1;
+    fprintf(out, "<figure><img width=\"%d\" height=\"%d\" alt=\"", scale * view->width,
+            scale * view->height);
     put_text(out, r->class_name[truth]);
     fputs("\" src=\"data:image/bmp;base64,", out);
-    put_base64(out, file, make_bitmap(&r->images, pixels, file));
+    put_base64(out, file, make_bitmap(view, item, file));
+    free(file);
+    free(item);
     fprintf(out, "\">image %zu: <b>", index);
     put_text(out, r->class_name[truth]);
     fputs("</b><br>float: ", out);

@@ -80,11 +80,11 @@ static void count_view(const ptq_tensor *view, code_count *into) {
     into->total += n;
 }
 
-static int count_image(const report *r, subject *s, ptq_session *session, const uint8_t *pixels) {
+static int count_image(const report *r, subject *s, ptq_session *session, const void *item) {
     ptq_tensor view;
     ptq_error err;
 
-    if (ptq_run(session, pixels, 1, NULL, NULL, &err))
+    if (data_run(session, &r->drawn.subset.dataset, item, NULL, &err))
         return fail("%s", err.text);
     for (int t = 0; t < r->seen->tensors; t++)
         if (s->codes[t].q.type != PTQ_TYPE_F32) {
@@ -99,25 +99,26 @@ static int count_codes(const report *r, subject *s) {
     ptq_session_options keep = {0};
     ptq_session *session = NULL;
     ptq_error err;
-    uint8_t *pixels = malloc(ptq_plan_get_info(s->ready.plan)->pixels);
+    const ptq_dataset *seen = &r->drawn.subset.dataset;
+    void *item = malloc(data_item_bytes(seen));
     int status = 0, label;
 
     s->codes = calloc((size_t)r->seen->tensors, sizeof *s->codes);
     keep.keep = 1;
-    if (!pixels || !s->codes)
+    if (!item || !s->codes)
         status = fail("no memory for the histograms");
     else if (ptq_session_create(s->ready.plan, &keep, &session, &err))
         status = fail("%s", err.text);
     for (int t = 0; t < r->seen->tensors && !status; t++)
         s->codes[t].q = tensor_codes(s->ready.model, r->seen->tensor[t].name);
-    for (size_t i = 0; i < r->drawn.subset.dataset.count && !status; i++) {
-        if (r->drawn.subset.dataset.get(r->drawn.subset.dataset.user, i, pixels, &label, &err))
+    for (size_t i = 0; i < seen->count && !status; i++) {
+        if (seen->get(seen->user, i, item, &label, &err))
             status = fail("%s", err.text);
         else
-            status = count_image(r, s, session, pixels);
+            status = count_image(r, s, session, item);
     }
     ptq_session_free(session);
-    free(pixels);
+    free(item);
     return status;
 }
 
@@ -134,14 +135,20 @@ static int measure_subject(report *r, subject *s, int threads) {
 }
 
 static int open_images(report *r, const report_request *wanted) {
-    if (find_data(wanted->data, r->data_path) || open_test_set(r->data_path, &r->test))
+    size_t limit = (size_t)wanted->data.limit;
+
+    if (data_find(&wanted->data, &r->from))
+        return 1;
+    r->from.limit = 0;
+    if (data_open_test(&r->from, r->baseline.ready.plan, &r->test))
         return 1;
     if (!r->test)
-        return fail("%s has no test_batch.bin beside the training images; a report needs both",
-                    r->data_path);
-    r->images = *ptq_cifar10_dataset(r->test);
-    if (wanted->limit && (size_t)wanted->limit < r->images.count)
-        r->images.count = (size_t)wanted->limit;
+        return fail("%s has no labelled test images beside the training images; a report needs "
+                    "both",
+                    r->from.path);
+    r->images = *data_view(r->test);
+    if (limit && limit < r->images.count)
+        r->images.count = limit;
     r->layer_images = r->images.count < LAYER_IMAGES ? r->images.count : LAYER_IMAGES;
     r->class_name = r->images.class_name;
     return 0;
@@ -158,9 +165,9 @@ static int open_subjects(const report_request *wanted, report *r) {
 int measure_report(const report_request *wanted, report *r) {
     int threads = wanted->threads;
 
-    if (read_margin(wanted->margin, &r->margin) || open_images(r, wanted) ||
-        open_subject(wanted->baseline, &r->baseline) || open_subjects(wanted, r) ||
-        sample_open(r->data_path, wanted->samples, wanted->seed, &r->drawn) ||
+    if (read_margin(wanted->margin, &r->margin) || open_subject(wanted->baseline, &r->baseline) ||
+        open_images(r, wanted) || open_subjects(wanted, r) ||
+        sample_open(&r->from, r->baseline.ready.plan, wanted->samples, wanted->seed, &r->drawn) ||
         calibrate_on(r->baseline.ready.plan, &r->drawn, threads, &r->seen) ||
         refuse_overlap(r->seen, &r->images) ||
         evaluate_plan(r->baseline.ready.plan, &r->images, "float", threads, &r->baseline.result))
@@ -178,5 +185,5 @@ void close_report(report *r) {
     ptq_release(&r->advice.memory);
     ptq_calibration_free(r->seen);
     sample_close(&r->drawn);
-    ptq_cifar10_free(r->test);
+    data_close(r->test);
 }

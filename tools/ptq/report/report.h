@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "data/dataset.h"
 #include "data/images.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -32,8 +33,8 @@ typedef struct subject {
 } subject;
 
 typedef struct report {
-    char data_path[PATH_SIZE];
-    ptq_cifar10 *test;
+    data_request from;
+    data_set *test;
     ptq_dataset images; /* reported on */
     const char *const *class_name;
     subject baseline, model[MOST_SUBJECTS];
@@ -49,9 +50,10 @@ typedef struct report {
 /* What is to be measured. */
 typedef struct report_request {
     const char *model[MOST_SUBJECTS]; /* quantized ones, then NULL */
-    const char *baseline, *data;
-    int samples, seed;  /* training images for ranges and histograms */
-    int limit, threads; /* limit: of test images; 0: all of them */
+    const char *baseline;
+    data_options data; /* its limit is that of test images */
+    int samples, seed; /* training images for ranges and histograms */
+    int threads;
     int advice;
     const char *margin; /* NULL: the default */
 } report_request;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -121,19 +122,48 @@ int add_output(const char *path) {
     return 0;
 }
 
-/* Of a directory the data set is read: its .bin files and batches.meta.txt. */
-static int holds_output(const char *path, const char *written) {
-    DIR *directory = opendir(path);
-    const struct dirent *entry;
+static int ends_in(const char *name, const char *const *ending, size_t endings) {
+    const char *dot = strrchr(name, '.');
+
+    for (size_t i = 0; dot && i < endings; i++)
+        if (!strcasecmp(dot + 1, ending[i]))
+            return 1;
+    return 0;
+}
+
+/* Pictures lie up to two folders below the directory. */
+static int holds_picture(const char *path, const char *written) {
+    static const char *const pictures[] = {"png", "jpg", "jpeg", "bmp", "gif", "ppm", "pgm"};
+    char above[PATH_SIZE];
+    struct stat set, here;
     int found = 0;
 
+    if (!ends_in(written, pictures, sizeof pictures / sizeof *pictures) ||
+        stat(written, &here) != 0 || stat(path, &set) != 0 || !S_ISDIR(set.st_mode))
+        return 0;
+    directory_of(written, above);
+    for (int i = 0; i < 3 && !found && strlen(above) + 4 < sizeof above; i++) {
+        found = stat(above, &here) == 0 && here.st_dev == set.st_dev && here.st_ino == set.st_ino;
+        strcat(above, "/..");
+    }
+    return found;
+}
+
+/* Of a directory the data set is read: files of records and arrays, names of classes, pictures. */
+static int holds_output(const char *path, const char *written) {
+    static const char *const data[] = {"bin", "txt",        "npy",       "npz",
+                                       "gz",  "idx3-ubyte", "idx1-ubyte"};
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    int found = holds_picture(path, written);
+
     while (directory && !found && (entry = readdir(directory))) {
-        const char *ending = strrchr(entry->d_name, '.');
         char file[PATH_SIZE];
         int length = snprintf(file, sizeof file, "%s/%s", path, entry->d_name);
 
-        found = ending && (!strcmp(ending, ".bin") || !strcmp(ending, ".txt")) && length > 0 &&
-                length < PATH_SIZE && is_same_file(file, written);
+        found = (ends_in(entry->d_name, data, sizeof data / sizeof *data) ||
+                 strstr(entry->d_name, "-ubyte")) &&
+                length > 0 && length < PATH_SIZE && is_same_file(file, written);
     }
     if (directory)
         closedir(directory);

@@ -45,13 +45,14 @@ int heldout_validate(run *r, double *percent) {
 }
 
 static int compare_classes(run *r, const ptq_evaluation *integers) {
-    image_batch from = {&r->data, &r->set, 0, 0};
+    image_batch from;
     trainer_source source = {fill_held_out, &from};
     size_t same = 0, right = 0, batch = (size_t)r->set.batch;
     int *class = calloc(2 * batch, sizeof *class), *label = class ? class + batch : NULL;
 
     if (!class)
         return fail("no memory");
+    batch_begin(&from, &r->data, &r->set);
     for (size_t done = 0; done < integers->total; done += batch) {
         size_t n = integers->total - done < batch ? integers->total - done : batch;
 
@@ -63,6 +64,8 @@ static int compare_classes(run *r, const ptq_evaluation *integers) {
         }
     }
     free(class);
+    if (batch_end(&from))
+        return 1;
     say("fake quantization %.2f %%, integers %.2f %%; %zu of %zu held-out answers are the same\n",
         100 * fraction(right, integers->total), 100 * fraction(integers->correct, integers->total),
         same, integers->total);

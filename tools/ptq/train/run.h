@@ -2,18 +2,22 @@
 #ifndef PTQ_TOOL_TRAIN_RUN_H
 #define PTQ_TOOL_TRAIN_RUN_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "data/dataset.h"
 #include "ptq.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
 /* The command line; NULL and 0 where nothing was given. */
 typedef struct train_options {
-    const char *data, *model, *graph, *output, *checkpoint, *log, *optimizer, *rate, *momentum;
+    data_options data;
+    const char *model, *graph, *output, *checkpoint, *log, *optimizer, *rate, *momentum;
     const char *decay, *warmup, *smoothing, *average, *isa, *mean, *std, *qat;
-    int epochs, batch, shift, mirror, cutout, seed, holdout, threads, resume;
+    const char *resize;
+    int epochs, batch, shift, mirror, cutout, seed, holdout, threads, resume, new_head, freeze;
 } train_options;
 
 /* Everything that decides the result. */
@@ -22,34 +26,35 @@ typedef struct settings {
     double rate, warmup, smoothing;
     int epochs, batch, shift, mirror, cutout, holdout;
     int quantized; /* fake quantization */
+    int freeze;    /* only the last layer is trained */
     uint64_t seed;
 } settings;
 
 /* ---- images.c ---- */
 
 typedef struct train_images {
-    ptq_dataset base;
-    ptq_cifar10 *file;
-    uint8_t *pixels;
-    int *label;
-    size_t bytes;    /* of one image */
-    size_t *trained; /* indices */
+    ptq_dataset base; /* read from its files whenever an image is asked for */
+    data_set *file;
+    const ptq_model *model; /* for which the images are prepared */
+    size_t *trained;        /* indices */
     size_t count;
     size_t *held;
     size_t *order; /* of the current epoch */
-    float *table;  /* channels x 256: preprocessed pixels */
+    float *table;  /* channels x 256: preprocessed pixels; NULL: the items are real numbers */
     ptq_subset subset;
 } train_images;
 
-/* Images from a file or directory, or where CIFAR-10 is found if that is NULL; some are held out.
-   */
-int train_images_open(const char *given, const settings *s, train_images *set);
+/* Training images, of which some are held out. */
+int train_images_open(const data_options *given, const settings *s, train_images *set);
 void train_images_close(train_images *set);
 
-/* Mean and standard deviation of each channel, into the model. */
-void train_images_measure(const train_images *set, ptq_model *model);
+/* Brings the images to what a model takes; classes 0: whatever their number is. */
+int train_images_fit(train_images *set, const ptq_model *model, int classes);
 
-/* The table of what the model makes of pixels. */
+/* Mean and standard deviation of each channel, into the model. */
+int train_images_measure(const train_images *set, ptq_model *model);
+
+/* What the model makes of its input. */
 int train_images_prepare(train_images *set, const ptq_model *model);
 
 /* The order of an epoch. */
@@ -61,16 +66,21 @@ typedef struct image_batch {
     const settings *set;
     uint64_t epoch;
     size_t first; /* place of the first image */
+    pthread_mutex_t gate;
+    ptq_error wrong; /* the first image that could not be read; status PTQ_OK: none */
 } image_batch;
+
+void batch_begin(image_batch *batch, const train_images *from, const settings *set);
+int batch_end(image_batch *batch); /* fails if an image could not be read */
 
 void fill_augmented(void *user, int slot, float *out, int *label);
 void fill_held_out(void *user, int slot, float *out, int *label);
 
 /* ---- network.c ---- */
 
-/* The model to train for these images; with --qat also the float model of its real weights. */
-int network_open(const train_options *o, const train_images *set, ptq_model **out,
-                 ptq_model **origin);
+/* The model to train for these images, which are then made to fit it; with --qat also the float
+   model of its real weights. A model with another number of classes gets a new last layer. */
+int network_open(const train_options *o, train_images *set, ptq_model **out, ptq_model **origin);
 
 /* ---- A run ---- */
 

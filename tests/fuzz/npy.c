@@ -1,0 +1,13 @@
+/* Fuzz target: any bytes as a .npy file. */
+#include "arrays.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    data_bytes bytes = bytes_over(data, size);
+    data_array array;
+
+    if (npy_open(&bytes, "input", &array, &err))
+        expect(err.text[0]);
+    else
+        read_array(&array);
+    return 0;
+}
