@@ -1,5 +1,5 @@
-/* ZIP archives, as far as .npz and .keras files use them: stored and deflated members, 64-bit sizes.
-   No encryption, no archives in several files. */
+/* ZIP archives, as far as .npz and .keras files use them: stored and deflated members, 64-bit
+   sizes. No encryption, no archives in several files. */
 #ifndef PTQ_TOOL_ZIP_H
 #define PTQ_TOOL_ZIP_H
 
