@@ -92,6 +92,10 @@ $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
+# What explains an element is the tool's; the accumulators to compare it with are worked out here.
+$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(BUILD)/tool/measure/explain.o
+$(BUILD)/test_integer $(BUILD)/test_real: $(BUILD)/tool/measure/explain.o
+
 vpath test_%.c $(sort $(dir $(TEST_SOURCES)))
 $(TESTS): $(BUILD)/%: %.c $(BUILD)/ptq_impl.o
 	$(Q)$(COMPILE) -Itests/shared -Itools/ptq $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \

@@ -366,10 +366,11 @@ static void put_pool(header *h, int index) {
     int global = node->op == PTQ_OP_GLOBAL_AVG_POOL, maximum = node->op == PTQ_OP_MAX_POOL;
     const int *kernel = global ? from->shape : node->kernel;
     int taps = kernel[0] * kernel[1];
-    float first = global ? ptq_plan_average(h->plan, index, taps) : from->q.scale;
     ptq_step_info step;
+    float first;
 
     ptq_plan_step(h->plan, index, &step);
+    first = global ? step.average : from->q.scale;
     fprintf(h->to, "static const %s_pool %s_node%d = {\n    %s_%s, ", h->name, h->name, index,
             h->name, maximum ? "maximum" : global ? "whole_average" : "average");
     put_code_kind(h, &from->q);
