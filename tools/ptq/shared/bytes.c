@@ -11,8 +11,8 @@
 #include <zlib.h>
 #endif
 
-#include "shared/bytes.h"
 #include "ptq.h"
+#include "shared/bytes.h"
 #include "shared/files.h"
 #include "shared/machine.h"
 

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq.h"
 #include "shared/bytes.h"
 #include "shared/zip.h"
-#include "ptq.h"
 
 enum {
     END_BYTES = 22,
@@ -200,8 +200,8 @@ ptq_status zip_member_open(const zip_archive *archive, const zip_member *member,
     }
     if (member->method != DEFLATED)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
-                             "%s: the member %s is %s; write it again with numpy.savez", all->where,
-                             member->name,
+                             "%s: the member %s is %s; pack it again, stored or deflated",
+                             all->where, member->name,
                              member->method < 0 ? "encrypted" : "compressed in an unknown way");
     if (member->size > bytes_unpacked_limit(member->packed))
         return ptq_error_set(err, PTQ_BAD_DATA,
