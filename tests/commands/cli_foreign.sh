@@ -40,7 +40,7 @@ make_kinds() {
     printf "\\$(printf %o ${#header})\0\0\0\0\0\0\0%s%8s" "$header" "" >torch.safetensors
     kind torch.safetensors "a PyTorch state dict, .*$import"
     zip_of model.weights.h5 keras
-    kind keras "a Keras archive (.keras), .*model.save('MODEL.h5'), .* 'ptq import'"
+    kind keras "a Keras archive (.keras), .*'ptq import .*keras -o MODEL.safetensors'"
     zip_of archive/data.pkl pth
     kind pth "a PyTorch file (.pth), .*torch.onnx.export.*safetensors.torch.save_file.* 'ptq import'"
     printf '\200\002}q\001.%99s' "" >old.pth

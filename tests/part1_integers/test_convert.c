@@ -326,7 +326,7 @@ static void learned_rounding(void **state) {
     ptq_model_free(a);
     order[4] = 1000;
     b = NULL;
-    assert_fails(PTQ_BAD_DATA, "image 4",
+    assert_fails(PTQ_BAD_DATA, "1 of 20 images",
                  ptq_convert(f->fused, f->calibration, &o, &b, NULL, &err));
     o.images = NULL;
     assert_fails(PTQ_NOT_READY, "images",
