@@ -252,7 +252,7 @@ static void test_mixed_codes(void **state) {
 
 /* Runs an import with standard error caught, and returns what it printed. */
 static const char *catch_import(const char *path, int *status) {
-    static char text[4096];
+    static char text[65536];
     int saved = dup(STDERR_FILENO);
     FILE *caught = tmpfile();
     ptq_model *model = NULL;

@@ -207,14 +207,14 @@ int import_add(importer *im) {
 
 /* Two are an Add; more are added one by one, in real numbers. */
 int import_sum(importer *im) {
-    value *first = im->at->n_input == 1 ? padded_input(im, 0) : tensor_input(im, 0), *next;
+    value *first, *next;
     char name[PTQ_NAME_SIZE];
     int sum, other;
 
-    if (im->at->n_input == 2)
-        return import_add(im);
-    if (!first || im->at->n_input == 1)
-        return first ? set_alias(im, first, first->view) : 1;
+    if (im->at->n_input < 3)
+        return im->at->n_input == 2 ? import_add(im) : import_identity(im);
+    if (!(first = tensor_input(im, 0)))
+        return 1;
     sum = real_node(im, first);
     for (size_t i = 1; i < im->at->n_input && sum >= 0; i++) {
         if (!(next = tensor_input(im, i)) || check_views(im, first, next) ||

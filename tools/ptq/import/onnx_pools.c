@@ -40,7 +40,7 @@ static int check_window(const importer *im, const window *w) {
 }
 
 static int read_padding(const importer *im, const value *from, window *w) {
-    const int *shape = shape_of(im, from);
+    const int *shape = shape_of(im, from), *pad = from->pad;
     int lower = is_text_attribute(im, "auto_pad", "SAME_LOWER"), own[4];
     int upper = is_text_attribute(im, "auto_pad", "SAME_UPPER");
     int open = !find_attribute(im, "auto_pad") || is_text_attribute(im, "auto_pad", "NOTSET");
@@ -52,15 +52,11 @@ static int read_padding(const importer *im, const value *from, window *w) {
     if (!open && !lower && !upper && !is_text_attribute(im, "auto_pad", "VALID"))
         return refuse_damaged(im, "its auto_pad is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
     if (lower || upper) {
-        if (is_padded(from))
-            return refuse(
-                im, "Pad in front of auto_pad is not supported; write the sum of both as pads");
-        pad_same(shape[0], w->kernel[0], w->stride[0], lower, &w->pad[0], &w->pad[2]);
-        pad_same(shape[1], w->kernel[1], w->stride[1], lower, &w->pad[1], &w->pad[3]);
-    } else {
-        for (int i = 0; i < 4; i++)
-            w->pad[i] = own[i] + from->pad[i];
+        pad_same(shape[0] + pad[0] + pad[2], w->kernel[0], w->stride[0], lower, &own[0], &own[2]);
+        pad_same(shape[1] + pad[1] + pad[3], w->kernel[1], w->stride[1], lower, &own[1], &own[3]);
     }
+    for (int i = 0; i < 4; i++)
+        w->pad[i] = own[i] + pad[i];
     name_padding(shape, w);
     return check_window(im, w);
 }
@@ -181,16 +177,12 @@ int refuse_lowest(const importer *im, const value *from) {
 
 /* A Pad node in front adds zeros that count; its numbers are taken only where they alone pad. */
 static int check_average_pad(const importer *im, const value *from, ptq_pool_options *options) {
-    int own[4];
-
     options->include_pad = int_attribute(im, "count_include_pad", 0) != 0;
     if (refuse_lowest(im, from))
         return 1;
     if (!is_padded(from) || options->include_pad)
         return 0;
-    if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
-        return 1;
-    if (own[0] || own[1] || own[2] || own[3])
+    if (memcmp(options->pad, from->pad, sizeof from->pad) != 0)
         return refuse(im, "Pad in front of a pool with padding of its own is not supported; leave "
                           "one of them out");
     options->include_pad = 1;
