@@ -101,9 +101,10 @@ void tell_refusals(const importer *im) {
     for (int i = 0; i < all->count; i++) {
         const refusal *one = &all->list[i];
 
-        snprintf(nodes, sizeof nodes, one->nodes > 1 ? " (%d such nodes)" : "", one->nodes);
+        snprintf(nodes, sizeof nodes, " (%d such nodes)", one->nodes);
         fail("%s: node '%.200s' (%.60s): %s%s%s", im->file.path, node_label(one->at),
-             text_or(one->at->op_type, "?"), one->reason, nodes, i + 1 < all->count ? "" : rest);
+             text_or(one->at->op_type, "?"), one->reason, one->nodes > 1 ? nodes : "",
+             i + 1 < all->count ? "" : rest);
     }
 }
 
