@@ -58,7 +58,7 @@ static int read_affine(importer *im, const value *from, affine *of) {
     return good ? 0 : refuse_damaged(im, "a number of its constant, or 1 / that, is not finite");
 }
 
-/* x = (pixel - mean) / std, and now x + a, x - a, x * a or x / a; 0 where that is no preprocessing. */
+/* x = (pixel - mean) / std, and now x + a, x - a, x * a or x / a; 0: that is no preprocessing. */
 static int preprocess(importer *im, const value *from, const affine *of) {
     float mean[PTQ_MAX_PIXEL_CHANNELS], std[PTQ_MAX_PIXEL_CHANNELS], a = 0;
     ptq_model *model = im->model;
@@ -141,7 +141,7 @@ static int add_norm(importer *im, const value *from, const affine *of) {
     return set_result(im, index, from->view, STATE_REAL);
 }
 
-/* A constant added to a layer on codes that has no bias yet becomes codes, too; -1: it is no such. */
+/* A constant added to a layer on codes without a bias becomes codes, too; -1: it is no such. */
 static int add_integer_bias(importer *im, const value *from, value *bias, const affine *of) {
     ptq_node *node = &im->model->node[from->node];
 

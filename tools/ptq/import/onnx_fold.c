@@ -410,7 +410,7 @@ static int fold_range(importer *im) {
     return 0;
 }
 
-/* The number of images passes where nothing is added to it, and it is multiplied or divided by 1. */
+/* The number of images passes where 0 is added to it, or it is multiplied or divided by 1. */
 static int batch_result(importer *im, const onnx_constant *a, size_t i, const onnx_constant *b,
                         size_t k, char op, int64_t *out) {
     int same = op == '+' || op == '-' ? 0 : 1;

@@ -85,8 +85,8 @@ static int import_known(importer *im) {
     return im->operation ? im->operation->import(im) : refuse_operator(im);
 }
 
-/* What cannot come in ends nothing yet: the nodes behind are looked at as far as they can be. Errors
-   that are no property of a node, and have been told, end it. */
+/* What cannot come in ends nothing yet: the nodes behind are looked at as far as they can be. It
+   ends with errors that are no property of a node, and have been told. */
 static int import_node(importer *im, const onnx_node *node) {
     const refusals *all = im->refused;
     int before = all->total, unchecked = all->unchecked;
@@ -97,8 +97,8 @@ static int import_node(importer *im, const onnx_node *node) {
         return refuse_damaged(im, "it has no result"), 0;
     made = find_value(im, node->output[0]);
     if (made->state != STATE_UNKNOWN)
-        return refuse_damaged(
-                   im, "another node, input or constant has made the tensor of its result"),
+        return refuse_damaged(im,
+                              "another node, input or constant has made the tensor of its result"),
                0;
     if (!import_known(im))
         return 0;

@@ -227,7 +227,7 @@ size_t scale_index(const constant_numbers *of, size_t i);
 /* How many elements lie between two steps along an axis. */
 size_t inner_elements(const onnx_constant *tensor, int axis);
 
-/* A constant as the result of the node at hand: to be filled; the same elements in another shape. */
+/* A constant as the result of the node at hand: to be filled; the same in another shape. */
 int fold_constant(importer *im, int type, int rank, const int64_t *dims, onnx_constant **out);
 int fold_copy(importer *im, const onnx_constant *from, int rank, const int64_t *dims);
 
@@ -255,7 +255,7 @@ int finish_node(importer *im, int index, view shown, state how);
 
 /* ---- Shapes, axes (onnx_shapes.c), windows (onnx_pools.c) ---- */
 
-/* What ONNX takes the tensor's dimensions for, in its own view; -1 where they are no whole number. */
+/* What ONNX takes the tensor's dimensions for in a view, with padding that is left to do. */
 void view_dims(const importer *im, const value *from, view shown, int64_t dims[4]);
 
 /* Axes as an attribute or, since the opset that says so, as input 2, as bits; 0: none are given.

@@ -463,9 +463,8 @@ int import_batch_norm(importer *im) {
     char name[PTQ_NAME_SIZE];
     int real, index, training = int_attribute(im, "training_mode", 0) != 0, folded;
 
-    if (!input ||
-        (input->view != VIEW_NCL && (view_rank(input->view) != 2 || !is_pixel(im, input)) &&
-         needs_nchw(im, input)))
+    if (!input || (input->view != VIEW_NCL &&
+                   (view_rank(input->view) != 2 || !is_pixel(im, input)) && needs_nchw(im, input)))
         return 1;
     for (size_t i = 1; i < im->at->n_output; i++) /* so older opsets say it */
         training |= *text_or(im->at->output[i], "") != 0;

@@ -117,8 +117,9 @@ static int is_positive(const ptq_model *model, int index) {
 static int check_max_pad(const importer *im, const value *from) {
     if (!is_padded(from) || from->lowest || is_positive(im->model, from->node))
         return 0;
-    return refuse(im, "zeros that a Pad adds count in MaxPool where numbers below 0 are; pad by the "
-                      "pads of the MaxPool, or behind a Relu");
+    return refuse(im,
+                  "zeros that a Pad adds count in MaxPool where numbers below 0 are; pad by the "
+                  "pads of the MaxPool, or behind a Relu");
 }
 
 int import_max_pool(importer *im) {
@@ -290,7 +291,8 @@ int import_reduce_mean(importer *im) {
     if ((input = average_operand(im, from, &how)) < 0)
         return 1;
     if (all)
-        input = add_average(im, how == STATE_REAL ? join_means(im, from, input) : input, from, NULL);
+        input =
+            add_average(im, how == STATE_REAL ? join_means(im, from, input) : input, from, NULL);
     else if ((input = add_line_mean(im, from, axes == 2u << first, input)) < 0)
         return im->model->error.status ? refuse_as(im, im->model->error.text) : 1;
     return set_result(im, input, shown, how);

@@ -96,8 +96,9 @@ int import_reshape(importer *im) {
     for (size_t i = 0; i < shape->count && i < 4; i++) {
         dims[i] = constant_int(shape, i);
         if (is_batch(shape, i) && i)
-            return refuse(im, "its shape has the number of images as dimension %d; that can only "
-                              "be the first, so end the network in front of it",
+            return refuse(im,
+                          "its shape has the number of images as dimension %d; that can only "
+                          "be the first, so end the network in front of it",
                           (int)i + 1);
         if (is_batch(shape, i))
             dims[i] = im->batch;
@@ -214,7 +215,8 @@ static int check_padding(importer *im, const value *from, int *lowest) {
     if (number && number->count == 1)
         added = constant_float(number, 0);
     *lowest = !coded && added <= -FLT_MAX;
-    if ((number && number->count != 1) || (!*lowest && (added < (float)zero || added > (float)zero)))
+    if ((number && number->count != 1) ||
+        (!*lowest && (added < (float)zero || added > (float)zero)))
         return refuse(im, coded ? "only padding with the zero point of its codes is supported; pad "
                                   "in front of QuantizeLinear"
                                 : "only padding with zeros is supported, and in front of MaxPool "
