@@ -50,6 +50,7 @@ data:
 run: $(if $(and $(DATA),$(MODEL)),run-cifar10,run-shapes10)
 
 run-cifar10: $(BUILD)/03_calibrate_convert_evaluate
+	@echo 'CIFAR-10: $(DATA); model: $(MODEL)'
 	@$< '$(MODEL)' '$(DATA)'
 
 run-shapes10: $(BUILD)/03_calibrate_convert_evaluate $(SHAPES)/test_batch.bin

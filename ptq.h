@@ -75,9 +75,9 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [EXPLAIN] [TEST VECTOR] [WORK]
-     [QUANTIZE]  from real numbers to codes         [OBSERVE] [CALIBRATE] [SCHEME] [CONVERT] [DATA]
-     [GRAPH]     nodes, builder, ResNet8            [METRICS] [NET]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
+     [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
+     [GRAPH]     nodes, builder, ResNet8            [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
@@ -190,9 +190,8 @@ typedef struct ptq_plan ptq_plan;
 typedef struct ptq_session ptq_session;
 typedef struct ptq_comparison ptq_comparison;
 
-/* A model, float or quantized, fused and ready to run on the best instruction set of this
-   processor. One thread at a time uses a net; threads that share its plan need sessions of their
-   own. */
+/* A model, float or quantized, fused and ready to run on the processor's best instruction set. One
+   thread at a time uses a net; threads that share its plan need sessions of their own. */
 typedef struct ptq_net {
     ptq_model *model; /* see ptq_net_open: batch norm and others are fused */
     ptq_plan *plan;   /* ptq_plan_get_info tells its shapes and number of classes */
@@ -317,8 +316,7 @@ typedef struct ptq_tensor {
 } ptq_tensor;
 
 /* Allocates a zeroed tensor. `bits` matters to packed types only (2..7). `dims` has `rank` entries,
-   each at least 1, together at most PTQ_MAX_ELEMENTS. Errors: PTQ_INVALID_ARGUMENT,
-   PTQ_OUT_OF_MEMORY. */
+   each at least 1, with a product of at most PTQ_MAX_ELEMENTS; else PTQ_INVALID_ARGUMENT. */
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err);
@@ -377,8 +375,7 @@ PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q);
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q);
 
 /* The step from an accumulator to a code: clamp(rne((float)acc * multiplier) + zero_point) to
-   low..high, every operation in IEEE single precision (ONNX Runtime's QLinearConv). All kernels
-   return exactly this. */
+   low..high, each operation in IEEE single precision, in all kernels (as ONNX's QLinearConv). */
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
                                int32_t high);
 
@@ -428,8 +425,7 @@ typedef enum ptq_activation {
     PTQ_ACTIVATION_RELU6
 } ptq_activation;
 
-/* Which operand of a fused residual addition is the residual. The order matters to the last bit of
-   a quantized addition. */
+/* Which operand of a fused addition is the residual: on codes the order matters to the last bit. */
 typedef enum ptq_residual {
     PTQ_RESIDUAL_NONE,
     PTQ_RESIDUAL_FIRST,
@@ -439,8 +435,7 @@ typedef enum ptq_residual {
 /* The parameters of a node, as index into ptq_node.param. */
 enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
 
-/* One operator and the tensor that it produces. Set by the builder, the loader and the passes;
-   read it freely. */
+/* One operator and its result. Set by the builder, the loader and the passes; read it freely. */
 typedef struct ptq_node {
     char name[PTQ_NAME_SIZE]; /* "block1.conv2" */
     char out[PTQ_NAME_SIZE];  /* name of the result: the last tensor fused into it, or `name` */
@@ -520,7 +515,7 @@ typedef struct ptq_pool_options {
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
 
-/* An input that is no picture: real numbers, such as features of sound, are what the model takes. */
+/* An input that is no picture: real numbers, as features of sound, are what the model takes. */
 PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
                                int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
@@ -533,10 +528,9 @@ PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int secon
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options);
 
-/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and for
-   those who build quantized models node by node, quantize and dequantize, the borders between real
-   numbers and codes (ptq_convert sets them itself). How a result is coded is then set in the node's
-   `q`. */
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and where a
+   quantized model is built node by node, quantize and dequantize, the borders between real numbers
+   and codes, with how a result is coded in the node's `q`. (ptq_convert sets both itself.) */
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
@@ -705,8 +699,7 @@ typedef struct ptq_fuse_report {
    the later of the two convolutions that feed it. The input model is untouched; `report` may be
    NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
    double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
-   Of a model that is quantized already only additions of codes are fused: the codes stay the
-   same. */
+   Of a quantized model only additions of codes are fused: the codes stay the same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
 
@@ -717,6 +710,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 #define PTQ_ISA_LIST(X)                                                                            \
     X(PTQ_ISA_AUTO, "auto") /* the best that this processor has */                                 \
     X(PTQ_ISA_SCALAR, "scalar")                                                                    \
+    X(PTQ_ISA_SSE2, "sse2") /* every x86-64 */                                                     \
     X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
     X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
@@ -745,9 +739,8 @@ typedef enum ptq_support {
    ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
 PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
 
-/* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
-   every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
-   names the tensor that differs. */
+/* Compares its kernels with the scalar ones on random networks, always the same, in a tenth of a
+   second: codes must be equal, real numbers close. PTQ_BAD_NUMBER names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
 typedef struct ptq_plan_options {
@@ -755,8 +748,7 @@ typedef struct ptq_plan_options {
     ptq_allocator allocator;
 } ptq_plan_options;
 
-/* Checks the model, chooses kernels, lays out the arena. The scalar plan uses the model's weights
-   where they lie. */
+/* Checks the model, chooses kernels, lays out the arena. Scalar plans use the weights in place. */
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err);
 PTQ_API void ptq_plan_free(ptq_plan *plan);
@@ -782,21 +774,18 @@ typedef struct ptq_step_info {
     const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
     int32_t low, high;         /* clamp of the result, that before a fused addition */
     float ratio[2], shift;     /* addition, fused or not; else 0 */
+    float average; /* global average pool: multiplier of its sum of (code - zero point) */
     int32_t sum_low, sum_high; /* clamp of the sum */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
 
-/* The multiplier of an integer global average pool's sum of (code - zero point), `taps` of them. */
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
-
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
 
 typedef struct ptq_session_options {
-    int keep;           /* keep every intermediate tensor of the last image readable by name, in a
-                           larger arena */
+    int keep;           /* every tensor of the last image stays readable by name, in more memory */
     void *memory;       /* NULL: from the allocator; else the caller's, any alignment ... */
     size_t memory_size; /* ... at least ptq_session_bytes */
     /* For timing layers; may be NULL. Called while the session runs, for every image first with
@@ -849,12 +838,6 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
                                  int32_t *codes, ptq_error *err);
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err);
-
-/* For teaching: how one element (y, x, c) of an integer convolution's or dense layer's result came
-   about in the last run, which needs `keep`: each product, the accumulator, the multiplier, the
-   rounding, the clamp. In the manner of snprintf; the length comes back in `length`. */
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *node, int y, int x, int c,
-                               char *text, size_t size, size_t *length, ptq_error *err);
 
 /* The preprocessing itself, for one image: the function that evaluation and calibration share.
    (pixel - mean[c]) / std[c] in single precision. */
@@ -910,21 +893,18 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err);
 #endif
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
-#endif
-
-/* The images as a data set, which lives as long as `data` does. The classes have the names that
-   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
-#ifndef PTQ_RUN_ONLY
-PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
-#endif
-
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
 typedef struct ptq_rng {
     uint64_t state, increment;
 } ptq_rng;
+
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
+
+/* The images as a data set, which lives as long as `data` does. The classes have the names that
+   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
+
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream);
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
@@ -935,14 +915,13 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
    number below what is left), then all in ascending order of index. Items without labels are one
    class. A class that has too few gives all it has, the others more. The same data and seed give
-   the same indices everywhere. PTQ_BAD_DATA if there are fewer items than `count`, or if some have
-   labels and others none. */
+   the same indices everywhere. PTQ_BAD_DATA for too few items, and if only some have labels. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
 /* A part of a data set: the items that `indices` names, in that order. Base and indices stay the
-   caller's, and must live as long as the subset does, which must not be moved. PTQ_INVALID_ARGUMENT
-   for an index beyond the base. */
+   caller's, and live as long as the subset, which must not be moved. PTQ_INVALID_ARGUMENT for an
+   index beyond the base. */
 typedef struct ptq_subset {
     ptq_dataset dataset; /* to be passed on as &subset.dataset */
     const ptq_dataset *base;
@@ -979,46 +958,37 @@ typedef struct ptq_exact_sum {
     int64_t limb[10]; /* base 2^32, least first; unit 2^-149 */
 } ptq_exact_sum;
 
-/* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
+/* What is kept of a tensor's values on all images: a function of their multiset alone. Bin b counts
    the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
    smallest width at which everything fits. */
-typedef struct ptq_statistics {
+typedef struct ptq_observer {
     uint64_t count, zeros, images;
-    float min, max;                /* 0, 0 while count is 0 */
+    float min, max;                 /* 0, 0 while count is 0 */
     ptq_exact_sum min_sum, max_sum; /* of each image's smallest and largest */
     int exponent;
-    uint64_t *bin;                 /* PTQ_BINS */
-} ptq_statistics;
-
-/* One statistics for the whole tensor, or one for each channel. */
-typedef struct ptq_observer {
-    int channels; /* 1: the whole tensor */
-    ptq_statistics *channel;
+    uint64_t *bin; /* PTQ_BINS */
     ptq_allocator allocator;
 } ptq_observer;
 
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err);
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_observer_free(ptq_observer *observer);
-#endif
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
+                                       ptq_error *err);
 
-/* Looks at one image's tensor of n values; value i belongs to channel i % channels. PTQ_BAD_NUMBER,
-   and nothing changed, if one is NaN or infinite. */
+/* Looks at one image's tensor of n values. PTQ_BAD_NUMBER, and no change, for NaN and infinity. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err);
 
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
    the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0.
    PTQ_NOT_READY if nothing was observed. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_observer_free(ptq_observer *observer);
+
 /* Share of the observed values that lie outside low..high: what coding them would clip. */
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high);
+PTQ_API double ptq_observer_clipped(const ptq_observer *observer, float low, float high);
 #endif
 
 /* ---------------------------------------------------------------------------------------------
@@ -1050,31 +1020,14 @@ typedef struct ptq_calibrate_options {
 /* Runs the plan of a fused float model over a data set and observes every tensor. The result
    depends on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no
    images, for wrong shapes, and for images that look random or constant (see accept_any): neither
-   says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that made
-   a NaN. */
+   tells what ranges real images cause. PTQ_BAD_NUMBER names the node that made a NaN. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
-#ifndef PTQ_RUN_ONLY
-PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
-#endif
 
 /* Adds what another calibration of the same model saw. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                                          const ptq_calibration *other, ptq_error *err);
-
-#ifndef PTQ_RUN_ONLY
-/* Index of a tensor by name; -1 if it was not observed. */
-PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
-#endif
-
-/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
-   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
-   that is not 0..255. In the manner of snprintf. */
-#ifndef PTQ_RUN_ONLY
-PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
-                                        size_t size);
-#endif
 
 /* How many of the images were calibrated on: must be 0 for images that are reported on. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
@@ -1096,6 +1049,17 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #endif
 
 #ifndef PTQ_RUN_ONLY
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
+
+/* Index of a tensor by name; -1 if it was not observed. */
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
+
+/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
+   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
+   that is not 0..255. In the manner of snprintf. */
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
+                                        size_t size);
+
 /* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
    and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
@@ -1111,16 +1075,12 @@ typedef enum ptq_mode {
     PTQ_MODE_FLOAT    /* left as it is */
 } ptq_mode;
 
-/* How weights become codes once the scales are chosen. */
-typedef enum ptq_rounding {
-    PTQ_ROUNDING_NEAREST, /* each weight for itself */
-    PTQ_ROUNDING_LEARNED  /* all weights of a channel together, so that the error of the layer's
-                             result is least on calibration images: the problem that AdaRound states
-                             (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
-                             coordinate descent on the second moments of the layer's input codes.
-                             The bias takes up what error remains on average. Learns from images:
-                             ptq_convert_options.images */
-} ptq_rounding;
+/* How weights become codes once the scales are chosen: each for itself; or all weights of a channel
+   together, so that the error of the layer's result is least on calibration images. That is the
+   problem which AdaRound states (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
+   coordinate descent on the second moments of the layer's input codes. The bias takes up what error
+   remains on average. Learns from images: ptq_convert_options.images. */
+typedef enum ptq_rounding { PTQ_ROUNDING_NEAREST, PTQ_ROUNDING_LEARNED } ptq_rounding;
 
 /* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only). The
    codes that reach a layer already carry the errors of the layers before it; refitting chooses the
@@ -1131,38 +1091,40 @@ typedef enum ptq_rounding {
    GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
 typedef enum ptq_refit {
     PTQ_REFIT_NEVER,
-    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
+    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits: at 8 it gains nothing
                           that was measurable */
     PTQ_REFIT_ALWAYS
 } ptq_refit;
 
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
-   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). */
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721).
+
+   Empirical, measured: the bias makes the mean of the layer's results over calibration images what
+   the float model's is, layer after layer, so that it also ends the mean error of what lies before.
+   Needs images. Learned rounding does this by itself.
+
+   Analytic, computed without images, and with PTQ_ROUNDING_NEAREST only: the mean of x is that of a
+   normal distribution that the activation clips, with the mean and variance that batch norm gives
+   it, beta and gamma^2. Folding hides these: ptq_convert_options.unfused has them. Where there is
+   no batch norm, or no such model, mean and variance follow from those of the layer's input, as if
+   its values were independent, and in the end from those of the pixels in the calibration. Residual
+   additions add both. */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
-    PTQ_BIAS_CORRECTION_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over
-                           calibration images what the float model's is, layer after layer, so that
-                           it also ends the mean error of what lies before. Needs images. Learned
-                           rounding does this by itself */
-    PTQ_BIAS_CORRECTION_ANALYTIC /* computed, without images: the mean of x is that of a normal
-                           distribution that the activation clips, with the mean and variance that
-                           batch norm gives it, beta and gamma^2. Folding hides these:
-                           ptq_convert_options.unfused has them. Where there is no batch norm, or no
-                           such model, mean and variance follow from those of the layer's input, as
-                           if its values were independent, and in the end from those of the pixels
-                           in the calibration. Residual additions add both. With
-                           PTQ_ROUNDING_NEAREST only */
+    PTQ_BIAS_CORRECTION_EMPIRICAL,
+    PTQ_BIAS_CORRECTION_ANALYTIC
 } ptq_bias_correction;
 
 /* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
-   counts as it is: begin with a preset, then change members. */
+   counts as it is: begin with a preset, then change members. equalize, fit_ranges and confirm need
+   images, and count in the scheme of the whole model: what comes of it holds for overrides too. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
     int weight_per_tensor;     /* one scale for the tensor, not one per output channel */
     int weight_affine;         /* u8 codes with a zero point; needs weight_per_tensor */
     int weight_full_range;     /* symmetric: use -2^(bits-1) too */
-    ptq_method weight_method;    /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
+    ptq_method weight_method;  /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
     int activation_bits;       /* 2..8; 0: 8. The input is always 8 bits */
     int activation_signed;     /* s8, not u8 */
     int activation_symmetric;
@@ -1172,19 +1134,16 @@ typedef struct ptq_scheme {
     ptq_rounding rounding;     /* of static weights */
     ptq_refit refit;           /* of weights whose rounding is learned */
     int equalize;              /* 1: where activations have fewer than 8 bits, the model is first
-                                  equalized (ptq_equalize) and calibrated anew. Counts in the scheme
-                                  of the whole model, not in overrides. Needs images */
+                                  equalized (ptq_equalize_like) and calibrated anew */
     ptq_bias_correction bias;  /* of integer layers */
     int fit_ranges;            /* 1: where activations have fewer than 8 bits, the range of one
                                   tensor after the other becomes the one of several around it with
-                                  which the model's logits have the least squared error against
-                                  float's, on up to 256 calibration images. Needs these */
+                                  which the logits have the least squared error against float's, on
+                                  up to 256 calibration images */
     int confirm;               /* 1: learned rounding, refitting, equalization, range fitting: each
                                   stays only if, on a quarter of the images, not learned from, the
                                   model without it diverges more from float (ptq_divergence.kl). The
-                                  metadata "confirmed" tell the outcome. With fewer than 200 images
-                                  all stay. Like equalize and fit_ranges this counts in the scheme
-                                  of the whole model; what is decided holds for overrides too */
+                                  metadata "confirmed" tell. With fewer than 200 images all stay */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -1221,8 +1180,7 @@ typedef struct ptq_override {
 /* The equalized model (ptq_scheme.equalize; Nagel et al. 2019, https://arxiv.org/abs/1906.04721)
    that `quantized` was made of, from the fused float model: with the factors that `quantized` keeps
    in its metadata "equalization", without images. Its float weights are those that the scales
-   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE where the factors are damaged or
-   of another network. */
+   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE for factors that do not fit. */
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err);
 
@@ -1232,8 +1190,7 @@ typedef struct ptq_convert_options {
     int overrides;
     const ptq_dataset *images;    /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on. NULL: none */
-    const ptq_model *unfused;     /* the model before ptq_fuse, or NULL: for
-                                     PTQ_BIAS_CORRECTION_ANALYTIC */
+    const ptq_model *unfused;     /* before ptq_fuse, for analytic bias correction; or NULL */
     ptq_work work;                /* progress: of learning */
 } ptq_convert_options;
 
@@ -1336,8 +1293,7 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
                                  double *high_pp);
 
 /* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen,
-   from 0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association
-   22). */
+   from 0 to 1: Wilson's score interval (1927, J. of the American Statistical Association 22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
@@ -1346,8 +1302,7 @@ typedef struct ptq_layer_error {
     char name[PTQ_NAME_SIZE]; /* tensor */
     double sqnr_db;           /* 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
     float largest;            /* largest |x - x'| */
-    double clipped;           /* share of elements at the lowest or highest code while the real
-                                 value lies beyond */
+    double clipped;           /* share of elements at an outermost code, the value lying beyond */
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
@@ -1374,9 +1329,8 @@ typedef struct ptq_divergence {
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
 typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER. Zeros are
-                              the plain scheme here, "minmax8": a search tries much and learns
-                              only where it is told to */
+    ptq_scheme scheme;     /* what is looked at or searched for, integer. Zeros: "minmax8" here, as
+                              a search tries much, and learns only where it is told to */
     const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
                               are reported on */
     size_t measure;        /* the first so many of them are measured on, and the others learned
@@ -1414,8 +1368,7 @@ typedef struct ptq_sensitivity_report {
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
    model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
    error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
-   remedies for single nodes are measured with rounding to nearest, for speed. Errors as those of
-   ptq_convert and ptq_evaluate. */
+   remedies for single nodes are measured with rounding to nearest, for speed. */
 PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
@@ -1523,13 +1476,13 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
             return ptq_error_set(err, status, __VA_ARGS__);                                        \
     } while (0)
 
-/* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
-#define PTQ__GIVE(status, object, release, out)                                                    \
+/* The end of a function that makes something: the caller gets all of it, or it is undone. */
+#define PTQ__FINISH(status, undo, made, out)                                                       \
     do {                                                                                           \
         if (status)                                                                                \
-            release(object);                                                                       \
+            undo;                                                                                  \
         else                                                                                       \
-            *(out) = (object);                                                                     \
+            *(out) = (made);                                                                       \
         return status;                                                                             \
     } while (0)
 
@@ -1840,7 +1793,6 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
-#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1855,8 +1807,8 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
-#endif
 
+/* What is gone is NULL: a second time does nothing. */
 PTQ_API void ptq_release(ptq_memory *memory) {
     int i;
     for (i = 0; memory && i < 3; i++) {
@@ -2076,6 +2028,7 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
     memset(tensor, 0, sizeof *tensor);
 }
 
+/* The old scales go when the new ones are there: these may be the same. */
 PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, int count,
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
@@ -2108,11 +2061,7 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
             status = ptq_tensor_set_scale(&made, from->scale, from->scales, from->zero_point,
                                           allocator, err);
     }
-    if (status)
-        ptq_tensor_free(&made, allocator);
-    else
-        *to = made;
-    return status;
+    PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, to);
 }
 
 /* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
@@ -2302,6 +2251,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
 }
 
+/* 0..2^b - 1, or two's complement, -2^(b - 1)..2^(b - 1) - 1. */
 PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
@@ -2396,6 +2346,7 @@ struct ptq__step {
     ptq_activation act;               /* fused, or what the operator itself is */
     ptq__clamp clamp;                 /* coded results: of the operator's own ... */
     ptq__adder adder;                 /* ... and of an addition, own or fused */
+    float average;                    /* average of the whole image: see ptq__average_code */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
@@ -2954,16 +2905,11 @@ static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
-static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
-    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
-}
-
-/* clamp(rne(sum * m) + zy), `sum` of n codes less their zero point. */
-static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n) {
-    int32_t low, high;
-    ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
+/* The average of the whole image, clamp(rne(sum * m) + zy), `sum` of n codes less their zero point
+   and m = sx / (sy * n): as ONNX Runtime's QLinearGlobalAveragePool. */
+static int32_t ptq__average_code(const ptq__step *step, int32_t sum) {
+    return ptq_requantize(sum, step->average, step->clamp.zero_point, step->clamp.low,
+                          step->clamp.high);
 }
 
 /* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
@@ -3006,7 +2952,7 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     const void *x = frame->in[0];
     int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;
     float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
-    float scale = (float)ldexp((double)to->scale, -exponent);
+    float scale = (float)((double)to->scale * ((double)in_scale / (double)q->scale));
     int32_t low, high;
     ptq_code_range(to->type, to->bits, &low, &high);
     for (i = 0; i < 256 && !largest; i++)
@@ -3044,7 +2990,7 @@ static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame)
         int32_t sum = -pixels * q->zero_point;
         for (i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        ptq__store(frame->out, c, ptq__average_code(q, &step->node->q, sum, pixels));
+        ptq__store(frame->out, c, ptq__average_code(step, sum));
     }
 }
 
@@ -3274,6 +3220,9 @@ static void ptq__describe_step(ptq__step *step) {
     if (!ptq__is_coded(node))
         return;
     step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
+    if (whole && !ptq__has_weight(node->op))
+        step->average =
+            ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (second && !node->residual)
         step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
@@ -3314,7 +3263,7 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
-    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
+    static const char name[][13] = {"weight", "bias", "running_mean", "running_var"};
     return name[param];
 }
 
@@ -3472,7 +3421,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    PTQ__GIVE(status, copy, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(copy), copy, out);
 }
 
 /* The builder. A node is checked against those before it, gets its shape, and then its parameters.
@@ -3506,7 +3455,7 @@ static int ptq__is_class_name(const char *name, size_t length) {
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
     int k, found;
-    for (k = 0; k < 2 && !(k && !strncmp(node->name, node->out, PTQ_NAME_SIZE)); k++) {
+    for (k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
         ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
         name = ptq__cut(&name, 0);
         found = ptq__find(model, name.p, name.n);
@@ -3772,19 +3721,13 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
 /* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
-static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node *node) {
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
     char name[PTQ_NAME_SIZE];
     ptq__text text = ptq__text_over(name, sizeof name);
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    return ptq__build(m, node, name, NULL);
-}
-
-static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int first,
-                          int second) {
-    ptq_node node = ptq__blank(op, first, second);
-    return ptq__resnet_node(m, block, part, &node);
+    return ptq__build(m, &node, name, NULL);
 }
 
 /* H x W x C -> H/s x W/s x channels: a convolution and, if it has a name, the batch norm behind it,
@@ -3796,12 +3739,10 @@ static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const cha
     node.channels = channels;
     node.kernel[0] = node.kernel[1] = kernel;
     node.stride[0] = node.stride[1] = stride;
-    x = ptq__resnet_node(m, block, part, &node);
-    if (!norm)
-        return x;
+    x = ptq__resnet_node(m, block, part, node);
     node = ptq__blank(PTQ_OP_BATCH_NORM, x, -1);
     node.epsilon = 1e-3f;
-    return ptq__resnet_node(m, block, norm, &node);
+    return norm ? ptq__resnet_node(m, block, norm, node) : x;
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
@@ -3810,12 +3751,12 @@ static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const cha
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
     int x, shortcut = input;
     x = ptq__resnet_conv(m, block, "conv1", "bn1", input, channels, 3, stride);
-    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x, -1);
+    x = ptq__resnet_node(m, block, "conv1.relu", ptq__blank(PTQ_OP_RELU, x, -1));
     if (stride != 1)
         shortcut = ptq__resnet_conv(m, block, "shortcut", NULL, input, channels, 1, stride);
     x = ptq__resnet_conv(m, block, "conv2", "bn2", x, channels, 3, 1);
-    x = ptq__resnet_op(m, block, "add", PTQ_OP_ADD, shortcut, x);
-    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x, -1);
+    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
+    return ptq__resnet_node(m, block, "add.relu", ptq__blank(PTQ_OP_RELU, x, -1));
 }
 
 /* A bare model has shapes but no parameters: a file brings them. */
@@ -3833,7 +3774,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
     m->bare = bare;
     x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
     x = ptq__resnet_conv(m, 0, "conv1", "bn1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x, -1);
+    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -3850,7 +3791,7 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
     status = ptq_model_check(model, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 /* ---- [CHECK] ------------------------------------------------------------------------------------
@@ -4051,28 +3992,21 @@ typedef struct ptq__fuser {
     ptq_model *model;        /* the new one */
     int *to;                 /* the node of the new model that computes what node i of the old one
                                 computed */
-    ptq_fuse_report *report; /* NULL: not wanted */
-    int capacity;            /* of the report */
+    ptq_fuse_report *report; /* with room for a line on each node; NULL: not wanted */
 } ptq__fuser;
 
 /* One line of the report: what became of a node; `into` NULL: it stays, and why. */
-static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 const char *reason, ptq_error *err) {
-    ptq_fuse_report *report = fuser->report;
+static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
+                           const char *reason) {
     ptq_fusion *item;
-    if (!report)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
-                       "fusion report", err));
-    report->memory.block[0] = report->item;
-    item = &report->item[report->items++];
-    memset(item, 0, sizeof *item);
+    if (!fuser->report)
+        return;
+    item = &fuser->report->item[fuser->report->items++];
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
     item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
     item->reason = reason;
-    return PTQ_OK;
 }
 
 /* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
@@ -4184,11 +4118,11 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     if (k >= 0 && !reason) {
         fuser->to[index] = fuser->to[node->input[k]];
         host = &fuser->model->node[fuser->to[index]];
-        PTQ__TRY(ptq__move_in(fuser, node, k, host, err));
-        return ptq__fuse_note(fuser, node, host, NULL, err);
+        ptq__fuse_note(fuser, node, host, NULL);
+        return ptq__move_in(fuser, node, k, host, err);
     }
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
+        ptq__fuse_note(fuser, node, NULL, reason);
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     input = fuser->model->node[fuser->to[index]].input;
@@ -4197,6 +4131,8 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     return PTQ_OK;
 }
 
+/* In the order of the nodes: of a chain conv -> norm -> relu each finds its host as the ones before
+   it have left it. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
@@ -4213,6 +4149,9 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     quantized = ptq__is_quantized(model);
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
+    if (report)
+        PTQ__THEN(status, PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes,
+                                    "fusion report", err));
     PTQ__THEN(status, ptq__copy_head(fuser.model, model, err));
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__fuse_node(&fuser, i, quantized, err);
@@ -4222,7 +4161,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
     }
-    PTQ__GIVE(status, fuser.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(fuser.model), fuser.model, out);
 }
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
@@ -4246,8 +4185,9 @@ struct ptq_plan {
     ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
     int steps;
-    uint8_t *table; /* C x 256: the code of each pixel; NULL where pixels are codes already, or
-                        where the input is real numbers */
+    uint8_t *table; /* C x 256: the code of each pixel; NULL where it is pixel ^ flip, or where the
+                        input is real numbers */
+    uint8_t flip;
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4464,11 +4404,12 @@ static int ptq__is_plain(const ptq_model *model) {
 
 /* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
    C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
-   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is. */
+   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is; nor
+   where codes are signed and pixels only have their highest bit flipped, p - 128. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    int c, p, same = input->q.type == PTQ_TYPE_U8;
+    int c, p, same = 1;
     if (!ptq__is_coded(input))
         return PTQ_OK;
     PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
@@ -4477,15 +4418,17 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
         for (p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, (float)p), &input->q);
             plan->table[c * 256 + p] = (uint8_t)code;
-            same = same && code == p;
+            same = same && (uint8_t)code == (p ^ plan->table[0]);
         }
     if (same) {
+        plan->flip = plan->table[0];
         ptq__free(&plan->allocator, plan->table);
         plan->table = NULL;
     }
     return PTQ_OK;
 }
 
+/* The arena comes last, since it has room for what the kernels that were chosen need. */
 static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq_plan_info *info = &plan->info;
@@ -4517,7 +4460,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
-    PTQ__GIVE(status, plan, ptq_plan_free, out);
+    PTQ__FINISH(status, ptq_plan_free(plan), plan, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
@@ -4550,13 +4493,9 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->ratio[0] = step->adder.ratio_a;
     out->ratio[1] = step->adder.ratio_b;
     out->shift = step->adder.offset;
+    out->average = step->average;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
-}
-
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
-    const ptq__step *step = &plan->step[node];
-    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
@@ -4616,6 +4555,16 @@ PTQ_API void ptq_session_free(ptq_session *session) {
         ptq__free(&session->options.allocator, session->owned);
 }
 
+/* One for the library's own use, which may keep every tensor. */
+static ptq_status ptq__session_of(const ptq_plan *plan, const ptq_allocator *allocator, int keep,
+                                  ptq_session **out, ptq_error *err) {
+    ptq_session_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    options.keep = keep;
+    return ptq_session_create(plan, &options, out, err);
+}
+
 /* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
@@ -4634,6 +4583,19 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
+/* Eight at once. */
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
+    uint64_t mask = flip * (UINT64_MAX / 255), word;
+    size_t i;
+    for (i = 0; i + sizeof word <= n; i += sizeof word) {
+        memcpy(&word, pixel + i, sizeof word);
+        word ^= mask;
+        memcpy(code + i, &word, sizeof word);
+    }
+    for (; i < n; i++)
+        code[i] = pixel[i] ^ flip;
+}
+
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
    table; PTQ_TYPE_F32 are preprocessed already, unless they are what the model takes. What need not
    change is used where it lies, and only copied where the caller may look at it later. */
@@ -4645,7 +4607,8 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     void *buffer = session->arena + session->layout->offset[0];
     size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
     int coded = ptq__is_coded(input), raw = input->real && !ptq__is_plain(plan->info.model);
-    int as_is = type == PTQ_TYPE_F32 ? !coded && !raw : coded && !plan->table;
+    int flipped = coded && !plan->table;
+    int as_is = type == PTQ_TYPE_F32 ? !coded && !raw : flipped && !plan->flip;
     if (as_is && !session->options.keep)
         return item;
     if (as_is)
@@ -4658,6 +4621,8 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     else if (type == PTQ_TYPE_F32)
         for (i = 0; i < n; i++)
             ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+    else if (flipped)
+        ptq__flip(pixel, n, plan->flip, (uint8_t *)buffer);
     else
         for (i = 0; i < n; i += channels)
             for (c = 0; c < channels; c++)
@@ -4844,119 +4809,6 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-#ifndef PTQ_RUN_ONLY
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, node).in[k];
-}
-
-/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
-   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
-   integers, float for one on real numbers. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
-    const ptq__step *step = &session->plan->step[index];
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0);
-    int first = group * step->deep, n = step->deep;
-    if (q->type != PTQ_TYPE_F32)
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
-    else
-        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
-    return step->taps;
-}
-
-/* ---- [EXPLAIN] ----------------------------------------------------------------------------------
-   One element of a convolution explained, for those who want to follow the arithmetic of
-   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
-   less their zero point) in the order of the weights, the accumulator, and the code or real
-   number that becomes of it. */
-static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
-    int32_t low = step->clamp.low, high = step->clamp.high;
-    float m = step->multiplier[c], f;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    sum += b;
-    f = ptq__mul((float)sum, m);
-    ptq__put(text,
-             "bias %d: accumulator %d\n"
-             "multiplier %g = input scale %g * weight scale %g",
-             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(sum, m, zero, low, high);
-    ptq__put(text,
-             " / output scale %g\n"
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
-             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
-                 "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_sum(&text, step, patch, c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
-#endif /* PTQ_RUN_ONLY */
-
 /* ---- [TEST VECTOR] ------------------------------------------------------------------------------
    A model file can carry what it computes from one picture, the logits of scalar kernels, so that
    whoever loads it finds out whether file, build and processor still agree. The picture itself is
@@ -5028,7 +4880,7 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
 }
 
 /* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
-   a quantize node makes these of the input; else -4 to 4, in the units that preprocessing undoes. */
+   a quantize node makes these of the input; else -4 to 4, in units that preprocessing undoes. */
 static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
     ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
     size_t channels = (size_t)model->node[0].shape[2], i, c;
@@ -5055,13 +4907,10 @@ static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *cou
     size_t classes = (size_t)info->classes, n = info->pixels;
     size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
     ptq__text text = ptq__text_over(hash, 24);
-    ptq_session_options options;
     ptq_session *session = NULL;
     float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
     ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq_session_create(plan, &options, &session, err));
+    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
     status =
         ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
     if (!status) {
@@ -5307,11 +5156,7 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 /* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
    that there is stays, and is released where the worker ends. */
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
-    memset(&options, 0, sizeof options);
-    options.allocator = job->work.allocator;
-    options.keep = job->keep;
-    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__session_of(job->plan, &job->work.allocator, job->keep, &worker->session, err));
     PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
                         &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
@@ -5376,12 +5221,12 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
 
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
-   tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
-   and the largest value, the sums over images of each image's extremes, and a histogram. From these
-   seven rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
-   "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
-   https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
-   efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
+   tensor on every calibration image and keeps the smallest and the largest value, the sums over
+   images of each image's extremes, and a histogram. From these seven rules then read a range. What
+   is best is a matter of the data. Read on: Wu et al., "Integer Quantization for Deep Learning
+   Inference: Principles and Empirical Evaluation", 2020, https://arxiv.org/abs/2004.09602;
+   Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference: A whitepaper",
+   2018, https://arxiv.org/abs/1806.08342.
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5426,30 +5271,23 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
     return value;
 }
 
-/* The bins of all channels lie behind the statistics, in one allocation. */
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err) {
-    int c;
-    PTQ__FAIL_IF(channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS, PTQ_INVALID_ARGUMENT,
-                 "an observer of %d channels", channels);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
-                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
-                        &observer->channel, err));
-    observer->channels = channels;
+/* Bins begin as narrow as a bin can be, 2^-149, and widen as values ask for it. */
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocator *allocator,
+                                       ptq_error *err) {
+    uint64_t *bin = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &bin, PTQ_BINS, "observer", err));
+    memset(observer, 0, sizeof *observer);
+    observer->bin = bin;
+    observer->exponent = -149;
     observer->allocator = ptq__allocator(allocator);
-    for (c = 0; c < channels; c++) {
-        observer->channel[c].bin = (uint64_t *)(observer->channel + channels) + c * PTQ_BINS;
-        observer->channel[c].exponent = -149;
-    }
     return PTQ_OK;
 }
 
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
     if (!observer)
         return;
-    ptq__free(&observer->allocator, observer->channel);
-    observer->channel = NULL;
-    observer->channels = 0;
+    ptq__free(&observer->allocator, observer->bin);
+    observer->bin = NULL;
 }
 
 /* Bins. Bin b counts values in [(b - 2048) w, (b - 2047) w), w = 2^exponent: half of the bins are
@@ -5476,12 +5314,12 @@ static int ptq__bin_of(float value, int exponent) {
 
 /* The value at a place on the axis of bins: b is where bin b begins, b + 0.5 its middle, which
    stands for all that it counts. */
-static double ptq__bin_value(const ptq_statistics *s, double place) {
+static double ptq__bin_value(const ptq_observer *s, double place) {
     return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
 }
 
 /* What bin b counts, the zeros included: they belong to the bin that begins at 0. */
-static double ptq__bin_count(const ptq_statistics *s, int b) {
+static double ptq__bin_count(const ptq_observer *s, int b) {
     return (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
 }
 
@@ -5496,7 +5334,7 @@ static int ptq__wider_bin(int bin, int shift) {
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
    counts are then those of bins that had been so wide from the start. */
-static void ptq__widen(ptq_statistics *s, int exponent) {
+static void ptq__widen(ptq_observer *s, int exponent) {
     int shift = exponent - s->exponent, i;
     if (shift <= 0)
         return;
@@ -5510,7 +5348,7 @@ static void ptq__widen(ptq_statistics *s, int exponent) {
 }
 
 /* All that two observations have in common but the bins, which are then wide enough for both. */
-static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
+static void ptq__add_seen(ptq_observer *s, const ptq_observer *seen) {
     ptq__widen(s, seen->exponent);
     s->min = !s->count || seen->min < s->min ? seen->min : s->min;
     s->max = !s->count || seen->max > s->max ? seen->max : s->max;
@@ -5521,20 +5359,25 @@ static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
     ptq__exact_merge(&s->max_sum, &seen->max_sum);
 }
 
-/* One channel of one image, into its statistics: n finite floats, of which every step-th is the
-   channel's. First its extremes, which decide how wide the bins must be; then each value is counted
-   in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a power of
-   two, and floor is spelled out: both for speed, as calibration counts every activation. */
-static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, size_t step) {
+/* values: n of one image's tensor, whatever its shape. A failure must change nothing, hence all are
+   looked at first. Then come their extremes, which decide how wide the bins must be, and each value
+   is counted in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a
+   power of two, and floor is spelled out: both for speed, as calibration counts each activation. */
+PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
+                               ptq_error *err) {
     double bins_per_unit;
-    ptq_statistics seen;
+    ptq_observer seen;
     int e_low, e_high;
     size_t i;
+    PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
     memset(&seen, 0, sizeof seen);
-    seen.count = (n + step - 1) / step;
+    seen.count = n;
     seen.images = 1;
     seen.min = seen.max = values[0];
-    for (i = 0; i < n; i += step) {
+    for (i = 0; i < n; i++) {
         seen.min = values[i] < seen.min ? values[i] : seen.min;
         seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
@@ -5543,58 +5386,34 @@ static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, siz
     e_low = ptq__fitting_exponent(seen.min);
     e_high = ptq__fitting_exponent(seen.max);
     seen.exponent = e_low > e_high ? e_low : e_high;
-    ptq__add_seen(s, &seen);
-    bins_per_unit = ldexp(1, -s->exponent);
-    for (i = 0; i < n; i += step) {
+    ptq__add_seen(observer, &seen);
+    bins_per_unit = ldexp(1, -observer->exponent);
+    for (i = 0; i < n; i++) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
         bin -= x < (double)bin; /* floor */
         if (x < 0 || x > 0)
-            s->bin[bin + PTQ__HALF_BINS]++;
+            observer->bin[bin + PTQ__HALF_BINS]++;
         else
-            s->zeros++;
+            observer->zeros++;
     }
-}
-
-/* values: n of one image's tensor, H x W x C with C = channels, or of any shape if there is one
-   channel for all. A failure must change nothing, hence all values are looked at first. */
-PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
-                               ptq_error *err) {
-    size_t channels = (size_t)observer->channels, i;
-    PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
-                 channels);
-    for (i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
-                     (double)values[i]);
-    for (i = 0; i < channels; i++)
-        ptq__see_image(&observer->channel[i], values + i, n - i, channels);
     return PTQ_OK;
 }
 
 /* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
    come together in any order. Bins have only to be as wide as the wider ones of the two. */
-static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err) {
-    int c, i;
-    PTQ__FAIL_IF(observer->channels != other->channels, PTQ_INVALID_ARGUMENT,
-                 "observers of %d and %d channels", observer->channels, other->channels);
-    for (c = 0; c < observer->channels; c++) {
-        ptq_statistics *a = &observer->channel[c];
-        const ptq_statistics *b = &other->channel[c];
-        if (!b->count)
-            continue;
-        ptq__add_seen(a, b);
-        for (i = 0; i < PTQ_BINS; i++)
-            a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
-    }
-    return PTQ_OK;
+static void ptq__observer_merge(ptq_observer *s, const ptq_observer *other) {
+    int i;
+    if (!other->count)
+        return;
+    ptq__add_seen(s, other);
+    for (i = 0; i < PTQ_BINS; i++)
+        s->bin[ptq__wider_bin(i, s->exponent - other->exponent)] += other->bin[i];
 }
 
 /* The share of values whose bin lies with its middle outside low..high. Zeros lie inside any range,
    which always holds 0. */
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high) {
-    const ptq_statistics *s = &observer->channel[channel];
+PTQ_API double ptq_observer_clipped(const ptq_observer *s, float low, float high) {
     uint64_t outside = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++)
@@ -5612,7 +5431,7 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
    and the squared error of a value about s^2 / 12 inside, (x - high)^2 beyond the upper end. What
    to give for what is the question to which each rule has an answer of its own. */
 typedef struct ptq__range {
-    const ptq_statistics *s;
+    const ptq_observer *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
     double percentile;
@@ -5697,7 +5516,7 @@ static double ptq__codes_error(const ptq__range *r, double limit) {
    hollow; and it takes the first cut whatever that costs: of 999 normal values and a 12 it clips
    the 12, for 12 dB where the whole range has 36. */
 static void ptq__cut_tails(ptq__range *r, int pytorch) {
-    const ptq_statistics *s = r->s;
+    const ptq_observer *s = r->s;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
     double cut, error, best, share = 1e-5 * (double)s->count;
     int end[2], next[2], kept[2], side;
@@ -5740,7 +5559,7 @@ static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
 static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
-static double ptq__quantile(const ptq_statistics *s, double share) {
+static double ptq__quantile(const ptq_observer *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
@@ -5767,7 +5586,7 @@ static void ptq__range_percentile(ptq__range *r) {
    q, which spreads each code's share evenly over those of its bins that had values. Exact zeros are
    no part of either, being coded without loss. A bin that p has and q has not would make the sum
    infinite; 1e-9 makes it large. */
-static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
+static double ptq__divergence(const ptq_observer *s, int first, int last, int levels) {
     double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
     for (b = 0; b < PTQ_BINS; b++)
@@ -5868,18 +5687,16 @@ static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
     ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
 
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
     r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    PTQ__FAIL_IF(channel < 0 || channel >= observer->channels || r.percentile <= 50 ||
-                     r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
-                 PTQ_INVALID_ARGUMENT,
-                 "channel %d of %d, method %d, percentile %g (over 50, at most 100)", channel,
-                 observer->channels, (int)method, r.percentile);
-    r.s = &observer->channel[channel];
-    PTQ__FAIL_IF(!r.s->count, PTQ_NOT_READY, "nothing was observed");
+    PTQ__FAIL_IF(r.percentile <= 50 || r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT, "method %d, percentile %g (over 50, at most 100)",
+                 (int)method, r.percentile);
+    PTQ__FAIL_IF(!observer->count, PTQ_NOT_READY, "nothing was observed");
+    r.s = observer;
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
@@ -5952,7 +5769,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
     status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
-    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* Of one that is half made, too: what is not there yet is NULL. */
@@ -5979,13 +5796,13 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Adds a tensor that was observed or will be; there must be room. One channel: activations are
-   coded with one scale for the tensor, since a scale for each input channel could not be taken out
-   of the sum over channels that a convolution is. */
+/* Adds a tensor that was observed or will be; there must be room. It is observed as a whole:
+   activations are coded with one scale for the tensor, since a scale for each input channel could
+   not be taken out of the sum over channels that a convolution is. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
-    PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
+    PTQ__TRY(ptq_observer_create(&tensor->observer, &calibration->allocator, err));
     memcpy(tensor->name, name, strlen(name) + 1);
     calibration->tensors++;
     return PTQ_OK;
@@ -6102,8 +5919,7 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     calibration->images = n + more;
     ptq__sort_hashes(hash, n + more);
     for (i = 0; i < calibration->tensors; i++)
-        PTQ__TRY(
-            ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
+        ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer);
     for (i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
     for (i = 0; i < 256; i++)
@@ -6172,7 +5988,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         PTQ__THEN(status, ptq__check_calibration(calibration, err));
-    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
 /* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
@@ -6401,21 +6217,21 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
    for around 0, which affine ranges do not lie around. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    const char *wrong =
-        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
-                (unsigned)s->rounding > PTQ_ROUNDING_LEARNED ||
-                (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-                (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC
-            ? "the scheme has an unknown mode, range, rounding, refit or bias correction"
-        : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
-            ? "learned rounding corrects biases on images; analytic bias correction goes with"
-              " rounding to nearest"
-        : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
-            ? "affine weights have one scale for the tensor, from minmax"
-            : NULL;
     PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
                  "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
+    PTQ__FAIL_IF(
+        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
+            (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
+        PTQ_INVALID_ARGUMENT,
+        "the scheme has an unknown mode, range, rounding, refit or bias correction");
+    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
+                 PTQ_INVALID_ARGUMENT,
+                 "learned rounding corrects biases on images; analytic bias correction goes with"
+                 " rounding to nearest");
+    PTQ__FAIL_IF(s->weight_affine &&
+                     (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
+                 PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
     PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
                  PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
                  ptq_name(PTQ_NAMES_METHOD, s->weight_method));
@@ -6671,11 +6487,7 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     for (c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
                           high, &made, (size_t)c * n);
-    if (status)
-        ptq_tensor_free(&made, allocator);
-    else
-        *out = made;
-    return status;
+    PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, out);
 }
 
 /* The same for callers, whose weights may be anything. */
@@ -6738,7 +6550,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     if (cv->range)
         range = cv->range[i];
     if (!(range.high > range.low))
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, s->activation_method,
                                     s->percentile, type, bits, s->activation_symmetric, &range.low,
                                     &range.high, &inner);
     if (!status && cv->range)
@@ -6774,33 +6586,32 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
        float   x ---- conv2d (F32 weights) ---------------------------- y
        integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
 
-   What became of a node goes into the report: what it is called, what it is now, how many bytes its
-   parameters had, and have. */
-static void ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                      size_t after) {
+   What became of a node goes into the report: what it is called, how many bytes its parameters had,
+   and have; and what it is now, for which the place is returned. */
+static ptq__text ptq__note(ptq__converter *cv, const char *node, size_t before, size_t after) {
     ptq_convert_report *report = cv->report;
     ptq_conversion *item;
     if (!report)
-        return;
+        return ptq__text_over(NULL, 0);
     item = &report->item[report->items++];
     memcpy(item->node, node, strlen(node) + 1);
-    memcpy(item->what, what, strlen(what) + 1);
     report->bytes_before += item->bytes_before = before;
     report->bytes_after += item->bytes_after = after;
+    return ptq__text_over(item->what, sizeof item->what);
 }
 
 /* "8-bit weights per channel, U8 to U8" */
 static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
                            int integer) {
-    char what[sizeof((ptq_conversion *)NULL)->what];
-    ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
+    ptq__text text;
     int p;
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         before += from->param[p].size;
         after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
     }
+    text = ptq__note(cv, from->name, before, after);
     if (weight->scales)
         ptq__put(&text, "%d-bit weights %s, ", weight->bits,
                  weight->scales > 1 ? "per channel" : "per tensor");
@@ -6811,7 +6622,6 @@ static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_n
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                               : "float");
-    ptq__note(cv, from->name, what, before, after);
 }
 
 /* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
@@ -6828,7 +6638,8 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    ptq__note(cv, node.name, "inserted", 0, 0);
+    text = ptq__note(cv, node.name, 0, 0);
+    ptq__put_string(&text, "inserted");
     return PTQ_OK;
 }
 
@@ -7224,7 +7035,7 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq__cifar_create(allocator, &data, err);
     PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
-    PTQ__GIVE(status, data, ptq_cifar10_free, out);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -7363,7 +7174,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
     PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
                               : ptq__cifar_directory(data, path, split, err));
     ptq__free(allocator, bytes);
-    PTQ__GIVE(status, data, ptq_cifar10_free, out);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
 
 #endif /* PTQ_NO_STDIO */
@@ -7552,11 +7363,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
         ptq__evaluation_count(&result);
-    if (status)
-        ptq_release(&result.memory);
-    else
-        *out = result;
-    return status;
+    PTQ__FINISH(status, ptq_release(&result.memory), result, out);
 }
 
 /* For people, who want to know how many answers are right: so there must be labels. */
@@ -7674,6 +7481,8 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
     ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
+/* Image by image, and not total by total: two models that are right equally often may be so on
+   different images, and only those on which they differ tell which is better. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
@@ -7851,26 +7660,20 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
     ptq_session *real = NULL, *coded = NULL;
-    ptq_session_options keep;
+    const ptq_allocator *allocator = &quantized->allocator;
     ptq_layer_report report;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&keep, 0, sizeof keep);
     memset(&report, 0, sizeof report);
+    report.memory.allocator = *allocator;
     count = count && count < data->count ? count : data->count;
-    keep.keep = 1;
-    keep.allocator = report.memory.allocator = quantized->allocator;
-    status = ptq_session_create(baseline, &keep, &real, err);
-    PTQ__THEN(status, ptq_session_create(quantized, &keep, &coded, err));
+    status = ptq__session_of(baseline, allocator, 1, &real, err);
+    PTQ__THEN(status, ptq__session_of(quantized, allocator, 1, &coded, err));
     PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
     ptq_session_free(coded);
     ptq_session_free(real);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
+    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -7891,7 +7694,7 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
     PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
-    PTQ__GIVE(status, net, ptq_net_free, out);
+    PTQ__FINISH(status, ptq_net_free(net), net, out);
 }
 
 /* Files are checked as they are parsed, and so nothing here has to be. */
@@ -8052,11 +7855,13 @@ static int ptq__utf8_length(const char *p, const char *end) {
 
 /* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
 static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
-    const char *end = text + strlen(text), *at = text;
-    int n = 1;
-    for (; at < end && n; at += n)
-        n = ptq__utf8_length(at, end);
-    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+    const char *end = text + strlen(text);
+    while (text < end) {
+        int n = ptq__utf8_length(text, end);
+        PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+        text += n;
+    }
+    return PTQ_OK;
 }
 
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
@@ -8127,20 +7932,14 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
 }
 
 /* Keys that only the file format writes. */
-static const char *const ptq__own_metas[] = {"format", "format_version", "graph"};
-
-static int ptq__is_own_meta(const char *key) {
-    int i;
-    for (i = 0; i < 3; i++)
-        if (!strcmp(key, ptq__own_metas[i]))
-            return 1;
-    return 0;
-}
+static const char ptq__own_metas[][15] = {"format", "format_version", "graph"};
 
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err) {
-    PTQ__FAIL_IF(ptq__is_own_meta(key), PTQ_INVALID_ARGUMENT,
-                 "metadata '%s' is written by the file format itself", key);
+    int i;
+    for (i = 0; i < 3; i++)
+        PTQ__FAIL_IF(!strcmp(key, ptq__own_metas[i]), PTQ_INVALID_ARGUMENT,
+                     "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
@@ -8286,7 +8085,7 @@ static int ptq__line_text(ptq__line *line, const char *piece, int given) {
 
 /* One of several words, of which word 0 is empty: written if it is number `given`. Returns the
    number of the one that is given, or comes next; one that begins like another stands behind it. */
-static int ptq__line_word(ptq__line *line, const char *const *word, int most, int given) {
+static int ptq__line_word(ptq__line *line, const char (*word)[8], int most, int given) {
     while (most > 0 && !ptq__line_text(line, word[most], most == given))
         most--;
     return most;
@@ -8382,8 +8181,8 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one of
-   pixels, is not. */
+/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one
+   of pixels, is not. */
 static int ptq__value_either(ptq__line *line) {
     int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
     *other = ptq__line_text(line, bias ? "0" : "f32", *other);
@@ -8395,7 +8194,7 @@ static int ptq__value_epsilon(ptq__line *line) {
 }
 
 static int ptq__value_act(ptq__line *line) {
-    static const char *const word[] = {"", "relu", "relu6"};
+    static const char word[][8] = {"", "relu", "relu6"};
     ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
     *act = (ptq_activation)ptq__line_word(line, word, 2, (int)*act);
     return *act != PTQ_ACTIVATION_NONE;
@@ -8403,7 +8202,7 @@ static int ptq__value_act(ptq__line *line) {
 
 /* Which operand of a fused addition the residual is. */
 static int ptq__value_residual(ptq__line *line) {
-    static const char *const word[] = {"", "first", "second"};
+    static const char word[][8] = {"", "first", "second"};
     line->node.residual = (ptq_residual)ptq__line_word(line, word, 2, (int)line->node.residual);
     return line->node.residual != PTQ_RESIDUAL_NONE;
 }
@@ -8527,10 +8326,10 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
     line->seen |= key->bit;
     line->key = key;
     line->value = value;
-    if (!key->value(line) || line->value.n)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
-                             number, line->node.name, ptq__quoted(value).text, key->name,
-                             key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
+    PTQ__FAIL_IF(!key->value(line) || line->value.n, PTQ_BAD_GRAPH,
+                 "graph line %d, node %s: cannot use '%s' as %s%s", number, line->node.name,
+                 ptq__quoted(value).text, key->name,
+                 key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
     return PTQ_OK;
 }
 
@@ -8553,7 +8352,8 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
     status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
-    return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
+    PTQ__FAIL_IF(status, status, "graph line %d: %s", number, inner.text);
+    return PTQ_OK;
 }
 
 /* Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its own, which
@@ -8584,7 +8384,7 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
                  ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     status = ptq__read_nodes(model, text, bare, err);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
@@ -8638,9 +8438,9 @@ static int ptq__json_wrong(ptq__json *json, const char *what) {
 }
 
 static ptq_status ptq__json_status(const ptq__json *json, ptq_error *err) {
-    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %zu", json->what,
-                                       json->wrong, (size_t)(json->rest.p - json->start))
-                       : PTQ_OK;
+    PTQ__FAIL_IF(json->wrong, PTQ_BAD_FILE, "%s: expected %s at byte %zu", json->what, json->wrong,
+                 (size_t)(json->rest.p - json->start));
+    return PTQ_OK;
 }
 
 /* The next character that is not white space; 0 at the end. */
@@ -8675,6 +8475,7 @@ static int ptq__json_next(ptq__json *json, const char *brackets, const char *wha
 
 static const char ptq__hex[] = "0123456789abcdef";
 
+/* Cuts off exactly so many hexadecimal digits, at most 16. 1 on success. */
 static int ptq__cut_hex(ptq__span *rest, int digits, uint64_t *out) {
     for (*out = 0; digits > 0; digits--) {
         char c = (char)(rest->n ? *rest->p : 0);
@@ -8784,6 +8585,17 @@ static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t
     return 1;
 }
 
+/* A list of integers. Returns how many there are, of `most` at most. */
+static int ptq__json_list(ptq__json *json, int64_t low, int64_t high, int64_t *value, int most) {
+    int n = 0;
+    while (ptq__json_next(json, "[]", "a list", &n))
+        if (n > most)
+            ptq__json_wrong(json, "a shorter list");
+        else
+            ptq__json_integer(json, low, high, &value[n - 1]);
+    return n;
+}
+
 /* Nothing but white space may follow. */
 static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
@@ -8848,6 +8660,7 @@ static const ptq__dtype ptq__dtypes[] = {
 
 enum { PTQ__DTYPES = sizeof ptq__dtypes / sizeof ptq__dtypes[0] };
 
+/* Asked at run time: no standard macro tells it, and compilers fold it to a constant. */
 static int ptq__host_is_le(void) {
     const uint16_t probe = 1;
     return *(const uint8_t *)&probe == 1;
@@ -8884,6 +8697,7 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
     }
 }
 
+/* Its allocator lies in the archive itself, and so is copied before that goes. */
 PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq_allocator allocator;
     int i;
@@ -8969,28 +8783,26 @@ static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
 /* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
    file may have it. The bounds keep every product below from overflowing. */
 static void ptq__read_shape(ptq__json *json, ptq__record *record) {
-    int64_t d = 0;
+    int64_t dim[64];
+    int i;
+    record->rank = ptq__json_list(json, 0, (int64_t)1 << 40, dim, 64);
     record->elements = 1;
-    while (ptq__json_next(json, "[]", "a shape", &record->rank)) {
-        if (!ptq__json_integer(json, 0, (int64_t)1 << 40, &d))
-            return;
-        if (d && record->elements > ((uint64_t)1 << 48) / (uint64_t)d)
+    for (i = 0; i < record->rank && !json->wrong; i++) {
+        if (dim[i] && record->elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
             ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
-        else if (record->rank > 64)
-            ptq__json_wrong(json, "at most 64 dimensions");
-        record->elements *= (uint64_t)d;
-        if (record->rank <= PTQ_MAX_RANK)
-            record->dim[record->rank - 1] = d;
+        record->elements *= (uint64_t)dim[i];
+        if (i < PTQ_MAX_RANK)
+            record->dim[i] = dim[i];
     }
 }
 
 /* [0,1728]: where its bytes begin and end. */
 static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
-    const int64_t most = (int64_t)1 << 56;
-    if (ptq__json_take(json, '[', "two offsets") &&
-        ptq__json_integer(json, 0, most, &record->begin) && ptq__json_take(json, ',', "a comma") &&
-        ptq__json_integer(json, 0, most, &record->end))
-        ptq__json_take(json, ']', "the end of two offsets");
+    int64_t offset[2] = {0, 0};
+    if (ptq__json_list(json, 0, (int64_t)1 << 56, offset, 2) != 2)
+        ptq__json_wrong(json, "two offsets");
+    record->begin = offset[0];
+    record->end = offset[1];
 }
 
 /* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
@@ -9002,6 +8814,7 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
     static void (*const read[])(ptq__json *, ptq__record *) = {ptq__read_dtype, ptq__read_shape,
                                                                ptq__read_offsets};
     int k, n = 0, seen = 0;
+    PTQ__FAIL_IF(!name[0], PTQ_BAD_FILE, "file header: a tensor has an empty name");
     while (ptq__json_key(json, "an object", &n)) {
         for (k = 0; k < 3 && (strcmp(json->key, key[k]) || (seen >> k & 1));)
             k++;
@@ -9011,10 +8824,10 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
             ptq__json_wrong(json, all);
         seen |= 1 << k;
     }
-    if (!json->wrong && seen == 7)
-        return PTQ_OK;
-    return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
-                         ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
+    PTQ__FAIL_IF(json->wrong || seen != 7, PTQ_BAD_FILE,
+                 "tensor %s: expected %s in its header entry", ptq__quoted(ptq__span_of(name)).text,
+                 json->wrong ? json->wrong : all);
+    return PTQ_OK;
 }
 
 /* "__metadata__": strings by name. */
@@ -9036,6 +8849,8 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
     return PTQ_OK;
 }
 
+/* Entry k of the archive has record k. A name goes into an entry before it is known what it names;
+   if that is the metadata, the entry is given back. */
 static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     ptq__json *json = &header->json;
     ptq_archive *archive = header->archive;
@@ -9044,27 +8859,24 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
         ptq__json_wrong(json, "a JSON object");
     while (ptq__json_next(json, "{}", "a JSON object", &n)) {
         ptq_archive_entry *entry;
-        ptq__record *record;
+        ptq__record record;
+        memset(&record, 0, sizeof record);
+        record.entry = archive->entries;
         PTQ__TRY(ptq__archive_append(archive, &entry, err));
         PTQ__TRY(ptq__json_strdup(json, &archive->allocator, &entry->name, err));
         ptq__json_take(json, ':', "a colon");
-        if (!strcmp(entry->name, "__metadata__")) {
+        if (strcmp(entry->name, "__metadata__")) {
+            PTQ__TRY(ptq__read_record(json, entry->name, &record, err));
+            PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, record.entry,
+                               &header->capacity, "tensors", err));
+            header->record[record.entry] = record;
+        } else {
             ptq__free(&archive->allocator, entry->name);
             archive->entries--;
             if (metas++)
                 ptq__json_wrong(json, "__metadata__ once");
-            else
-                PTQ__TRY(ptq__header_meta(json, archive, err));
-            continue;
+            PTQ__TRY(ptq__header_meta(json, archive, err));
         }
-        if (!entry->name[0])
-            return ptq_error_set(err, PTQ_BAD_FILE, "file header: a tensor has an empty name");
-        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, archive->entries - 1,
-                           &header->capacity, "tensors", err));
-        record = &header->record[archive->entries - 1];
-        memset(record, 0, sizeof *record);
-        record->entry = archive->entries - 1;
-        PTQ__TRY(ptq__read_record(json, entry->name, record, err));
     }
     return ptq__json_end(json, err);
 }
@@ -9106,9 +8918,9 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
             return ptq__tensor_error(entry[r->entry].name, what, err);
         at = r->end;
     }
-    if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
-                             (size_t)(data_size - (uint64_t)at));
+    PTQ__FAIL_IF((uint64_t)at != data_size, PTQ_BAD_FILE,
+                 "%zu bytes behind the last tensor belong to none",
+                 (size_t)(data_size - (uint64_t)at));
     return PTQ_OK;
 }
 
@@ -9123,9 +8935,9 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
     int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
     if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
         return PTQ_OK;
-    if (record->elements > PTQ_MAX_ELEMENTS)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: more than %d elements",
-                             ptq__quoted(ptq__span_of(out->name)).text, PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(record->elements > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE,
+                 "tensor %s: more than %d elements", ptq__quoted(ptq__span_of(out->name)).text,
+                 PTQ_MAX_ELEMENTS);
     for (i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
     if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
@@ -9150,6 +8962,8 @@ PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archiv
     return PTQ_OK;
 }
 
+/* The length of the header is the one number that is used before it is known whether this is such a
+   file at all; so it is held against the size of the file first. */
 PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                                      const ptq_load_options *options, ptq_archive **out,
                                      ptq_error *err) {
@@ -9160,11 +8974,10 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     ptq__header header;
     ptq_status status;
     int i;
-    for (i = 7; i >= 0 && size >= 8; i--)
-        length = length << 8 | file[i];
+    if (size >= 8)
+        ptq__copy_le(&length, file, 1, 8);
     PTQ__FAIL_IF(size < 8 || length > size - 8 || length > most || length < 2, PTQ_BAD_FILE,
-                 "not a safetensors file, or truncated: %zu bytes, the header should"
-                 " have %llu",
+                 "not a safetensors file, or truncated: %zu bytes, the header should have %llu",
                  size, (unsigned long long)length);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &archive, err));
     memset(&header, 0, sizeof header);
@@ -9179,7 +8992,7 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
             ptq__read_tensor(&header.record[i], file, options && options->borrow,
                              &archive->allocator, &archive->entry[header.record[i].entry], err);
     ptq__free(&archive->allocator, header.record);
-    PTQ__GIVE(status, archive, ptq_archive_free, out);
+    PTQ__FINISH(status, ptq_archive_free(archive), archive, out);
 }
 
 PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
@@ -9220,10 +9033,11 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     float epsilon = 1e-3f;
     ptq_node *node;
     int i;
-    if (!first || !last || first->rank != 4 || last->rank != 2 || last->dim[1] != 4 * first->dim[0])
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "the file has no graph in its metadata, and its tensors are not"
-                             " those of ResNet8 (conv1.weight to fc.bias)");
+    PTQ__FAIL_IF(!first || !last || first->rank != 4 || last->rank != 2 ||
+                     last->dim[1] != 4 * first->dim[0],
+                 PTQ_BAD_FILE,
+                 "the file has no graph in its metadata, and its tensors are not those of ResNet8"
+                 " (conv1.weight to fc.bias)");
     PTQ__FAIL_IF(meta && !ptq__read_float(ptq__span_of(meta), &epsilon), PTQ_BAD_FILE,
                  "metadata 'epsilon' is not a number: %s", ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
@@ -9273,13 +9087,12 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
     ptq__param_text name = ptq__full_name(node, param);
     ptq_archive_entry *entry = ptq__archive_entry(archive, name.text);
     ptq_tensor want = ptq__as_stored(to), *found = entry ? &entry->tensor : NULL;
-    if (!found)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
+    PTQ__FAIL_IF(!found, PTQ_BAD_FILE, "tensor %s is missing", name.text);
     PTQ__FAIL_IF(found->type != want.type || found->rank != want.rank ||
                      memcmp(found->dim, want.dim, sizeof want.dim),
                  PTQ_BAD_FILE,
-                 "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of"
-                 " rank %d (rank 0: of a type that is not supported)",
+                 "tensor %s: %s [%d,%d,%d,%d] of rank %d, expected %s [%d,%d,%d,%d] of rank %d"
+                 " (rank 0: of a type that is not supported)",
                  name.text, ptq_name(PTQ_NAMES_TYPE, found->type), found->dim[0], found->dim[1],
                  found->dim[2], found->dim[3], found->rank, ptq_name(PTQ_NAMES_TYPE, want.type),
                  want.dim[0], want.dim[1], want.dim[2], want.dim[3], want.rank);
@@ -9350,6 +9163,7 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
     return ptq_model_check(model, err);
 }
 
+/* The archive is a stage on the way: tensors and metadata move over to the model. */
 PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_load_options *options,
                                    ptq_model **out, ptq_error *err) {
     ptq_archive *archive = NULL;
@@ -9359,7 +9173,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     status = ptq__archive_graph(archive, &model, err);
     PTQ__THEN(status, ptq__fill_model(archive, model, err));
     ptq_archive_free(archive);
-    PTQ__GIVE(status, model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 #ifndef PTQ_RUN_ONLY
@@ -9389,6 +9203,8 @@ PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, c
     return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
 }
 
+/* The entry is a view: data and scales stay the caller's. Scales are no part of it, since in a file
+   they are a tensor of their own. */
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
                                    ptq_error *err) {
     ptq_archive_entry *entry;
@@ -9401,12 +9217,14 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
     status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
     archive->entries -= status != PTQ_OK;
     entry->tensor = *tensor;
-    entry->tensor.owned = 0; /* of neither data nor scale */
+    entry->tensor.owned = 0;
     entry->tensor.scale = NULL;
     entry->tensor.scales = 0;
     return status;
 }
 
+/* "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]}. Tensors lie one behind
+   the other, in the order of the entries. */
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
     const ptq_tensor stored = ptq__as_stored(&entry->tensor);
     int i = 0;
@@ -9446,22 +9264,24 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
     return text.length;
 }
 
+/* The sum of the sizes is checked although all tensors are in memory: several entries may be views
+   of the same one. */
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
                                      ptq_error *err) {
-    size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header;
+    uint64_t header = ptq__put_header(archive, NULL, 0);
+    size_t total = 8 + (size_t)header;
     uint8_t *file = NULL;
     int i;
     for (i = 0; i < archive->entries; i++) {
-        if (total > SIZE_MAX / 2 - archive->entry[i].tensor.size)
-            return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "archive: larger than memory can be");
+        PTQ__FAIL_IF(total > SIZE_MAX / 2 - archive->entry[i].tensor.size, PTQ_OUT_OF_MEMORY,
+                     "archive: larger than memory can be");
         total += archive->entry[i].tensor.size;
     }
     PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
     *bytes = file;
     *size = total;
-    for (i = 0; i < 8; i++)
-        file[i] = (uint8_t)((uint64_t)header >> (8 * i));
-    ptq__put_header(archive, (char *)file + 8, header + 1);
+    ptq__copy_le(file, &header, 1, 8);
+    ptq__put_header(archive, (char *)file + 8, (size_t)header + 1);
     file += 8 + header;
     for (i = 0; i < archive->entries; i++) {
         const ptq_tensor *tensor = &archive->entry[i].tensor;
@@ -9513,6 +9333,7 @@ static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, p
     return status;
 }
 
+/* The file's own metadata come first, so that whoever opens it sees at once what it is. */
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
@@ -9525,6 +9346,7 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
     return PTQ_OK;
 }
 
+/* A model that no reader would take is not written either. */
 PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t *size,
                                    ptq_error *err) {
     ptq_archive *archive = NULL;
@@ -9571,27 +9393,22 @@ static FILE *ptq__open(const char *path, int writing) {
 static FILE *ptq__open(const char *path, int writing) { return fopen(path, writing ? "wb" : "rb"); }
 #endif
 
-/* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
-   directory claims to be endless, a pipe says nothing. */
-static size_t ptq__likely_size(FILE *file, size_t limit) {
-    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    rewind(file);
-    if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
-        size = 65535;
-    return (size_t)size + 1;
-}
-
-/* Reads to the end in growing pieces, so that pipes work as well as files. */
+/* Reads to the end in growing pieces, so that pipes work as well as files. Where the size can be
+   known, the first piece is a little more, and does. It is only a hint: a directory claims to be
+   endless, a pipe says nothing. */
 static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
                                 const ptq_allocator *allocator, char **bytes, size_t *size,
                                 ptq_error *err) {
-    size_t capacity = ptq__likely_size(file, limit), got;
+    long hint = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    int likely = hint >= 0 && hint <= 1L << 28 && (!limit || (size_t)hint <= limit);
+    size_t capacity = likely ? (size_t)hint + 1 : 65536, got;
     char *larger = NULL;
+    (void)fseek(file, 0, SEEK_SET);
     PTQ__TRY(PTQ__NEW(allocator, bytes, capacity, path, err));
     while ((got = fread(*bytes + *size, 1, capacity - *size, file)) > 0) {
         *size += got;
-        if (limit && *size > limit)
-            return ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
+        PTQ__FAIL_IF(limit && *size > limit, PTQ_BAD_FILE, "%s: larger than %zu bytes", path,
+                     limit);
         if (*size < capacity)
             continue;
         PTQ__TRY(ptq__alloc(allocator, capacity, 2, path, &larger, err));
@@ -9600,9 +9417,8 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
         *bytes = larger;
         capacity *= 2;
     }
-    return ferror(file)
-               ? ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be read; is it a directory?", path)
-               : PTQ_OK;
+    PTQ__FAIL_IF(ferror(file), PTQ_IO_ERROR, "%s: cannot be read; is it a directory?", path);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
@@ -9629,7 +9445,8 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
 static ptq_status ptq__loaded(const char *path, void *bytes, const ptq_allocator *allocator,
                               ptq_status status, const ptq_error *inner, ptq_error *err) {
     ptq__free(allocator, bytes);
-    return status ? ptq_error_set(err, status, "%s: %s", path, inner->text) : PTQ_OK;
+    PTQ__FAIL_IF(status, status, "%s: %s", path, inner->text);
+    return PTQ_OK;
 }
 
 /* Nothing is borrowed from bytes that do not stay. */
@@ -9668,45 +9485,39 @@ static int ptq__is_separator(char c) { return c == '/'; }
 #endif
 
 /* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
-#ifdef PTQ__HAS_STAT
 static int ptq__is_special(const char *path) {
+#ifdef PTQ__HAS_STAT
     struct stat status;
     return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
-}
 #else
-static int ptq__is_special(const char *path) {
     (void)path;
     return 0;
-}
 #endif
-
-static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
-    FILE *file = ptq__open(path, 1);
-    int good = file && fwrite(bytes, 1, size, file) == size;
-    return file && fclose(file) == 0 && good;
 }
 
 /* Writes to the path with a suffix, then puts that file in the place of the old one: whatever
-   happens on the way, `path` holds either the old bytes or the new. */
+   happens on the way, `path` holds either the old bytes or the new. A full disk may show only when
+   the file is closed. */
 static ptq_status ptq__save(const char *path, const void *bytes, size_t size,
                             const ptq_allocator *allocator, ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
     int good, special = ptq__is_special(path);
     size_t length = strlen(path);
     char *name = NULL;
+    FILE *file;
     PTQ__TRY(PTQ__NEW(allocator, &name, length + sizeof suffix, "file name", err));
     memcpy(name, path, length);
     memcpy(name + length, suffix, sizeof suffix);
-    good = ptq__write_bytes(special ? path : name, bytes, size);
-    good = good && (special || ptq__move(name, path));
+    file = ptq__open(special ? path : name, 1);
+    good = file && fwrite(bytes, 1, size, file) == size;
+    good = file && fclose(file) == 0 && good && (special || ptq__move(name, path));
     if (!good && !special)
         (void)ptq__move(name, NULL);
     ptq__free(allocator, name);
-    return good ? PTQ_OK
-                : ptq_error_set(err, PTQ_IO_ERROR,
-                                "%s: cannot be written; is the folder there and"
-                                " writable, and the disk not full?",
-                                path);
+    PTQ__FAIL_IF(!good, PTQ_IO_ERROR,
+                 "%s: cannot be written; is the folder there and writable, and the disk not full?",
+                 path);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size,
@@ -9819,18 +9630,14 @@ static int ptq__member_list(ptq__json *json, const char *before, const char *key
         ptq__put_char(json->out, ']');
         return n;
     }
-    while (ptq__json_next(json, "[]", "a list", &i))
-        if (i > n)
-            ptq__json_wrong(json, "a shorter list");
-        else
-            ptq__json_integer(json, low, high, &value[i - 1]);
+    i = ptq__json_list(json, low, high, value, n);
     if (wrong && i != n)
         ptq__json_wrong(json, wrong);
     return i;
 }
 
 /* Bins go from the first that is not empty to before `end`. */
-static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t *first, int end) {
+static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *first, int end) {
     const int64_t limb = (int64_t)1 << 52;
     int64_t exponent = s->exponent;
     ptq__member_count(json, "", "count", &s->count);
@@ -9850,7 +9657,7 @@ static void ptq__statistics_members(ptq__json *json, ptq_statistics *s, int64_t 
 
 /* The bin of an extreme value, which must be the first or last that counts anything; zeros have
    none of their own. */
-static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
+static int ptq__extreme_agrees(const ptq_observer *s, float value, int bin) {
     if (value < 0 || value > 0)
         return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
                ptq__bin_of(value, s->exponent) == bin;
@@ -9858,7 +9665,7 @@ static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
 }
 
 /* The first bin that is not empty, and the one behind the last; none: PTQ_BINS and 0. */
-static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
+static void ptq__used_bins(const ptq_observer *s, int *first, int *end) {
     for (*first = 0; *first < PTQ_BINS && !s->bin[*first]; ++*first)
         ;
     for (*end = PTQ_BINS; *end > 0 && !s->bin[*end - 1]; --*end)
@@ -9866,7 +9673,7 @@ static void ptq__used_bins(const ptq_statistics *s, int *first, int *end) {
 }
 
 /* Whether numbers of a file could have come from observing: searches rely on it. */
-static int ptq__statistics_agree(const ptq_statistics *s) {
+static int ptq__statistics_agree(const ptq_observer *s) {
     uint64_t sum = s->zeros;
     int b, first, end;
     ptq__used_bins(s, &first, &end);
@@ -9877,7 +9684,8 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
-static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
+/* {"count": ...}. Only bins that count something are written, from the first to the last. */
+static void ptq__json_statistics(ptq__json *json, ptq_observer *s) {
     int used = 0, end = PTQ_BINS, n = 0;
     int64_t first = 0;
     if (json->out) {
@@ -9904,7 +9712,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
         ptq__put_string(json->out, t ? ",\n    " : "{\n    ");
         ptq__put_json(json->out, c->tensor[t].name);
         ptq__put_string(json->out, ": ");
-        ptq__json_statistics(json, c->tensor[t].observer.channel);
+        ptq__json_statistics(json, &c->tensor[t].observer);
     }
     if (json->out) {
         ptq__put_string(json->out, t ? "\n  }" : "{\n  }");
@@ -9917,7 +9725,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
             break;
         }
         PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
-        ptq__json_statistics(json, c->tensor[c->tensors - 1].observer.channel);
+        ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer);
     }
     json->known = 1; /* the list itself: nested keys came after its own */
     return PTQ_OK;
@@ -10005,7 +9813,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     for (i = 0; i < c->classes; i++)
         sum += c->class_count[i];
     for (i = 0; i < c->tensors; i++)
-        if (c->tensor[i].observer.channel[0].images != c->images)
+        if (c->tensor[i].observer.images != c->images)
             return 0;
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
@@ -10019,8 +9827,7 @@ static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq
     }
     PTQ__TRY(ptq__json_end(json, err));
     PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
-                 "calibration file: it has no images or tensors, or their counts"
-                 " disagree");
+                 "calibration file: it has no images or tensors, or their counts disagree");
     return PTQ_OK;
 }
 
@@ -10041,7 +9848,7 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
                       "calibration", err);
     PTQ__THEN(status, ptq__read_calibration(&json, c, err));
-    PTQ__GIVE(status, c, ptq_calibration_free, out);
+    PTQ__FINISH(status, ptq_calibration_free(c), c, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -10088,6 +9895,7 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
 #define PTQ__VECTOR
+#define PTQ__128
 #include <cpuid.h>
 #if !defined(__clang__)
 /* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
@@ -10127,8 +9935,8 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #define PTQ__HAS_AMX 0
 #endif
 #define PTQ__BUILT_ISAS                                                                            \
-    (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
-     1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
+    (1u << PTQ_ISA_SSE2 | 1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI |     \
+     1u << PTQ_ISA_AVX512 | 1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
 /* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
@@ -10204,15 +10012,18 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
 static unsigned ptq__cpu_isas(void) {
-    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(1, &a, &b, &c, &d))
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas;
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(d >> 26 & 1)) /* SSE2 */
         return 0;
+    isas = 1u << PTQ_ISA_SSE2;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7))
+        return isas;
     if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
-        return 0;
+        return isas;
     saved = ptq__saved_registers();
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
-        return 0;
-    isas = 1u << PTQ_ISA_AVX2;
+        return isas;
+    isas |= 1u << PTQ_ISA_AVX2;
     if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
@@ -10263,8 +10074,10 @@ static ptq_isa ptq__best_isa(void) {
      of several pixels and multiplies each with the weights of one or two vectors of output
      channels. Its sums stay in registers. One call goes through all pixels of the staged rows.
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
-     activation and residual, vector by vector, before the only store to the arena, where tensors
-     have the layout of the scalar kernels.
+     activation and residual, four vectors of codes at a time, before the only store to the arena,
+     where tensors have the layout of the scalar kernels.
+   - Depthwise convolutions are the same loops: what is staged are vectors of channels, as real
+     numbers, so that a word is a vector and nothing is spread. Pools work from the arena.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
@@ -10280,16 +10093,17 @@ static ptq_isa ptq__best_isa(void) {
      V_put(y, at, n, v)           nothing beyond them is read or written
      F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
      I_real(v)  I_round(f)        to F, and back: half to even
+     I_bytes(four, zero, low, high)   four vectors, `zero` added, clamped, as bytes of one
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
    choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
    PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
+#ifdef PTQ__X86
+enum { PTQ__CLAMPED = 0 };
 #else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+enum { PTQ__CLAMPED = 1 }; /* whether only clamped numbers can be rounded */
 #endif
 
 enum {
@@ -10307,6 +10121,8 @@ typedef struct ptq__finish {
     int real;                  /* integers become real numbers: the logits */
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
+    int flip, low, high; /* codes: 128 where they are signed, and their range with it added */
+    int fours;           /* whether all real results fit 32 bits: see I_finish_fours */
     float ratio_a, ratio_b, offset;
     float sure;           /* a plain sum this near to its code has the same code as the exact one */
     const void *residual; /* H x W x C; NULL: none */
@@ -10320,6 +10136,7 @@ typedef struct ptq__sums {
     int pixels, channels, vectors;
     ptrdiff_t out;           /* index of the first result */
     const float *multiplier; /* integers: one for each channel */
+    const char *later;       /* real sums of codes: the biases, still to be added; else NULL */
 } ptq__sums;
 
 /* Up to two vectors of channels of a group. */
@@ -10359,7 +10176,8 @@ enum {
     PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
     PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
     PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
-    PTQ__MATRICES = 8   /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
+    PTQ__MATRICES = 8,  /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
+    PTQ__DEPTHWISE = 16 /* every channel by itself: a word is a vector of channels, as reals */
 };
 
 /* One way to compute. */
@@ -10367,8 +10185,8 @@ typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
     int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
-    /* Rows of x from y on, which may be outside. */
-    void (*stage)(const ptq__packed *k, const char *x, int y, int rows, char *to);
+    /* Rows of a group's channels of x from y on, which may be outside. */
+    void (*stage)(const ptq__packed *k, const char *x, int group, int y, int rows, char *to);
     const ptq__winograd *winograd;             /* NULL: none */
     void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
@@ -10380,14 +10198,16 @@ static int ptq__engine_size(const ptq__engine *engine) { return engine->codes ==
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups, each;                            /* output channels of a group */
+    int groups,
+        each;  /* output channels of a group; depthwise: of a vector, which is a group then */
+    int coded; /* integers: the input is codes */
     /* The staged input. */
     int skip[2];         /* of so many rows and columns only the first is staged */
     int count;           /* staged pixels of a row, besides the padding */
     int parts;           /* in which they are copied: 1, or one for each of them */
     ptrdiff_t pitch;     /* bytes of a staged pixel */
     ptrdiff_t advance;   /* bytes from the input of an output pixel to that of the next */
-    ptrdiff_t row_bytes; /* of a row of one group; then comes that of the next group */
+    ptrdiff_t row_bytes; /* of a row */
     int block;           /* output rows of which the input is staged at once */
     int flip, zero;      /* codes: what is flipped in a staged one; the zero point after that */
     int blank;           /* byte that stands for 0 in a staged row */
@@ -10410,8 +10230,9 @@ static int ptq__staged_rows(const ptq__packed *k, int rows) {
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
-    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->groups * k->row_bytes + PTQ__UNIT;
-    return ptq__align((size_t)(bytes + k->engine->most * k->advance + k->words * PTQ__WORD));
+    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->row_bytes + PTQ__UNIT;
+    bytes += k->engine->most * k->advance + k->kernel[1] * k->pitch;
+    return ptq__align((size_t)(bytes + k->words * PTQ__WORD));
 }
 
 /* Bytes of all planes of inputs, and of the sums of a panel in one of them. */
@@ -10500,9 +10321,20 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     }
 #endif
 
+/* The same of a depthwise convolution, whose lanes meet lanes: nothing is spread. */
+#define PTQ__TAPS(V, PIXELS, VECTORS, DOT)                                                         \
+    for (; word > 0; word--, weight += SIZE) {                                                     \
+        w[0] = V##_load(weight);                                                                   \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
+            x = V##_load(PTQ__PIXEL(p));                                                           \
+            sum[p][0] = DOT(sum[p][0], x, w[0]);                                                   \
+        }                                                                                          \
+        PTQ__NEXT(PIXELS, SIZE);                                                                   \
+    }
+
 /* The next PIXELS pixels of a row, of which `left` are to come. Their sums begin with the bias, in
    PIXELS x VECTORS registers, and each vector of weights is read once. */
-#define PTQ__TILE(V, PIXELS, VECTORS, DOT)                                                         \
+#define PTQ__TILE(V, PIXELS, VECTORS, DOT, WORDS)                                                  \
     do {                                                                                           \
         enum { SIZE = sizeof(V) };                                                                 \
         V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
@@ -10516,7 +10348,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
             at[0] = from + run * b.run;                                                            \
             PTQ__UNROLL for (p = 1; p < (PIXELS + 3) / 4; p++) at[p] = at[p - 1] + 4 * b.advance;  \
             word = b.words;                                                                        \
-            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
+            WORDS(V, PIXELS, VECTORS, DOT);                                                        \
         }                                                                                          \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
@@ -10527,31 +10359,34 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         left -= PIXELS;                                                                            \
     } while (0)
 
-/* A block, in large tiles as far as they fit. What a tile computes beyond the row's end is
+/* A block, in large tiles as far as they fit, or in tiles of seven where eight would leave the last
+   ones in part empty, as at 7 and 14 pixels. What a tile computes beyond the row's end is
    overwritten or forgotten. */
-#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT)                                  \
+#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT, WORDS, FINISH)                   \
     TARGET static void NAME(const ptq__area *area) {                                               \
         const ptq__area b = *area;                                                                 \
         ptq__sums sums = b.sums;                                                                   \
-        int y;                                                                                     \
+        int y, sevens = sums.pixels % 7 == 0 && sums.pixels % 4 != 0;                              \
         for (y = 0; y < b.rows; y++, sums.at += b.sums_row, sums.out += b.out_row) {               \
             const char *from = b.from + y * b.row, *first = b.weight + y * b.weight_row;           \
             char *to = sums.at;                                                                    \
             int left = sums.pixels;                                                                \
             while (left > 0)                                                                       \
-                if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                           \
-                    PTQ__TILE(V, LARGE, VECTORS, DOT);                                             \
+                if (LARGE == 8 && sevens)                                                          \
+                    PTQ__TILE(V, 7, VECTORS, DOT, WORDS);                                          \
+                else if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                      \
+                    PTQ__TILE(V, LARGE, VECTORS, DOT, WORDS);                                      \
                 else                                                                               \
-                    PTQ__TILE(V, SMALL, VECTORS, DOT);                                             \
+                    PTQ__TILE(V, SMALL, VECTORS, DOT, WORDS);                                      \
             if (b.finish)                                                                          \
-                V##_finish_row(&sums, b.finish);                                                   \
+                FINISH(&sums, b.finish);                                                           \
         }                                                                                          \
     }
 
 /* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
 #define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
-    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT)                                              \
-    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT)                                              \
+    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT, PTQ__WORDS, V##_finish_row)                  \
+    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT, PTQ__WORDS, V##_finish_row)                  \
     static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,   CODES, FORM, B, STAGE, WINOGRAD,     \
                                      {NAME##_one, NAME##_two}};
 
@@ -10590,11 +10425,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
-    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual, int clamp) {                \
         F a = f->residual_first ? residual : own, b = f->residual_first ? own : residual;          \
         F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
-        return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
+        return I##_round(clamp ? F##_clamp(sum, f->add_least, f->add_most) : sum);                 \
     }
 
 /* What becomes of n integer sums: ptq__to_code, then the addition. */
@@ -10612,59 +10447,101 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             I##_put(f->mid, at, n, code);                                                          \
         if (f->residual)                                                                           \
             code = I##_sum(f, I##_real(code),                                                      \
-                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)), 1);          \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
-   knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
-    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+/* Finishes all sums. */
+#define PTQ__FINISH_ALL(NAME, V, TARGET)                                                           \
+    TARGET static void NAME(const ptq__sums *sums, const ptq__finish *finish) {                    \
         enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
+        const ptq__sums s = *sums; /* no store below can change them */                            \
+        const ptq__finish f = *finish;                                                             \
         int p, v;                                                                                  \
-        for (v = 0; v < s->vectors; v++) {                                                         \
-            const float *multiplier = s->multiplier + v * LANES;                                   \
-            const char *sums = s->at + v * SIZE;                                                   \
-            ptrdiff_t out = s->out + v * LANES;                                                    \
-            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
-                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
-                           V##_load(sums));                                                        \
+        for (v = 0; v < s.vectors; v++) {                                                          \
+            const float *multiplier = s.multiplier + v * LANES;                                    \
+            const char *from = s.at + v * SIZE;                                                    \
+            ptrdiff_t out = s.out + v * LANES;                                                     \
+            int n = s.channels - v * LANES;                                                        \
+            if (n >= LANES && !f.mid) /* the usual case, without the questions of others */        \
+                for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
+                    V##_finish(&f, multiplier, out, LANES, V##_load(from));                        \
+            else                                                                                   \
+                for (p = 0; p < s.pixels; p++, out += f.channels, from += s.vectors * SIZE)        \
+                    V##_finish(&f, multiplier, out, n, V##_load(from));                            \
+        }                                                                                          \
+    }
+
+/* Codes: four vectors at once, which I_bytes makes into one: it adds the zero point and clamps,
+   with saturation, when numbers are short. So nothing must be clamped before, if what is rounded
+   fits 32 bits, as it does with multipliers below 1. `vectors`, and whether something is `added`,
+   the residual, are constants. */
+#define PTQ__FINISH_FOURS(F, I, TARGET)                                                            \
+    TARGET PTQ__INLINE void I##_finish_fours(ptq__sums *s, const ptq__finish *f, int vectors,      \
+                                             int added) {                                          \
+        enum { SIZE = sizeof(I), LANES = SIZE / PTQ__WORD };                                       \
+        int v, zero = (added ? 0 : f->zero_point) + f->flip, channels = f->channels;               \
+        int dense = channels == vectors * LANES;                                                   \
+        F multiplier[2];                                                                           \
+        multiplier[0] = F##_load(s->multiplier);                                                   \
+        multiplier[1] = vectors == 2 ? F##_load(s->multiplier + LANES) : multiplier[0];            \
+        for (; s->pixels >= 4 / vectors; s->pixels -= 4 / vectors, s->at += 4 * SIZE) {            \
+            char *y = (char *)f->y + s->out;                                                       \
+            const char *from = (const char *)f->residual + (added ? s->out : 0);                   \
+            I four[4];                                                                             \
+            PTQ__UNROLL for (v = 0; v < 4; v++) {                                                  \
+                F real = I##_real(I##_load(s->at + v * SIZE)) * multiplier[v % vectors];           \
+                if (added || PTQ__CLAMPED)                                                         \
+                    real = F##_clamp(real, f->least, f->most);                                     \
+                four[v] = I##_round(real);                                                         \
+                if (added)                                                                         \
+                    four[v] = I##_sum(                                                             \
+                        f, I##_real(four[v] + (uint32_t)f->zero_point),                            \
+                        I##_real(I##_get(from, v / vectors * channels + v % vectors * LANES,       \
+                                         LANES, f->residual_signed)),                              \
+                        PTQ__CLAMPED);                                                             \
+            }                                                                                      \
+            four[0] = I##_bytes(four, zero, f->low, f->high) ^ (uint32_t)f->flip * 0x01010101u;    \
+            if (dense)                                                                             \
+                I##_store(y, four[0]);                                                             \
+            else                                                                                   \
+                PTQ__UNROLL for (v = 0; v < 4 / vectors; v++)                                      \
+                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
+                           (size_t)(vectors * LANES));                                             \
+            s->out += 4 / vectors * channels;                                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
-        const ptq__sums s = *sums; /* no store below can change them */                            \
-        ptq__finish f = *finish;                                                                   \
-        int usual = !f.real && !f.mid && s.channels >= s.vectors * (int)(sizeof(V) / PTQ__WORD);   \
-        if (!usual) {                                                                              \
-            V##_finish_all(&s, &f, 0);                                                             \
-            return;                                                                                \
-        }                                                                                          \
-        f.real = 0;                                                                                \
-        f.mid = NULL;                                                                              \
-        if (f.residual) {                                                                          \
-            V##_finish_all(&s, &f, 1);                                                             \
-        } else {                                                                                   \
-            f.residual = NULL;                                                                     \
-            V##_finish_all(&s, &f, 1);                                                             \
-        }                                                                                          \
+    TARGET static void I##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        ptq__sums s = *sums; /* no store below can change them */                                  \
+        const ptq__finish f = *finish;                                                             \
+        int fours = f.fours && !f.mid && s.channels >= s.vectors * (int)(sizeof(I) / PTQ__WORD);   \
+        if (fours && f.residual && s.vectors == 2)                                                 \
+            I##_finish_fours(&s, &f, 2, 1);                                                        \
+        else if (fours && f.residual)                                                              \
+            I##_finish_fours(&s, &f, 1, 1);                                                        \
+        else if (fours && s.vectors == 2)                                                          \
+            I##_finish_fours(&s, &f, 2, 0);                                                        \
+        else if (fours)                                                                            \
+            I##_finish_fours(&s, &f, 1, 0);                                                        \
+        I##_finish_rest(&s, &f);                                                                   \
     }
 
 #define PTQ__FINISHES(F, I, TARGET)                                                                \
     PTQ__FINISH_REAL(F, TARGET)                                                                    \
     PTQ__FINISH_CODES(F, I, TARGET)                                                                \
-    PTQ__FINISH_ROW(F, TARGET)                                                                     \
-    PTQ__FINISH_ROW(I, TARGET)
+    PTQ__FINISH_ALL(F##_finish_row, F, TARGET)                                                     \
+    PTQ__FINISH_ALL(I##_finish_rest, I, TARGET)                                                    \
+    PTQ__FINISH_FOURS(F, I, TARGET)
 
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
-   X, where two columns of B X are shared with the next tile. */
+   X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
+   difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
         return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
     }                                                                                              \
                                                                                                    \
-    /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
-       place in four planes. */ \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
                                        int sum, char *to) {                                        \
         ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
@@ -10745,14 +10622,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             B##_store(to, blank);                                                                  \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__packed *k, const char *x, int y, int rows, char *to) {      \
+    TARGET static void NAME(const ptq__packed *k, const char *x, int group, int y, int rows,       \
+                            char *to) {                                                            \
         ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
         ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
         const char *end = x + k->in[0] * row;                                                      \
         int flip = k->flip, zero = k->zero, i, n;                                                  \
-        for (i = 0; i < rows * k->groups; i++, to += k->row_bytes) {                               \
-            int at = (y + i / k->groups) * k->skip[0];                                             \
-            const char *from = x + at * row + i % k->groups * (pixel / k->groups);                 \
+        for (i = 0; i < rows; i++, to += k->row_bytes) {                                           \
+            int at = (y + i) * k->skip[0];                                                         \
+            const char *from = x + at * row + group * (pixel / k->groups);                         \
             char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
             if (at < 0 || at >= k->in[0]) {                                                        \
                 NAME##_blank(k, to, last);                                                         \
@@ -10793,34 +10671,89 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
-/* Global average pool. */
-#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
-    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+/* The largest under each window, of reals or of bytes. Up to the end of the tensors whole vectors
+   are read and written, also beyond a pixel: what is wrong is overwritten by what comes next. */
+#define PTQ__LARGEST(V, TARGET)                                                                    \
+    TARGET static void V##_largest(const ptq__step *step, const ptq__frame *frame) {               \
         const void *x = frame->in[0];                                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
-            F sum = F##_all(0);                                                                    \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
-            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        int is_signed = step->from[0]->q.type == PTQ_TYPE_S8, lanes = V##_lanes;                   \
+        int width = step->in[1], channels = step->in[2], n = step->elements, i, c, u, v, at;       \
+        int inside = step->in[0] * width * channels;                                               \
+        for (i = 0; i < n; i += channels) {                                                        \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            for (c = 0; c < channels; c += lanes) {                                                \
+                V most;                                                                            \
+                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
+                most = V##_get(x, at, inside - at, 0);                                             \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        at = (u * width + v) * channels + c;                                       \
+                        most = V##_larger(V##_get(x, at, inside - at, 0), most, is_signed);        \
+                    }                                                                              \
+                V##_put(frame->out, i + c, n - i - c, most);                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
+   ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET PTQ__INLINE void F##_pool(const ptq__step *step, const ptq__frame *frame, int coded) {  \
+        const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
+        const void *all = frame->in[0];                                                            \
+        int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;                     \
+        int is_signed = q->type == PTQ_TYPE_S8;                                                    \
+        float in_scale = (float)frexp((double)q->scale, &exponent);                                \
+        float scale = (float)ldexp((double)to->scale, -exponent);                                  \
+        for (i = 0; i < step->elements; i += channels) {                                           \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            float taps = (float)ptq__pool_taps(step, &clip);                                       \
+            for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                         \
+                F sum = F##_all(0), x;                                                             \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        ptrdiff_t at = ((ptrdiff_t)u * width + v) * channels + c;                  \
+                        if (coded)                                                                 \
+                            x = F##_hold(I##_real(I##_get(all, at, channels - c, is_signed) -      \
+                                                  (uint32_t)q->zero_point) *                       \
+                                         in_scale);                                                \
+                        else                                                                       \
+                            x = F##_get(all, at, channels - c, 0);                                 \
+                        sum = coded ? F##_hold(sum + x) : sum + x;                                 \
+                    }                                                                              \
+                sum = F##_over(sum, F##_all(taps));                                                \
+                if (coded)                                                                         \
+                    I##_put(                                                                       \
+                        frame->out, i + c, channels - c,                                           \
+                        I##_round(F##_clamp(F##_over(sum, F##_all(scale)) + (float)to->zero_point, \
+                                            (float)step->clamp.low, (float)step->clamp.high)));    \
+                else                                                                               \
+                    F##_put(frame->out, i + c, channels - c, sum);                                 \
+            }                                                                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        if (ptq__is_coded(step->node))                                                             \
+            F##_pool(step, frame, 1);                                                              \
+        else                                                                                       \
+            F##_pool(step, frame, 0);                                                              \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
-        const void *x = frame->in[0];                                                              \
-        int32_t sums[LANES];                                                                       \
+        const ptq__clamp *to = &step->clamp;                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += LANES) {                                                    \
+        float multiplier = step->average;                                                          \
+        for (c = 0; c < channels; c += (int)(sizeof(I) / PTQ__WORD)) {                             \
             I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                sum += I##_get(frame->in[0], (ptrdiff_t)i * channels + c, channels - c,            \
                                in->type == PTQ_TYPE_S8);                                           \
-            I##_store(sums, sum);                                                                  \
-            for (i = 0; i < LANES && c + i < channels; i++)                                        \
-                ptq__store(frame->out, c + i,                                                      \
-                           ptq__average_code(in, &step->node->q, sums[i], pixels));                \
+            sum =                                                                                  \
+                I##_round(F##_clamp(I##_real(sum) * multiplier, (float)(to->low - to->zero_point), \
+                                    (float)(to->high - to->zero_point)));                          \
+            I##_put(frame->out, c, channels - c, sum + (uint32_t)to->zero_point);                  \
         }                                                                                          \
     }
 
@@ -10847,61 +10780,54 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
-                            I##_real(I##_get(b, i, n - i, signed_b))));                            \
+                            I##_real(I##_get(b, i, n - i, signed_b)), 1));                         \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum
-   for n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
-   outside the image adds nothing; V_term adds one that is inside. */
-#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
-    TARGET PTQ__INLINE V V##_window(const ptq__packed *k, const void *x, int y, int left, int c,   \
-                                    int n) {                                                       \
-        int channels = k->out[2], width = k->in[1], height = k->in[0], u, v;                       \
-        const char *weight = k->weight + c * PTQ__WORD;                                            \
-        V sum = V##_load(k->bias + c * PTQ__WORD);                                                 \
-        for (u = 0; u < k->kernel[0]; u++)                                                         \
-            for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)                     \
-                if (y + u >= 0 && y + u < height && left + v >= 0 && left + v < width)             \
-                    sum = V##_term(k, sum, x,                                                      \
-                                   ((ptrdiff_t)(y + u) * width + left + v) * channels + c, n,      \
-                                   weight);                                                        \
-        return sum;                                                                                \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
-        enum { LANES = sizeof(V) / PTQ__WORD };                                                    \
-        const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
-        const ptq__finish f = ptq__finish_of(step, frame);                                         \
-        const void *x = frame->in[0];                                                              \
-        int channels = k->out[2], pixels = k->out[0] * k->out[1], i, c;                            \
-        for (i = 0; i < pixels; i++) {                                                             \
-            int y = i / k->out[1] * k->stride[0] - k->pad[0];                                      \
-            int left = i % k->out[1] * k->stride[1] - k->pad[1];                                   \
-            ptrdiff_t to = (ptrdiff_t)i * channels;                                                \
-            for (c = 0; c + LANES <= channels; c += LANES)                                         \
-                V##_finish(&f, k->multiplier + c, to + c, LANES,                                   \
-                           V##_window(k, x, y, left, c, LANES));                                   \
-            if (c < channels)                                                                      \
-                V##_finish(&f, k->multiplier + c, to + c, channels - c,                            \
-                           V##_window(k, x, y, left, c, channels - c));                            \
+/* Depthwise convolution: each channel for itself, so the lanes are channels, and what is staged is
+   vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
+   ptq__vectorize_weights. So they become integers again before they are finished. */
+#define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
+    TARGET static void NAME##_stage(const ptq__packed *k, const char *x, int group, int y,         \
+                                    int rows, char *to) {                                          \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
+        ptrdiff_t channels = k->out[2], step = channels * k->skip[1], before, after;               \
+        int is_signed = k->flip != 0, first = group * LANES, count = k->count, i, j;               \
+        int n = k->out[2] - first < LANES ? k->out[2] - first : LANES, coded = k->coded;           \
+        uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
+        before = k->pad[1] * k->pitch;                                                             \
+        after = k->row_bytes - before - count * k->pitch;                                          \
+        for (i = 0; i < rows; i++) {                                                               \
+            int row = (y + i) * k->skip[0];                                                        \
+            ptrdiff_t at = (ptrdiff_t)row * k->in[1] * channels + first;                           \
+            if (row < 0 || row >= k->in[0]) {                                                      \
+                memset(to, 0, (size_t)k->row_bytes);                                               \
+                to += k->row_bytes;                                                                \
+                continue;                                                                          \
+            }                                                                                      \
+            memset(to, 0, (size_t)before);                                                         \
+            to += before;                                                                          \
+            for (j = 0; j < count; j++, at += step, to += sizeof(F))                               \
+                F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)                \
+                                    : F##_get(x, at, n, 0));                                       \
+            memset(to, 0, (size_t)after);                                                          \
+            to += after;                                                                           \
         }                                                                                          \
-    }
-
-#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
-    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
-                                  const char *weight) {                                            \
-        (void)k;                                                                                   \
-        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
-                                  const char *weight) {                                            \
-        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
-        return sum + code * I##_load(weight);                                                      \
+    TARGET static void NAME##_finish(const ptq__sums *s, const ptq__finish *finish) {              \
+        char *at = s->at, *end = at + s->pixels * (int)sizeof(F);                                  \
+        if (!s->later) {                                                                           \
+            F##_finish_row(s, finish);                                                             \
+            return;                                                                                \
+        }                                                                                          \
+        for (; at < end; at += sizeof(F))                                                          \
+            I##_store(at, I##_round(F##_load(at)) + I##_load(s->later));                           \
+        I##_finish_row(s, finish);                                                                 \
     }                                                                                              \
                                                                                                    \
-    PTQ__DEPTHWISE(F, TARGET)                                                                      \
-    PTQ__DEPTHWISE(I, TARGET)
+    PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
+    static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
+                                     NAME##_stage,          NULL, {NAME##_one, NAME##_one}};
 
 /* What becomes of the sums in this run. */
 static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
@@ -10936,15 +10862,17 @@ typedef struct ptq__vector_kernel {
     ptq__kernel real, codes;
 } ptq__vector_kernel;
 
-/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
-#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+/* The table of them, for one width. Convolutions run ptq__conv_vector. */
+#define PTQ__OPERATORS(F, I, B, TARGET)                                                            \
+    PTQ__LARGEST(F, TARGET)                                                                        \
+    PTQ__LARGEST(B, TARGET)                                                                        \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
-    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
     PTQ__PREPROCESS(F, I, TARGET)                                                                  \
     static const ptq__vector_kernel F##_operators[] = {                                            \
-        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
-        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_MAX_POOL, F##_largest, B##_largest},                                               \
+        {PTQ_OP_AVG_POOL, F##_average, F##_average},                                               \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average_all},                                    \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
     };
@@ -10952,9 +10880,11 @@ typedef struct ptq__vector_kernel {
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     ptq_isa isa;
+    int fused; /* whether there is a multiply-add that is rounded once */
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__engine *depthwise;
     const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
@@ -10981,11 +10911,12 @@ typedef struct ptq__family {
 
 /* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
    an element. */
-#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+#define PTQ__ELEMENTS(V, LANES, SIZE, TARGET)                                                      \
+    enum { V##_lanes = LANES };                                                                    \
     TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
         const char *from = (const char *)x + at * SIZE;                                            \
-        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
-            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+        if (n < LANES) {                                                                           \
+            char copy[LANES * SIZE] = {0};                                                         \
             memcpy(copy, from, (size_t)n *SIZE);                                                   \
             return V##_widen(copy, is_signed);                                                     \
         }                                                                                          \
@@ -10994,8 +10925,8 @@ typedef struct ptq__family {
                                                                                                    \
     TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
         char *to = (char *)y + at * SIZE;                                                          \
-        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
-            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+        if (n < LANES) {                                                                           \
+            char copy[LANES * SIZE];                                                               \
             V##_narrow(copy, v);                                                                   \
             memcpy(to, copy, (size_t)n *SIZE);                                                     \
         } else {                                                                                   \
@@ -11003,17 +10934,52 @@ typedef struct ptq__family {
         }                                                                                          \
     }
 
-#define PTQ__REALS(F, TARGET)                                                                      \
-    TARGET PTQ__INLINE F F##_widen(const void *from, int is_signed) {                              \
+/* Where an element is as wide in memory as in a vector. */
+#define PTQ__AS_THEY_ARE(V, LANES, SIZE, TARGET)                                                   \
+    TARGET PTQ__INLINE V V##_widen(const void *from, int is_signed) {                              \
         (void)is_signed;                                                                           \
-        return F##_load(from);                                                                     \
+        return V##_load(from);                                                                     \
     }                                                                                              \
-    TARGET PTQ__INLINE void F##_narrow(void *to, F v) { F##_store(to, v); }                        \
-    PTQ__ELEMENTS(F, 4, TARGET)
+    TARGET PTQ__INLINE void V##_narrow(void *to, V v) { V##_store(to, v); }                        \
+    PTQ__ELEMENTS(V, LANES, SIZE, TARGET)
 
 #ifdef PTQ__X86
 
-/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
+/* What SSE2, AVX2 and AVX-512 have under names that differ by the width W and the type M alone. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, M, TARGET, ORDER)                                           \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE I I##_order(I x) { return ORDER; }                                          \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((M)x); }                      \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_bytes(const I *four, int zero, int low, int high) {                   \
+        M z = _mm##W##_set1_epi16((short)zero), a, b;                                              \
+        a = _mm##W##_packs_epi32((M)four[0], (M)four[1]);                                          \
+        b = _mm##W##_packs_epi32((M)four[2], (M)four[3]);                                          \
+        a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
+        a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
+        return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
+    }
+
+/* What pools need. Under -ffast-math compilers would multiply by an estimate of 1 / y. */
+#define PTQ__X86_POOLS(F, W, TARGET, DIVIDE)                                                       \
+    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
+        (void)is_signed;                                                                           \
+        return _mm##W##_max_ps(x, most);                                                           \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
+        __asm__ volatile("" : "+x"(x));                                                            \
+        return x;                                                                                  \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_over(F x, F y) {                                                      \
+        __asm__(DIVIDE : "+x"(x) : "x"(y));                                                        \
+        return x;                                                                                  \
+    }
+
+/* And what SSE2 lacks. Exact are both products:
 
    I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
    otherwise collects the products of several steps before it adds them, for which there are no
@@ -11021,16 +10987,9 @@ typedef struct ptq__family {
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
    I_dot2 take four. */
-#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
-    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
-    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
-    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
-        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
-    }                                                                                              \
+#define PTQ__X86_FUSED(F, I, W, TARGET)                                                            \
     TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
-    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
-    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
         __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
@@ -11057,7 +11016,11 @@ typedef struct ptq__family {
 #endif
 
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
-PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
+               (ptq__i256)_mm256_permutevar8x32_epi32((__m256i)x,
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)))
+PTQ__X86_FUSED(ptq__f256, ptq__i256, 256, PTQ__AVX2)
+PTQ__X86_POOLS(ptq__f256, 256, PTQ__AVX2, "vdivps %1, %0, %0")
 PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
 PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
 typedef int32_t ptq__z256 __attribute__((vector_size(32)));
@@ -11067,6 +11030,11 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
     codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
+}
+
+PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
+    __m256i a = (__m256i)x, b = (__m256i)most;
+    return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
 }
 
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
@@ -11080,20 +11048,22 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
 }
 
-PTQ__REALS(ptq__f256, PTQ__AVX2)
-PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
+PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
 PTQ__STAGES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
 PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
-PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
 PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes, NULL, 4,
             8, 4, 6)
 PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
             ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
 PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
 PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
@@ -11101,7 +11071,11 @@ PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b2
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
-PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, __m512i, PTQ__AVX512,
+               (ptq__i512)_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6,
+                                                                     10, 14, 3, 7, 11, 15),
+                                                   (__m512i)x))
+PTQ__X86_FUSED(ptq__f512, ptq__i512, 512, PTQ__AVX512)
 typedef int32_t ptq__z512 __attribute__((vector_size(64)));
 
 PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
@@ -11143,6 +11117,8 @@ PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATUR
             ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
             NULL, 8, 16, 4, 8)
+
+PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -11248,43 +11224,103 @@ static const ptq__engine ptq__amx = {
     16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
-#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
-static const ptq__family ptq__families[] = {
-    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
-    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
-    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
-#if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
-#endif
-#if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
-#endif
-};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
-   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+/* 128 bits: SSE2, NEON and WebAssembly. No attribute: the whole program has these instructions.
+   64-bit ARM has 32 registers, which hold four words of each pixel besides; others have 16. The
+   runtimes of WebAssembly need some for themselves. */
 #define PTQ__BASE
 #if defined(PTQ__BY_LANE)
 #define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
+#elif !defined(PTQ__WASM)
 #define PTQ__WIDE 6
 #else
 #define PTQ__WIDE 4
 #endif
+#ifdef PTQ__X86
+PTQ__X86_WIDTH(ptq__f128, ptq__i128, 16, , __m128i, PTQ__BASE, x)
+PTQ__X86_POOLS(ptq__f128, , PTQ__BASE, "divps %1, %0")
+#else
 PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
 PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+#endif
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
+
+#ifdef PTQ__X86
+#define ptq__i128_near ptq__i128_round
+#else
+PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
+#ifdef PTQ__NEON
+    __asm__ volatile("" : "+w"(x));
+#else
+    __asm__ volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
 
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
+#endif
 #endif /* PTQ__128 */
+
+#ifdef PTQ__X86 /* SSE2 */
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
+#define ptq__any128(condition) _mm_movemask_ps((__m128)(condition))
+
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = (__m128i)(ptq__b128_load(from) ^ (uint8_t)flip), none = _mm_setzero_si128();
+    ptq__s128_store(to, (ptq__s128)_mm_unpacklo_epi8(codes, none) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)_mm_unpackhi_epi8(codes, none) - (uint16_t)zero);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    uint8_t flip = is_signed ? 128 : 0;
+    return (ptq__b128)_mm_max_epu8((__m128i)(x ^ flip), (__m128i)(most ^ flip)) ^ flip;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    int32_t bytes;
+    __m128i codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = _mm_cvtsi32_si128(bytes);
+    codes = _mm_unpacklo_epi8(codes, codes); /* each code in all bytes of its lane */
+    codes = _mm_unpacklo_epi16(codes, codes);
+    return (ptq__i128)(is_signed ? _mm_srai_epi32(codes, 24) : _mm_srli_epi32(codes, 24));
+}
+
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    __m128i pack = (__m128i)(v & 255);
+    int32_t bytes;
+    pack = _mm_packs_epi32(pack, pack);
+    bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
+    memcpy(to, &bytes, sizeof bytes);
+}
+
+PTQ__INLINE __m128d ptq__fma_low(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    return _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(w)), _mm_cvtps_pd(sum));
+}
+
+/* Double precision holds the product, and the sum by ptq__adds_in_double, so that only the
+   conversion to single rounds. */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    __m128d low = ptq__fma_low(sum, x, w);
+    __m128d high = ptq__fma_low(_mm_movehl_ps(sum, sum), _mm_movehl_ps(x, x), _mm_movehl_ps(w, w));
+    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
+
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)_mm_madd_epi16((__m128i)x, (__m128i)w);
+}
+#endif /* PTQ__X86 */
 
 #ifdef PTQ__NEON
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
@@ -11297,6 +11333,17 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return vmaxq_f32(x, most);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    if (is_signed)
+        return (ptq__b128)vmaxq_s8((int8x16_t)x, (int8x16_t)most);
+    return vmaxq_u8(x, most);
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11314,6 +11361,16 @@ PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
     uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
     memcpy(to, &bytes, sizeof bytes);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
+    int16x8_t z = vdupq_n_s16((int16_t)zero), a, b;
+    uint8x16_t bytes;
+    a = vcombine_s16(vqmovn_s32((int32x4_t)four[0]), vqmovn_s32((int32x4_t)four[1]));
+    b = vcombine_s16(vqmovn_s32((int32x4_t)four[2]), vqmovn_s32((int32x4_t)four[3]));
+    bytes = vcombine_u8(vqmovun_s16(vqaddq_s16(a, z)), vqmovun_s16(vqaddq_s16(b, z)));
+    bytes = vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low));
+    return (ptq__i128)vminq_u8(bytes, vdupq_n_u8((uint8_t)high));
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
@@ -11364,6 +11421,7 @@ PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 #ifdef PTQ__WASM
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
+#define ptq__any128(condition) wasm_v128_any_true((v128_t)(condition))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
@@ -11378,6 +11436,16 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
+PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
+    (void)is_signed;
+    return (ptq__f128)wasm_f32x4_pmax((v128_t)most, (v128_t)x);
+}
+
+PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
+    v128_t a = (v128_t)x, b = (v128_t)most;
+    return (ptq__b128)(is_signed ? wasm_i8x16_max(a, b) : wasm_u8x16_max(a, b));
+}
+
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
@@ -11389,6 +11457,15 @@ PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
     v128_t pack = (v128_t)(v & 255);
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
     wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
+    v128_t z = wasm_i16x8_splat((int16_t)zero), a, b;
+    a = wasm_i16x8_narrow_i32x4((v128_t)four[0], (v128_t)four[1]);
+    b = wasm_i16x8_narrow_i32x4((v128_t)four[2], (v128_t)four[3]);
+    a = wasm_u8x16_narrow_i16x8(wasm_i16x8_add_sat(a, z), wasm_i16x8_add_sat(b, z));
+    a = wasm_u8x16_max(a, wasm_u8x16_splat((uint8_t)low));
+    return (ptq__i128)wasm_u8x16_min(a, wasm_u8x16_splat((uint8_t)high));
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
@@ -11424,36 +11501,41 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
+#endif /* PTQ__WASM */
+
+#if defined(PTQ__X86) || defined(PTQ__WASM)
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
-PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
+PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual,
+                                    int clamp) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
     float other = f->residual_first ? f->ratio_a : f->ratio_b;
     ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
     ptq__i128 code;
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
-    code = ptq__i128_round(sum);
-    rest = (ptq__f128)wasm_f32x4_abs((v128_t)(sum - ptq__i128_real(code)));
-    if (wasm_v128_any_true((v128_t)(rest > f->sure)))
-        return ptq__exact_sum(f, own, residual);
+    code = ptq__i128_near(sum);
+    rest = sum - ptq__i128_real(code);
+    if (ptq__any128(rest > f->sure) || ptq__any128(rest < -f->sure))
+        return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
 
 #define PTQ__PAIRS_FORM 0
 #define PTQ__WINOGRAD128 &ptq__winograd128
-#endif /* PTQ__WASM */
+#endif
 
 #ifdef PTQ__128
-PTQ__REALS(ptq__f128, PTQ__BASE)
-PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
+PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
 PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
-#ifdef PTQ__WASM
+#ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
 PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
 #endif
-PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
 PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
             8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
@@ -11471,18 +11553,34 @@ PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNE
             ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
 #endif
 
-#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
+
+#endif /* PTQ__128 */
+
+#define PTQ__ON128 &ptq__channels128, ptq__f128_operators, ptq__f128_preprocess
+#define PTQ__ON256 &ptq__channels256, ptq__f256_operators, ptq__f256_preprocess
+#define PTQ__ON512 &ptq__channels512, ptq__f256_operators, ptq__f256_preprocess
 static const ptq__family ptq__families[] = {
-#ifdef PTQ__DOTPROD
-    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#if defined(PTQ__X86)
+    {PTQ_ISA_SSE2, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_AVX2, 1, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
+    {PTQ_ISA_AVX512, 1, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
+    {PTQ_ISA_AVX512VNNI, 1, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
+#if PTQ__HAS_AVXVNNI
+    {PTQ_ISA_AVXVNNI, 1, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
 #endif
-#ifdef PTQ__NEON
-    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#if PTQ__HAS_AMX
+    {PTQ_ISA_AMX, 1, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
+#endif
+#elif defined(PTQ__NEON)
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, 1, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
+#endif
+    {PTQ_ISA_NEON, 1, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #else
-    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+    {PTQ_ISA_WASM, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #endif
 };
-#endif /* PTQ__128 */
 
 /* NULL where scalar kernels do everything. */
 static const ptq__family *ptq__family_of(ptq_isa isa) {
@@ -11495,19 +11593,23 @@ static const ptq__family *ptq__family_of(ptq_isa isa) {
 
 /* A layer. */
 
+static const int32_t ptq__nothing[2 * 16] = {0}; /* for two vectors of up to 512 bits */
+
 /* The panel's part of the output rows of which the staged input begins at `from`, from oy on. */
 static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, const char *from,
                               char *sums, int oy, int rows, const ptq__finish *finish) {
+    int wait = k->coded && k->engine->form & PTQ__DEPTHWISE;
     ptq__area b;
-    b.run = k->groups * k->row_bytes;
+    b.run = k->row_bytes;
     b.row = b.run * k->stride[0] / k->skip[0];
-    b.from = from + panel->group * k->row_bytes;
+    b.from = from;
     b.advance = k->advance;
     b.runs = k->runs;
     b.words = k->words;
     b.rows = rows;
     b.weight = k->weight + panel->lane * k->lane_bytes;
-    b.bias = k->bias + panel->lane * PTQ__WORD;
+    b.bias = wait ? (const char *)ptq__nothing : k->bias + panel->lane * PTQ__WORD;
+    b.sums.later = wait ? k->bias + panel->lane * PTQ__WORD : NULL;
     b.weight_row = b.sums_row = 0;
     b.out_row = (ptrdiff_t)k->out[1] * k->out[2];
     b.sums.at = sums;
@@ -11539,7 +11641,6 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
 /* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
                                int oy, const ptq__finish *finish) {
-    static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, rows = oy + 1 < k->out[0] ? 2 : 1;
     k->engine->winograd->scatter(k, staged, planes);
     for (i = 0; i < k->panels; i++) {
@@ -11547,7 +11648,7 @@ static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *p
         ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
         ptq__sums row = b.sums;
         b.row = k->tiles * k->pitch;
-        b.bias = (const char *)none;
+        b.bias = (const char *)ptq__nothing;
         b.weight_row = (ptrdiff_t)k->words * panel->vectors * k->engine->lanes * PTQ__WORD;
         b.sums_row = ptq__sums_plane(k, panel->vectors);
         b.sums.pixels = k->tiles;
@@ -11563,16 +11664,19 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__finish finish = ptq__finish_of(step, frame);
     char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
     char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
-    int oy, i, rows;
+    int oy, i, at, rows, group;
     for (oy = 0; oy < k->out[0]; oy += rows) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
-        k->engine->stage(k, (const char *)frame->in[0], oy * k->stride[0] / k->skip[0] - k->pad[0],
-                         ptq__staged_rows(k, rows), staged);
-        for (i = 0; i < rows && k->tiles; i += 2)
-            ptq__winograd_rows(k, staged + i * k->row_bytes, planes, sums, oy + i, &finish);
-        for (i = 0; i < k->panels && !k->tiles; i++) {
-            ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
-            k->engine->compute[k->panel[i].vectors - 1](&b);
+        for (group = i = 0; group < k->groups; group++) {
+            k->engine->stage(k, (const char *)frame->in[0], group,
+                             oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
+                             staged);
+            for (at = 0; at < rows && k->tiles; at += 2)
+                ptq__winograd_rows(k, staged + at * k->row_bytes, planes, sums, oy + at, &finish);
+            for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
+                ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+                k->engine->compute[k->panel[i].vectors - 1](&b);
+            }
         }
     }
 }
@@ -11601,11 +11705,11 @@ static int ptq__fits_s8(const ptq__step *step) {
    every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
    are below 256. The first sum is rounded to single between the two, but is a multiple of that
    power even then. */
-static int ptq__can_add(const ptq__step *step) {
+static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    if (PTQ__FUSED || !step->from[1])
+    if (family->fused || !step->from[1])
         return 1;
     term[0] = step->adder.ratio_a;
     term[1] = step->adder.ratio_b;
@@ -11646,23 +11750,27 @@ static int ptq__pairs_fit(const ptq__step *step) {
     return 1;
 }
 
-/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
-   transforms take longer than what they save. */
-static int ptq__can_winograd(const ptq__step *step) {
-    const int *out = step->node->shape;
-    int c, i,
-        geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
-                   step->stride[1] == 1 && step->groups == 1;
-    if (!geometry || step->in[2] < 8 || out[0] < 2 || out[1] < 2)
-        return 0;
-    for (c = 0; c < out[2]; c++) {
+/* Whether no sum without bias reaches `limit`. */
+static int ptq__sums_below(const ptq__step *step, int64_t limit) {
+    int c, i;
+    for (c = 0; c < step->node->shape[2]; c++) {
         int64_t sum = 0;
         for (i = 0; i < step->taps; i++)
             sum += 255 * abs(ptq__weight_code(step, (size_t)c * (size_t)step->taps + (size_t)i));
-        if (sum >= 1 << 29)
+        if (sum >= limit)
             return 0;
     }
     return 1;
+}
+
+/* Whether all of them, times 4, fit 32 bits; and whether it pays: with few channels the transforms
+   take longer than what they save. */
+static int ptq__can_winograd(const ptq__step *step) {
+    const int *out = step->node->shape;
+    int geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
+                   step->stride[1] == 1 && step->groups == 1;
+    return geometry && step->in[2] >= 8 && out[0] > 1 && out[1] > 1 &&
+           ptq__sums_below(step, 1 << 29);
 }
 
 /* Then the layer's shape, in the engine's terms. */
@@ -11671,7 +11779,8 @@ static int ptq__can_winograd(const ptq__step *step) {
    is left out. The words of matrices are divided into pieces of equal size that fit a tile. For
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
-    int deep = k->in[2] / k->groups, size = PTQ__WORD / k->engine->codes, i, columns, pieces, fit;
+    int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
+    int deep = one ? k->engine->lanes : k->in[2] / k->groups, i, columns, pieces, fit;
     ptrdiff_t run;
     for (i = 0; i < 2; i++)
         k->skip[i] = k->kernel[i] == 1 ? k->stride[i] : 1;
@@ -11686,7 +11795,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         run = k->pitch;
         k->advance = k->pitch = (k->pitch + 31) / 32 * 32; /* whole vectors */
     }
-    k->words = (int)((run + PTQ__WORD - 1) / PTQ__WORD);
+    k->words = one ? k->kernel[1] : (int)((run + PTQ__WORD - 1) / PTQ__WORD);
     if (k->engine->form & PTQ__MATRICES) {
         pieces = (k->words + 15) / 16;
         k->words = (k->words + pieces - 1) / pieces * pieces;
@@ -11696,7 +11805,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->count = columns - k->pad[1];
     k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
     k->row_bytes = columns * k->pitch;
-    fit = (int)(PTQ__AT_ONCE / (k->row_bytes * k->groups)) - k->kernel[0];
+    fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0])
@@ -11706,6 +11815,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
 /* What becomes of the sums of a step, but for the tensors of a run. */
 static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
     const ptq_node *node = step->node;
+    int c;
     f->channels = node->shape[2];
     f->least = ptq__act_least(node->act);
     f->most = ptq__act_most(node->act);
@@ -11716,6 +11826,11 @@ static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
         f->zero_point = step->clamp.zero_point;
         f->least = (float)(step->clamp.low - step->clamp.zero_point);
         f->most = (float)(step->clamp.high - step->clamp.zero_point);
+        f->flip = node->q.type == PTQ_TYPE_S8 ? 128 : 0;
+        f->low = (node->residual ? &step->adder.clamp : &step->clamp)->low + f->flip;
+        f->high = (node->residual ? &step->adder.clamp : &step->clamp)->high + f->flip;
+        for (f->fours = 1, c = 0; c < node->shape[2]; c++)
+            f->fours = f->fours && step->multiplier[c] < 1;
     }
     if (ptq__is_coded(node) && node->residual) {
         ptq__describe_adder(f, step);
@@ -11737,7 +11852,12 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.pad = step->pad;
     k.groups = step->groups;
     k.each = k.out[2] / k.groups;
-    if (step->multiplier) {
+    if (engine->form & PTQ__DEPTHWISE) {
+        k.each = engine->lanes;
+        k.groups = (k.out[2] + k.each - 1) / k.each;
+    }
+    k.coded = step->multiplier != NULL;
+    if (k.coded) {
         k.flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
         k.zero = in->zero_point + (is_signed ? -k.flip : k.flip);
         k.blank = engine->codes == 4 ? k.zero : 0;
@@ -11753,7 +11873,7 @@ static void ptq__make_panels(ptq__packed *k) {
     ptq__panel p = {0, 0, 0, 0, 0};
     k->panels = 0;
     while (p.first < k->out[2]) {
-        int left = (p.group + 1) * k->each - p.first;
+        int end = (p.group + 1) * k->each, left = (end < k->out[2] ? end : k->out[2]) - p.first;
         p.channels = left < 2 * wide ? left : 2 * wide;
         p.vectors = left > wide ? 2 : 1;
         if (k->panel)
@@ -11768,18 +11888,17 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+/* One weight: as float, or as integer of 8 or 16 bits; less its zero point. */
 static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
-    int32_t word = step->multiplier ? ptq__weight_code(step, from) : 0;
-    int16_t half = (int16_t)word;
-    if (!step->multiplier)
-        memcpy(to, (const float *)step->weight + from, sizeof(float));
-    else if (size == 4)
-        memcpy(to, &word, sizeof word);
+    int code = step->multiplier ? ptq__weight_code(step, from) : 0;
+    float real = step->multiplier ? (float)code : ((const float *)step->weight)[from];
+    int16_t half = (int16_t)code;
+    if (size == 4)
+        memcpy(to, &real, sizeof real);
     else if (size == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)word;
+        *to = (char)code;
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
@@ -11813,7 +11932,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     uint32_t sum = 0, bits;
     if (bias->rank) /* 32 bits of either kind */
         memcpy(to, (const char *)bias->data + channel * PTQ__WORD, PTQ__WORD);
-    if (!step->multiplier)
+    if (!k->coded)
         return;
     for (i = 0; i < (size_t)step->taps && k->engine->codes == 4; i++)
         sum += (uint32_t)k->zero * (uint32_t)ptq__weight_code(step, first + i);
@@ -11912,39 +12031,22 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
     return family->bytes;
 }
 
-/* A depthwise convolution. Weights: tap by tap, one word each. */
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
-                                           const ptq__engine *engine, ptq_error *err) {
-    ptq__packed shape = ptq__describe(step, engine), *k;
-    int c, tap;
-    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
-    shape.lane_bytes = (ptrdiff_t)step->taps * PTQ__WORD;
-    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
-    for (c = 0; c < k->out[2]; c++) {
-        ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < step->taps; tap++)
-            ptq__copy_weight(step, (size_t)(c * step->taps + tap), PTQ__WORD,
-                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
-    }
-    return PTQ_OK;
-}
-
-/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
-   few channels, which would leave most lanes idle. */
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, for groups of few
+   channels, which would leave most lanes idle, and for depthwise windows so large that real numbers
+   might not hold the sums. */
 static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
-                                         ptq__kernel depthwise, ptq_error *err) {
+                                         ptq_error *err) {
     ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     int groups = step->groups, each = step->node->shape[2] / groups;
-    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+    const ptq__engine *engine = ptq__choose_engine(family, step);
+    if (groups > 1 && groups == step->in[2] && each == 1)
+        engine = step->multiplier && !ptq__sums_below(step, 1 << 22) ? NULL : family->depthwise;
+    else if (groups > 1 && each < 4)
+        engine = NULL;
+    if (!engine || mode == PTQ_MODE_DYNAMIC ||
+        (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
         return PTQ_OK;
-    if (groups > 1 && groups == step->in[2] && each == 1) {
-        step->run = depthwise;
-        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
-                                        err);
-    }
-    return groups > 1 && each < 4
-               ? PTQ_OK
-               : ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
+    return ptq__vectorize_conv(plan, step, engine, err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
@@ -11952,13 +12054,12 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
-    if (!family || (coded && !ptq__can_add(step)))
+    if (!family || (coded && !ptq__can_add(family, step)))
         return PTQ_OK;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, err);
     while (kernel->real && kernel->op != step->node->op)
         kernel++;
-    if (ptq__has_weight(step->node->op))
-        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
-                                      err);
     if (kernel->real)
         step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
@@ -11985,159 +12086,77 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 #ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
-/* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
-   of its own, a pool, a dense layer. */
-typedef struct ptq__probe {
-    ptq_rng rng;
-    ptq__text text; /* of the graph */
-    int integer;
-    ptq_qparams q; /* codes of the last tensor */
-} ptq__probe;
+/* Networks with every kind of layer that has vector kernels: on codes of either kind, with weights
+   that do and do not fit bytes, and on real numbers; of sizes that fill vectors and tiles and leave
+   parts of them. */
+static const char *const ptq__self_tests[] = {
+    "ptq-graph 1\ninput input shape=9x21x3 q=u8:8:1:3\n"
+    "a conv2d in=input channels=40 kernel=3x3 w=s8 act=relu q=u8:8:2:0\n"
+    "b conv2d in=a channels=40 kernel=3x3 stride=2x1 pad=1,1,1,1 w=s8 q=s8:8:1:-9\n"
+    "c conv2d in=b channels=40 kernel=3x3 bias=0 w=s8 q=s8:8:1:5\n"
+    "d conv2d in=c,b channels=40 kernel=1x1 w=s7 mid=s8:8:1:5 q=u8:8:1:90 add=first out=sum\n"
+    "e conv2d in=sum channels=40 groups=40 kernel=3x3 stride=2x2 w=s8 q=u8:8:1:7\n"
+    "f max_pool in=e kernel=2x3 q=u8:8:1:7\ng dense in=f channels=11 w=s8\n",
+    "ptq-graph 1\ninput input shape=6x17x15 q=s8:8:1:-3\n"
+    "a conv2d in=input channels=21 groups=3 kernel=2x3 w=u8 q=s8:8:2:-50 act=relu6\n"
+    "b conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=u5 q=u8:8:2:100\n"
+    "c conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=s2 q=u8:8:2:80\n"
+    "e add in=c,b act=relu q=u8:6:8:20\nf avg_pool in=e kernel=3x2 q=u8:7:4:9\n"
+    "g conv2d in=f channels=21 groups=21 kernel=2x5 w=u8 q=s8:8:3:1\n"
+    "h global_avg_pool in=g q=s8:8:1:7\ni dense in=h channels=33 w=s8 q=u8:8:1:128\n",
+    "ptq-graph 1\ninput input shape=7x18x5\n"
+    "a conv2d in=input channels=24 kernel=3x3 act=relu w=f16\n"
+    "b conv2d in=a channels=24 groups=24 kernel=5x3 stride=1x2 act=relu6\n"
+    "c conv2d in=b channels=24 kernel=3x3\nd conv2d in=c,b channels=24 kernel=1x1 add=second "
+    "out=s\n"
+    "e add in=c,s act=relu\nf max_pool in=e kernel=3x3 stride=2x2\ng avg_pool in=f kernel=2x2\n"
+    "h global_avg_pool in=g\ni dense in=h channels=19\n"};
 
-static int ptq__pick(ptq__probe *probe, int low, int high) {
-    return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
-}
-
-/* Codes of a tensor, unless it is real. They reach `spread` times as far as those of the last one:
-   some values are clamped, most are not. */
-static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
-    ptq_qparams *q = &probe->q;
-    int32_t low, high;
-    if (!probe->integer)
-        return;
-    spread *= q->scale * (float)(1 << q->bits);
-    q->type = ptq__pick(probe, 0, 1) ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    q->zero_point = ptq__pick(probe, 0, 3) ? ptq__pick(probe, low, high) : low;
-    ptq__put(&probe->text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
-             (double)q->scale, (int)q->zero_point);
-}
-
-/* The window of a convolution over an image of this size: kernel, stride, padding. */
-static void ptq__probe_window(ptq__probe *probe, const int *size) {
-    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, i, kind = ptq__pick(probe, 0, 2);
-    for (i = 0; i < 2; i++) {
-        kernel[i] = ptq__pick(probe, 1, size[i] < 4 ? size[i] : 4);
-        stride[i] = ptq__pick(probe, 0, 1) ? 1 : ptq__pick(probe, 1, 3);
-        pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
-        pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
-    }
-    ptq__put(&probe->text, " kernel=%dx%d stride=%dx%d", kernel[0], kernel[1], stride[0],
-             stride[1]);
-    if (kind == 1)
-        ptq__put_string(&probe->text, " pad=valid");
-    if (kind == 2)
-        ptq__put(&probe->text, " pad=%d,%d,%d,%d", pad[0], pad[1], pad[2], pad[3]);
-}
-
-/* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
-static void ptq__probe_coding(ptq__probe *probe, int residual, int logits) {
-    int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    if (probe->integer)
-        ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
-    else if (!ptq__pick(probe, 0, 3))
-        ptq__put_string(&probe->text, " w=f16");
-    if (residual)
-        ptq__probe_codes(probe, "mid", 10);
-    if (!logits || ptq__pick(probe, 0, 1))
-        ptq__probe_codes(probe, "q", residual ? 1 : 10);
-}
-
-static void ptq__probe_act(ptq__probe *probe, const char *key) {
-    int act = ptq__pick(probe, 0, 2);
-    if (act)
-        ptq__put(&probe->text, act == PTQ_ACTIVATION_RELU ? " %s=relu" : " %s=relu6", key);
-}
-
-static void ptq__probe_graph(ptq__probe *probe) {
-    ptq__text *text = &probe->text;
-    int depthwise = !ptq__pick(probe, 0, 5), square = ptq__pick(probe, 1, 3), size[2];
-    int groups =
-        depthwise ? ptq__pick(probe, 2, 40) : (ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3));
-    int in = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
-    int out = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
-    size[0] = ptq__pick(probe, 1, 6);
-    size[1] = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
-    probe->q.scale = 300; /* of a tensor of one code */
-    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", size[0], size[1], groups * in);
-    ptq__probe_codes(probe, "q", 1);
-    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", groups * out, groups);
-    ptq__probe_window(probe, size);
-    ptq__probe_act(probe, "act");
-    ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", groups * out, square, square,
-             ptq__pick(probe, 0, 1));
-    ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx1 add=%s", groups * out, square,
-             ptq__pick(probe, 0, 1) ? "first" : "second");
-    ptq__probe_act(probe, "act");
-    ptq__probe_act(probe, "add_act");
-    ptq__probe_coding(probe, 1, 0);
-    ptq__put(text, " out=sum\ne add in=%s", ptq__pick(probe, 0, 1) ? "b,c" : "c,b");
-    ptq__probe_act(probe, "act");
-    ptq__probe_codes(probe, "q", 2);
-    ptq__put_string(text, "\npool global_avg_pool in=e");
-    ptq__probe_codes(probe, "q", 1);
-    ptq__put(text, "\nd dense in=pool channels=%d", ptq__pick(probe, 1, 40));
-    ptq__probe_coding(probe, 0, 1);
-    ptq__put_char(text, '\n');
-}
-
-/* Weights anywhere in their range, or at its ends only. */
-static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
-                                  ptq_error *err) {
+/* Weights, anywhere in their range or at its ends only, and biases. */
+static ptq_status ptq__fill_randomly(ptq_model *model, ptq_node *node, ptq_rng *rng,
+                                     ptq_error *err) {
     ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S;
-    int rails = !ptq__pick(probe, 0, 3);
+    int coded = ptq__is_integer_type(w->type), rails = !ptq_rng_below(rng, 4);
     size_t i, n = ptq_tensor_elements(w);
     float reach = 1 / sqrtf((float)(n / (size_t)w->dim[0]));
     float scale = 1.28f * reach / (float)(1 << w->bits % 16);
-    int32_t low, high;
+    int32_t low = 0, high = 0;
+    if (coded)
+        ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
     for (i = 0; i < ptq_tensor_elements(b); i++)
-        if (probe->integer)
-            ((int32_t *)b->data)[i] = ptq__pick(probe, -5000, 5000);
+        if (coded)
+            ((int32_t *)b->data)[i] = (int32_t)ptq_rng_below(rng, 10001) - 5000;
         else
-            ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
-    ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, probe->integer ? w->bits : 8, &low,
-                   &high);
+            ((float *)b->data)[i] = ptq_rng_float(rng) - 0.5f;
     for (i = 0; i < n; i++) {
-        float real = (ptq_rng_float(&probe->rng) - 0.5f) * reach;
-        int end = ptq__pick(probe, 0, 1) ? low : high;
-        if (probe->integer)
-            ptq_tensor_set_code(w, i, rails ? end : ptq__pick(probe, low, high));
+        float real = (ptq_rng_float(rng) - 0.5f) * reach;
+        int32_t code = low + (int32_t)ptq_rng_below(rng, (uint32_t)(high - low + 1));
+        if (coded)
+            ptq_tensor_set_code(w, i, !rails ? code : code > (low + high) / 2 ? high : low);
         else if (w->type == PTQ_TYPE_F16)
             ((uint16_t *)w->data)[i] = ptq_f32_to_f16(real);
         else
             ((float *)w->data)[i] = real;
     }
-    if (!probe->integer)
-        return PTQ_OK;
-    return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
-                                &model->allocator, err);
+    return !coded
+               ? PTQ_OK
+               : ptq_tensor_set_scale(
+                     w, &scale, 1, is_signed ? 0 : low + (int32_t)ptq_rng_below(rng, 1u << w->bits),
+                     &model->allocator, err);
 }
 
-static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err) {
-    char text[2048];
-    ptq__probe probe;
+/* A network from its text. */
+static ptq_status ptq__probe_model(const char *text, ptq_rng *rng, ptq_model **out,
+                                   ptq_error *err) {
     ptq_model *model = NULL;
     ptq_status status;
     int i;
-    memset(&probe, 0, sizeof probe);
-    ptq_rng_seed(&probe.rng, seed, (uint64_t)integer);
-    probe.text = ptq__text_over(text, sizeof text);
-    probe.integer = integer;
-    ptq__probe_graph(&probe);
-    PTQ__TRY(ptq_graph_parse(text, probe.text.length, NULL, &model, err));
+    PTQ__TRY(ptq_graph_parse(text, strlen(text), NULL, &model, err));
     for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
         if (ptq__has_weight(model->node[i].op))
-            status = ptq__probe_fill(&probe, model, &model->node[i], err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+            status = ptq__fill_randomly(model, &model->node[i], rng, err);
+    PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
 /* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
@@ -12161,68 +12180,52 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
     return PTQ_OK;
 }
 
-/* All tensors of a run under both, and the logits of a run that reuses memory. */
-static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, uint8_t *pixels,
-                                      ptq_error *err) {
-    static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
-    float logits[2][40];
-    size_t i;
-    int rails = !ptq__pick(probe, 0, 3);
-    for (i = 0; i < ptq_plan_get_info(s[0]->plan)->pixels; i++)
-        pixels[i] = (uint8_t)(rails ? 255 * ptq__pick(probe, 0, 1) : ptq__pick(probe, 0, 255));
-    PTQ__TRY(ptq_run(s[0], pixels, 1, NULL, NULL, err));
-    PTQ__TRY(ptq_run(s[1], pixels, 1, logits[0], NULL, err));
-    PTQ__TRY(ptq_run(s[2], pixels, 1, logits[1], NULL, err));
-    for (i = 0; i < sizeof name / sizeof name[0]; i++)
-        PTQ__TRY(ptq__probe_compare(s[0], s[1], name[i], err));
-    if (memcmp(logits[0], logits[1],
-               (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
-    return PTQ_OK;
-}
-
-/* One random network under the scalar kernels and under those of `isa`. */
-static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err) {
-    ptq_model *model = NULL;
+/* All tensors of a run on random pixels, from 0 to 255 or only these two, under the scalar kernels
+   and under those of `isa`. */
+static ptq_status ptq__probe(ptq_isa isa, const ptq_model *model, ptq_rng *rng, ptq_error *err) {
     ptq_plan *plan[2] = {NULL, NULL};
-    ptq_session *session[3] = {NULL, NULL, NULL};
+    ptq_session *session[2] = {NULL, NULL};
     ptq_plan_options options;
     ptq_session_options keep;
-    ptq__probe probe;
     uint8_t *pixels = NULL;
-    ptq_status status;
-    int i;
-    memset(&probe, 0, sizeof probe);
+    size_t i, n = ptq__shape_elements(3, model->node[0].shape);
+    int rails = !ptq_rng_below(rng, 4), k;
+    ptq_status status = PTQ__NEW(NULL, &pixels, n, "a random image", err);
     memset(&options, 0, sizeof options);
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
-    ptq_rng_seed(&probe.rng, seed, 7);
-    status = ptq__probe_model(seed, integer, &model, err);
-    for (i = 0; i < 2 && !status; i++) {
-        options.isa = i ? isa : PTQ_ISA_SCALAR;
-        status = ptq_plan_create(model, &options, &plan[i], err);
+    for (i = 0; i < n && !status; i++)
+        pixels[i] = (uint8_t)(rails ? 255 * ptq_rng_below(rng, 2) : ptq_rng_below(rng, 256));
+    for (k = 0; k < 2; k++) {
+        options.isa = k ? isa : PTQ_ISA_SCALAR;
+        PTQ__THEN(status, ptq_plan_create(model, &options, &plan[k], err));
+        PTQ__THEN(status, ptq_session_create(plan[k], &keep, &session[k], err));
+        PTQ__THEN(status, ptq_run(session[k], pixels, 1, NULL, NULL, err));
     }
-    for (i = 0; i < 3 && !status; i++)
-        status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
-    if (!status)
-        status = PTQ__NEW(NULL, &pixels, plan[0]->info.pixels, "a random image", err);
-    if (!status)
-        status = ptq__probe_sessions(session, &probe, pixels, err);
+    for (k = 1; k < model->nodes; k++) {
+        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].name, err));
+        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].out, err));
+    }
     ptq__free(NULL, pixels);
-    for (i = 0; i < 3; i++)
-        ptq_session_free(session[i]);
-    for (i = 0; i < 2; i++)
-        ptq_plan_free(plan[i]);
-    ptq_model_free(model);
+    for (k = 0; k < 2; k++) {
+        ptq_session_free(session[k]);
+        ptq_plan_free(plan[k]);
+    }
     return status;
 }
 
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
+    ptq_status status = PTQ_OK;
+    ptq_rng rng;
     int i;
-    for (i = 0; i < 16; i++)
-        PTQ__TRY(ptq__probe_once(isa, (uint64_t)i, i % 4 != 0, err));
-    return PTQ_OK;
+    ptq_rng_seed(&rng, 1, 7);
+    for (i = 0; i < 12 && !status; i++) {
+        ptq_model *model = NULL;
+        status = ptq__probe_model(ptq__self_tests[i % 3], &rng, &model, err);
+        PTQ__THEN(status, ptq__probe(isa, model, &rng, err));
+        ptq_model_free(model);
+    }
+    return status;
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -12255,6 +12258,26 @@ static ptq_work ptq__quiet(const ptq_work *work) {
     ptq_work quiet = *work;
     quiet.progress = NULL;
     return quiet;
+}
+
+/* Whatever learns or searches asks this first. Every image must be one that was calibrated on:
+   learning on others would be worth as much, but then nobody could tell which images a model has
+   seen. */
+static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
+    const ptq_dataset *images = cv->options->images;
+    size_t known = 0;
+    PTQ__FAIL_IF(!cv->calibration, PTQ_NOT_READY,
+                 "the model was never calibrated; run ptq_calibrate first");
+    PTQ__FAIL_IF(
+        !images || !images->count, PTQ_NOT_READY,
+        "equalization needs the calibration images, fitting ranges, confirming, learned"
+        " rounding and empirical bias correction need them too; give them in the options, or"
+        " do without");
+    PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
+    PTQ__FAIL_IF(known < images->count, PTQ_BAD_DATA,
+                 "%zu of %zu images given were not calibrated on; give the calibration images",
+                 images->count - known, images->count);
+    return PTQ_OK;
 }
 
 /* ---- [EQUALIZE] ---------------------------------------------------------------------------------
@@ -12299,9 +12322,8 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
     int n = model->nodes, i, channels = 0;
     memset(eq, 0, sizeof *eq);
     eq->memory.allocator = *allocator;
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; equalize the float model");
     PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
     PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->group, 2 * (size_t)n, "equalization", err));
     eq->first = eq->group + n;
@@ -12428,11 +12450,11 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
         if (!eq->group[i] || !ptq__find_factors(quantized, node, &text))
             continue;
         for (c = 0; c < node->shape[2]; c++)
-            if (!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0))
-                return ptq_error_set(err, PTQ_BAD_FILE,
-                                     "metadata equalization: no factor for channel %d of %s; give"
-                                     " the model that the quantized one was made from",
-                                     c, node->out);
+            PTQ__FAIL_IF(!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0),
+                         PTQ_BAD_FILE,
+                         "metadata equalization: no factor for channel %d of %s; give the model"
+                         " that the quantized one was made from",
+                         c, node->out);
     }
     return PTQ_OK;
 }
@@ -12473,7 +12495,7 @@ static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, c
             ptq__choose_factors(&eq, i);
     PTQ__THEN(status, ptq__apply_factors(&eq, err));
     ptq_release(&eq.memory);
-    PTQ__GIVE(status, eq.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
@@ -12484,7 +12506,7 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
     if (ptq_model_get_meta(quantized, "equalization"))
         PTQ__THEN(status, ptq__apply_factors(&eq, err));
     ptq_release(&eq.memory);
-    PTQ__GIVE(status, eq.model, ptq_model_free, out);
+    PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
 
 /* ---- [LEARN] ------------------------------------------------------------------------------------
@@ -12562,7 +12584,7 @@ static double ptq__peak(const ptq__converter *cv, int node) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
     double most = 0;
     if (t >= 0) {
-        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        const ptq_observer *s = &cv->calibration->tensor[t].observer;
         most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
     for (c = 0; c < cv->old->node[0].shape[2] && node == 0 && t < 0; c++)
@@ -12639,7 +12661,6 @@ typedef struct ptq__learner {
 
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
     ptq__learner *part = NULL;
     PTQ__TRY(PTQ__NEW(&job->work.allocator, &part, 1, "moments", err));
     worker->own = part;
@@ -12649,10 +12670,29 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
     PTQ__TRY(
         PTQ__KEEP(&part->memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
     part->patch = part->y + part->each * PTQ__PATCHES;
-    memset(&options, 0, sizeof options);
-    options.keep = 1;
-    options.allocator = job->work.allocator;
-    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
+    return part->real ? ptq__session_of(part->real, &job->work.allocator, 1, &part->session, err)
+                      : PTQ_OK;
+}
+
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__frame_of(session, node).in[k];
+}
+
+/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
+   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
+   integers, float for one on real numbers. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0);
+    int first = group * step->deep, n = step->deep;
+    if (q->type != PTQ_TYPE_F32)
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
+    else
+        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
+    return step->taps;
 }
 
 /* Column n of y: what the channels should become at position `at`. That is the float model's result
@@ -12726,12 +12766,8 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
+    (void)index;
     (void)label;
-    if (!ptq__has_hash(part->cv->calibration, hash))
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "image %zu to learn from was not calibrated on; give the calibration"
-                             " images",
-                             index);
     PTQ__TRY(ptq__run_until(worker->session, job->data->type, worker->item, last->index, err));
     if (part->real)
         PTQ__TRY(ptq__run_until(part->session, job->data->type, worker->item, last->old, err));
@@ -12899,13 +12935,11 @@ static double ptq__round_channel(const ptq__bench *b, float scale) {
 /* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
    error of the weights, the one with the least error of the result. */
 static void ptq__rescale_channel(ptq__bench *b) {
-    size_t n = (size_t)b->lesson->taps, i = 0;
+    size_t n = (size_t)b->lesson->taps;
     float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
     int k;
-    while (i < n && fabsf(b->w[i]) < FLT_MIN)
-        i++;
-    if (i == n)
+    if (ptq__no_weights(b->w, n, b->high))
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
@@ -13071,10 +13105,8 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
         n += ptq__find_lessons(cv, i, &lesson[n]);
     for (i = 0; i < n; i++)
         targets = targets || lesson[i].targets;
-    if (n && (!cv->options->images || !cv->options->images->count))
-        status = ptq_error_set(err, PTQ_NOT_READY,
-                               "learned rounding and empirical bias correction need the calibration"
-                               " images; give them in the options, or do without");
+    if (n)
+        status = ptq__check_images(cv, err);
     if (targets)
         PTQ__THEN(status, ptq__plan_model(cv->old, allocator, &real, err));
     for (i = 0; i < n && !status; i += k) {
@@ -13129,11 +13161,11 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
 
        E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
 
-   All channels are counted together; what differs is how each is preprocessed. Of real inputs, which
-   are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
+   All channels are counted together; what differs is how each is preprocessed. Of real inputs,
+   which are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
 static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
     int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
-    const ptq_statistics *s = t < 0 ? NULL : cv->calibration->tensor[t].observer.channel;
+    const ptq_observer *s = t < 0 ? NULL : &cv->calibration->tensor[t].observer;
     int c, v, channels = cv->old->node[0].shape[2];
     for (c = 0; c < channels; c++) {
         double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
@@ -13362,9 +13394,8 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options
     ptq_convert_options options = *wanted;
     ptq_model *model = NULL;
     ptq_status status;
-    if (work->progress && work->progress(work->user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
-                             search->total);
+    PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
+                 PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
     if (search->options.measure && search->options.measure < learned.count) {
         learned.count -= search->options.measure;
@@ -13396,10 +13427,9 @@ static ptq_status ptq__search_open(ptq__search *search, const ptq_model *model,
     search->options = *options;
     search->options.scheme.weight_bits = ptq__weight_bits(&options->scheme);
     search->memory.allocator = options->work.allocator;
-    if (options->scheme.mode != PTQ_MODE_INTEGER)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme must be one of integers, not %s",
-                             ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
+    PTQ__FAIL_IF(options->scheme.mode != PTQ_MODE_INTEGER, PTQ_INVALID_ARGUMENT,
+                 "the scheme must be one of integers, not %s",
+                 ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
     plain.scheme = search->options.scheme;
     PTQ__TRY(ptq__check_convertible(model, calibration, &plain, err));
     return ptq__search_evaluate(search, model, &search->real, err);
@@ -13481,36 +13511,24 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
     return status;
 }
 
-/* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
-static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
-                                   ptq_error *err) {
-    double sqnr_db;
-    int k;
-    for (k = 0; k < 3; k++) {
-        ptq__interval before = *range;
-        range->low *= factor;
-        range->high *= factor;
-        PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
-        if (!(sqnr_db > fit->most)) {
-            *range = before;
-            break;
+/* The range of one tensor: 15 % smaller, up to three times, as long as that is better; where it
+   never was, larger. */
+static ptq_status ptq__fit_tensor(ptq__fitter *fit, ptq__interval *range, ptq_error *err) {
+    static const float factor[] = {0.85f, 1.15f};
+    double before = fit->most, sqnr_db;
+    int way, k;
+    for (way = 0; way < 2 && !(fit->most > before); way++)
+        for (k = 0; k < 3; k++) {
+            ptq__interval kept = *range;
+            range->low *= factor[way];
+            range->high *= factor[way];
+            PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
+            if (!(sqnr_db > fit->most)) {
+                *range = kept;
+                break;
+            }
+            fit->most = sqnr_db;
         }
-        fit->most = sqnr_db;
-    }
-    return PTQ_OK;
-}
-
-/* The first conversion fills in the ranges that the scheme chooses. */
-static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    ptq__interval *range = fit->trial.range, *end = range + fit->trial.calibration->tensors;
-    PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
-    for (; range < end; range++) {
-        double before = fit->most;
-        if (range->high > range->low)
-            PTQ__TRY(ptq__fit_towards(fit, range, 0.85f, err));
-        if (range->high > range->low && !(fit->most > before))
-            PTQ__TRY(ptq__fit_towards(fit, range, 1.15f, err));
-    }
     return PTQ_OK;
 }
 
@@ -13528,6 +13546,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     ptq_convert_options options;
     ptq__fitter fit;
     ptq_status status;
+    int t;
     PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, (size_t)cv->calibration->tensors,
                       "ranges", err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
@@ -13535,7 +13554,10 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     fit.trial.options = &options;
     fit.trial.report = NULL;
     status = ptq__search_within(&fit.search, cv, measure, 0, err);
-    PTQ__THEN(status, ptq__fit_tensors(&fit, err));
+    PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
+    for (t = 0; t < cv->calibration->tensors && !status; t++)
+        if (cv->range[t].high > cv->range[t].low)
+            status = ptq__fit_tensor(&fit, &cv->range[t], err);
     ptq__search_close(&fit.search);
     ptq__free(&options.work.allocator, (void *)(uintptr_t)options.override);
     return status;
@@ -13558,27 +13580,6 @@ static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
         cv->model = NULL;
     }
     return status;
-}
-
-/* Every image must be one that was calibrated on: learning on others would be worth as much, but
-   then nobody could tell which images a model has seen. */
-static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
-    const ptq_dataset *images = cv->options->images;
-    size_t known = 0;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
-    if (!images || !images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "equalization needs the calibration images, and so do fitting ranges"
-                             " and confirming; give them in the options, or do without");
-    PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
-    if (known < images->count)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%zu of %zu images given were not calibrated on; give the calibration"
-                             " images",
-                             images->count - known, images->count);
-    return PTQ_OK;
 }
 
 /* Equalizes, calibrates the result, whose ranges are others now, and converts that. The images
@@ -13739,7 +13740,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
     if (said.length)
         PTQ__THEN(status, ptq_model_set_meta(confirmed.model, "confirmed", outcome, err));
     ptq__free(&decided.work.allocator, (void *)(uintptr_t)decided.override);
-    PTQ__GIVE(status, confirmed.model, ptq_model_free, &cv->model);
+    PTQ__FINISH(status, ptq_model_free(confirmed.model), confirmed.model, &cv->model);
 }
 
 /* The entry from part one: a search decides first whether it has what it needs. */
@@ -13965,11 +13966,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     report.memory.allocator = options->work.allocator;
     PTQ__THEN(status, ptq__sensitivity_run(&search, &report, err));
     ptq__search_close(&search);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
+    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
 }
 
 /* ---- [MIX] --------------------------------------------------------------------------------------
@@ -14024,8 +14021,7 @@ static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
     int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
-    if (!n)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
+    PTQ__FAIL_IF(!n, PTQ_BAD_GRAPH, "the model has no layers with weights");
     most = n * (PTQ__WIDTHS - 1) + 1;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
@@ -14234,10 +14230,10 @@ PTQ__LEFT_OUT(ptq_measure_sensitivity, const ptq_model *m, const ptq_calibration
 PTQ__LEFT_OUT(ptq_convert_mixed, const ptq_model *m, const ptq_calibration *c,
               const ptq_search_options *o, const ptq_goal *g, ptq_model **out, ptq_mix_report *r)
 #ifdef PTQ_RUN_ONLY
-PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, int c, const ptq_allocator *a)
+PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
-PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, int c, ptq_method m, float p, ptq_type t,
-              int b, int s, float *l, float *h)
+PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, ptq_method m, float p, ptq_type t, int b,
+              int s, float *l, float *h)
 PTQ__LEFT_OUT(ptq_calibration_merge, ptq_calibration *c, const ptq_calibration *o)
 PTQ__LEFT_OUT(ptq_calibrate, const ptq_plan *p, const ptq_dataset *d,
               const ptq_calibrate_options *o, ptq_calibration **out)
@@ -14248,8 +14244,6 @@ PTQ__LEFT_OUT(ptq_quantize_weight, const ptq_tensor *w, const ptq_scheme *s, con
               ptq_tensor *o)
 PTQ__LEFT_OUT(ptq_convert, const ptq_model *m, const ptq_calibration *c,
               const ptq_convert_options *o, ptq_model **out, ptq_convert_report *r)
-PTQ__LEFT_OUT(ptq_explain, const ptq_session *s, const char *n, int y, int x, int c, char *t,
-              size_t size, size_t *l)
 PTQ__LEFT_OUT(ptq_self_test_add, ptq_model *m)
 PTQ__LEFT_OUT(ptq_cifar10_parse, const void *b, size_t s, const ptq_allocator *a, ptq_cifar10 **o)
 PTQ__LEFT_OUT(ptq_sample, const ptq_dataset *d, size_t c, uint64_t s, size_t *i,

@@ -49,11 +49,10 @@ static int show(const ptq_observer *observer, const char *title, const float *fr
         float low, high;
         ptq_error err;
 
-        if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high,
-                               &err))
+        if (ptq_observer_range(observer, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
             return fprintf(stderr, "%s\n", err.text), 1;
         printf("    %-17s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_name(PTQ_NAMES_METHOD, rule),
-               (double)low, (double)high, 100 * ptq_observer_clipped(observer, 0, low, high),
+               (double)low, (double)high, 100 * ptq_observer_clipped(observer, low, high),
                error_of(fresh, low, high));
     }
     printf("\n");
@@ -70,7 +69,7 @@ int main(void) {
 
     ptq_rng_seed(&rng, 3, 0);
     make_values(&rng, 1, fresh);
-    if (ptq_observer_create(&observer, 1, NULL, &err))
+    if (ptq_observer_create(&observer, NULL, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     for (i = 0; i < PICTURES; i++) {
         make_values(&rng, 1, values);
@@ -78,15 +77,13 @@ int main(void) {
             return fprintf(stderr, "%s\n", err.text), 1;
     }
     failed = show(&observer, "20 ordinary pictures", fresh);
-    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[0], &high[0],
-                       &err);
+    ptq_observer_range(&observer, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[0], &high[0], &err);
 
     make_values(&rng, 4, values); /* one that is four times as bright */
     if (ptq_observe(&observer, values, VALUES, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     failed |= show(&observer, "and one outlier", fresh);
-    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[1], &high[1],
-                       &err);
+    ptq_observer_range(&observer, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[1], &high[1], &err);
     printf("One picture in %d stretched MinMax from %.1f to %.1f: every step of all the others is "
            "now %.1f times as coarse.\n",
            PICTURES + 1, (double)high[0], (double)high[1], (double)(high[1] / high[0]));

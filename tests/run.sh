@@ -21,7 +21,7 @@ limit="timeout 600"
 parsers="test_data test_file test_graph test_numeric test_observe test_onnx cli_import replay"
 
 # What does not depend on the compiler: the first one is enough.
-once="cli_docs cli_faults cli_install cli_manifest cli_onnx_random cli_python cli_web"
+once="cli_docs cli_faults cli_install cli_keras cli_manifest cli_onnx_random cli_python cli_web"
 
 # Left to `ci`, where `test` would take more than three minutes on a slow machine: WebAssembly
 # needs clang, the second compiler, for ten seconds; of the pages, `test` checks all but what

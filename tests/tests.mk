@@ -92,6 +92,10 @@ $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
+# What explains an element is the tool's; the accumulators to compare it with are worked out here.
+$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(BUILD)/tool/measure/explain.o
+$(BUILD)/test_integer $(BUILD)/test_real: $(BUILD)/tool/measure/explain.o
+
 vpath test_%.c $(sort $(dir $(TEST_SOURCES)))
 $(TESTS): $(BUILD)/%: %.c $(BUILD)/ptq_impl.o
 	$(Q)$(COMPILE) -Itests/shared -Itools/ptq $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
@@ -112,7 +116,9 @@ $(BUILD)/onnx-run: tests/peers/onnx_run.c $(BUILD)/ptq_impl.o $(ONNX_TESTED)
 
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
-FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) arguments kernels
+HAVE_KERAS   := $(and $(filter hdf5,$(LIBS)),$(filter jansson,$(LIBS)))
+FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) $(if $(HAVE_KERAS),keras) \
+                arguments kernels
 COMMA        := ,
 FUZZ_SECONDS ?= 60
 FUZZER       ?= libfuzzer
@@ -130,6 +136,12 @@ $(BUILD)/fuzz-seeds: tests/fuzz/seeds.c $(BUILD)/ptq_impl.o
 
 $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
+
+KERAS_FUZZED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
+                  tools/ptq/import/keras*.c) tools/ptq/import/assume.c)
+$(BUILD)/fuzz-keras: CFLAGS += $(LIB_CFLAGS)
+$(BUILD)/fuzz-keras: LINKED := $(KERAS_FUZZED) $(LIB_LDFLAGS)
+$(BUILD)/fuzz-keras: $(KERAS_FUZZED)
 
 $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/networks.h \
                  $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o

@@ -8,7 +8,7 @@ print-build:
 
 # ---- Libraries: the tool does without what is not here, and says so where it matters ----
 
-LIB_NAMES ?= hdf5 jansson librsvg-2.0
+LIB_NAMES ?= hdf5 jansson librsvg-2.0 zlib
 LIBS    := $(shell for lib in $(LIB_NAMES); do pkg-config --exists $$lib && echo $$lib; \
              done 2>/dev/null)
 ifneq ($(LIBS),)
@@ -185,7 +185,8 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
 
-$(BUILD)/figures: tools/docs/figures.c $(BUILD)/tool/report/svg.o $(BUILD)/ptq_impl.o
+$(BUILD)/figures: tools/docs/figures.c $(BUILD)/tool/report/svg.o $(BUILD)/tool/measure/explain.o \
+                  $(BUILD)/ptq_impl.o
 	$(Q)$(COMPILE) -Itools/ptq $(filter %.c %.o,$^) -lm -o $@
 
 # ---- Timings ----

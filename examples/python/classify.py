@@ -21,6 +21,15 @@ DEFAULTS = (
 )
 
 
+def read_cifar10(path):
+    """Images, N x 32 x 32 x 3, and labels of a file in CIFAR-10's binary form."""
+    records = np.fromfile(path, dtype=np.uint8)
+    if len(records) % 3073:
+        raise ValueError("%s is not made of records of 3,073 bytes" % path)
+    records = records.reshape(-1, 3073)
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+
+
 def classify(path, images):
     """Logits of all images. Model, plan and session are freed at the end of the block."""
     with ptq.Model(path) as model, ptq.Plan(model) as plan, ptq.Session(plan) as session:
@@ -38,7 +47,7 @@ def main():
     if path.endswith(".npy"):
         images, labels = np.load(path), None
     else:
-        images, labels = ptq.read_cifar10(path)
+        images, labels = read_cifar10(path)
     if not len(images):
         raise ValueError("%s holds no images" % path)
     print("ptq.h %s, %d images\n" % (ptq.version, len(images)))

@@ -1,14 +1,16 @@
 """ptq.h from Python: ctypes and numpy on the shared library that "make lib" builds.
 
 Who owns what: each object here owns one of the library's and frees it with close(), at the end of
-a "with" block, or at the latest when Python drops the object. An object keeps those that it was
-made from alive, as the library asks; who calls close() begins with what was made last. Pixels are
-read where numpy has them and results are written into arrays that numpy owns: nothing of the
-library's memory is ever seen from Python.
+a "with" block, or at the latest when Python drops the object or ends. An object keeps those that
+it was made from alive; who calls close() begins with what was made last. Pixels are read where
+numpy has them, and results go into arrays that numpy owns: Python sees no memory of the library.
 """
 
+import contextlib
 import ctypes
 import os
+import re
+import weakref
 
 import numpy as np
 
@@ -39,8 +41,7 @@ def _load():
         raise ImportError("%s is missing; 'make lib' builds it" % os.path.normpath(LIBRARY))
     lib = ctypes.CDLL(LIBRARY)
     pointer, string, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
-    err = ctypes.POINTER(_Error)
-    out = ctypes.POINTER(pointer)
+    err, out = ctypes.POINTER(_Error), ctypes.POINTER(pointer)
     # As in ptq.h; a NULL for options means the defaults.
     signatures = {
         "ptq_model_load": (ctypes.c_int, [string, pointer, out, err]),
@@ -48,13 +49,12 @@ def _load():
         "ptq_plan_create": (ctypes.c_int, [pointer, pointer, out, err]),
         "ptq_session_create": (ctypes.c_int, [pointer, pointer, out, err]),
         "ptq_run": (ctypes.c_int, [pointer, pointer, size, pointer, pointer, err]),
+        "ptq_graph_write": (size, [pointer, string, size]),
         "ptq_plan_get_info": (ctypes.POINTER(_PlanInfo), [pointer]),
-        "ptq_model_free": (None, [pointer]),
-        "ptq_plan_free": (None, [pointer]),
-        "ptq_session_free": (None, [pointer]),
         "ptq_name": (string, [ctypes.c_int, ctypes.c_int]),
         "ptq_version": (string, []),
     }
+    signatures.update({"ptq_%s_free" % o: (None, [pointer]) for o in ("model", "plan", "session")})
     for name, (result, arguments) in signatures.items():
         getattr(lib, name).restype = result
         getattr(lib, name).argtypes = arguments
@@ -72,27 +72,29 @@ def _call(function, *arguments):
         raise Error(_lib.ptq_name(0, err.status).decode(), err.text.decode())
 
 
-class _Handle:
-    """One object of the library. `keeps` is what it was made from."""
+def _free(release, pointer, keeps):
+    """Frees what was made from `keeps`, which may be dropped only then."""
+    if pointer:
+        release(pointer)
+        pointer.value = None
+
+
+class _Handle(contextlib.AbstractContextManager):
+    """One object of the library. `keeps` is what it was made from.
+
+    Where objects die together, as at a script's end, Python calls __del__ in any order, and a model
+    would go before its plan. weakref.finalize begins with what was made last."""
 
     def __init__(self, release, keeps=()):
         self.pointer = ctypes.c_void_p()
-        self._release = release
-        self._keeps = keeps
+        self.close = weakref.finalize(self, _free, release, self.pointer, keeps)
 
-    def close(self):
-        if self.pointer:
-            self._release(self.pointer)
-            self.pointer = ctypes.c_void_p()
-        self._keeps = ()
-
-    def __enter__(self):
-        return self
+    def _open(self):
+        if not self.pointer:
+            raise ValueError("this %s is closed" % type(self).__name__)
+        return self.pointer
 
     def __exit__(self, *exception):
-        self.close()
-
-    def __del__(self):
         self.close()
 
 
@@ -101,10 +103,17 @@ class Model(_Handle):
 
     def __init__(self, path):
         super().__init__(_lib.ptq_model_free)
-        loaded = _Handle(_lib.ptq_model_free)
-        with loaded:
+        with _Handle(_lib.ptq_model_free) as loaded:
             _call(_lib.ptq_model_load, os.fsencode(path), None, ctypes.byref(loaded.pointer))
             _call(_lib.ptq_fuse, loaded.pointer, ctypes.byref(self.pointer), None)
+
+
+def _input_shape(model):
+    """Height, width and channels of an image, from the graph's text: its input has the first."""
+    text = ctypes.create_string_buffer(_lib.ptq_graph_write(model, None, 0) + 1)
+    _lib.ptq_graph_write(model, text, len(text))
+    found = re.search(rb"^input .*?\bshape=(\d+)x(\d+)x(\d+)", text.value, re.MULTILINE)
+    return tuple(int(number) for number in found.groups())
 
 
 class Plan(_Handle):
@@ -112,10 +121,10 @@ class Plan(_Handle):
 
     def __init__(self, model):
         super().__init__(_lib.ptq_plan_free, keeps=(model,))
-        _call(_lib.ptq_plan_create, model.pointer, None, ctypes.byref(self.pointer))
+        _call(_lib.ptq_plan_create, model._open(), None, ctypes.byref(self.pointer))
         info = _lib.ptq_plan_get_info(self.pointer).contents
-        self.classes, self.pixels = info.classes, info.pixels
-        self.arena_bytes = info.arena_bytes
+        self.classes, self.arena_bytes = info.classes, info.arena_bytes
+        self.shape = _input_shape(info.model)
 
 
 class Session(_Handle):
@@ -124,26 +133,17 @@ class Session(_Handle):
     def __init__(self, plan):
         super().__init__(_lib.ptq_session_free, keeps=(plan,))
         self.plan = plan
-        _call(_lib.ptq_session_create, plan.pointer, None, ctypes.byref(self.pointer))
+        _call(_lib.ptq_session_create, plan._open(), None, ctypes.byref(self.pointer))
 
     def run(self, images):
         """Logits, N x classes, of images N x height x width x channels, bytes 0..255."""
         images = np.asarray(images)
         if images.dtype != np.uint8:
             raise TypeError("images must be uint8, 0..255, not %s" % images.dtype)
+        if images.ndim != 4 or images.shape[1:] != self.plan.shape:
+            wanted = "N x %d x %d x %d, channels last" % self.plan.shape
+            raise ValueError("images must be %s; these are %s" % (wanted, images.shape))
         images = np.ascontiguousarray(images)  # copies only what is not contiguous
-        count = len(images)
-        if images.size != count * self.plan.pixels:
-            raise ValueError("images of %s; one has %d bytes" % (images.shape, self.plan.pixels))
-        logits = np.empty((count, self.plan.classes), dtype=np.float32)
-        _call(_lib.ptq_run, self.pointer, images.ctypes.data, count, logits.ctypes.data, None)
+        logits = np.empty((len(images), self.plan.classes), dtype=np.float32)
+        _call(_lib.ptq_run, self._open(), images.ctypes.data, len(images), logits.ctypes.data, None)
         return logits
-
-
-def read_cifar10(path):
-    """Images, N x 32 x 32 x 3, and labels of a file in CIFAR-10's binary form."""
-    records = np.fromfile(path, dtype=np.uint8)
-    if len(records) % 3073:
-        raise ValueError("%s is not made of records of 3,073 bytes" % path)
-    records = records.reshape(-1, 3073)
-    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]

@@ -256,8 +256,7 @@ typedef struct tensor_range {
 } tensor_range;
 
 EXPORT(describe_range) void describe_range(int tensor, tensor_range *out) {
-    const ptq_observer *observer = &calibration->tensor[tensor].observer;
-    const ptq_statistics *seen = &observer->channel[0];
+    const ptq_observer *seen = &calibration->tensor[tensor].observer;
     ptq_qparams q = coding(tensor);
     int32_t low, high;
 
@@ -272,13 +271,13 @@ EXPORT(describe_range) void describe_range(int tensor, tensor_range *out) {
     out->high = (double)ptq_dequantize(high, &q);
     out->scale = (double)q.scale;
     out->bits = q.bits;
-    out->clipped = ptq_observer_clipped(observer, 0, (float)out->low, (float)out->high);
+    out->clipped = ptq_observer_clipped(seen, (float)out->low, (float)out->high);
 }
 
 /* How many of a tensor's calibration values, exact zeros aside, fell into each of `columns` equal
    parts of from..to. A bin of the observer counts where its middle lies. */
 EXPORT(histogram) void histogram(int tensor, double from, double to, int columns, double *counts) {
-    const ptq_statistics *seen = &calibration->tensor[tensor].observer.channel[0];
+    const ptq_observer *seen = &calibration->tensor[tensor].observer;
     double width = ldexp(1, seen->exponent);
 
     memset(counts, 0, (size_t)columns * sizeof *counts);

@@ -1,5 +1,5 @@
 /* What the header computes as another compiler, processor, emulator or runtime has it: needs
-   nothing but the header. See check_all.sh.
+   nothing but the header and shared/probes.h. See check_all.sh.
 
      kernels_main N                        self-test, and N random networks of each kind, for every
                                            instruction set that there is besides scalar
@@ -9,6 +9,8 @@
    Prints a line for each; exit status 0 only if all agree with the scalar kernels. */
 #define PTQ_IMPLEMENTATION
 #include "ptq.h"
+
+#include "../shared/probes.h"
 
 enum { MOST_IMAGES = 200, CLASSES = 10 };
 
@@ -26,7 +28,7 @@ static int check_networks(ptq_isa isa, long count) {
         return failed(name, "self-test", &err);
     for (seed = 0; seed < 2 * count; seed++) {
         integer = seed % 2 == 0;
-        if (ptq__probe_once(isa, 1000 + (uint64_t)(seed / 2), integer, &err))
+        if (probe_once(isa, 1000 + (uint64_t)(seed / 2), integer, &err))
             return failed(name, integer ? "integer network" : "float network", &err);
     }
     printf("%s: self-test, %ld integer networks equal, %ld float networks close\n", name, count,

@@ -136,8 +136,15 @@ test_readme() {
     awk '/^    [1-5]\. / { print $1, $2, $5 }' README.md | cmp - "$dir/now" || wrong "README.md's heart"
 }
 
+# The table is headed by what it was made of.
+test_run() {
+    MAKEFLAGS='' make -n run CIFAR10_DIR="$dir/data" PTQ_MODEL="$dir/model" 2>/dev/null |
+        grep -q "CIFAR-10: $dir/data; model: $dir/model" || wrong "make run does not say what it takes"
+}
+
 test_slow() {
     test_readme
+    test_run
     runs "^w4a8  *[0-9]* of 2000 right" 07_your_own_network
     [ -z "${PTQ_TEST_QUICK:-}" ] || return 0
     runs "^w4a8  *[0-9]* of 200 " 03_calibrate_convert_evaluate "$float" "$data" 200

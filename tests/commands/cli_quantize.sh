@@ -219,6 +219,62 @@ test_json() {
     prints '"file_bytes"'
 }
 
+# island NODES: a network with these lines in its middle, trained a little, as $dir/island.
+island() {
+    printf "ptq-graph 1\ninput input shape=32x32x3\nconv conv2d in=input channels=4 kernel=3x3 stride=4x4\n$1\n" \
+        >"$dir/graph"
+    accepts train --graph "$dir/graph" --data "$dir/hundred.bin" --epochs 1 --batch 50 -o "$dir/island"
+}
+
+# quantizes ARGS: what stays in float is in $dir/floats, a line for each node, whole again.
+quantizes() {
+    accepts quantize --data "$dir/hundred.bin" --samples 10 --no-measure -o "$dir/island.q" "$@"
+    awk 'length > 80 && !/^(model|written|scheme) /' "$dir/out" >"$dir/wide"
+    [ ! -s "$dir/wide" ] || wrong "over 80 columns: $(head -n 1 "$dir/wide")"
+    awk '/^float /{ printf "%s%s", sep, $0; sep = "\n"; on = 1; next }
+         on && /^          /{ sub(/^ +/, " "); printf "%s", $0; next } { on = 0 }
+         END { printf "%s", sep }' "$dir/out" >"$dir/floats"
+}
+
+# stay COUNT [PATTERN]: so many nodes were named, one of them so.
+stay() {
+    [ "$(wc -l <"$dir/floats")" -eq "$1" ] || wrong "not $1 nodes: $(cat "$dir/floats")"
+    [ $# -eq 1 ] || grep -q "^float     $2" "$dir/floats" || wrong "no '$2'"
+}
+
+# What stays in float is named, with the reason and what would help; nothing else is. Advice is not to
+# do what was done.
+test_floats() {
+    head -c $((100 * 3073)) "$train" >"$dir/hundred.bin"
+    island "act relu in=conv\nnorm batch_norm in=act epsilon=0.001\nmost max_pool in=norm kernel=2x2
+pool global_avg_pool in=most\nfc dense in=pool channels=10\nclass softmax in=fc"
+    quantizes --model "$dir/island"
+    stay 1 "norm (batch_norm) stays: an activation .* lies between it and the conv.*; before import"
+    refuses "node norm (batch_norm) computes on real numbers.*before importing, fold it" \
+        export --model "$dir/island.q" --c-header "$dir/no.h" --standalone
+    ! grep -q "preset\|quantize" "$dir/err" || wrong "the advice is to do what was done"
+    quantizes --model "$dir/island" --node conv=dynamic --node fc=fp16
+    stay 3 "conv (conv2d) stays: its scheme says so; leave out the --node that asks for it"
+    refuses "node conv (conv2d) computes on real numbers.*without a --node that asks for" \
+        export --model "$dir/island.q" --c-header "$dir/no.h" --standalone
+    refuses "quantize it by a scheme of fixed ranges" export --model "$dir/island.q" --onnx "$dir/no"
+    quantizes --model "$dir/island" --average-bits 6
+    stay 1 "norm "
+    island "pool global_avg_pool in=conv\nfc dense in=pool channels=10\nlast relu in=fc"
+    quantizes --model "$dir/island"
+    stay 0
+    refuses "logits with an activation.*quantize with --code-logits" \
+        export --model "$dir/island.q" --c-header "$dir/no.h" --standalone
+    quantizes --model "$dir/island" --code-logits
+    accepts export --model "$dir/island.q" --c-header "$dir/yes.h" --standalone
+    for preset in ort-u8 ort-s8 fbgemm tflite minmax8 w4a8 best; do
+        quantizes --model "$dir/island" --preset $preset
+        stay 0
+    done
+    quantizes --model "$dir/island" --preset dynamic
+    stay 1 "the results between layers, as preset dynamic asks"
+}
+
 test_usage
 if [ ! -f "$model" ] || [ ! -f "$train" ]; then
     echo "no reference model in $shared: tested with the project's own"
@@ -233,6 +289,7 @@ test_calibrate
 test_quantize
 test_few_images
 test_dry_run
+test_floats
 test_eval
 test_run
 if has_library jansson; then test_json; fi

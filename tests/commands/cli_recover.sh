@@ -24,6 +24,29 @@ test_usage() {
     refuses "leave out --dry-run" quantize --budget 50000 --dry-run
 }
 
+# wilson COUNT: the output has rows with an agreement seen on COUNT images, "90.00 %  59.58..98.21", and
+# the two numbers are Wilson's, computed here: (k + z^2/2 -+ z sqrt(k (n - k) / n + z^2/4)) / (n + z^2).
+wilson() {
+    awk -v n="$1" '
+        function off(a, b) { return a - b > 0.006 || b - a > 0.006 }
+        match($0, /[0-9.]+ % +[0-9.]+[.][.][0-9.]+/) {
+            split(substr($0, RSTART, RLENGTH), part, / % +/)
+            at = index(part[2], "..")
+            z = 1.959964; k = int(n * part[1] / 100 + 0.5)
+            half = z * sqrt(k * (n - k) / n + z * z / 4)
+            rows++
+            bad += off(substr(part[2], 1, at - 1), 100 * (k + z * z / 2 - half) / (n + z * z))
+            bad += off(substr(part[2], at + 2), 100 * (k + z * z / 2 + half) / (n + z * z))
+        }
+        END { exit !rows || bad }' "$dir/out" || wrong "intervals of agreement are not Wilson's"
+}
+
+# narrow: no line of the table or of an advice is wider than a terminal.
+narrow() {
+    awk 'length > 80 && !/^(model|written|scheme) /' "$dir/out" >"$dir/wide"
+    [ ! -s "$dir/wide" ] || wrong "over 80 columns: $(head -n 1 "$dir/wide")"
+}
+
 # 60 training images, of which 20 are calibrated on.
 make_data() {
     mkdir "$dir/data"
@@ -36,6 +59,8 @@ test_sweep() {
         --limit 20 -t 1
     accepts "$@" --seeds 1 --weight-bits 8,4
     prints "tflite    *4x8 channel"
+    prints "^measured  the whole network, on training images not calibrated on; agreement"
+    wilson 20
     [ "$(wc -l <"$dir/s.csv")" -eq 3 ] || wrong "not two rows"
     sed '2s/,[0-9]*,[0-9]*,[0-9]*$/,7,7,7/' "$dir/s.csv" >"$dir/t.csv"
     cp "$dir/t.csv" "$dir/s.csv"
@@ -86,10 +111,24 @@ test_sensitivity() {
     prints "block3.conv2 "
     prints "all of them"
     prints "would win back"
+    prints "^measured  on 10 of 20 calibration images, ranked by KL"
+    narrow
+    tr -s '\n ' ' ' <"$dir/out" >"$dir/flat"
+    advices=$(grep -o " would win back " "$dir/flat" | wc -l)
+    scopes=$(grep -Eo " win back [0-9.]+ \((cost of the layer alone, gain|both) of the network\)" "$dir/flat" | wc -l)
+    [ "$advices" -gt 0 ] && [ "$scopes" -eq "$advices" ] ||
+        wrong "an advice does not say of what its numbers are"
+    wilson 10
+    accepts quantize --model "$model" --data "$dir/data" --samples 20 --preset tflite \
+        --average-bits 4 --no-measure -o "$dir/mixed" -t 1
+    prints "^frontier  of the whole network; agreement with float and Wilson's interval"
+    narrow
+    wilson 5
     if has_library jansson; then
         accepts quantize --model "$model" --data "$dir/data" --samples 20 --preset tflite \
             --average-bits 4 --no-measure -o "$dir/mixed" -t 1 --json -
         prints '"frontier"'
+        prints '"agreement_interval"'
         prints '"met": true'
         prints '"bits":'
     fi

@@ -49,6 +49,21 @@ test_page() {
     grep -q "answers $right images right" "$dir/page.html" || wrong "accuracy '$right' is not there"
     report -o "$dir/again.html"
     cmp "$dir/page.html" "$dir/again.html" || wrong "two pages of the same models differ"
+    [ "$(occurs " by 1 points")" -eq 0 ] || wrong "1 points"
+    [ "$(occurs " by 1 point[ ;:]")" -ge 1 ] || wrong "the margin is not said"
+}
+
+# What advice says is measured on calibration images, has its interval, and says of what it is.
+test_advice() {
+    report --advice --margin 2 -o "$dir/page.html"
+    [ "$(occurs " by 2 points[ ;:]")" -ge 1 ] || wrong "a margin of 2 is not of points"
+    grep -q "of the calibration images against float; .* interval is Wilson's" "$dir/page.html" ||
+        wrong "the advice does not say on which images it was measured"
+    [ "$(occurs "would win back")" -eq \
+        "$(occurs "would win back [0-9.]* ([cb][^)]* of the network)")" ] ||
+        wrong "an advice does not say of what its numbers are"
+    occurs "<td>[0-9.]* %</td><td>[0-9.]*[.][.][0-9.]*</td>" >"$dir/out"
+    [ "$(cat "$dir/out")" -ge 10 ] || wrong "agreements without intervals"
 }
 
 test_refusals() {
@@ -84,6 +99,7 @@ make_models
 mkdir "$dir/alone"
 cp "$dir/data/data_batch_1.bin" "$dir/alone"
 test_page
+test_advice
 test_refusals
 # The libraries behind librsvg keep what they allocated until the end, which sanitizers call a leak.
 if [ -z "${SAN:-}" ] && has_library librsvg; then test_png; fi

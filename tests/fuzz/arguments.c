@@ -121,11 +121,11 @@ WRAP(int, images_open,
 }
 
 WRAP(ptq_status, ptq_observer_range,
-     (const ptq_observer *observer, int channel, ptq_method range, float percentile, ptq_type type,
-      int bits, int symmetric, float *low, float *high, ptq_error *e)) {
+     (const ptq_observer *observer, ptq_method range, float percentile, ptq_type type, int bits,
+      int symmetric, float *low, float *high, ptq_error *e)) {
     (void)range;
-    return __real_ptq_observer_range(observer, channel, PTQ_METHOD_MINMAX, percentile, type, bits,
-                                     symmetric, low, high, e);
+    return __real_ptq_observer_range(observer, PTQ_METHOD_MINMAX, percentile, type, bits, symmetric,
+                                     low, high, e);
 }
 
 /* One more thread may start, the next one not. */

@@ -8,7 +8,7 @@
 static void choose_range(const ptq_observer *observer, size_t turn) {
     float low, high;
 
-    if (ptq_observer_range(observer, 0, (ptq_method)(turn % PTQ_METHOD_COUNT), 0, PTQ_TYPE_U8,
+    if (ptq_observer_range(observer, (ptq_method)(turn % PTQ_METHOD_COUNT), 0, PTQ_TYPE_U8,
                            2 + (int)(turn / PTQ_METHOD_COUNT % 7), 0, &low, &high, &err))
         expect(err.text[0]);
     else

@@ -30,8 +30,16 @@ export TMPDIR
 seeds=$TMPDIR/seeds # its own: another run may begin meanwhile
 trap 'rm -rf "$TMPDIR"' EXIT
 
+# Libraries that a target needs; others would be built in for nothing.
+libraries_of() { # TARGET
+    case $1 in
+    keras) echo "hdf5 jansson zlib" ;;
+    *) echo jansson ;;
+    esac
+}
+
 build() { # COMPILER DIR TARGET MORE-FLAGS
-    make -s CC="$1" BUILD="$2" LIB_NAMES=jansson FUZZ_DRIVER=-fsanitize=fuzzer \
+    make -s CC="$1" BUILD="$2" LIB_NAMES="$(libraries_of "$3")" FUZZ_DRIVER=-fsanitize=fuzzer \
         EXTRA="$(flags_of "$3") $4" "$2/fuzz-$3"
 }
 

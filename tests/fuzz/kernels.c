@@ -2,6 +2,8 @@
    sets that are here, in turn, must give what the scalar kernels give. */
 #include "fuzz.h"
 
+#include "../shared/probes.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint64_t seed = seed_of(data, size);
     ptq_isa here[PTQ_ISA_COUNT];
@@ -12,6 +14,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (ptq_isa_support((ptq_isa)isa) == PTQ_SUPPORT_AVAILABLE)
             here[count++] = (ptq_isa)isa;
     if (count)
-        expect(!ptq__probe_once(here[seed / 5 % count], seed, seed % 5 != 0, &err));
+        expect(!probe_once(here[seed / 5 % count], seed, seed % 5 != 0, &err));
     return 0;
 }

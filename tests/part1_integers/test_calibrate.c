@@ -156,7 +156,7 @@ static void what_is_kept(void **state) {
         }
     }
     for (t = 0; t < c->tensors; t++) {
-        const ptq_statistics *s = &c->tensor[t].observer.channel[0];
+        const ptq_observer *s = &c->tensor[t].observer;
         assert_true(s->min == low[t] && s->max == high[t]);
         assert_int_equal(s->images, 20);
         assert_int_equal(ptq_calibration_find(c, c->tensor[t].name), t);
@@ -314,8 +314,8 @@ static void real_numbers_without_labels(void **state) {
         labelled += reals->class_count[i];
     assert_int_equal(labelled, IMAGES / 3);
     for (i = 0; i < bytes->tensors; i++) {
-        const ptq_statistics *a = &bytes->tensor[i].observer.channel[0];
-        const ptq_statistics *b = &reals->tensor[i].observer.channel[0];
+        const ptq_observer *a = &bytes->tensor[i].observer;
+        const ptq_observer *b = &reals->tensor[i].observer;
         assert_true(a->min == b->min && a->max == b->max && a->count == b->count);
         assert_memory_equal(a->bin, b->bin, sizeof a->bin);
     }
@@ -554,10 +554,10 @@ static void use(ptq_calibration *c) {
         const ptq_observer *o = &c->tensor[t].observer;
         for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
             float low = NAN, high = NAN;
-            if (ptq_observer_range(o, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
+            if (ptq_observer_range(o, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
                 continue;
             assert_true(low <= 0 && high >= 0 && low >= -3.4e38f && high <= 3.4e38f);
-            assert_true(ptq_observer_clipped(o, 0, low, high) <= 1);
+            assert_true(ptq_observer_clipped(o, low, high) <= 1);
         }
     }
     assert_ok(ptq_calibration_write(c, &bytes, &size, &err));

@@ -170,12 +170,12 @@ static void scales_by_hand(void **state) {
         const ptq_node *n = &m->node[i];
         const ptq_tensor *w = &n->param[PTQ_PARAM_WEIGHT];
         int t = ptq_calibration_find(f->calibration, n->out);
-        const ptq_statistics *s;
+        const ptq_observer *s;
         const float *real;
         size_t each;
         if (n->q.type == PTQ_TYPE_F32 || t < 0)
             continue;
-        s = &f->calibration->tensor[t].observer.channel[0];
+        s = &f->calibration->tensor[t].observer;
         assert_near(n->q.scale, (fmax(0, (double)s->max) - fmin(0, (double)s->min)) / 255,
                     1e-6 * (double)n->q.scale);
         assert_near(n->q.zero_point, -128 - fmin(0, (double)s->min) / (double)n->q.scale, 0.501);

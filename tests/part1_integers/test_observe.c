@@ -2,41 +2,32 @@
    the definition says, on data small enough to work it out. */
 #include "test.h"
 
-static ptq_observer new_observer(int channels) {
+static ptq_observer new_observer(void) {
     ptq_observer o;
 
-    memset(&o, 0, sizeof o);
-    assert_ok(ptq_observer_create(&o, channels, NULL, &err));
+    assert_ok(ptq_observer_create(&o, NULL, &err));
     return o;
 }
 
 /* Smallest and largest of the chosen range. */
-static void expect_range(const ptq_observer *o, int channel, ptq_method range, float percentile,
-                         int bits, double low, double high, double tolerance) {
+static void expect_range(const ptq_observer *o, ptq_method range, float percentile, int bits,
+                         double low, double high, double tolerance) {
     float l = NAN, h = NAN;
 
-    assert_ok(
-        ptq_observer_range(o, channel, range, percentile, PTQ_TYPE_U8, bits, 0, &l, &h, &err));
+    assert_ok(ptq_observer_range(o, range, percentile, PTQ_TYPE_U8, bits, 0, &l, &h, &err));
     if (!is_near((double)l, low, tolerance, 0) || !is_near((double)h, high, tolerance, 0))
         fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_name(PTQ_NAMES_METHOD, range),
                  (double)l, (double)h, low, high);
 }
 
-static int same_statistics(const ptq_statistics *a, const ptq_statistics *b) {
-    return a->count == b->count && a->zeros == b->zeros && a->images == b->images &&
-           !memcmp(&a->min, &b->min, sizeof a->min) && !memcmp(&a->max, &b->max, sizeof a->max) &&
-           !memcmp(&a->min_sum, &b->min_sum, sizeof a->min_sum) &&
-           !memcmp(&a->max_sum, &b->max_sum, sizeof a->max_sum) && a->exponent == b->exponent &&
-           !memcmp(a->bin, b->bin, PTQ_BINS * sizeof *a->bin);
-}
-
 static void assert_same_observer(const ptq_observer *a, const ptq_observer *b) {
-    int c;
-
-    assert_int_equal(a->channels, b->channels);
-    for (c = 0; c < a->channels; c++)
-        if (!same_statistics(&a->channel[c], &b->channel[c]))
-            fail_msg("channel %d of %d differs", c, a->channels);
+    assert_true(a->count == b->count && a->zeros == b->zeros && a->images == b->images);
+    assert_memory_equal(&a->min, &b->min, sizeof a->min);
+    assert_memory_equal(&a->max, &b->max, sizeof a->max);
+    assert_memory_equal(&a->min_sum, &b->min_sum, sizeof a->min_sum);
+    assert_memory_equal(&a->max_sum, &b->max_sum, sizeof a->max_sum);
+    assert_int_equal(a->exponent, b->exponent);
+    assert_memory_equal(a->bin, b->bin, PTQ_BINS * sizeof *a->bin);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -44,8 +35,8 @@ static void assert_same_observer(const ptq_observer *a, const ptq_observer *b) {
 
 static void statistics_by_hand(void **state) {
     static const float first[] = {0.5f, -1, 0, 2, 1.75f}, second[] = {0, 3.5f, -0.25f};
-    ptq_observer o = new_observer(1);
-    const ptq_statistics *s = &o.channel[0];
+    ptq_observer o = new_observer();
+    const ptq_observer *s = &o;
     uint64_t sum = 0;
     int b;
 
@@ -81,8 +72,8 @@ static void bins_are_as_documented(void **state) {
     (void)state;
     for (round = 0; round < 200; round++) {
         static uint64_t bin[PTQ_BINS];
-        ptq_observer o = new_observer(1);
-        const ptq_statistics *s = &o.channel[0];
+        ptq_observer o = new_observer();
+        const ptq_observer *s = &o;
         float v[64];
         double low = 0, high = 0;
         int e;
@@ -116,7 +107,7 @@ static void sums_are_exact(void **state) {
 
     (void)state;
     for (k = 0; k < COUNT(small); k++) {
-        ptq_observer o = new_observer(1);
+        ptq_observer o = new_observer();
         float v[201];
         for (n = 0; n < 200; n += 2) {
             v[n] = random_float(&r, -3, 3) * (float)pow(10, random_int(&r, -37, 37));
@@ -131,8 +122,8 @@ static void sums_are_exact(void **state) {
         }
         for (i = 0; i < n; i++) /* images of one value: smallest and largest at once */
             assert_ok(ptq_observe(&o, &v[i], 1, &err));
-        assert_true(ptq__exact_value(&o.channel[0].min_sum) == (double)(float)small[k]);
-        assert_true(ptq__exact_value(&o.channel[0].max_sum) == (double)(float)small[k]);
+        assert_true(ptq__exact_value(&o.min_sum) == (double)(float)small[k]);
+        assert_true(ptq__exact_value(&o.max_sum) == (double)(float)small[k]);
         ptq_observer_free(&o);
     }
 }
@@ -144,7 +135,7 @@ static void sums_against_integers(void **state) {
 
     (void)state;
     for (round = 0; round < 50; round++) {
-        ptq_observer o = new_observer(1);
+        ptq_observer o = new_observer();
         int64_t low = 0, high = 0;
         for (i = 0; i < 300; i++) {
             int a = random_int(&r, -8000000, 8000000), b = random_int(&r, -8000000, 8000000);
@@ -155,9 +146,9 @@ static void sums_against_integers(void **state) {
             high += a < b ? b : a;
             assert_ok(ptq_observe(&o, v, 2, &err));
         }
-        assert_true(ptq__exact_value(&o.channel[0].min_sum) * 1024 == (double)low);
-        assert_true(ptq__exact_value(&o.channel[0].max_sum) * 1024 == (double)high);
-        expect_range(&o, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, (double)low / 1024 / 300,
+        assert_true(ptq__exact_value(&o.min_sum) * 1024 == (double)low);
+        assert_true(ptq__exact_value(&o.max_sum) * 1024 == (double)high);
+        expect_range(&o, PTQ_METHOD_MOVING_AVERAGE, 0, 8, (double)low / 1024 / 300,
                      (double)high / 1024 / 300, 1e-2);
         ptq_observer_free(&o);
     }
@@ -166,33 +157,33 @@ static void sums_against_integers(void **state) {
 static void extreme_values(void **state) {
     static const float large[] = {3.4028235e38f, -3.4028235e38f, 1e38f};
     static const float tiny[] = {1e-45f, -1e-38f, 1e-38f, 0};
-    ptq_observer o = new_observer(1);
+    ptq_observer o = new_observer();
 
     (void)state;
     assert_ok(ptq_observe(&o, tiny, 4, &err));
-    assert_int_equal(o.channel[0].exponent, -137); /* 1e-38 < 2^-126 = 2^11 2^-137 */
+    assert_int_equal(o.exponent, -137); /* 1e-38 < 2^-126 = 2^11 2^-137 */
     assert_ok(ptq_observe(&o, large, 3, &err));
-    assert_int_equal(o.channel[0].exponent, 117); /* 2^128 */
-    assert_int_equal(o.channel[0].count, 7);
-    assert_int_equal(o.channel[0].zeros, 1);
-    assert_int_equal(o.channel[0].bin[2048], 2); /* what is tiny lies beside 0, on its side */
-    assert_int_equal(o.channel[0].bin[2047], 1);
-    assert_int_equal(o.channel[0].bin[4095], 1);
-    assert_int_equal(o.channel[0].bin[0], 1);
-    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, -3.4028234663852886e38, 3.4028234663852886e38, 0);
+    assert_int_equal(o.exponent, 117); /* 2^128 */
+    assert_int_equal(o.count, 7);
+    assert_int_equal(o.zeros, 1);
+    assert_int_equal(o.bin[2048], 2); /* what is tiny lies beside 0, on its side */
+    assert_int_equal(o.bin[2047], 1);
+    assert_int_equal(o.bin[4095], 1);
+    assert_int_equal(o.bin[0], 1);
+    expect_range(&o, PTQ_METHOD_MINMAX, 0, 8, -3.4028234663852886e38, 3.4028234663852886e38, 0);
     ptq_observer_free(&o);
 }
 
 static void refused_with_nothing_changed(void **state) {
     static const float good[] = {1, -2, 3, 0}, bad[] = {NAN, INFINITY, -INFINITY};
-    ptq_observer o = new_observer(2), same = new_observer(2), three = new_observer(3);
+    ptq_observer o = new_observer(), same = new_observer();
     float v[4], low, high;
     int i, at;
 
     (void)state;
     assert_fails(
         PTQ_NOT_READY, "observed",
-        ptq_observer_range(&o, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+        ptq_observer_range(&o, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_ok(ptq_observe(&o, good, 4, &err));
     assert_ok(ptq_observe(&same, good, 4, &err));
     for (i = 0; i < COUNT(bad); i++)
@@ -203,21 +194,16 @@ static void refused_with_nothing_changed(void **state) {
             assert_fails(PTQ_BAD_NUMBER, "", ptq_observe(&o, v, 4, &err));
             assert_same_observer(&o, &same);
         }
-    assert_fails(PTQ_INVALID_ARGUMENT, "3", ptq_observe(&o, good, 3, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observe(&o, good, 0, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "2", ptq__observer_merge(&o, &three, &err));
-    assert_fails(
-        PTQ_INVALID_ARGUMENT, "channel",
-        ptq_observer_range(&o, 2, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "method",
+                 ptq_observer_range(&o, PTQ_METHOD_COUNT, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_fails(
         PTQ_INVALID_ARGUMENT, "percentile",
-        ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 50, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "percentile",
-                 ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 101, PTQ_TYPE_U8, 8, 0, &low,
-                                    &high, &err));
+        ptq_observer_range(&o, PTQ_METHOD_PERCENTILE, 50, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+    assert_fails(
+        PTQ_INVALID_ARGUMENT, "percentile",
+        ptq_observer_range(&o, PTQ_METHOD_PERCENTILE, 101, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_same_observer(&o, &same);
-    assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observer_create(&o, 0, NULL, &err));
-    ptq_observer_free(&three);
     ptq_observer_free(&same);
     ptq_observer_free(&o);
 }
@@ -227,7 +213,7 @@ static void refused_with_nothing_changed(void **state) {
 
 /* One stream, in parts and orders of all kinds: always the same statistics. */
 static void order_and_parts_do_not_matter(void **state) {
-    enum { IMAGES = 40, VALUES = 30, CHANNELS = 3 };
+    enum { IMAGES = 40, VALUES = 30 };
     static const int sizes[] = {1, 2, 7};
     test_random r = {5};
     static float v[IMAGES][VALUES];
@@ -235,7 +221,7 @@ static void order_and_parts_do_not_matter(void **state) {
 
     (void)state;
     for (round = 0; round < 20; round++) {
-        ptq_observer whole = new_observer(CHANNELS);
+        ptq_observer whole = new_observer();
         for (i = 0; i < IMAGES; i++) {
             double size = pow(10, random_int(&r, round % 2 ? -38 : -3, round % 2 ? 37 : 3));
             random_floats(&r, v[i], VALUES, -size, size);
@@ -243,10 +229,10 @@ static void order_and_parts_do_not_matter(void **state) {
             assert_ok(ptq_observe(&whole, v[i], VALUES, &err));
         }
         for (k = 0; k < COUNT(sizes); k++) {
-            ptq_observer part[7], sum = new_observer(CHANNELS);
+            ptq_observer part[7], sum = new_observer();
             int order[IMAGES];
             for (i = 0; i < sizes[k]; i++)
-                part[i] = new_observer(CHANNELS);
+                part[i] = new_observer();
             for (i = 0; i < IMAGES; i++)
                 order[i] = i;
             for (i = IMAGES - 1; i > 0; i--) {
@@ -258,7 +244,7 @@ static void order_and_parts_do_not_matter(void **state) {
                 assert_ok(
                     ptq_observe(&part[random_int(&r, 0, sizes[k] - 1)], v[order[i]], VALUES, &err));
             for (i = sizes[k] - 1; i >= 0; i--) {
-                assert_ok(ptq__observer_merge(&sum, &part[i], &err));
+                ptq__observer_merge(&sum, &part[i]);
                 ptq_observer_free(&part[i]);
             }
             assert_same_observer(&sum, &whole);
@@ -274,36 +260,37 @@ static void order_and_parts_do_not_matter(void **state) {
 static void minmax_and_average(void **state) {
     static const float image[3][4] = {{-1, 2, 0.5f, 0}, {-3, 1, 1, 1}, {0.5f, 6, 1, 1}};
     static const float positive[] = {2, 3, 5};
-    ptq_observer o = new_observer(1), p = new_observer(1);
+    ptq_observer o = new_observer(), p = new_observer();
     int i;
 
     (void)state;
     for (i = 0; i < 3; i++)
         assert_ok(ptq_observe(&o, image[i], 4, &err));
-    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, -3, 6, 0);
-    expect_range(&o, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, -3.5 / 3, 9.0 / 3, 1e-6);
+    expect_range(&o, PTQ_METHOD_MINMAX, 0, 8, -3, 6, 0);
+    expect_range(&o, PTQ_METHOD_MOVING_AVERAGE, 0, 8, -3.5 / 3, 9.0 / 3, 1e-6);
     assert_ok(ptq_observe(&p, positive, 3, &err));
-    expect_range(&p, 0, PTQ_METHOD_MINMAX, 0, 8, 0, 5, 0); /* widened to 0 */
-    expect_range(&p, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, 0, 5, 0);
+    expect_range(&p, PTQ_METHOD_MINMAX, 0, 8, 0, 5, 0); /* widened to 0 */
+    expect_range(&p, PTQ_METHOD_MOVING_AVERAGE, 0, 8, 0, 5, 0);
     ptq_observer_free(&p);
     ptq_observer_free(&o);
 }
 
-static void channels_are_apart(void **state) {
-    static const float v[] = {1, 0, 7, 2, 0, 7, -3, 0, 7};
-    ptq_observer o = new_observer(3);
+static void one_value_or_none(void **state) {
+    static const float zero[] = {0, 0, 0}, seven[] = {7, 7, 7};
+    ptq_observer none = new_observer(), one = new_observer();
     int i;
 
     (void)state;
-    assert_ok(ptq_observe(&o, v, 9, &err));
-    assert_int_equal(o.channel[1].zeros, 3);
+    assert_ok(ptq_observe(&none, zero, 3, &err));
+    assert_ok(ptq_observe(&one, seven, 3, &err));
+    assert_int_equal(none.zeros, 3);
     for (i = 0; i < PTQ_METHOD_COUNT; i++) {
         /* all zeros: an empty range; one value: from 0 to it, to one bin */
-        expect_range(&o, 1, (ptq_method)i, 0, 8, 0, 0, 0);
-        expect_range(&o, 2, (ptq_method)i, 0, 8, 0, 7, 8.0 / 2048);
+        expect_range(&none, (ptq_method)i, 0, 8, 0, 0, 0);
+        expect_range(&one, (ptq_method)i, 0, 8, 0, 7, 8.0 / 2048);
     }
-    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, -3, 2, 0);
-    ptq_observer_free(&o);
+    ptq_observer_free(&one);
+    ptq_observer_free(&none);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -318,7 +305,7 @@ static void percentile(void **state) {
     enum { N = 20000 };
     static float v[N];
     test_random r = {14};
-    ptq_observer o = new_observer(1);
+    ptq_observer o = new_observer();
     double bin;
     int i;
 
@@ -327,14 +314,14 @@ static void percentile(void **state) {
         v[i] = (float)pow((double)random_float(&r, -2, 3), 3);
     assert_ok(ptq_observe(&o, v, N, &err));
     qsort(v, N, sizeof *v, ascending);
-    bin = ldexp(1, o.channel[0].exponent);
+    bin = ldexp(1, o.exponent);
     for (i = 0; i < COUNT(share); i++) {
         int rank = (int)ceil((double)share[i] / 100 * N - 1e-3) - 1;
         double low = fmin(0, (double)v[N - 1 - rank]), high = fmax(0, (double)v[rank]);
         /* one bin, and what lies between neighbouring values */
-        expect_range(&o, 0, PTQ_METHOD_PERCENTILE, share[i], 8, low, high, 2 * bin);
+        expect_range(&o, PTQ_METHOD_PERCENTILE, share[i], 8, low, high, 2 * bin);
     }
-    expect_range(&o, 0, PTQ_METHOD_PERCENTILE, 0, 8, (double)v[2], (double)v[N - 3], 2 * bin);
+    expect_range(&o, PTQ_METHOD_PERCENTILE, 0, 8, (double)v[2], (double)v[N - 3], 2 * bin);
     ptq_observer_free(&o);
 }
 
@@ -359,7 +346,7 @@ static void least_squared_error(void **state) {
 
     (void)state;
     for (round = 0; round < 6; round++) {
-        ptq_observer o = new_observer(1);
+        ptq_observer o = new_observer();
         float v[N], low, high;
         int bits = 2 + round;
         double most = 0, least = 0, best = HUGE_VAL, got;
@@ -379,7 +366,7 @@ static void least_squared_error(void **state) {
             for (j = 0; j <= (least < 0 ? 60 : 0); j++)
                 best = fmin(best, squared_error(v, N, least * j / 60, most * i / 60, bits));
         assert_ok(
-            ptq_observer_range(&o, 0, PTQ_METHOD_MSE, 0, PTQ_TYPE_U8, bits, 0, &low, &high, &err));
+            ptq_observer_range(&o, PTQ_METHOD_MSE, 0, PTQ_TYPE_U8, bits, 0, &low, &high, &err));
         got = squared_error(v, N, (double)low, (double)high, bits);
         if (got > best * 1.05 || (double)low < least || (double)high > most)
             fail_msg("%d bits: %g to %g has error %g, the best %g", bits, (double)low, (double)high,
@@ -399,7 +386,7 @@ static float normal(test_random *r) {
 }
 
 /* What a histogram says of the error under a range: 32 values in each bin, evenly, and no zeros. */
-static double sampled_error(const ptq_statistics *s, const ptq_qparams *q) {
+static double sampled_error(const ptq_observer *s, const ptq_qparams *q) {
     double sum = 0;
     int b, k;
 
@@ -425,7 +412,7 @@ static void histogram_against_whole_range(void **state) {
         int n = round % 3 ? N : 1 + random_int(&r, 0, 40), bits = 2 + round % 7;
         int symmetric = round / 2 % 2, outliers = random_int(&r, 0, 5);
         ptq_type type = round / 4 % 2 ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-        ptq_observer o = new_observer(1);
+        ptq_observer o = new_observer();
         float low[2], high[2];
         double error[2];
         ptq_qparams q;
@@ -437,10 +424,10 @@ static void histogram_against_whole_range(void **state) {
             v[random_int(&r, 0, n - 1)] = random_float(&r, round % 4 == 3 ? 0 : -30, 30);
         assert_ok(ptq_observe(&o, v, (size_t)n, &err));
         for (i = 0; i < 2; i++) {
-            assert_ok(ptq_observer_range(&o, 0, i ? PTQ_METHOD_MINMAX : PTQ_METHOD_HISTOGRAM, 0,
-                                         type, bits, symmetric, &low[i], &high[i], &err));
+            assert_ok(ptq_observer_range(&o, i ? PTQ_METHOD_MINMAX : PTQ_METHOD_HISTOGRAM, 0, type,
+                                         bits, symmetric, &low[i], &high[i], &err));
             assert_ok(ptq_choose_qparams(low[i], high[i], type, bits, symmetric, &q, &err));
-            error[i] = sampled_error(&o.channel[0], &q);
+            error[i] = sampled_error(&o, &q);
         }
         if (!(error[0] <= error[1] * 1.005) || low[0] < low[1] || high[0] > high[1])
             fail_msg("round %d: %g .. %g has %g, the whole range %g .. %g %g", round,
@@ -464,7 +451,7 @@ static void histogram_and_an_outlier(void **state) {
                  {PTQ_METHOD_HISTOGRAM_PYTORCH, 11, 13}};
     float v[1000];
     test_random r = {19};
-    ptq_observer o = new_observer(1);
+    ptq_observer o = new_observer();
     int i, k;
 
     (void)state;
@@ -475,8 +462,7 @@ static void histogram_and_an_outlier(void **state) {
     for (i = 0; i < COUNT(rules); i++) {
         float low, high;
         double power = 0, db;
-        assert_ok(ptq_observer_range(&o, 0, rules[i].method, 0, PTQ_TYPE_U8, 8, 0, &low, &high,
-                                     &err));
+        assert_ok(ptq_observer_range(&o, rules[i].method, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
         for (k = 0; k < 1000; k++)
             power += (double)v[k] * (double)v[k];
         db = 10 * log10(power / squared_error(v, 1000, (double)low, (double)high, 8));
@@ -495,7 +481,7 @@ static void outlier_is_cut_off(void **state) {
     enum { N = 50000 };
     static float v[N];
     test_random r = {16};
-    ptq_observer o = new_observer(1);
+    ptq_observer o = new_observer();
     int i;
 
     (void)state;
@@ -503,11 +489,11 @@ static void outlier_is_cut_off(void **state) {
         v[i] = normal(&r);
     v[77] = 40;
     assert_ok(ptq_observe(&o, v, N, &err));
-    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, (double)o.channel[0].min, 40, 0);
+    expect_range(&o, PTQ_METHOD_MINMAX, 0, 8, (double)o.min, 40, 0);
     for (i = 0; i < COUNT(rules); i++) {
         float low, high;
-        assert_ok(ptq_observer_range(&o, 0, rules[i], 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
-        if (!(high < 20 && high > 2.5f && low < -1 && low >= o.channel[0].min))
+        assert_ok(ptq_observer_range(&o, rules[i], 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+        if (!(high < 20 && high > 2.5f && low < -1 && low >= o.min))
             fail_msg("%s: %g to %g", ptq_name(PTQ_NAMES_METHOD, rules[i]), (double)low,
                      (double)high);
     }
@@ -516,17 +502,17 @@ static void outlier_is_cut_off(void **state) {
 
 static void share_that_is_clipped(void **state) {
     float v[1000];
-    ptq_observer o = new_observer(1);
+    ptq_observer o = new_observer();
     int i;
 
     (void)state;
     for (i = 0; i < 1000; i++)
         v[i] = (float)(i - 300);
     assert_ok(ptq_observe(&o, v, 1000, &err));
-    assert_near(ptq_observer_clipped(&o, 0, -300, 699), 0, 0.0011); /* to one bin */
-    assert_near(ptq_observer_clipped(&o, 0, -300, 599.5f), 0.1, 0.0011);
-    assert_near(ptq_observer_clipped(&o, 0, -200.5f, 599.5f), 0.2, 0.0011);
-    assert_near(ptq_observer_clipped(&o, 0, 0, 0), 0.999, 0.0011);
+    assert_near(ptq_observer_clipped(&o, -300, 699), 0, 0.0011); /* to one bin */
+    assert_near(ptq_observer_clipped(&o, -300, 599.5f), 0.1, 0.0011);
+    assert_near(ptq_observer_clipped(&o, -200.5f, 599.5f), 0.2, 0.0011);
+    assert_near(ptq_observer_clipped(&o, 0, 0), 0.999, 0.0011);
     ptq_observer_free(&o);
 }
 
@@ -551,7 +537,7 @@ static void out_of_memory(void **state) {
     for (n = 0; s != PTQ_OK; n++) {
         heap.calls = 0;
         heap.fail_at = n;
-        s = ptq_observer_create(&o, 4, &allocator, &err);
+        s = ptq_observer_create(&o, &allocator, &err);
         if (s == PTQ_OK)
             ptq_observer_free(&o);
         assert_true(s == PTQ_OK || s == PTQ_OUT_OF_MEMORY);
@@ -571,7 +557,7 @@ int main(void) {
         cmocka_unit_test(refused_with_nothing_changed),
         cmocka_unit_test(order_and_parts_do_not_matter),
         cmocka_unit_test(minmax_and_average),
-        cmocka_unit_test(channels_are_apart),
+        cmocka_unit_test(one_value_or_none),
         cmocka_unit_test(percentile),
         cmocka_unit_test(least_squared_error),
         cmocka_unit_test(histogram_against_whole_range),

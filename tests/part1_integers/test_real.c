@@ -2,6 +2,8 @@
    are; what does not fit them is refused. */
 #include "test.h"
 
+#include "measure/explain.h"
+
 /* Four items of two numbers; the first ones are the smallest and the largest. */
 static const float items[4][2] = {{-1, 3}, {0.5f, 1}, {0, 0}, {2, -0.5f}};
 
@@ -129,11 +131,10 @@ static void converting(void **state) {
     test_run run = open_run(made, 1);
     ptq_dataset data = items_of(&sound);
     ptq_calibration *calibration = calibrated(model, &data);
-    const ptq_statistics *seen = &calibration->tensor[0].observer.channel[0];
+    const ptq_observer *seen = &calibration->tensor[0].observer;
     ptq_tensor codes;
     float logits[2];
-    char text[2000];
-    size_t length;
+    char *text = NULL;
 
     (void)state;
     assert_string_equal(calibration->tensor[0].name, "input");
@@ -149,9 +150,10 @@ static void converting(void **state) {
     assert_near(logits[1], 191 * s, 1e-6);
     assert_ok(ptq_session_tensor(run.session, "input.quantize", &codes, &err));
     assert_true(ptq_tensor_number(&codes, 0) == 0 && ptq_tensor_number(&codes, 1) == 255);
-    assert_ok(ptq_explain(run.session, "fc", 0, 0, 0, text, sizeof text, &length, &err));
+    assert_ok(explain_element(run.plan, run.session, "fc", 0, 0, 0, &text, &err));
     assert_non_null(strstr(text, "(x - zx) -64 * (w - zw) 127 = -8128, sum -8128"));
     assert_non_null(strstr(text, "accumulator -8128"));
+    free(text);
     close_run(&run);
     ptq_calibration_free(calibration);
     ptq_model_free(made);

@@ -3,6 +3,8 @@
    are skipped by name; test_kernels_emulated.c runs all, some through exact substitutes. */
 #include "quantized.h"
 
+#include "probes.h"
+
 /* Random networks for each instruction set, integer and float. */
 enum { NETWORKS = TEST_SANITIZED ? 100 : 2000, FLOAT_NETWORKS = TEST_SANITIZED ? 50 : 400 };
 
@@ -20,7 +22,7 @@ static void expect_probes(ptq_isa isa, int integer, int count) {
     int seed;
 
     for (seed = 0; seed < count; seed++) {
-        if (ptq__probe_once(isa, 1000 + (uint64_t)seed, integer, &err) == PTQ_OK)
+        if (probe_once(isa, 1000 + (uint64_t)seed, integer, &err) == PTQ_OK)
             continue;
         fail_msg("%s, network %d: %s", ptq_name(PTQ_NAMES_ISA, isa), 1000 + seed, err.text);
     }
@@ -47,7 +49,7 @@ static void comparison_finds_a_code(void **state) {
     (void)state;
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
-    assert_ok(ptq__probe_model(5, 1, &model, &err));
+    assert_ok(probe_model(5, 1, &model, &err));
     assert_ok(ptq_plan_create(model, NULL, &plan, &err));
     for (i = 0; i < 2; i++) {
         assert_ok(ptq_session_create(plan, &keep, &session[i], &err));
@@ -63,16 +65,41 @@ static void comparison_finds_a_code(void **state) {
     ptq_model_free(model);
 }
 
+/* How many codes there are in the tensor behind the last pool of a window. */
+static int codes_of(const ptq_model *model) {
+    static uint8_t pixels[6 * 40 * 120];
+    ptq_session_options keep;
+    ptq_plan *plan = NULL;
+    ptq_session *session = NULL;
+    ptq_tensor view;
+    int found[256] = {0}, i, count = 0;
+
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    for (i = 0; i < COUNT(pixels); i++)
+        pixels[i] = (uint8_t)(i * 37 + i / 11);
+    assert_ok(ptq_plan_create(model, NULL, &plan, &err));
+    assert_ok(ptq_session_create(plan, &keep, &session, &err));
+    assert_ok(ptq_run(session, pixels, 1, NULL, NULL, &err));
+    assert_ok(ptq_session_tensor(session, "h", &view, &err));
+    for (i = 0; i < (int)ptq_tensor_elements(&view); i++)
+        count += !found[((uint8_t *)view.data)[i]]++;
+    ptq_session_free(session);
+    ptq_plan_free(plan);
+    return count;
+}
+
 /* The networks are what they should be: all kinds of codes, and results all over their range. */
 static void probes_reach_everything(void **state) {
     int seed, u8 = 0, s8 = 0, affine = 0, packed = 0, groups = 0, residual = 0, real = 0, odd = 0;
+    int largest = 0, average = 0, few = 0;
 
     (void)state;
     for (seed = 0; seed < 200; seed++) {
         ptq_model *model = NULL;
         int i;
 
-        assert_ok(ptq__probe_model(1000 + (uint64_t)seed, 1, &model, &err));
+        assert_ok(probe_model(1000 + (uint64_t)seed, 1, &model, &err));
         assert_ok(ptq_model_check(model, &err));
         for (i = 1; i < model->nodes; i++) {
             const ptq_node *n = &model->node[i];
@@ -84,11 +111,15 @@ static void probes_reach_everything(void **state) {
             residual += n->residual == PTQ_RESIDUAL_FIRST;
             real += n->q.type == PTQ_TYPE_F32;
             odd += n->shape[2] % 8 != 0;
+            largest += n->op == PTQ_OP_MAX_POOL && n->kernel[1] > 1 && n->stride[1] > 1;
+            average += n->op == PTQ_OP_AVG_POOL && n->kernel[0] > 1 && !n->include_pad;
         }
+        few += codes_of(model) < 3;
         ptq_model_free(model);
     }
     assert_true(u8 > 100 && s8 > 100 && affine > 50 && packed > 50 && groups > 20);
     assert_true(residual > 50 && real > 50 && odd > 100);
+    assert_true(largest > 10 && average > 30 && few < 80);
 }
 
 /* ResNet8, whose layers fill whole tiles. */
@@ -241,6 +272,34 @@ static void ties_of_requantization(void **state) {
     ptq_model_free(m);
 }
 
+/* Pixels of scale 1, coded with a sign: no table, p - 128, also where there are not eight left. */
+static void signed_pixels(void **state) {
+    ptq_model *m = model_of_text("ptq-graph 1\ninput input shape=3x3x3 q=s8:8:1:-128\n"
+                                 "a max_pool in=input kernel=1x1 q=s8:8:1:-128\n");
+    ptq_session_options keep;
+    ptq_plan *plan = NULL;
+    ptq_session *session = NULL;
+    ptq_tensor view;
+    uint8_t pixels[27];
+    int i;
+
+    (void)state;
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    for (i = 0; i < 27; i++)
+        pixels[i] = (uint8_t)(i * 255 / 26);
+    assert_ok(ptq_plan_create(m, NULL, &plan, &err));
+    assert_null(plan->table);
+    assert_ok(ptq_session_create(plan, &keep, &session, &err));
+    assert_ok(ptq_run(session, pixels, 1, NULL, NULL, &err));
+    assert_ok(ptq_session_tensor(session, "a", &view, &err));
+    for (i = 0; i < 27; i++)
+        assert_int_equal(((int8_t *)view.data)[i], pixels[i] - 128);
+    ptq_session_free(session);
+    ptq_plan_free(plan);
+    ptq_model_free(m);
+}
+
 /* The plan picks the best that there is, and refuses what there is not. */
 static void choice(void **state) {
     ptq_model *model = random_resnet8(8, 4, 4, 1, NULL);
@@ -330,7 +389,9 @@ int main(void) {
         cmocka_unit_test(comparison_finds_a_code),
         cmocka_unit_test(probes_reach_everything),
         cmocka_unit_test(fused_multiply_add),
+        cmocka_unit_test(signed_pixels),
         cmocka_unit_test(choice),
+        ALL("sse2"),
         ALL("avx2"),
         ALL("avxvnni"),
         ALL("avx512"),

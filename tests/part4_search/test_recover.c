@@ -262,7 +262,7 @@ static void equalization_refuses(void **state) {
     assert_fails(PTQ_BAD_DATA, "24 of 24 images",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
     o.scheme.equalize = o.scheme.fit_ranges = 0;
-    assert_fails(PTQ_BAD_DATA, "image 0 to learn from",
+    assert_fails(PTQ_BAD_DATA, "24 of 24 images",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
     assert_null(made);
 }

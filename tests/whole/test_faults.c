@@ -444,12 +444,12 @@ static ptq_status observe(void *user, ptq_allocator allocator) {
 
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
-    (void)((s = ptq_observer_create(&a, 3, &allocator, &err)) ||
-           (s = ptq_observer_create(&b, 3, &allocator, &err)) ||
+    (void)((s = ptq_observer_create(&a, &allocator, &err)) ||
+           (s = ptq_observer_create(&b, &allocator, &err)) ||
            (s = ptq_observe(&a, c->f->logits, 3, &err)) ||
            (s = ptq_observe(&b, c->f->logits, 3, &err)));
     for (rule = 0; rule < PTQ_METHOD_COUNT && !s; rule++)
-        s = ptq_observer_range(&a, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 4, 0, &low, &high, &err);
+        s = ptq_observer_range(&a, (ptq_method)rule, 0, PTQ_TYPE_U8, 4, 0, &low, &high, &err);
     ptq_observer_free(&b);
     ptq_observer_free(&a);
     return s;

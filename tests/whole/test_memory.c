@@ -246,9 +246,7 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
     static float logits[IMAGES * CLASSES], share[IMAGES * CLASSES], bad[PIXELS];
     static int32_t codes[IMAGES * CLASSES];
     static int classes[IMAGES];
-    static char text[4096];
     ptq_tensor view;
-    size_t length;
     int i;
 
     assert_ok(ptq_run(session, f->pixels, 1, logits, NULL, &err));
@@ -267,7 +265,6 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
     assert_int_equal(ptq_argmax(logits, CLASSES), classes[0]);
     if (keeps) {
         assert_ok(ptq_session_tensor(session, "r2", &view, &err));
-        (void)ptq_explain(session, "c2", 1, 2, 3, text, sizeof text, &length, &err);
     } else {
         assert_int_equal(ptq_session_tensor(session, "r2", &view, &err), PTQ_NOT_READY);
     }

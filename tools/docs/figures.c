@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure/explain.h"
 #include "ptq.h"
 #include "report/svg.h"
 
@@ -360,7 +361,7 @@ static int draw_fold(source *s, FILE *out) {
 
 /* ---- Chapter 3: what observers choose ---- */
 
-static void draw_histogram(FILE *out, const ptq_statistics *seen, const svg_axis *x) {
+static void draw_histogram(FILE *out, const ptq_observer *seen, const svg_axis *x) {
     enum { COLUMNS = 150 };
     double column[COLUMNS] = {0}, most = 1, width = ldexp(1, seen->exponent);
     int b;
@@ -393,9 +394,9 @@ static int draw_observers(source *s, FILE *out) {
     if (at < 0)
         return fail("the model has no tensor conv1.relu; this figure is for ResNet8");
     observer = &s->calibration->tensor[at].observer;
-    x.high = (double)observer->channel[0].max * 1.02;
+    x.high = (double)observer->max * 1.02;
     open_figure(out, 328, "Values of conv1.relu on calibration images, and the range of each rule");
-    draw_histogram(out, &observer->channel[0], &x);
+    draw_histogram(out, observer, &x);
     svg_ticks(out, &x, 150, 150, "%g");
     svg_label(out, 104, 100, "small end f-mut", "how often");
     svg_label(out, 104, 112, "small end f-mut", "(logarithm)");
@@ -408,11 +409,11 @@ static int draw_observers(source *s, FILE *out) {
         printf("%-17s", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         for (k = 0; k < 2; k++) {
-            if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8,
-                                          0, &low[k], &high[k], &s->err)))
+            if (did(s, ptq_observer_range(observer, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8, 0,
+                                          &low[k], &high[k], &s->err)))
                 return 1;
             printf(k ? " %24.3f %7.3f %%" : " %8.3f %7.3f %%", (double)high[k],
-                   100 * ptq_observer_clipped(observer, 0, low[k], high[k]));
+                   100 * ptq_observer_clipped(observer, low[k], high[k]));
         }
         printf("\n");
         svg_line(out, svg_place(&x, (double)low[0]), y, svg_place(&x, (double)high[0]), y,
@@ -426,12 +427,11 @@ static int draw_observers(source *s, FILE *out) {
 
 /* ---- Chapter 4: the accumulator ---- */
 
-static int explain(source *s, const ptq_model *model, const char *node, char *text, size_t size) {
+static int explain(source *s, const ptq_model *model, const char *node, char **text) {
     ptq_session_options keep = {0};
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
     uint8_t pixels[32 * 32 * 3];
-    size_t length;
     int label, status;
 
     keep.keep = 1;
@@ -441,33 +441,32 @@ static int explain(source *s, const ptq_model *model, const char *node, char *te
              did(s, ptq_session_create(plan, &keep, &session, &s->err)) ||
              did(s, s->tested.get(s->tested.user, 0, pixels, &label, &s->err)) ||
              did(s, ptq_run(session, pixels, 1, NULL, NULL, &s->err)) ||
-             did(s, ptq_explain(session, node, 3, 3, 0, text, size, &length, &s->err));
+             did(s, explain_element(plan, session, node, 3, 3, 0, text, &s->err));
     ptq_session_free(session);
     ptq_plan_free(plan);
     return status;
 }
 
 static int draw_trace(source *s, FILE *out) {
-    static char text[65536];
     enum { MOST = 1024 };
     double tap[MOST], sum[MOST];
     svg_axis x = {0, 0, 80, WIDTH - 24}, y = {0, 0, 216, 44};
     const ptq_scheme best = {0};
     ptq_model *model = NULL;
-    const char *at = text;
-    int n = 0, i;
+    char *text = NULL;
+    const char *at;
+    int n = 0, i, status;
 
-    if (calibrate(s) || convert(s, &best, &model) ||
-        explain(s, model, "block1.conv2", text, sizeof text)) {
-        ptq_model_free(model);
-        return 1;
-    }
+    status = calibrate(s) || convert(s, &best, &model) || explain(s, model, "block1.conv2", &text);
     ptq_model_free(model);
-    while (n < MOST && (at = strstr(at, ", sum ")) != NULL) {
+    if (status)
+        return 1;
+    for (at = text; n < MOST && (at = strstr(at, ", sum ")) != NULL; n++) {
         at += 6;
         tap[n] = n + 1;
-        sum[n++] = atof(at);
+        sum[n] = atof(at);
     }
+    free(text);
     if (!n)
         return fail("the explanation of block1.conv2 has no sums");
     x.high = n;

@@ -13,7 +13,7 @@ _ptq_values() { # PROGRAM SUBCOMMAND OPTION
         if [ "$2" = train ]; then
             echo plain avx2 avx512
         else
-            echo auto scalar avx2 avxvnni avx512 avx512vnni amx neon neondot wasm
+            echo auto scalar sse2 avx2 avxvnni avx512 avx512vnni amx neon neondot wasm
         fi
         ;;
     --weight-range) echo minmax mse ;;

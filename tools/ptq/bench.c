@@ -41,8 +41,7 @@ static const command_help help = {
 static int parse(int argc, char **argv, bench_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_DATA(o->data),
         {"batch", 'b', "N", "images in a call (default 1; with --table 100)", .number = &o->batch,
          .least = 1},
         {"threads", 't', "T", "threads that share a call (default 1)", .number = &o->threads,
@@ -52,8 +51,7 @@ static int parse(int argc, char **argv, bench_options *o) {
          .flag = &o->all_images},
         {"seconds", 's', "S", "how long to measure (default 2; with --table 40)",
          .number = &o->seconds, .least = 1},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {"table", 0, NULL, "everything that this machine can run, layer by layer as well",
          .flag = &o->table},
         {"quantized", 'q', "MODEL",

@@ -35,10 +35,8 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
+        OPTION_DATA(o->data),
         {"samples", 'n', "N", "training images, as many of each class (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -134,7 +132,7 @@ static int merge_files(const calibrate_options *o, char **paths) {
 /* ---- Inspecting ---- */
 
 /* The bins from the smallest to the largest value, gathered into columns. */
-static void gather_columns(const ptq_statistics *seen, uint64_t column[COLUMNS]) {
+static void gather_columns(const ptq_observer *seen, uint64_t column[COLUMNS]) {
     double width = ldexp(1, seen->exponent), low = (double)seen->min, high = (double)seen->max;
 
     memset(column, 0, COLUMNS * sizeof *column);
@@ -169,15 +167,15 @@ typedef struct rule_range {
 static int find_range(const ptq_calibrated *tensor, ptq_method rule, rule_range *out) {
     ptq_error err;
 
-    if (ptq_observer_range(&tensor->observer, 0, rule, 0, PTQ_TYPE_U8, 8, 0, &out->low, &out->high,
+    if (ptq_observer_range(&tensor->observer, rule, 0, PTQ_TYPE_U8, 8, 0, &out->low, &out->high,
                            &err))
         return fail("tensor %s: %s", tensor->name, err.text);
-    out->clipped = ptq_observer_clipped(&tensor->observer, 0, out->low, out->high);
+    out->clipped = ptq_observer_clipped(&tensor->observer, out->low, out->high);
     return 0;
 }
 
 static int print_tensor(const ptq_calibrated *tensor) {
-    const ptq_statistics *seen = &tensor->observer.channel[0];
+    const ptq_observer *seen = &tensor->observer;
     uint64_t column[COLUMNS];
     char line[COLUMNS + 1];
     rule_range range;
@@ -216,7 +214,7 @@ static int print_calibration(const calibrate_options *o, const ptq_calibration *
 
 #ifdef PTQ_HAVE_jansson
 
-static json_t *histogram_json(const ptq_statistics *seen) {
+static json_t *histogram_json(const ptq_observer *seen) {
     uint64_t column[COLUMNS];
     json_t *list = json_array();
 
@@ -227,7 +225,7 @@ static json_t *histogram_json(const ptq_statistics *seen) {
 }
 
 static json_t *tensor_json(const ptq_calibrated *tensor) {
-    const ptq_statistics *seen = &tensor->observer.channel[0];
+    const ptq_observer *seen = &tensor->observer;
     json_t *made = json_object(), *rules = json_object();
     rule_range range = {0};
 

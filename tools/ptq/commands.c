@@ -14,7 +14,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"info", command_info, "show what a model file holds"},
-    {"import", command_import, "turn an .onnx, Keras .h5 or .safetensors file into a model file"},
+    {"import", command_import, "turn an .onnx, Keras or .safetensors file into a model file"},
     {"export", command_export, "write a model for other programs, as ONNX or C code"},
     {"calibrate", command_calibrate, "observe a float model's tensors on training images"},
     {"quantize", command_quantize, "turn a float model into one that runs on integers"},

@@ -34,8 +34,7 @@ static int parse(int argc, char **argv, eval_options *o) {
         {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
         {"baseline", 'b', "MODEL", "float model to compare with", .text = &o->baseline,
          .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_DATA(o->data),
         {"limit", 'n', "N", "only the first N images", .number = &o->limit, .least = 1},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
         {"no-fuse", 0, NULL, "run a float graph as it is", .flag = &o->no_fuse},
@@ -46,8 +45,7 @@ static int parse(int argc, char **argv, eval_options *o) {
         {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
          .text = &o->calibration, .file = READ_FILE},
         {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);

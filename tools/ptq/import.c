@@ -23,14 +23,12 @@ typedef struct import_options {
 } import_options;
 
 static const command_help help = {
-    "import FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
-    "Reads a Keras ResNet8 (.h5), a convolutional network (.onnx; float, or quantized in QDQ or\n"
-    "QOperator form), or the tensors of a safetensors file such as a PyTorch state_dict, and "
-    "writes a\n"
-    "model file with its graph. Weights keep every bit, codes too; 16-bit and 64-bit reals become\n"
-    "single precision. Networks take pixels of 0..255 unless the file itself scales them, or "
-    "--mean\n"
-    "and --std say how the network was trained.\n\n"
+    "import FILE.keras|FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
+    "Reads a convolutional network of Keras (.keras, .h5) or in ONNX (.onnx; float, or quantized\n"
+    "in QDQ or QOperator form), or the tensors of a safetensors file such as a PyTorch\n"
+    "state_dict, and writes a model file with its graph. Weights keep every bit, codes too;\n"
+    "16-bit and 64-bit reals become single precision. Networks take pixels of 0..255 unless the\n"
+    "file itself scales them, or --mean and --std say how the network was trained.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8, unless --graph gives the text "
     "of\n"
     "another; 'ptq info --graph' prints such a text. Nor does it tell how strided convolutions "
@@ -43,7 +41,7 @@ static const command_help help = {
     "the\n"
     "first rule that fits counts; a # begins a comment:\n\n"
     "    module.layer1.0.* = block1.*",
-    "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
+    "ptq import net.keras -o net.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
 
 static int parse(int argc, char **argv, import_options *o, char **path) {
@@ -85,6 +83,8 @@ static int has_suffix(const char *text, const char *suffix) {
 static file_kind kind_to_import(const char *path) {
     file_kind kind = kind_of_file(path);
 
+    if (has_suffix(path, ".keras") && (kind == KIND_OTHER || kind == KIND_ZIP))
+        return KIND_KERAS;
     if (kind != KIND_OTHER)
         return kind;
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
@@ -103,15 +103,16 @@ static int import_file(import_options *o, const char *path, ptq_model **out) {
                     path);
     switch (o->kind) {
     case KIND_HDF5:
+    case KIND_KERAS:
         return read_keras(path, &o->open, out);
     case KIND_ONNX:
         return import_onnx(path, out);
     case KIND_STATE_DICT:
         return read_torch(path, &o->torch, &o->open, out);
     case KIND_OTHER:
-        return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
+        return fail("%s: the name must end in .h5, .keras, .onnx or .safetensors", path);
     default:
-        return refuse_kind(path, o->kind, "a .h5, .onnx or .safetensors file");
+        return refuse_kind(path, o->kind, "a .h5, .keras, .onnx or .safetensors file");
     }
 }
 

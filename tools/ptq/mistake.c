@@ -31,8 +31,7 @@ static const command_help help = {
 static int parse(int argc, char **argv, mistake_options *o, char **name) {
     const option_spec specs[] = {
         {"list", 0, NULL, "name the mistakes", .flag = &o->list},
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
         {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data, .file = READ_FILE},
         {"samples", 'n', "N", "training images to calibrate on (default 100)",
          .number = &o->samples, .least = 1},

@@ -13,6 +13,7 @@
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
+#include "shared/islands.h"
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
@@ -50,10 +51,8 @@ static const char *describe(char *text, size_t size) {
 
 static int parse(int argc, char **argv, quantize_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
+        OPTION_DATA(o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -100,8 +99,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
         {"output", 'o', "OUT", "where to write the quantized model", .text = &o->output,
          .file = WRITTEN_FILE},
-        {"json", 0, "FILE", "write what was done as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     char about[2048];
@@ -130,6 +128,7 @@ typedef struct job {
     ptq_cifar10 *test;
     ptq_calibration *calibration;
     ptq_convert_report plan;
+    ptq_fuse_report fused;
     ptq_goal goal;
     ptq_mix_report mix;
     ptq_evaluation before, after;
@@ -559,6 +558,72 @@ static void print_scheme(const job *work) {
             work->calibration->classes);
 }
 
+/* ---- What stays in float ---- */
+
+/* Item `index` of the plan as a node of the float model that stays in float; NULL: it does not, or
+   is a softmax behind the logits. */
+static const ptq_node *float_node(const job *work, int index) {
+    static const char *const kept[] = {"float", "half-precision weights", "dynamic"};
+    const ptq_conversion *item = &work->plan.item[index];
+    int at = ptq_model_find(work->ready.model, item->node);
+    size_t length = strlen(item->what);
+
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(kept[i]);
+
+        if (length >= n && strcmp(item->what + length - n, kept[i]) == 0 && at > 0 &&
+            is_island(work->ready.model, at))
+            return &work->ready.model->node[at];
+    }
+    return NULL;
+}
+
+/* Why: as fusion says, for what it could have removed. */
+static const char *float_reason(const job *work, const ptq_node *node) {
+    const char *reason = island_reason(node->op);
+
+    for (int i = 0; i < work->fused.items && reason; i++)
+        if (strcmp(work->fused.item[i].node, node->name) == 0 && work->fused.item[i].reason)
+            return work->fused.item[i].reason;
+    return reason ? reason : has_goal(work) ? "the search chose so" : "its scheme says so";
+}
+
+static const char *float_remedy(const job *work, const ptq_node *node) {
+    const char *remedy = island_remedy(node->op);
+
+    if (remedy)
+        return remedy;
+    return has_goal(work) ? "a goal of fewer bytes or bits makes it integers"
+                          : "leave out the --node that asks for it";
+}
+
+/* A paragraph for each; of a preset that is not one of integers, one for all. */
+static void print_floats(const job *work) {
+    if (work->scheme.mode != PTQ_MODE_INTEGER) {
+        say("float     the results between layers, as preset %s asks\n", work->given->preset);
+        return;
+    }
+    for (int i = 0; i < work->plan.items; i++) {
+        const ptq_node *node = float_node(work, i);
+
+        if (node)
+            say_wrapped(10, "float     %s (%s) stays: %s; %s", node->name,
+                        ptq_name(PTQ_NAMES_OP, node->op), float_reason(work, node),
+                        float_remedy(work, node));
+    }
+}
+
+/* Fusing has said why a node stays; that of the model at hand, which is fused, says so again. */
+static int ask_fusion(job *work) {
+    ptq_model *again = NULL;
+    ptq_error err;
+
+    if (ptq_fuse(work->ready.model, &again, &work->fused, &err))
+        return fail("%s", err.text);
+    ptq_model_free(again);
+    return 0;
+}
+
 static void print_plan(const ptq_convert_report *plan) {
     say("\n%-24s %-44s %9s %9s\n", "node", "becomes", "bytes", "after");
     for (int i = 0; i < plan->items; i++)
@@ -570,16 +635,24 @@ static void print_plan(const ptq_convert_report *plan) {
 
 /* One line for each model of the frontier that was measured. */
 static void print_mix(const ptq_mix_report *mix) {
+    char interval[AGREEMENT_SIZE];
+
     if (!mix->items)
         return;
-    say("\nfrontier  measured on %zu calibration images that were not learned from\n", mix->images);
-    say("%9s %8s %11s %8s   bits of each layer\n", "bytes", "average", "agreement", "points");
+    say("\n");
+    say_wrapped(10,
+                "frontier  of the whole network; agreement with float and Wilson's interval of "
+                "it, on %zu calibration images that were not learned from",
+                mix->images);
+    say("%8s %5s %9s  %-13s %6s  bits of each layer\n", "bytes", "bits", "agreement",
+        "95 % interval", "points");
     for (int i = 0; i < mix->items; i++) {
         if (!mix->item[i].measured)
             continue;
-        say("%9zu %8.2f %9.2f %% %+8.2f  %s", mix->item[i].bytes, mix->item[i].average_bits,
-            100 * mix->item[i].cost.agreement, mix->item[i].cost.delta_pp,
-            i == mix->chosen ? "*" : " ");
+        say("%8zu %5.2f %7.2f %%  %-13s %+6.2f %s", mix->item[i].bytes, mix->item[i].average_bits,
+            100 * mix->item[i].cost.agreement,
+            agreement_text(mix->item[i].cost.agreement, mix->images, interval),
+            mix->item[i].cost.delta_pp, i == mix->chosen ? "*" : " ");
         for (int k = 0; k < mix->nodes; k++)
             say(" %d", mix->bits[i * mix->nodes + k]);
         say("\n");
@@ -627,6 +700,21 @@ static json_t *plan_json(const ptq_convert_report *plan) {
     return list;
 }
 
+/* The nodes that stay in float. */
+static json_t *floats_json(const job *work) {
+    json_t *list = json_array();
+
+    for (int i = 0; i < work->plan.items; i++) {
+        const ptq_node *node = float_node(work, i);
+
+        if (node)
+            json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "node", node->name, "reason",
+                                                  float_reason(work, node), "remedy",
+                                                  float_remedy(work, node)));
+    }
+    return list;
+}
+
 static void set_measured(json_t *root, const job *work) {
     json_t *baseline = json_object();
 
@@ -645,7 +733,8 @@ static json_t *mix_json(const ptq_mix_report *mix) {
         json_array_append_new(nodes, json_string(mix->node[k]));
     for (int i = 0; i < mix->items; i++) {
         json_t *bits = json_array();
-        json_t *point = mix->item[i].measured ? json_divergence(&mix->item[i].cost) : json_object();
+        json_t *point = mix->item[i].measured ? json_divergence(&mix->item[i].cost, mix->images)
+                                              : json_object();
 
         for (int k = 0; k < mix->nodes; k++)
             json_array_append_new(bits, json_integer(mix->bits[i * mix->nodes + k]));
@@ -687,6 +776,7 @@ static int write_json(const job *work) {
     if (work->mix.items)
         json_object_set_new(root, "mixed", mix_json(&work->mix));
     json_object_set_new(root, "plan", plan_json(&work->plan));
+    json_object_set_new(root, "float_nodes", floats_json(work));
     json_set_count(root, "bytes_before", work->plan.bytes_before);
     json_set_count(root, "bytes_after", work->plan.bytes_after);
     if (!work->given->dry_run)
@@ -734,11 +824,12 @@ static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!work->given->dry_run && check_output(work->given->output)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
-        open_data(work) || get_calibration(work) || convert(work))
+        open_data(work) || get_calibration(work) || convert(work) || ask_fusion(work))
         return 1;
     if (!work->given->dry_run && finish_model(work))
         return 1;
     print_scheme(work);
+    print_floats(work);
     if (work->given->dry_run)
         print_plan(&work->plan);
     else
@@ -750,6 +841,7 @@ static void close_job(job *work) {
     ptq_release(&work->before.memory);
     ptq_release(&work->after.memory);
     ptq_release(&work->plan.memory);
+    ptq_release(&work->fused.memory);
     ptq_release(&work->mix.memory);
     ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);

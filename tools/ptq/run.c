@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "data/find.h"
+#include "measure/explain.h"
 #include "measure/tensors.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -187,18 +188,13 @@ static int read_element(const run_options *o, char name[PTQ_NAME_SIZE], int at[3
     return 0;
 }
 
-static int print_explanation(const run_options *o, const ptq_session *session, const char *name,
-                             const int at[3]) {
-    size_t length = 0;
-    char *text;
+static int print_explanation(const run_options *o, const engine *ready, const ptq_session *session,
+                             const char *name, const int at[3]) {
+    char *text = NULL;
     ptq_error err;
 
-    if (ptq_explain(session, name, at[0], at[1], at[2], NULL, 0, &length, &err))
+    if (explain_element(ready->plan, session, name, at[0], at[1], at[2], &text, &err))
         return fail("%s; 'ptq info' lists the nodes", err.text);
-    text = malloc(length + 1);
-    if (!text)
-        return fail("no memory for the explanation");
-    ptq_explain(session, name, at[0], at[1], at[2], text, length + 1, &length, NULL);
     say("image %d of %s\n%s", o->image, o->images, text);
     free(text);
     return 0;
@@ -210,7 +206,7 @@ static int explain(const run_options *o, const engine *ready, const ptq_cifar10 
     int at[3], label, status;
 
     status = read_element(o, name, at) || run_one(o, ready, data, &session, NULL, &label) ||
-             print_explanation(o, session, name, at);
+             print_explanation(o, ready, session, name, at);
     ptq_session_free(session);
     return status;
 }

@@ -29,10 +29,8 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, sensitivity_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
-        {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &o->data,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
+        OPTION_DATA(o->data),
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
@@ -43,8 +41,7 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
         {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
         {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"json", 0, "FILE", "write the result as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
@@ -93,24 +90,32 @@ static int look(job *work) {
     return status ? fail("%s", err.text) : 0;
 }
 
-static void print_cost(const char *name, const ptq_divergence *cost) {
-    say("%-24s %8.2f %10.5f %9.2f %% %+8.2f\n", name, cost->sqnr_db, cost->kl,
-        100 * cost->agreement, cost->delta_pp);
+static void print_cost(const char *name, const ptq_divergence *cost, size_t images) {
+    char interval[AGREEMENT_SIZE];
+
+    say("%-24s %8.2f %10.5f %9.2f %%  %-13s %+8.2f\n", name, cost->sqnr_db, cost->kl,
+        100 * cost->agreement, agreement_text(cost->agreement, images, interval), cost->delta_pp);
 }
 
 static void print_report(const job *work) {
     const ptq_sensitivity_report *report = &work->report;
 
-    say("model     %s\nscheme    %s\nmeasured  on %zu of %zu calibration images\n\n",
-        work->model_path, work->scheme, report->images, work->calibration->images);
-    say("%-24s %8s %10s %11s %8s\n", "node alone", "SQNR dB", "KL", "agreement", "points");
+    say("model     %s\nscheme    %s\n", work->model_path, work->scheme);
+    say_wrapped(10,
+                "measured  on %zu of %zu calibration images, ranked by KL; agreement is the "
+                "share of them with float's answer, with Wilson's interval",
+                report->images, work->calibration->images);
+    say("\n%-24s %8s %10s %11s  %-13s %8s\n", "node alone", "SQNR dB", "KL", "agreement",
+        "95 % interval", "points");
     for (int i = 0; i < report->items; i++)
-        print_cost(report->item[i].node, &report->item[i].cost);
-    print_cost("all of them", &report->whole);
-    say("\n%s\n", report->advices ? "What would help, the most first:"
-                                  : "None of the changes tried would help.");
+        print_cost(report->item[i].node, &report->item[i].cost, report->images);
+    print_cost("all of them", &report->whole, report->images);
+    say("\n");
+    say_wrapped(0, "%s",
+                report->advices ? "What would help, the most first, in agreement on these images:"
+                                : "None of the changes tried would help.");
     for (int i = 0; i < report->advices; i++)
-        say("  %s.\n", report->advice[i].text);
+        say_wrapped(4, "  %s (%s).", report->advice[i].text, advice_scope(&report->advice[i]));
 }
 
 #ifdef PTQ_HAVE_jansson
@@ -120,21 +125,22 @@ static int write_json(const job *work) {
     json_t *nodes = json_array(), *advice = json_array();
 
     for (int i = 0; i < report->items; i++) {
-        json_t *item = json_divergence(&report->item[i].cost);
+        json_t *item = json_divergence(&report->item[i].cost, report->images);
 
         json_object_set_new(item, "node", json_string(report->item[i].node));
         json_set_count(item, "bytes", report->item[i].bytes);
         json_array_append_new(nodes, item);
     }
     for (int i = 0; i < report->advices; i++)
-        json_array_append_new(advice, json_pack("{s:s,s:s,s:f}", "node", report->advice[i].node,
-                                                "text", report->advice[i].text, "gain_pp",
+        json_array_append_new(advice, json_pack("{s:s,s:s,s:s,s:f}", "node", report->advice[i].node,
+                                                "text", report->advice[i].text, "scope",
+                                                advice_scope(&report->advice[i]), "gain_pp",
                                                 report->advice[i].gain_pp));
-    return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:I,s:o,s:o,s:o}", "schema_version",
-                                 SCHEMA_VERSION, "model_path", work->model_path, "data_dir",
-                                 work->data_path, "scheme", work->scheme, "images",
-                                 (json_int_t)report->images, "nodes", nodes, "whole",
-                                 json_divergence(&report->whole), "advice", advice));
+    return json_finish(
+        json_pack("{s:i,s:s,s:s,s:s,s:I,s:o,s:o,s:o}", "schema_version", SCHEMA_VERSION,
+                  "model_path", work->model_path, "data_dir", work->data_path, "scheme",
+                  work->scheme, "images", (json_int_t)report->images, "nodes", nodes, "whole",
+                  json_divergence(&report->whole, report->images), "advice", advice));
 }
 
 #else

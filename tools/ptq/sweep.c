@@ -10,6 +10,7 @@
 #include "data/calibration.h"
 #include "data/find.h"
 #include "data/images.h"
+#include "measure/accuracy.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -35,8 +36,7 @@ static const command_help help = {
 
 static int parse(int argc, char **argv, sweep_options *o) {
     const option_spec specs[] = {
-        {"model", 'm', "MODEL", "float model file (.safetensors)", .text = &o->model,
-         .file = READ_FILE},
+        OPTION_FLOAT_MODEL(o->model),
         {"data", 'd', "DIR", "CIFAR-10's directory", .text = &o->data, .file = READ_FILE},
         {"output", 'o', "OUT.csv",
          "where to write the rows; rows that are there are not measured again", .text = &o->output,
@@ -56,8 +56,7 @@ static int parse(int argc, char **argv, sweep_options *o) {
         {"test", 0, NULL, "measure on the test images; default: training images not calibrated on",
          .flag = &o->on_test},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
-        {"json", 0, "FILE", "write the table as JSON (-: standard output)", .text = &o->json,
-         .file = WRITTEN_FILE},
+        OPTION_JSON(o->json),
         {0}};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
@@ -484,6 +483,7 @@ typedef struct summary {
     combination c;
     int seeds;
     double drop, spread, agreement; /* points, standard deviation of them, percent */
+    size_t images;                  /* that each seed was measured on */
     long bytes;
 } summary;
 
@@ -508,6 +508,7 @@ static int summarize(const job *work, combination c, summary *out) {
         squares += delta * delta;
         agree += 100.0 * r->agree / r->total;
         out->bytes = r->bytes;
+        out->images = (size_t)r->total;
         out->seeds++;
     }
     if (!out->seeds)
@@ -538,6 +539,7 @@ static void for_each_summary(const job *work, void (*act)(void *to, const summar
 static void print_summary(void *to, const summary *s) {
     ptq_scheme scheme;
     char bits[NAME] = "-", range[NAME] = "-";
+    char interval[AGREEMENT_SIZE];
     const char *scales = "-";
 
     (void)to;
@@ -547,15 +549,20 @@ static void print_summary(void *to, const summary *s) {
         snprintf(range, sizeof range, "%s", ptq_name(PTQ_NAMES_METHOD, scheme.activation_method));
         scales = scheme.weight_per_tensor ? "tensor" : "channel";
     }
-    say("%-8s %5s %-8s %-10s %7d %5d %+9.2f %7.2f %9.2f %% %8ld\n", s->c.preset, bits, scales,
-        range, s->c.samples, s->seeds, s->drop, s->spread, s->agreement, s->bytes);
+    say("%-8s %5s %-8s %-10s %7d %5d %+9.2f %7.2f %9.2f %%  %-13s %8ld\n", s->c.preset, bits,
+        scales, range, s->c.samples, s->seeds, s->drop, s->spread, s->agreement,
+        agreement_text(s->agreement / 100, s->images, interval), s->bytes);
 }
 
 static void print_table(const job *work) {
-    say("model     %s\nmeasured  on %s\n\n", work->model_path,
-        work->given->on_test ? "test images" : "training images that were not calibrated on");
-    say("%-8s %5s %-8s %-10s %7s %5s %9s %7s %11s %8s\n", "preset", "w x a", "scales", "range",
-        "samples", "seeds", "change pp", "spread", "agreement", "bytes");
+    say("model     %s\n", work->model_path);
+    say_wrapped(10,
+                "measured  the whole network, on %s; agreement with float, and Wilson's "
+                "interval of it for as many images as a seed has",
+                work->given->on_test ? "test images" : "training images not calibrated on");
+    say("\n");
+    say("%-8s %5s %-8s %-10s %7s %5s %9s %7s %11s  %-13s %8s\n", "preset", "w x a", "scales",
+        "range", "samples", "seeds", "change pp", "spread", "agreement", "95 % interval", "bytes");
     for_each_summary(work, print_summary, NULL);
     if (work->skipped)
         say("\n%d combinations exclude themselves and were left out.\n", work->skipped);
@@ -565,11 +572,14 @@ static void print_table(const job *work) {
 #ifdef PTQ_HAVE_jansson
 
 static void append_summary(void *to, const summary *s) {
+    double low, high;
     json_t *item =
         json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:I}", "preset", s->c.preset, "samples", s->c.samples,
                   "seeds", s->seeds, "delta_pp", s->drop + 0.0, "spread_pp", s->spread, "agreement",
                   s->agreement / 100, "bytes", (json_int_t)s->bytes);
 
+    agreement_interval(s->agreement / 100, s->images, &low, &high);
+    json_object_set_new(item, "agreement_interval", json_pack("[f,f]", low, high));
     if (s->c.weight_bits)
         json_object_set_new(item, "weight_bits", json_integer(s->c.weight_bits));
     if (s->c.activation_bits)

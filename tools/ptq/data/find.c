@@ -6,6 +6,7 @@
 
 #include "data/find.h"
 #include "shared/files.h"
+#include "shared/kind.h"
 #include "shared/machine.h"
 #include "shared/output.h"
 
@@ -42,7 +43,9 @@ static int named_model(const char *given, char path[PATH_SIZE]) {
         given = environment("PTQ_MODEL");
     if (!given)
         return -1;
-    return take(path, given, "") ? check_input(path) : fail("no such model file: %s", given);
+    if (!take(path, given, ""))
+        return fail("no such model file: %s", given);
+    return refuse_foreign(path) || check_input(path);
 }
 
 int look_for_model(const char *given, char path[PATH_SIZE]) {

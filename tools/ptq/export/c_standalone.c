@@ -8,6 +8,7 @@
 
 #include "export/c_header.h"
 #include "ptq.h"
+#include "shared/islands.h"
 #include "shared/output.h"
 
 /* The lines of that file, made by the Makefile: a list of strings that ends with NULL. */
@@ -85,28 +86,24 @@ static const ptq_node *input_of(const header *h, const ptq_node *node, int k) {
     return &h->model->node[node->input[k]];
 }
 
-static int refuse_node(const ptq_node *node, const char *why) {
-    return fail("node %s (%s) %s, which --standalone cannot write; quantize all nodes with a "
-                "preset such as best, or leave out --standalone",
-                node->name, ptq_name(PTQ_NAMES_OP, node->op), why);
+/* With what would help, which is never to do again what was done. */
+static int refuse_node(const ptq_node *node, const char *why, const char *remedy) {
+    return fail("node %s (%s) %s, which --standalone cannot write; %s, or leave out --standalone",
+                node->name, ptq_name(PTQ_NAMES_OP, node->op), why, remedy);
 }
 
+/* Only the logits, straight from a dense layer or through their own border, may be real numbers. */
 static int check_node(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
-    int last = index == h->logits;
-    ptq_mode mode = ptq_node_mode(h->model, index);
 
     if (is_coded(node))
         return index == 0 || is_coded(input_of(h, node, 0))
                    ? 0
-                   : refuse_node(node, "makes codes of real numbers");
-    if (!last || (node->op != PTQ_OP_DENSE && node->op != PTQ_OP_DEQUANTIZE))
-        return refuse_node(node, mode == PTQ_MODE_INTEGER ? "has a result of real numbers"
-                                                          : "computes on real numbers");
-    if (node->op == PTQ_OP_DENSE && mode != PTQ_MODE_INTEGER)
-        return refuse_node(node, "computes on real numbers");
+                   : refuse_node(node, "makes codes of real numbers", "let pixels be its input");
+    if (index != h->logits || (node->op != PTQ_OP_DENSE && node->op != PTQ_OP_DEQUANTIZE))
+        return refuse_node(node, "has a result of real numbers", "let it be the last node");
     if (node->op == PTQ_OP_DENSE && node->act != PTQ_ACTIVATION_NONE)
-        return refuse_node(node, "has logits with an activation");
+        return refuse_node(node, "has logits with an activation", "quantize with --code-logits");
     return 0;
 }
 
@@ -115,7 +112,17 @@ static int check_model(header *h) {
     if (h->model->node[0].real)
         return fail("the model takes real numbers (type=f32), and --standalone writes models of "
                     "pixels; leave out --standalone");
-    /* The input last: other nodes say better why it is of real numbers. */
+    /* The node that is to blame, not the borders around it; the input last. */
+    for (int i = 1; i <= h->logits; i++) {
+        const ptq_node *node = &h->model->node[i];
+        const char *remedy = island_remedy(node->op);
+
+        if (is_island(h->model, i))
+            return refuse_node(node, "computes on real numbers",
+                               remedy ? remedy
+                                      : "quantize it to integers, without a --node that asks for "
+                                        "real numbers");
+    }
     for (int i = 1; i <= h->logits + 1; i++)
         if (check_node(h, i <= h->logits ? i : 0))
             return 1;
@@ -359,10 +366,11 @@ static void put_pool(header *h, int index) {
     int global = node->op == PTQ_OP_GLOBAL_AVG_POOL, maximum = node->op == PTQ_OP_MAX_POOL;
     const int *kernel = global ? from->shape : node->kernel;
     int taps = kernel[0] * kernel[1];
-    float first = global ? ptq_plan_average(h->plan, index, taps) : from->q.scale;
     ptq_step_info step;
+    float first;
 
     ptq_plan_step(h->plan, index, &step);
+    first = global ? step.average : from->q.scale;
     fprintf(h->to, "static const %s_pool %s_node%d = {\n    %s_%s, ", h->name, h->name, index,
             h->name, maximum ? "maximum" : global ? "whole_average" : "average");
     put_code_kind(h, &from->q);

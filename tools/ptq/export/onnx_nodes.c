@@ -169,7 +169,7 @@ int export_node(exporter *ex, int index) {
 
     if (node->dynamic)
         return fail("node %s: its ranges are found at run time, which this export does not "
-                    "write; quantize with fixed ranges (a preset other than dynamic)",
+                    "write; quantize it by a scheme of fixed ranges, not as dynamic",
                     node->name);
     if (!functions[node->op])
         return fail("node %s: a %s has no counterpart in ONNX", node->name,

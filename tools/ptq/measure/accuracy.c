@@ -33,6 +33,22 @@ void print_accuracy(const char *what, const ptq_evaluation *result) {
         result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
 }
 
+void agreement_interval(double agreement, size_t images, double *low, double *high) {
+    ptq_share_interval((size_t)(agreement * (double)images + 0.5), images, low, high);
+}
+
+const char *agreement_text(double agreement, size_t images, char text[AGREEMENT_SIZE]) {
+    double low, high;
+
+    agreement_interval(agreement, images, &low, &high);
+    snprintf(text, AGREEMENT_SIZE, "%.2f..%.2f", 100 * low, 100 * high);
+    return text;
+}
+
+const char *advice_scope(const ptq_advice *advice) {
+    return *advice->node ? "cost of the layer alone, gain of the network" : "both of the network";
+}
+
 /* Adding 0 turns -0 into 0. */
 void print_comparison(const ptq_comparison *compared, double margin) {
     verdict found = judge(compared, margin);
@@ -75,10 +91,14 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared, double 
         json_set_count(json_object_get(object, "verdict"), "images_needed", found.needed);
 }
 
-json_t *json_divergence(const ptq_divergence *cost) {
-    return json_pack("{s:o,s:f,s:f,s:f}", "sqnr_db",
+json_t *json_divergence(const ptq_divergence *cost, size_t images) {
+    double low, high;
+
+    agreement_interval(cost->agreement, images, &low, &high);
+    return json_pack("{s:o,s:f,s:f,s:[f,f],s:f}", "sqnr_db",
                      isfinite(cost->sqnr_db) ? json_real(cost->sqnr_db) : json_null(), "kl",
-                     cost->kl, "agreement", cost->agreement, "delta_pp", cost->delta_pp + 0.0);
+                     cost->kl, "agreement", cost->agreement, "agreement_interval", low, high,
+                     "delta_pp", cost->delta_pp + 0.0);
 }
 
 #endif

@@ -14,6 +14,14 @@ int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *wha
                   ptq_evaluation *out);
 void print_accuracy(const char *what, const ptq_evaluation *result);
 
+/* Wilson's 95 % interval of an agreement seen on so many images, as "97.10..99.80" percent. */
+enum { AGREEMENT_SIZE = 32 };
+void agreement_interval(double agreement, size_t images, double *low, double *high);
+const char *agreement_text(double agreement, size_t images, char text[AGREEMENT_SIZE]);
+
+/* What the two numbers of an advice are of: a layer alone, or the whole network. */
+const char *advice_scope(const ptq_advice *advice);
+
 /* margin: see verdict.h. */
 void print_comparison(const ptq_comparison *compared, double margin);
 
@@ -23,8 +31,9 @@ void print_comparison(const ptq_comparison *compared, double margin);
 json_t *json_accuracy(size_t correct, size_t total);
 void json_set_comparison(json_t *object, const ptq_comparison *compared, double margin);
 
-/* {sqnr_db, kl, agreement, delta_pp}; sqnr_db null where infinite. */
-json_t *json_divergence(const ptq_divergence *cost);
+/* {sqnr_db, kl, agreement, agreement_interval, delta_pp}, measured on so many images; sqnr_db null
+   where infinite. */
+json_t *json_divergence(const ptq_divergence *cost, size_t images);
 #endif
 
 #endif

@@ -41,8 +41,10 @@ verdict judge(const ptq_comparison *compared, double margin) {
     return found;
 }
 
+const char *points_word(double number) { return number < 1 || number > 1 ? "points" : "point"; }
+
 void verdict_text(const verdict *given, char *text, size_t size) {
-    const char *points = given->margin == 1 ? "point" : "points";
+    const char *points = points_word(given->margin);
 
     switch (given->kind) {
     case VERDICT_AS_GOOD:

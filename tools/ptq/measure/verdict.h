@@ -28,6 +28,9 @@ verdict judge(const ptq_comparison *compared, double margin);
 /* One sentence without a full stop, "not worse than float by 1 point or more". */
 void verdict_text(const verdict *given, char *text, size_t size);
 
+/* "point" of 1, else "points". */
+const char *points_word(double number);
+
 /* The value of --margin (NULL: the default); 0, or 1 after an error. For `option_spec`: */
 int read_margin(const char *given, double *margin);
 #define MARGIN_HELP "points that a model may be worse and still count as good (default 1)"

@@ -88,7 +88,7 @@ static int add_border(coded_graph *g, const ptq_node *node, int made) {
 
     if (tensor < 0 || node->op == PTQ_OP_DENSE || node->op == PTQ_OP_SOFTMAX)
         return made;
-    if (ptq_observer_range(&g->seen->tensor[tensor].observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8,
+    if (ptq_observer_range(&g->seen->tensor[tensor].observer, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8,
                            bits, 0, &low, &high, &err) ||
         ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, &err)) {
         fail("%s: %s", node->name, err.text);

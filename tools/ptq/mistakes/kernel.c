@@ -173,16 +173,16 @@ static void run_layer(runner *r, int index) {
 static void run_pool(runner *r, int index) {
     const ptq_node *node = &r->model->node[index], *from = &r->model->node[node->input[0]];
     int taps = from->shape[0] * from->shape[1], channels = node->shape[2];
-    float multiplier = ptq_plan_average(r->plan, index, taps);
-    int32_t low, high;
+    ptq_step_info step;
 
-    ptq_code_range(node->q.type, node->q.bits, &low, &high);
+    ptq_plan_step(r->plan, index, &step);
     for (int c = 0; c < channels; c++) {
         int32_t sum = -taps * from->q.zero_point;
 
         for (int i = 0; i < taps; i++)
             sum += r->code[node->input[0]][i * channels + c];
-        r->code[index][c] = ptq_requantize(sum, multiplier, node->q.zero_point, low, high);
+        r->code[index][c] =
+            ptq_requantize(sum, step.average, node->q.zero_point, step.low, step.high);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure/accuracy.h"
 #include "ptq.h"
 #include "report/report.h"
 #include "report/svg.h"
@@ -97,7 +98,10 @@ int measure_advice(report *r, int threads) {
 
 /* ---- Writing ---- */
 
-static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, double most) {
+static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, double most,
+                       size_t images) {
+    char interval[AGREEMENT_SIZE];
+
     fputs("<tr><td>", out);
     put_text(out, name);
     fprintf(out, "</td><td class=\"bar\"><span style=\"width:%.0f%%\"></span></td><td>%.5f</td>",
@@ -106,19 +110,20 @@ static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, 
         fprintf(out, "<td>%.1f dB</td>", cost->sqnr_db);
     else
         fputs("<td>equal</td>", out);
-    fprintf(out, "<td>%.2f %%</td><td>%+.2f</td></tr>\n", 100 * cost->agreement,
-            cost->delta_pp + 0.0);
+    fprintf(out, "<td>%.2f %%</td><td>%s</td><td>%+.2f</td></tr>\n", 100 * cost->agreement,
+            agreement_text(cost->agreement, images, interval), cost->delta_pp + 0.0);
 }
 
 static void write_ranking(FILE *out, const ptq_sensitivity_report *advice) {
     double most = advice->items ? advice->item[0].cost.kl : 0;
 
     fputs("<div class=\"wide\"><table><thead><tr><th>node alone</th><th></th><th>KL divergence</th>"
-          "<th>SQNR</th><th>agreement</th><th>points</th></tr></thead><tbody>\n",
+          "<th>SQNR</th><th>agreement</th><th>95 % interval</th><th>points</th></tr></thead>"
+          "<tbody>\n",
           out);
     for (int i = 0; i < advice->items; i++)
-        write_cost(out, advice->item[i].node, &advice->item[i].cost, most);
-    write_cost(out, "all of them", &advice->whole, most);
+        write_cost(out, advice->item[i].node, &advice->item[i].cost, most, advice->images);
+    write_cost(out, "all of them", &advice->whole, most, advice->images);
     fputs("</tbody></table></div>\n", out);
 }
 
@@ -135,14 +140,15 @@ void write_advice(FILE *out, const report *r) {
     fputs("<p>For <strong>", out);
     put_text(out, r->advised->name);
     fprintf(out,
-            "</strong>, measured on %zu of the training images against float; no test image had a "
-            "part in it. Agreement is the share of images with float's own answer.</p>\n",
+            "</strong>, measured on %zu of the calibration images against float; no test image had "
+            "a part in it. Agreement is the share of these images with float's own answer; its "
+            "interval is Wilson's.</p>\n",
             advice->images);
     fputs(advice->advices ? "<ol>\n" : "<p>None of the changes tried would help.</p>\n", out);
     for (int i = 0; i < advice->advices; i++) {
         fputs("<li>", out);
         put_text(out, advice->advice[i].text);
-        fputs(".</li>\n", out);
+        fprintf(out, " (%s).</li>\n", advice_scope(&advice->advice[i]));
     }
     fputs(advice->advices ? "</ol>\n" : "", out);
     fputs("<p class=\"muted\">Below, every node alone under the model's scheme, rounded to "

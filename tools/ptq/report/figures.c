@@ -238,7 +238,7 @@ static void spread(const columns *c, double *to, double from, double until, doub
         add_to(c, to, from + (until - from) * (i + 0.5) / parts, count / parts);
 }
 
-static void fill_columns(columns *c, const ptq_statistics *seen, const code_count *codes) {
+static void fill_columns(columns *c, const ptq_observer *seen, const code_count *codes) {
     double w = ldexp(1, seen->exponent), scale = codes->q.type != PTQ_TYPE_F32 ? codes->q.scale : 0;
 
     c->zeros = fraction(seen->zeros, seen->count);
@@ -293,7 +293,7 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
 
         svg_label(out, x->from - 6, y + 4, "small end f-mut",
                   ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
-        if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, type, q->bits ? q->bits : 8, 0,
+        if (ptq_observer_range(observer, (ptq_method)rule, 0, type, q->bits ? q->bits : 8, 0,
                                &least, &most, NULL))
             continue;
         svg_line(out, svg_place(x, (double)least), y, svg_place(x, (double)most), y, "s-c2 thick");
@@ -308,7 +308,7 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
 
 static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor) {
     const ptq_calibrated *t = &r->seen->tensor[tensor];
-    const ptq_statistics *seen = &t->observer.channel[0];
+    const ptq_observer *seen = &t->observer;
     const code_count *codes = &s->codes[tensor];
     int left = 98, bottom = 116, height = bottom + 22 + 13 * (PTQ_METHOD_COUNT + 1) + 6;
     svg_axis x = {0, 0, left, WIDTH - 10};

@@ -101,17 +101,17 @@ static void write_words(FILE *out, const report *r) {
         write_verdict(out, r, &r->model[i]);
     if (!bargain) {
         fprintf(out,
-                "<p>None of these models is shown to be no worse than float by %g points; none is "
+                "<p>None of these models is shown to be no worse than float by %g %s; none is "
                 "recommended.</p>\n",
-                r->margin);
+                r->margin, points_word(r->margin));
         return;
     }
     fputs("<p>Recommended: <strong>", out);
     put_text(out, bargain->name);
     fprintf(out,
             "</strong>, the smallest file that these %zu images show to be no worse than float by "
-            "%g points: %zu bytes, %.1f times smaller than float's.</p>\n",
-            r->images.count, r->margin, bargain->bytes,
+            "%g %s: %zu bytes, %.1f times smaller than float's.</p>\n",
+            r->images.count, r->margin, points_word(r->margin), bargain->bytes,
             (double)r->baseline.bytes / (double)bargain->bytes);
 }
 

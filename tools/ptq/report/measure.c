@@ -147,19 +147,24 @@ static int open_images(report *r, const report_request *wanted) {
     return 0;
 }
 
+/* Before long work, so that a wrong file is known at once. */
+static int open_subjects(const report_request *wanted, report *r) {
+    for (r->models = 0; r->models < MOST_SUBJECTS && wanted->model[r->models]; r->models++)
+        if (open_subject(wanted->model[r->models], &r->model[r->models]))
+            return 1;
+    return 0;
+}
+
 int measure_report(const report_request *wanted, report *r) {
     int threads = wanted->threads;
 
     if (read_margin(wanted->margin, &r->margin) || open_images(r, wanted) ||
-        open_subject(wanted->baseline, &r->baseline) ||
+        open_subject(wanted->baseline, &r->baseline) || open_subjects(wanted, r) ||
         sample_open(r->data_path, wanted->samples, wanted->seed, &r->drawn) ||
         calibrate_on(r->baseline.ready.plan, &r->drawn, threads, &r->seen) ||
         refuse_overlap(r->seen, &r->images) ||
         evaluate_plan(r->baseline.ready.plan, &r->images, "float", threads, &r->baseline.result))
         return 1;
-    for (r->models = 0; r->models < MOST_SUBJECTS && wanted->model[r->models]; r->models++)
-        if (open_subject(wanted->model[r->models], &r->model[r->models]))
-            return 1;
     for (int i = 0; i < r->models; i++)
         if (measure_subject(r, &r->model[i], threads))
             return 1;

@@ -25,14 +25,12 @@ static const kind_text texts[] = {
     [KIND_ONNX] = {"an ONNX file", IMPORT},
     [KIND_HDF5] = {"an HDF5 file, as Keras writes it (.h5)", IMPORT},
     [KIND_STATE_DICT] = {"a PyTorch state dict, tensors without a network", IMPORT},
-    [KIND_KERAS] = {"a Keras archive (.keras)",
-                    "load it in Python, save it with model.save('MODEL.h5'), and give that file to "
-                    "'ptq import'"},
+    [KIND_KERAS] = {"a Keras archive (.keras)", IMPORT},
     [KIND_TORCH] = {"a PyTorch file (.pth)",
                     "in Python, write the network with torch.onnx.export, or its state_dict() with "
                     "safetensors.torch.save_file, and give that file to 'ptq import'"},
     [KIND_TFLITE] = {"a TensorFlow Lite file (.tflite)",
-                     "give the Keras (.h5) or ONNX file that it was made from to 'ptq import'"},
+                     "give the Keras or ONNX file that it was made from to 'ptq import'"},
     [KIND_SAVED_MODEL] = {"a TensorFlow SavedModel",
                           "write it as ONNX with 'python -m tf2onnx.convert --saved-model %s "
                           "--output MODEL.onnx', and give that file to 'ptq import'"},

@@ -19,6 +19,14 @@ typedef struct option_spec {
     int file;  /* whether the value names a file or directory, and what becomes of it */
 } option_spec;
 
+/* Options that many commands have; `to` is the member that takes the value. */
+#define OPTION_FLOAT_MODEL(to)                                                                     \
+    { "model", 'm', "MODEL", "float model file (.safetensors)", .text = &(to), .file = READ_FILE }
+#define OPTION_DATA(to)                                                                            \
+    { "data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", .text = &(to), .file = READ_FILE }
+#define OPTION_JSON(to)                                                                            \
+    { "json", 0, "FILE", "write as JSON (-: standard output)", .text = &(to), .file = WRITTEN_FILE }
+
 typedef struct command_help {
     const char *usage; /* what stands behind "ptq " */
     const char *about;

@@ -9,6 +9,7 @@
 #include "shared/output.h"
 
 #define LINE_SIZE 16384 /* several names of files */
+#define WIDTH 80        /* columns of a terminal */
 
 /* All that the tool remembers outside of functions: what output_begin sets. */
 static const char *subcommand = "";
@@ -62,6 +63,30 @@ void say(const char *format, ...) {
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
+}
+
+void say_wrapped(int indent, const char *format, ...) {
+    char text[LINE_SIZE], *rest = text;
+    size_t width = WIDTH;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    while (strlen(rest) > width) {
+        char *blank = rest + width;
+
+        while (blank > rest && *blank != ' ')
+            blank--;
+        if (blank == rest) /* a word that is longer than a line */
+            blank += strcspn(rest, " ");
+        if (!*blank)
+            break;
+        say("%.*s\n%*s", (int)(blank - rest), rest, indent, "");
+        rest = blank + 1;
+        width = WIDTH - (size_t)indent;
+    }
+    say("%s\n", rest);
 }
 
 /* ---- For programs ---- */

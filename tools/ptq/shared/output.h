@@ -32,6 +32,10 @@ void warn(const char *format, ...) PRINTF_LIKE(1, 2);
 /* printf to standard output, or to nowhere when JSON goes there. */
 void say(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* The same for one paragraph, broken into lines of at most 80 columns; `indent` blanks begin all but
+   the first. */
+void say_wrapped(int indent, const char *format, ...) PRINTF_LIKE(2, 3);
+
 /* ---- For programs ---- */
 
 /* To be called once with the value of --json (NULL: none). 1 if this build cannot write it. */

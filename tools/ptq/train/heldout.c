@@ -13,12 +13,23 @@ const float *best_state(const run *r) {
     return r->set.optimizer.average > 0 ? r->descent.average : trainer_state(r->engine);
 }
 
+/* The held-out images on a model, which belongs to this call. */
+static int evaluate_held_out(const run *r, ptq_model *model, ptq_evaluation *out) {
+    engine ready;
+    int status;
+
+    if (engine_adopt(model, NULL, &ready))
+        return 1;
+    status =
+        evaluate_plan(ready.plan, &r->data.subset.dataset, "held-out", r->options.threads, out);
+    engine_close(&ready);
+    return status;
+}
+
 int heldout_validate(run *r, double *percent) {
     ptq_model *fused = NULL;
-    engine ready;
     ptq_evaluation result;
     ptq_error err;
-    int status;
 
     *percent = -1;
     if (!r->set.holdout)
@@ -26,13 +37,8 @@ int heldout_validate(run *r, double *percent) {
     if (trainer_export(r->engine, best_state(r), r->result, &err) ||
         ptq_fuse(r->result, &fused, NULL, &err))
         return fail("%s", err.text);
-    if (engine_adopt(fused, NULL, &ready))
+    if (evaluate_held_out(r, fused, &result))
         return 1;
-    status =
-        evaluate_plan(ready.plan, &r->data.subset.dataset, "held-out", r->options.threads, &result);
-    engine_close(&ready);
-    if (status)
-        return status;
     *percent = 100 * fraction(result.correct, result.total);
     ptq_release(&result.memory);
     return 0;
@@ -64,7 +70,6 @@ static int compare_classes(run *r, const ptq_evaluation *integers) {
 }
 
 int heldout_compare(run *r) {
-    engine ready;
     ptq_model *copy = NULL;
     ptq_evaluation result;
     ptq_error err;
@@ -75,13 +80,8 @@ int heldout_compare(run *r) {
     memcpy(trainer_state(r->engine), best_state(r), trainer_size(r->engine) * sizeof(float));
     if (ptq_model_copy(r->result, NULL, &copy, &err))
         return fail("%s", err.text);
-    if (engine_adopt(copy, NULL, &ready))
+    if (evaluate_held_out(r, copy, &result))
         return 1;
-    status =
-        evaluate_plan(ready.plan, &r->data.subset.dataset, "held-out", r->options.threads, &result);
-    engine_close(&ready);
-    if (status)
-        return status;
     status = compare_classes(r, &result);
     ptq_release(&result.memory);
     return status;

@@ -1,6 +1,7 @@
 /* The network to train: from a model, a graph, or a pair of them for fake quantization; and its
    preprocessing. */
 #include "ptq.h"
+#include "shared/kind.h"
 #include "shared/output.h"
 #include "shared/pixels.h"
 #include "train/run.h"
@@ -47,6 +48,8 @@ int network_open(const train_options *o, const train_images *set, ptq_model **ou
 
     if (o->model && o->graph)
         return fail("--model brings its own graph; leave out --graph");
+    if ((o->model && refuse_foreign(o->model)) || (o->qat && refuse_foreign(o->qat)))
+        return 1;
     if (o->qat)
         status = load_pair(o, out, origin);
     else if (o->graph)
