@@ -305,6 +305,29 @@ def steps(g):
     g.op("Gemm", g.const(g.weight(6, 10)), g.const(np.zeros(10, "f4")))
 
 
+def option_a(g):
+    """The shortcut without weights: every second pixel, channels of zeros; and every third row alone."""
+    def part(axis, step):
+        return g.op("Slice", *[g.const(np.array([n], "i8")) for n in (0, 1 << 40, axis, step)])
+
+    g.scaled()
+    x = g.conv(6, 3, strides=[2, 2])
+    part(2, 2)
+    y = part(3, 2)
+    z = g.op("Pad", g.const(np.array([0, 1, 0, 0, 0, 3, 0, 0], "i8")))
+    g.op("Add", g.conv(10, 6, pads=[1, 1, 1, 1], strides=[2, 2], source=x), source=z)
+    g.op("Relu")
+    part(-2, 3)
+    g.op("Pad", g.const(np.array([0, 0, 1, 0, 0, 2, 0, 1], "i8")))
+    g.conv(8, 12)
+    g.op("GlobalAveragePool")
+    w = g.op("GlobalAveragePool", source=y)
+    g.op("Pad", g.const(np.array([0, 0, 0, 0, 0, 2, 0, 0], "i8")), source=w)
+    g.op("Add", g.last, source=g.nodes[-3].output[0])
+    g.op("Flatten")
+    g.op("Gemm", g.const(g.weight(8, 10)), g.const(np.zeros(10, "f4")))
+
+
 def after_conv(kind, *constants, **attributes):
     def build(g):
         g.conv(6, 3)
@@ -366,6 +389,8 @@ REFUSED = {
     "scaled": (after_conv("Mul", np.ones((30, 30), "f4")), "(Mul): its constant must be one number, or one for each"),
     "lowest": (padded(-np.inf, "Conv", WEIGHT), "(Conv): it reads what a Pad has padded with the lowest number, .*; pad"),
     "zeros": (padded(0, "MaxPool", kernel_shape=[2, 2]), "(MaxPool): zeros that a Pad adds count in MaxPool .*; pad by"),
+    "part": (after_conv("Slice", *[np.array([n], "i8") for n in (1, 30, 2, 1)]),
+             "(Slice): only every so many rows and columns, .*; end the network"),
     "turned": (after_conv("Gemm", WEIGHT[:, :, 0, 0], transA=1), "(Gemm): transA is not supported, .*; export without it"),
     "images": (batch_twice, "(Mul): it computes with the number of images, which is open; export with a fixed"),
     "product": (two_results("Mul"), "(Mul): two results can be joined by Add only"),
@@ -402,6 +427,7 @@ CASES = {
     "real_viewed11": (lambda g: viewed(g, 11), dict(opset=11), {}),
     "real_viewed17": (lambda g: viewed(g, 17), dict(opset=17), {}),
     "real_scales": (scales, dict(opset=15), {}),
+    "real_option_a": (option_a, dict(opset=13), {}),
     "real_steps": (steps, dict(opset=10), {}),
     "code_u8_exact": (coded("u8", False, "codes"), dict(opset=13), {}),
     "code_channels": (coded("u8", True, "real"), dict(opset=13), {}),

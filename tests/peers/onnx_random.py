@@ -323,6 +323,28 @@ def pad(m, t):
     return t.like(name, h=t.h + by[0] + by[2], w=t.w + by[1] + by[3])
 
 
+def picked(m, t):
+    """Every so many rows, columns, and channels of zeros, as in ResNet's option A; at times what is no such."""
+    if t.layout == "flat" or m.opset < 10:
+        return None
+    at = 2 if t.layout == "nchw" else 1
+    name, size = t.name, [t.h, t.w]
+    for side in pick([0], [1], [0, 1]):
+        step, start = pick(2, 2, 3, 300), pick(*[0] * 9, 1)
+        name = m.slice(name, start, pick(1 << 40, size[side]), at + side - pick(0, 4), step)
+        size[side] = max(0, -(-(size[side] - start) // step))
+    if chance(0.1):
+        name = m.op("Relu", name)
+    by = pick((0, 0), (1, 2), (0, 3), (2, 0))
+    if sum(by) and m.opset > 10:
+        pads = np.zeros(8, "i8")
+        pads[[1 if at == 2 else 3, 5 if at == 2 else 7]] = by
+        name = m.op("Pad", name, m.computed(pads))
+    else:
+        by = (0, 0)
+    return t.like(name, c=t.c + sum(by), h=size[0], w=size[1])
+
+
 def padded_pool(m, t):
     """A Pad that a pool takes in, or not."""
     if t.layout != "nchw":
@@ -416,7 +438,7 @@ def softmax(m, t):
 
 
 BODY = [conv] * 7 + [activation] * 4 + [pool] * 3 + [batch_norm] * 2 + [residual] * 4 + [scaled] * 3 + \
-    [lines, padded_pool, average, pad, transpose, transpose, pixels, unchanged, constants, flatten, dense, odd_reshape]
+    [picked, picked, lines, padded_pool, average, pad, transpose, transpose, pixels, unchanged, constants, flatten, dense, odd_reshape]
 END = [scaled, flatten, flatten, dense, dense, dense, average, softmax, transpose, pad, odd_reshape, pixels, pool]
 
 

@@ -149,37 +149,51 @@ static int64_t slice_size(int64_t size, int64_t *start, int64_t end, int64_t ste
     return size == 0 || span <= 0 ? 0 : (span + step - 1) / step;
 }
 
-static int fold_slice(importer *im) {
-    int64_t start[ONNX_MOST_RANK], end[ONNX_MOST_RANK], axis[ONNX_MOST_RANK], by[ONNX_MOST_RANK];
-    int64_t dims[ONNX_MOST_RANK], stride[ONNX_MOST_RANK], first = 0;
+int read_slice(importer *im, int rank, const int64_t *size, slice *out) {
+    int64_t end[ONNX_MOST_RANK], axis[ONNX_MOST_RANK], by[ONNX_MOST_RANK], start[ONNX_MOST_RANK];
     int starts, ends, axes, steps;
-    const onnx_constant *from;
-    onnx_constant *to;
+    unsigned seen = 0;
 
-    if (constant_input(im, 0, 1, &from) || read_list(im, "starts", 1, start, &starts) ||
-        read_list(im, "ends", 2, end, &ends) || read_list(im, "axes", 3, axis, &axes) ||
-        read_list(im, "steps", 4, by, &steps))
+    if (read_list(im, "starts", 1, start, &starts) || read_list(im, "ends", 2, end, &ends) ||
+        read_list(im, "axes", 3, axis, &axes) || read_list(im, "steps", 4, by, &steps))
         return 1;
-    if (ends != starts || (axes && axes != starts) || (steps && steps != starts) ||
-        starts > from->rank)
+    if (ends != starts || (axes && axes != starts) || (steps && steps != starts) || starts > rank)
         return refuse_damaged(im, "its starts, ends, axes and steps do not fit each other");
-    for (int d = 0; d < from->rank; d++) {
-        dims[d] = from->dim[d];
-        stride[d] = (int64_t)inner_elements(from, d);
+    for (int d = 0; d < rank; d++) {
+        out->first[d] = 0;
+        out->step[d] = 1;
+        out->count[d] = size[d];
     }
     for (int i = 0; i < starts; i++) {
         int64_t d = axes ? axis[i] : i, step = steps ? within(by[i], -MOST_STEP, MOST_STEP) : 1;
 
-        d += d < 0 ? from->rank : 0;
-        if (d < 0 || d >= from->rank || step == 0 || dims[d] != from->dim[d])
+        d += d < 0 ? rank : 0;
+        if (d < 0 || d >= rank || step == 0 || (seen >> d & 1))
             return refuse_damaged(im, "an axis or a step is out of range");
-        dims[d] = slice_size(dims[d], &start[i], end[i], step);
-        first += start[i] * stride[d];
-        stride[d] *= step;
+        seen |= 1u << d;
+        out->first[d] = start[i];
+        out->step[d] = step;
+        out->count[d] = slice_size(size[d], &out->first[d], end[i], step);
     }
-    if (fold_constant(im, from->type, from->rank, dims, &to))
+    return 0;
+}
+
+static int fold_slice(importer *im) {
+    const onnx_constant *from;
+    onnx_constant *to;
+    int64_t first = 0;
+    slice part;
+
+    if (constant_input(im, 0, 1, &from) || read_slice(im, from->rank, from->dim, &part) ||
+        fold_constant(im, from->type, from->rank, part.count, &to))
         return 1;
-    pick(from, first, stride, to);
+    for (int d = 0; d < from->rank; d++) {
+        int64_t stride = (int64_t)inner_elements(from, d);
+
+        first += part.first[d] * stride;
+        part.step[d] *= stride;
+    }
+    pick(from, first, part.step, to);
     return 0;
 }
 

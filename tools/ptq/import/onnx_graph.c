@@ -43,6 +43,7 @@ static const operation operations[] = {
     {"Relu", import_relu, 0, 0},
     {"Reshape", import_reshape, 0, 0},
     {"Shape", import_shape, 0, 0},
+    {"Slice", import_slice, 0, 0},
     {"Softmax", import_softmax, 0, 0},
     {"Squeeze", import_squeeze, 0, 0},
     {"Sub", import_sub, 0, 0},

@@ -63,6 +63,7 @@ typedef struct value {
     view view;
     int pad[4];             /* by Pad nodes: top, left, bottom, right ... */
     int lowest;             /* ... with the lowest number that there is, not with zeros */
+    int selected;           /* its node takes every so many pixels: onnx_select.c */
     const char *dequantize; /* name of the DequantizeLinear node */
 } value;
 
@@ -239,6 +240,13 @@ int is_batch(const onnx_constant *from, size_t i);
 
 /* Computes the node at hand if all that it reads is constant, and it is one of these operators. */
 int fold_node(importer *im); /* -1: it is not so */
+
+/* Of every dimension the first element, the step and how many there are, by a Slice of the size. */
+typedef struct slice {
+    int64_t first[ONNX_MOST_RANK], step[ONNX_MOST_RANK], count[ONNX_MOST_RANK];
+} slice;
+int read_slice(importer *im, int rank, const int64_t *size, slice *out);
+
 int is_folded(const char *op); /* whether it is one of these */
 
 /* ---- Codes (onnx_codes.c) ---- */
@@ -328,6 +336,8 @@ int import_squeeze(importer *im);
 int import_unsqueeze(importer *im);
 int import_transpose(importer *im);
 int import_pad(importer *im);
+int import_slice(importer *im); /* onnx_select.c */
+int pad_channels(importer *im, const value *from, int64_t before, int64_t after);
 
 int import_quantize(importer *im); /* onnx_codes.c */
 int import_dequantize(importer *im);

@@ -257,7 +257,7 @@ static int read_pads(importer *im, const value *from, int64_t all[8]) {
 int import_pad(importer *im) {
     value *from = padded_input(im, 0), *made;
     int64_t all[8];
-    int lowest = 0, first;
+    int lowest = 0, first, axis;
 
     if (!from || read_pads(im, from, all))
         return 1;
@@ -265,7 +265,15 @@ int import_pad(importer *im) {
         return refuse(im, "only padding with a constant is supported; train with zeros");
     if (check_padding(im, from, &lowest))
         return 1;
-    first = from->view == VIEW_NCHW ? 2 : 1;
+    axis = channel_axis(from->view);
+    first = axis == 1 ? 2 : 1;
+    if ((all[axis] || all[axis + 4]) && all[axis] >= 0 && all[axis] <= PTQ_MAX_ELEMENTS &&
+        all[axis + 4] >= 0 && all[axis + 4] <= PTQ_MAX_ELEMENTS && !lowest && !is_padded(from)) {
+        if (pad_channels(im, from, all[axis], all[axis + 4]))
+            return 1;
+        all[axis] = all[axis + 4] = 0;
+        from = output_of(im, 0);
+    }
     set_alias(im, from, from->view);
     made = output_of(im, 0);
     for (int i = 0; i < 8; i++) {

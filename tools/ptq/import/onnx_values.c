@@ -226,6 +226,7 @@ int set_result(importer *im, int index, view shown, state how) {
     made->state = how;
     made->node = index;
     made->view = shown;
+    made->selected = 0;
     return 0;
 }
 
