@@ -12219,7 +12219,7 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     ptq_rng rng;
     int i;
     ptq_rng_seed(&rng, 1, 7);
-    for (i = 0; i < 12 && !status; i++) {
+    for (i = 0; i < 9 && !status; i++) {
         ptq_model *model = NULL;
         status = ptq__probe_model(ptq__self_tests[i % 3], &rng, &model, err);
         PTQ__THEN(status, ptq__probe(isa, model, &rng, err));
