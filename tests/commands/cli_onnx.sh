@@ -199,7 +199,7 @@ test_errors() {
     echo "no model at all, only text" >"$dir/text.onnx"
     refuses "cannot be read as ONNX" import "$dir/text.onnx" -o "$dir/m.safetensors"
     : >"$dir/empty.onnx"
-    refuses "is an empty file, not a .h5, .onnx" import "$dir/empty.onnx" -o "$dir/m.safetensors"
+    refuses "is an empty file, not a .h5" import "$dir/empty.onnx" -o "$dir/m.safetensors"
     refuses "unknown option" export --nonsense
     [ ! -f "$model" ] || refuses "unknown form 'other'; choose qdq or qoperator" export \
         --model "$model" --onnx "$dir/m.onnx" --form other
