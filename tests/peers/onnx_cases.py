@@ -227,6 +227,107 @@ def attributes(g):
     g.op("Gemm", g.const(g.weight(6, 10)))
 
 
+def viewed(g, opset):
+    """F.pad and x.view(x.size(0), -1) as PyTorch writes them with an open batch."""
+    g.scaled()
+    x = g.last
+    zeros = g.op("ConstantOfShape", source=g.const(np.array([4], "i8")),
+                 value=helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
+    g.op("Concat", zeros, source=g.const(np.array([1, 2, 2, 0], "i8")), axis=0)
+    g.op("Reshape", g.const(np.array([-1, 2], "i8")))
+    g.op("Slice", *[g.const(np.array([n], "i8")) for n in (-1, -(1 << 63) + 1, 0, -1)])
+    g.op("Transpose", perm=[1, 0])
+    g.op("Reshape", g.const(np.array([-1], "i8")))
+    pads = g.op("Cast", to=TensorProto.INT64)  # 0, 0, top 2, left 1, 0, 0, bottom 0, right 2
+    g.op("Pad", pads, source=x)
+    x = g.conv(4, 3, strides=[4, 4])
+    shape = g.op("Shape")
+    if opset < 13:
+        batch = g.op("Unsqueeze", source=g.op("Gather", g.const(np.int64(0))), axes=[0])
+    else:
+        batch = g.op("Slice", *[g.const(np.array([n], "i8")) for n in (0, 1)])
+    sizes = [g.op("Gather", g.const(np.int64(n)), source=shape) for n in (1, 2, 3)]
+    product = g.op("Mul", sizes[2], source=g.op("Mul", sizes[1], source=sizes[0]))
+    rest = g.op("Unsqueeze", g.const(np.array([0], "i8"))) if opset > 12 else g.op("Unsqueeze", axes=[0])
+    g.op("Reshape", g.op("Concat", rest, source=batch, axis=0), source=x)
+    g.op("Gemm", g.const(g.weight(4 * 8 * 9, 10)), g.const(np.zeros(10, "f4")))
+
+
+def scales(g):
+    """Constants on either side: of the input, a layer, a batch norm, an activation, a dense layer."""
+    def constant(kind, *shape, first=False):
+        numbers = g.const(random.uniform(0.5, 1.5, shape).astype("f4"))
+        return g.op(kind, g.last, source=numbers) if first else g.op(kind, numbers)
+
+    constant("Sub", first=True)
+    g.op("Div", g.const(np.array([60, 61, 62], "f4").reshape(3, 1, 1)))
+    g.conv(6, 3, strides=[2, 2], bias=False)
+    constant("Mul", 1, 6, 1, 1, first=True)
+    constant("Sub", 6, 1, 1, first=True)
+    g.op("BatchNormalization", *[g.const(random.uniform(0.5, 1.5, 6).astype("f4")) for _ in range(4)])
+    constant("Sum", 1, 6, 1, 1)
+    x = g.op("Relu")
+    constant("Mul", 1, 1, 1, 1)
+    y = constant("Sub", 6, 1, 1)
+    g.op("Sum", x, y)
+    g.op("Transpose", perm=[0, 2, 3, 1])
+    constant("Div", 6)
+    g.op("Transpose", perm=[0, 3, 1, 2])
+    g.op("GlobalAveragePool")
+    g.op("Flatten")
+    g.op("Gemm", g.const(g.weight(10, 6)), g.const(random.uniform(-1, 1, 10).astype("f4")), transB=1, alpha=0.5,
+         beta=-2.0)
+    constant("Mul", 10)
+    constant("Add", 1, 10, first=True)
+    g.op("BatchNormalization", *[g.const(random.uniform(0.5, 1.5, 10).astype("f4")) for _ in range(4)])
+
+
+def steps(g):
+    """Means and squeezes axis by axis, height and width as one; pads in front of pools."""
+    g.scaled()
+    g.conv(6, 3, strides=[2, 2])
+    g.op("Pad", pads=[0, 0, 1, 1, 0, 0, 0, 1], value=float("-inf"))
+    g.op("MaxPool", kernel_shape=[2, 3], strides=[2, 1])
+    g.op("Relu")
+    g.op("Pad", pads=[0, 0, 1, 0, 0, 0, 1, 0])
+    g.op("MaxPool", kernel_shape=[3, 3], strides=[1, 2])
+    g.op("Pad", pads=[0, 0, 0, 1, 0, 0, 1, 0])
+    x = g.op("AveragePool", kernel_shape=[2, 2])
+    g.op("ReduceMean", axes=[3], keepdims=1)
+    g.op("ReduceMean", axes=[2], keepdims=0)
+    two = g.op("Squeeze", axes=[2])
+    g.op("ReduceMean", source=x, axes=[2], keepdims=0)
+    three = g.op("ReduceMean", axes=[2], keepdims=0)
+    g.op("Reshape", g.const(np.array([0, 0, -1], "i8")), source=x)
+    g.op("GlobalAveragePool")
+    four = g.op("Flatten")
+    g.op("Sum", three, four, source=two)
+    g.op("Gemm", g.const(g.weight(6, 10)), g.const(np.zeros(10, "f4")))
+
+
+def option_a(g):
+    """The shortcut without weights: every second pixel, channels of zeros; and every third row alone."""
+    def part(axis, step):
+        return g.op("Slice", *[g.const(np.array([n], "i8")) for n in (0, 1 << 40, axis, step)])
+
+    g.scaled()
+    x = g.conv(6, 3, strides=[2, 2])
+    part(2, 2)
+    y = part(3, 2)
+    z = g.op("Pad", g.const(np.array([0, 1, 0, 0, 0, 3, 0, 0], "i8")))
+    g.op("Add", g.conv(10, 6, pads=[1, 1, 1, 1], strides=[2, 2], source=x), source=z)
+    g.op("Relu")
+    part(-2, 3)
+    g.op("Pad", g.const(np.array([0, 0, 1, 0, 0, 2, 0, 1], "i8")))
+    g.conv(8, 12)
+    g.op("GlobalAveragePool")
+    w = g.op("GlobalAveragePool", source=y)
+    g.op("Pad", g.const(np.array([0, 0, 0, 0, 0, 2, 0, 0], "i8")), source=w)
+    g.op("Add", g.last, source=g.nodes[-3].output[0])
+    g.op("Flatten")
+    g.op("Gemm", g.const(g.weight(8, 10)), g.const(np.zeros(10, "f4")))
+
+
 def after_conv(kind, *constants, **attributes):
     def build(g):
         g.conv(6, 3)
@@ -249,12 +350,49 @@ def real_batch_norm(g):
     g.last = "y"
 
 
+def padded(number, kind, *constants, **attributes):
+    def build(g):
+        g.conv(6, 3)
+        g.op("Pad", g.const(np.array([0, 0, 1, 1, 0, 0, 0, 0], "i8")), g.const(np.float32(number)))
+        g.op(kind, *[g.const(c) for c in constants], **attributes)
+    return build
+
+
+def batch_twice(g):
+    x = g.conv(6, 3)
+    g.op("Gather", g.const(np.array([0], "i8")), source=g.op("Shape"))
+    g.op("Mul", g.const(np.int64(2)))
+    g.op("Concat", g.const(np.array([-1], "i8")), axis=0)
+    g.op("Reshape", g.last, source=x)
+
+
+def many_reasons(g):
+    """Two of one kind, others behind them, and one that no import can reach."""
+    g.conv(6, 3)
+    g.op("LeakyRelu")
+    g.conv(6, 6)
+    g.op("LeakyRelu")
+    x = g.conv(6, 6, pads=[1, 1, 1, 1])
+    g.op("Clip", g.const(np.float32(-1)), g.const(np.float32(1)))
+    g.op("Mul", x)
+    g.conv(6, 6, dilations=[2, 2])
+    g.op("Relu")
+    g.op("Einsum")
+
+
 WEIGHT = np.zeros((6, 6, 1, 1), "f4")
 REFUSED = {
     "activation": (after_conv("LeakyRelu"), "(LeakyRelu): this operator .*; of activations there are Relu and Clip"),
-    "shape": (after_conv("Shape"), "(Shape): this operator is not supported; .*fold it with onnxsim"),
+    "shape": (after_conv("Size"), "(Size): this operator is not supported; .*fold it with onnxsim"),
+    "constant": (after_conv("Shape"), "(GlobalAveragePool): an input is a constant where a tensor is expected; fold"),
     "other": (after_conv("Einsum"), "(Einsum): this operator is not supported; docs/interop.md lists"),
-    "scaled": (after_conv("Mul", np.float32(2)), "(Mul): .*; fold it into the weights of the layer before it"),
+    "scaled": (after_conv("Mul", np.ones((30, 30), "f4")), "(Mul): its constant must be one number, or one for each"),
+    "lowest": (padded(-np.inf, "Conv", WEIGHT), "(Conv): it reads what a Pad has padded with the lowest number, .*; pad"),
+    "zeros": (padded(0, "MaxPool", kernel_shape=[2, 2]), "(MaxPool): zeros that a Pad adds count in MaxPool .*; pad by"),
+    "part": (after_conv("Slice", *[np.array([n], "i8") for n in (1, 30, 2, 1)]),
+             "(Slice): only every so many rows and columns, .*; end the network"),
+    "turned": (after_conv("Gemm", WEIGHT[:, :, 0, 0], transA=1), "(Gemm): transA is not supported, .*; export without it"),
+    "images": (batch_twice, "(Mul): it computes with the number of images, which is open; export with a fixed"),
     "product": (two_results("Mul"), "(Mul): two results can be joined by Add only"),
     "double": (after_conv("Cast", to=TensorProto.DOUBLE), "(Cast): conversion to DOUBLE .*; leave it out"),
     "over_kernel": (after_conv("Conv", WEIGHT, pads=[1, 1, 1, 1]),
@@ -286,6 +424,11 @@ CASES = {
                       dict(save_as_external_data=True, location="real_external.data", size_threshold=130)),
     "real_opset18": (lambda g: reduced(g, True), dict(opset=18), {}),
     "real_opset21": (lambda g: reduced(g, True), dict(opset=21), {}),
+    "real_viewed11": (lambda g: viewed(g, 11), dict(opset=11), {}),
+    "real_viewed17": (lambda g: viewed(g, 17), dict(opset=17), {}),
+    "real_scales": (scales, dict(opset=15), {}),
+    "real_option_a": (option_a, dict(opset=13), {}),
+    "real_steps": (steps, dict(opset=10), {}),
     "code_u8_exact": (coded("u8", False, "codes"), dict(opset=13), {}),
     "code_channels": (coded("u8", True, "real"), dict(opset=13), {}),
     "code_s8": (coded("s8", True, "real"), dict(opset=13), {}),
@@ -310,6 +453,9 @@ else:
         g.save(f"{sys.argv[1]}/refused_{name}.onnx")
         with open(f"{sys.argv[1]}/refused_{name}.words", "w") as file:
             file.write(words)
+    g = Graph(13)
+    many_reasons(g)
+    g.save(f"{sys.argv[1]}/many.onnx")
     g = Graph(13)
     g.scaled()
     g.op("Cast", to=TensorProto.FLOAT16)

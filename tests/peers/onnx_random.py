@@ -82,6 +82,83 @@ class Model:
         return max(self.outputs, key=made.index)
 
 
+    # ---- What older opsets spell as attributes ----
+
+    def axes_op(self, kind, name, axes):
+        if self.opset < 13:
+            return self.op(kind, name, axes=list(axes))
+        return self.op(kind, name, self.const(np.array(axes, "i8")))
+
+    def clip(self, name, low, high):
+        if self.opset < 11:
+            return self.op("Clip", name, min=float(low), max=float(high))
+        return self.op("Clip", name, self.const(np.float32(low)), self.const(np.float32(high)))
+
+    def slice(self, name, start, end, axis=0, step=1):
+        if self.opset < 10:
+            return self.op("Slice", name, starts=[start], ends=[end], axes=[axis])
+        return self.op("Slice", name, *[self.const(np.array([n], "i8")) for n in (start, end, axis, step)])
+
+    # ---- What exporters compute while the network runs, though no image changes it ----
+
+    def computed(self, numbers):
+        """A vector of integers, in a roundabout way."""
+        numbers = np.array(numbers, "i8")
+        way = pick("plain", "range", "parts", "scaled", "cast", "node", "picked", "tall")
+        if way == "range" and self.opset >= 11:
+            count = self.op("Range", *[self.const(np.int64(n)) for n in (5, 5 + len(numbers), 1)])
+            return self.op("Sub", self.op("Add", self.const(numbers), count), self.const(np.arange(5, 5 + len(numbers))))
+        if way == "parts" and len(numbers) > 1:
+            first = self.op("ConstantOfShape", self.const(np.array([1], "i8")),
+                            value=helper.make_tensor("v", TensorProto.INT64, [1], numbers[:1])) \
+                if self.opset >= 9 else self.const(numbers[:1])
+            return self.op("Concat", first, self.const(numbers[1:]), axis=0)
+        if way == "scaled":
+            return self.op("Div", self.op("Mul", self.const(numbers), self.const(np.int64(3))), self.const(np.int64(3)))
+        if way == "cast":
+            real = self.op("Cast", self.const(numbers.astype("i4")), to=TensorProto.FLOAT)
+            return self.op("Cast", real, to=TensorProto.INT64)
+        if way == "node":
+            return self.op("Constant", value=numpy_helper.from_array(numbers, "v"))
+        if way == "picked":
+            order = random.permutation(len(numbers))
+            mixed = np.zeros_like(numbers)
+            mixed[order] = numbers
+            return self.op("Gather", self.const(mixed), self.const(order.astype("i8")))
+        if way == "tall":  # what F.pad leaves
+            tall = self.op("Reshape", self.const(np.repeat(numbers, 2)), self.const(np.array([-1, 2], "i8")))
+            turned = self.op("Transpose", tall, perm=[1, 0])
+            first = self.op("Squeeze", self.slice(turned, 1, 2), axes=[0]) if self.opset < 13 else \
+                self.op("Squeeze", self.slice(turned, 1, 2, step=1), self.const(np.array([0], "i8")))
+            if self.opset < 10:
+                return first
+            back = self.slice(first, -1, -(1 << 62), 0, -1)
+            return self.slice(back, -1, -(1 << 62), 0, -1)
+        return self.const(numbers)
+
+    def batch_of(self, name):
+        """The number of images, as a vector of one number."""
+        if self.opset >= 15 and chance(0.3):
+            return self.op("Shape", name, start=0, end=1)
+        shape = self.op("Shape", name)
+        if chance(0.3):
+            shape = self.op("Cast", self.op("Cast", shape, to=TensorProto.INT32), to=TensorProto.INT64)
+        if chance(0.4):
+            return self.slice(shape, 0, 1)
+        one = self.op("Gather", shape, self.const(np.int64(0)), axis=0)
+        if chance(0.2):
+            one = self.op("Mul", one, self.const(np.int64(1)))
+        return self.axes_op("Unsqueeze", one, [0])
+
+    def view(self, name, *sizes):
+        """x.view(x.size(0), ...) with an open batch, or the same with a 0 or -1 in its place."""
+        if chance(0.5):
+            first = pick(0, -1) if -1 not in sizes else 0
+            return self.op("Reshape", name, self.computed([first, *sizes]))
+        rest = self.computed(list(sizes))
+        return self.op("Reshape", name, self.op("Concat", self.batch_of(name), rest, axis=0))
+
+
 def uniform(*shape):
     return random.uniform(-1, 1, shape).astype("f4")
 
@@ -140,9 +217,10 @@ def dense(m, t):
         if chance(0.5):
             name = commutes(m, "Add", name, m.const(uniform(outputs)))
     else:
-        bias = pick([], [uniform(outputs)], [uniform(1, outputs)], [uniform(1)])
+        bias = pick([] if m.opset > 10 else [uniform(1)], [uniform(outputs)], [uniform(1, outputs)], [uniform(1)])
+        scale = pick({}, {}, {"alpha": 0.5}, {"alpha": -2.0, "beta": 3.0}, {"beta": 0.0})
         name = m.op("Gemm", t.name, m.const(weight.T.copy() if turned else weight),
-                    *[m.const(b) for b in bias], transB=int(turned))
+                    *[m.const(b) for b in bias], transB=int(turned), **scale)
     return Tensor(name, "flat", outputs, 1, 1)
 
 
@@ -160,7 +238,7 @@ def activation(m, t):
         return t.like(m.op("Relu", t.name))
     high = 6 if kind == "Clip" else pick(1, 6, 4)
     low = 0 if kind == "Clip" else pick(0, -1)
-    return t.like(m.op("Clip", t.name, m.const(np.float32(low)), m.const(np.float32(high))))
+    return t.like(m.clip(t.name, low, high))
 
 
 def pool(m, t):
@@ -172,7 +250,7 @@ def pool(m, t):
     kind = pick("MaxPool", "AveragePool")
     if kind == "AveragePool":
         attributes["count_include_pad"] = pick(0, 1)
-    elif chance(0.1) and "pads" in attributes:
+    elif chance(0.1) and "pads" in attributes and m.opset >= 10:
         attributes["ceil_mode"] = 1
         h, w = (-(-(size + attributes["pads"][i] + attributes["pads"][i + 2] -
                     attributes["kernel_shape"][i]) // attributes["strides"][i]) + 1
@@ -187,8 +265,47 @@ def average(m, t):
         return t.like(m.op("GlobalAveragePool", t.name), h=1, w=1)
     keep = int(chance(0.5))
     axes = [2, 3] if t.layout == "nchw" else [1, 2]
-    name = m.op("ReduceMean", t.name, axes=axes[::pick(1, -1)], keepdims=keep)
-    return t.like(name, h=1, w=1, layout=t.layout if keep else "flat")
+    axes = axes[::pick(1, -1)]
+    if chance(0.5):
+        name = m.op("ReduceMean", t.name, axes=axes, keepdims=keep)
+        return t.like(name, h=1, w=1, layout=t.layout if keep else "flat")
+    first_keep = int(keep or chance(0.5))  # one by one
+    name = m.op("ReduceMean", t.name, axes=axes[:1], keepdims=first_keep)
+    if chance(0.2):
+        name = m.op("Relu", name)
+    second = axes[1] - (0 if first_keep or axes[1] < axes[0] else 1)
+    if chance(0.1) and keep:
+        return t.like(name, h=1 if axes[0] == min(axes) else t.h, w=t.w if axes[0] == min(axes) else 1)
+    name = m.op("ReduceMean", name, axes=[second], keepdims=keep)
+    if keep or not first_keep:
+        return t.like(name, h=1, w=1, layout=t.layout if keep else "flat")
+    return t.like(m.axes_op("Squeeze", name, [axes[0] - (0 if axes[0] < axes[1] else 1)]), h=1, w=1, layout="flat")
+
+
+def lines(m, t):
+    """Height and width in one: x.view(n, c, -1).mean(2) and its kin."""
+    if t.layout == "flat":
+        return None
+    nchw = t.layout == "nchw"
+    sizes = (t.c, -1) if nchw else (-1, t.c)
+    name = m.view(t.name, *pick(sizes, sizes, (t.c, t.h * t.w) if nchw else (t.h * t.w, t.c)))
+    axis = 2 if nchw else 1
+    if chance(0.3):
+        name = m.op("Relu", name)
+    if chance(0.3):
+        name = commutes(m, pick("Mul", "Add"), name, m.const(uniform(t.c, 1) if nchw else uniform(t.c)))
+    if chance(0.3):
+        name, axis, nchw = m.op("Transpose", name, perm=[0, 2, 1]), 3 - axis, not nchw
+    if chance(0.3):
+        sizes = (t.c, t.h, t.w) if nchw else (t.h, t.w, t.c)
+        return t.like(m.view(name, *sizes), layout="nchw" if nchw else "nhwc")
+    if nchw and chance(0.4):
+        name = m.op("GlobalAveragePool", name)
+        return t.like(m.axes_op("Squeeze", name, [2]), h=1, w=1, layout="flat")
+    if chance(0.4):
+        name = m.op("ReduceMean", name, axes=[axis], keepdims=1)
+        return t.like(m.view(name, t.c, 1, 1), h=1, w=1, layout="nchw")
+    return t.like(m.op("ReduceMean", name, axes=[axis], keepdims=0), h=1, w=1, layout="flat")
 
 
 def pad(m, t):
@@ -198,13 +315,65 @@ def pad(m, t):
     at = [2, 3] if t.layout == "nchw" else [1, 2]
     pads = np.zeros(8, "i8")
     pads[[at[0], at[1], at[0] + 4, at[1] + 4]] = by
-    value = [m.const(np.float32(pick(0, 0, 1)))] if chance(0.3) else []
-    return t.like(m.op("Pad", t.name, m.const(pads), *value), h=t.h + by[0] + by[2], w=t.w + by[1] + by[3])
+    value = pick(0, 0, 1, -np.inf, np.finfo("f4").min) if chance(0.5) else 0
+    if m.opset < 11:
+        name = m.op("Pad", t.name, pads=[int(n) for n in pads], value=float(value))
+    else:
+        name = m.op("Pad", t.name, m.computed(pads), *([m.const(np.float32(value))] if value or chance(0.2) else []))
+    return t.like(name, h=t.h + by[0] + by[2], w=t.w + by[1] + by[3])
+
+
+def picked(m, t):
+    """Every so many rows, columns, and channels of zeros, as in ResNet's option A; at times what is no such."""
+    if t.layout == "flat" or m.opset < 10:
+        return None
+    at = 2 if t.layout == "nchw" else 1
+    name, size = t.name, [t.h, t.w]
+    for side in pick([0], [1], [0, 1]):
+        step, start = pick(2, 2, 3, 300), pick(*[0] * 9, 1)
+        name = m.slice(name, start, pick(1 << 40, size[side]), at + side - pick(0, 4), step)
+        size[side] = max(0, -(-(size[side] - start) // step))
+    if chance(0.1):
+        name = m.op("Relu", name)
+    by = pick((0, 0), (1, 2), (0, 3), (2, 0))
+    if sum(by) and m.opset > 10:
+        pads = np.zeros(8, "i8")
+        pads[[1 if at == 2 else 3, 5 if at == 2 else 7]] = by
+        name = m.op("Pad", name, m.computed(pads))
+    else:
+        by = (0, 0)
+    return t.like(name, c=t.c + sum(by), h=size[0], w=size[1])
+
+
+def padded_pool(m, t):
+    """A Pad that a pool takes in, or not."""
+    if t.layout != "nchw":
+        return None
+    if chance(0.5):
+        t = t.like(m.op("Relu", t.name))
+    return pool(m, pad(m, t))
+
+
+def scaled(m, t):
+    """Mul and Add by constants, on either side."""
+    if t.layout == "flat" and not t.pixel():
+        return None
+    full = {"nchw": (t.c, 1, 1), "nhwc": (t.c,), "flat": (t.c,)}[t.layout]
+    full = pick(full, full, (1,) * (2 if t.layout == "flat" else 4))[:4]
+    name = t.name
+    for kind in [pick("Mul", "Add", "Sub", "Div", "Sum" if m.opset > 7 else "Add") for _ in range(pick(1, 2, 3))]:
+        numbers = m.const((random.uniform(0.5, 1.5, full) * pick(1, -1)).astype("f4"))
+        name = m.op(kind, name, numbers) if kind == "Div" else commutes(m, kind, name, numbers)
+    return t.like(name)
 
 
 def residual(m, t):
     fitting = [f for f in m.features if f.shape() == t.shape()]
-    return t.like(commutes(m, "Add", t.name, pick(*fitting).name)) if fitting else None
+    if not fitting:
+        return None
+    if chance(0.2):
+        return t.like(m.op("Sum", t.name, pick(*fitting).name, pick(*fitting).name))
+    return t.like(commutes(m, pick("Add", "Add", "Sum"), t.name, pick(*fitting).name))
 
 
 def constants(m, t):
@@ -227,7 +396,9 @@ def flatten(m, t):
     """The order of rows is C,H,W or H,W,C by what was flattened; "order" remembers it."""
     size = t.c * t.h * t.w
     if chance(0.4):
-        name = m.op("Flatten", t.name, axis=pick(1, 1, -1 if t.layout == "flat" else -3))
+        name = m.op("Flatten", t.name, axis=pick(1, 1, -1 if t.layout == "flat" else -3) if m.opset > 10 else 1)
+    elif chance(0.5):
+        name = m.view(t.name, pick(-1, size))
     else:
         name = m.op("Reshape", t.name, m.const(np.array(pick([0, -1], [-1, size], [0, size]), "i8")))
     return t.like(name, layout="flat")
@@ -247,9 +418,13 @@ def pixels(m, t):
     if t.layout == "flat":
         to = pick("nchw", "nhwc")
         axes = [2, 3] if to == "nchw" else [1, 2]
-        return t.like(m.op("Unsqueeze", t.name, m.const(np.array(axes, "i8"))), layout=to)
+        if chance(0.3):
+            return t.like(m.axes_op("Unsqueeze", m.axes_op("Unsqueeze", t.name, axes[:1]), axes[1:]), layout=to)
+        return t.like(m.axes_op("Unsqueeze", t.name, axes), layout=to)
     axes = [2, 3] if t.layout == "nchw" else [1, 2]
-    return t.like(m.op("Squeeze", t.name, m.const(np.array(axes, "i8"))), layout="flat")
+    if chance(0.3):
+        return t.like(m.axes_op("Squeeze", m.axes_op("Squeeze", t.name, axes[1:]), axes[:1]), layout="flat")
+    return t.like(m.axes_op("Squeeze", t.name, axes), layout="flat")
 
 
 def unchanged(m, t):
@@ -257,13 +432,14 @@ def unchanged(m, t):
 
 
 def softmax(m, t):
-    axis = pick({"nchw": 1, "nhwc": 3, "flat": 1}[t.layout], -1)
+    axis = {"nchw": 1, "nhwc": 3, "flat": 1}[t.layout]
+    axis = pick(axis, -1) if m.opset > 10 else axis
     return t.like(m.op("Softmax", t.name, axis=axis))
 
 
-BODY = [conv] * 6 + [activation] * 4 + [pool] * 3 + [batch_norm] * 2 + [residual] * 4 + \
-    [average, pad, transpose, transpose, pixels, unchanged, constants, flatten, dense, odd_reshape]
-END = [flatten, flatten, dense, dense, dense, average, softmax, transpose, pad, odd_reshape, pixels, pool]
+BODY = [conv] * 7 + [activation] * 4 + [pool] * 3 + [batch_norm] * 2 + [residual] * 4 + [scaled] * 3 + \
+    [picked, picked, lines, padded_pool, average, pad, transpose, transpose, pixels, unchanged, constants, flatten, dense, odd_reshape]
+END = [scaled, flatten, flatten, dense, dense, dense, average, softmax, transpose, pad, odd_reshape, pixels, pool]
 
 
 def start(m, t, kind):
@@ -280,12 +456,13 @@ def start(m, t, kind):
 
 def grow(m, t, steps):
     for step in steps:
+        before = len(m.nodes)
         made = step(m, t)
         if made and min(made.c, made.h, made.w) > 0:
             m.features.append(t)
             t = made
         elif made:
-            m.nodes.pop()
+            del m.nodes[before:]
     return t
 
 
@@ -301,7 +478,7 @@ def outputs_of(m, t, rest):
 
 
 def float_model(path):
-    m = Model()
+    m = Model(int(random.integers(7, 18)))
     c, h, w = int(random.integers(1, 6)), int(random.integers(2, 12)), int(random.integers(2, 12))
     layout, kind = pick("nchw", "nchw", "nhwc"), pick("float", "float", "float", "uint8")
     first = start(m, Tensor("x", layout, c, h, w), kind)

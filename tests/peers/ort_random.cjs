@@ -2,8 +2,8 @@
 //
 //   node ort_random.cjs DIRECTORY ONNX-RUN
 //
-// A model must be refused, in one line that names the file and a node or an output, or compute the
-// same: real numbers within 1e-4 of the largest, codes equal; in QDQ form, where ONNX Runtime
+// A model must be refused, in lines of a reason each that name the file and a node or an output, or
+// compute the same: real numbers within 1e-4 of the largest, codes equal; in QDQ form, where ONNX Runtime
 // computes in float, most codes, and the others within two: one code on a border moves all behind it. Each output beside the last must be told
 // to be dropped, or be the logits. Prints what is wrong and one line in the end.
 'use strict';
@@ -75,7 +75,8 @@ function compare(model, ours, tensor, order) {
 
 function wrongRefusal(model) {
     const told = model.told.filter((line) => !line.includes(': warning: '));
-    return told.length === 1 && told[0].includes(file(model, '.onnx')) && /(node|output|input|tensor) '.*; /.test(told[0])
+    const named = (line) => line.includes(file(model, '.onnx')) && /(node|output|input|tensor) '.*; /.test(line);
+    return told.length > 0 && told.every(named) && new Set(told).size === told.length
         ? '' : `refused with '${told.join('; ')}'`;
 }
 

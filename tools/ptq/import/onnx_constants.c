@@ -124,24 +124,14 @@ int fold_constant(importer *im, int type, int rank, const int64_t *dims, onnx_co
     return onnx_create(&im->file, type, rank, dims, made->name, &made->constant);
 }
 
-int fold_copy(importer *im, const onnx_constant *from, int type, int rank, const int64_t *dims) {
+int fold_copy(importer *im, const onnx_constant *from, int rank, const int64_t *dims) {
     onnx_constant *to;
-    char name[32];
 
-    snprintf(name, sizeof name, "%s", onnx_type_name(type)); /* one static text for both */
-    if (fold_constant(im, type, rank, dims, &to))
+    if (fold_constant(im, from->type, rank, dims, &to))
         return 1;
     if (to->count != from->count)
         return refuse_damaged(im, "the new shape has another number of elements");
-    if (type == from->type)
-        memcpy(to->data, from->data, from->count * onnx_width(type));
-    else if (type == ONNX_FLOAT)
-        for (size_t i = 0; i < from->count; i++)
-            ((float *)to->data)[i] = constant_float(from, i);
-    else
-        return refuse(
-            im, "conversion of a constant from %s to %s is not supported; fold it with onnxsim",
-            onnx_type_name(from->type), name);
+    memcpy(to->data, from->data, from->count * onnx_width(from->type));
     return 0;
 }
 
@@ -155,7 +145,7 @@ int import_identity(importer *im) {
         return (from = padded_input(im, 0)) ? set_alias(im, from, from->view) : 1;
     if (!from->codes.numbers)
         return constant_input(im, 0, 1, &constant) ||
-               fold_copy(im, constant, constant->type, constant->rank, constant->dim);
+               fold_copy(im, constant, constant->rank, constant->dim);
     set_alias(im, from, from->view);
     output_of(im, 0)->constant.data = NULL; /* dequantized anew where that is needed */
     return 0;
@@ -171,28 +161,12 @@ int import_dropout(importer *im) {
     return import_identity(im);
 }
 
-static void round_to_half(const onnx_constant *numbers) {
-    float *number = numbers->data;
-
-    for (size_t i = 0; i < numbers->count; i++)
-        number[i] = ptq_f16_to_f32(ptq_f32_to_f16(number[i]));
-}
-
 int import_cast(importer *im) {
-    value *from = input_of(im, 0);
-    const onnx_constant *constant;
+    value *from = tensor_input(im, 0);
     int64_t to = int_attribute(im, "to", 0);
     int is_real = to == ONNX_FLOAT || to == ONNX_FLOAT16;
 
-    if (from && from->state == STATE_CONSTANT) {
-        if (constant_input(im, 0, 1, &constant) ||
-            fold_copy(im, constant, is_real ? ONNX_FLOAT : (int)to, constant->rank, constant->dim))
-            return 1;
-        if (to == ONNX_FLOAT16)
-            round_to_half(&output_of(im, 0)->constant);
-        return 0;
-    }
-    if (!(from = tensor_input(im, 0)))
+    if (!from)
         return 1;
     if (to == ONNX_FLOAT16 && !im->half)
         im->half = im->at;

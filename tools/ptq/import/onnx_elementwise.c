@@ -139,94 +139,33 @@ int import_clip(importer *im) {
 int import_softmax(importer *im) {
     value *from = tensor_input(im, 0);
     int64_t axis = int_attribute(im, "axis", im->opset < 13 ? 1 : -1);
-    int real, flat;
+    int real, channels;
 
     if (!from || (real = real_node(im, from)) < 0)
         return 1;
-    flat = is_pixel(im, from);
     /* Before opset 13 everything from the axis on was one vector. */
-    if (axis != (from->view == VIEW_NHWC ? 3 : 1) && !(from->view == VIEW_NHWC && axis == -1) &&
-        !(from->view >= VIEW_FLAT_CHW && axis == -1) && !(flat && axis == 1 && im->opset < 13))
-        flat = 0;
-    if (!flat)
+    channels = channel_axis(from->view);
+    axis += axis < 0 ? view_rank(from->view) : 0;
+    if (!is_pixel(im, from) || axis < 1 || axis > channels || (im->opset >= 13 && axis != channels))
         return refuse(im,
                       "only softmax over the channels of one pixel is supported; end the network "
                       "in front of it");
     return set_result(im, append_op(im, PTQ_OP_SOFTMAX, real), from->view, STATE_REAL);
 }
 
-/* ---- Preprocessing: arithmetic with constants right behind the input ---- */
+/* ---- Arithmetic, additions ---- */
 
-static int is_raw_input(const importer *im, const value *from) {
-    return from && from->state == STATE_REAL && from->node == 0 && im->model->nodes == 1 &&
-           from->uses == 1 && !is_padded(from);
-}
-
-/* Number i of a constant that is one number, or one for each channel in the tensor's view. */
-static int channel_number(const importer *im, const value *from, const onnx_constant *numbers,
-                          int channel, float *out) {
-    int channels = shape_of(im, from)[2], axis = from->view == VIEW_NCHW ? 1 : 3;
-
-    if (numbers->count == 1) {
-        *out = constant_float(numbers, 0);
-        return 0;
-    }
-    axis -= 4 - numbers->rank; /* shapes are aligned at their ends */
-    if (numbers->count != (size_t)channels || axis < 0 || axis >= numbers->rank ||
-        numbers->dim[axis] != channels)
-        return refuse(im, "arithmetic on the input needs one number, or one for each channel; do "
-                          "the rest outside the network");
-    *out = constant_float(numbers, (size_t)channel);
-    return 0;
-}
-
-/* A constant of more dimensions than the tensor would give the result these. */
-static int check_rank(const importer *im, const value *from, const onnx_constant *numbers) {
-    if (numbers->rank <= view_rank(from->view))
-        return 0;
-    return refuse(im, "its constant has %d dimensions, the tensor %d; give it no more",
-                  numbers->rank, view_rank(from->view));
-}
-
-/* x = (pixel - mean) / std, and now x + a, x - a, x * a or x / a. */
-static int preprocess(importer *im, const value *from, const onnx_constant *numbers, char op) {
-    int channels = shape_of(im, from)[2];
-    ptq_model *model = im->model;
-    float a = 0;
-
-    if (channels > PTQ_MAX_PIXEL_CHANNELS)
-        return refuse(im, "arithmetic on the input is supported for up to 16 channels; do it "
-                          "outside the network");
-    for (int c = 0; c < channels; c++) {
-        if (channel_number(im, from, numbers, c, &a))
-            return 1;
-        if (op == '+' || op == '-')
-            model->mean[c] += (op == '-' ? a : -a) * model->std[c];
-        else
-            model->std[c] = op == '/' ? model->std[c] * a : model->std[c] / a;
-        if (!(model->std[c] > 0) || model->std[c] > 1e30f || !(fabsf(model->mean[c]) < 1e30f))
-            return refuse(im, "arithmetic on the input must be finite and keep its sign; do it "
-                              "outside the network");
-    }
-    return set_alias(im, from, from->view);
+static int reads_constant(const importer *im) {
+    return (input_of(im, 0) && input_of(im, 0)->state == STATE_CONSTANT) ||
+           (input_of(im, 1) && input_of(im, 1)->state == STATE_CONSTANT);
 }
 
 static int import_arithmetic(importer *im, char op) {
-    value *from = input_of(im, 0);
-    const onnx_constant *numbers;
-
-    if (op == '*' && from && from->state == STATE_CONSTANT)
-        from = input_of(im, 1);
-    if (from && from->state != STATE_CONSTANT && input_of(im, 1) && from == input_of(im, 0) &&
-        input_of(im, 1)->state != STATE_CONSTANT)
-        return refuse(im, "two results can be joined by Add only; train with that");
-    if (!is_raw_input(im, from))
-        return refuse(
-            im, "with a constant it is supported right behind the input only, as preprocessing; "
-                "fold it into the weights of the layer before it, or make it a BatchNormalization");
-    if (constant_input(im, from == input_of(im, 0), 1, &numbers))
+    if (reads_constant(im))
+        return import_affine(im, op);
+    if (!tensor_input(im, 0) || !tensor_input(im, 1))
         return 1;
-    return check_rank(im, from, numbers) || preprocess(im, from, numbers, op);
+    return refuse(im, "two results can be joined by Add only; train with that");
 }
 
 int import_sub(importer *im) { return import_arithmetic(im, '-'); }
@@ -235,60 +174,26 @@ int import_mul(importer *im) { return import_arithmetic(im, '*'); }
 
 int import_div(importer *im) { return import_arithmetic(im, '/'); }
 
-/* ---- Additions ---- */
-
-/* A constant added to a convolution or dense layer that has no bias yet. */
-static int add_bias(importer *im, value *from, value *bias) {
-    ptq_node *node = &im->model->node[from->node];
-    const onnx_constant *numbers;
-    float first;
-
-    if (load_constant(im, bias))
-        return 1;
-    numbers = &bias->constant;
-    if (check_rank(im, from, numbers))
-        return 1;
-    if (is_raw_input(im, from))
-        return preprocess(im, from, numbers, '+');
-    if ((node->op != PTQ_OP_CONV2D && node->op != PTQ_OP_DENSE) || !node->no_bias || node->act ||
-        from->uses != 1 || (from->state != STATE_REAL && from->state != STATE_PENDING))
-        return refuse(im, "a constant can be added to a Conv, Gemm or MatMul without a bias only; "
-                          "add it to the bias that there is, or make it a BatchNormalization");
-    if (node->op == PTQ_OP_CONV2D && channel_number(im, from, numbers, 0, &first))
-        return 1;
-    if (numbers->count != 1 &&
-        (numbers->count != (size_t)node->shape[2] || !numbers->rank ||
-         (node->op == PTQ_OP_DENSE && numbers->dim[numbers->rank - 1] != node->shape[2])))
-        return refuse(im, "the constant does not have one number for each channel; a bias has");
-    node->no_bias = 0;
-    if (from->state == STATE_PENDING ? set_integer_bias(im, from->node, bias)
-                                     : set_vector(im, from->node, PTQ_PARAM_BIAS, numbers))
-        return 1;
-    return set_alias(im, from, from->view);
-}
-
 static int check_views(const importer *im, const value *a, const value *b) {
     if (memcmp(shape_of(im, a), shape_of(im, b), 3 * sizeof(int)) != 0)
         return refuse(im, "its operands have different shapes; only equal ones can be added, so "
                           "repeat the smaller one beforehand");
     if (a->view != b->view &&
-        (view_rank(a->view) == 4 || view_rank(b->view) == 4 || !is_pixel(im, a)))
+        (view_rank(a->view) != 2 || view_rank(b->view) != 2 || !is_pixel(im, a)))
         return refuse(im, "its operands lie in different layouts; transpose one of them");
     return 0;
 }
 
 int import_add(importer *im) {
-    value *a = input_of(im, 0), *b = input_of(im, 1);
+    value *a, *b;
     char name[PTQ_NAME_SIZE];
     int coded, first, second;
 
-    if (a && b && a->state == STATE_CONSTANT && b->state != STATE_CONSTANT)
-        return (b = tensor_input(im, 1)) ? add_bias(im, b, a) : 1;
-    if (!(a = tensor_input(im, 0)))
-        return 1;
-    if (b && b->state == STATE_CONSTANT)
-        return add_bias(im, a, b);
-    if (!(b = tensor_input(im, 1)) || check_views(im, a, b))
+    if (reads_constant(im))
+        return import_affine(im, '+');
+    a = tensor_input(im, 0);
+    b = a ? tensor_input(im, 1) : NULL;
+    if (!b || check_views(im, a, b))
         return 1;
     coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED && computes_codes(im);
     first = coded ? a->node : real_node(im, a);
@@ -298,6 +203,29 @@ int import_add(importer *im) {
     node_name(im, name);
     return set_result(im, ptq_add_add(im->model, name, first, second), a->view,
                       coded ? STATE_PENDING : STATE_REAL);
+}
+
+/* Two are an Add; more are added one by one, in real numbers. */
+int import_sum(importer *im) {
+    value *first, *next;
+    char name[PTQ_NAME_SIZE];
+    int sum, other;
+
+    if (im->at->n_input < 3)
+        return im->at->n_input == 2 ? import_add(im) : import_identity(im);
+    if (!(first = tensor_input(im, 0)))
+        return 1;
+    sum = real_node(im, first);
+    for (size_t i = 1; i < im->at->n_input && sum >= 0; i++) {
+        if (!(next = tensor_input(im, i)) || check_views(im, first, next) ||
+            (other = real_node(im, next)) < 0)
+            return 1;
+        node_name(im, name);
+        sum = ptq_add_add(im->model, name, sum, other);
+        if (sum < 0)
+            return refuse_as(im, im->model->error.text);
+    }
+    return sum < 0 ? 1 : set_result(im, sum, first->view, STATE_REAL);
 }
 
 int import_coded_add(importer *im) {

@@ -42,9 +42,12 @@ static const operation operations[] = {
     {"ReduceMean", import_reduce_mean, 0, 0},
     {"Relu", import_relu, 0, 0},
     {"Reshape", import_reshape, 0, 0},
+    {"Shape", import_shape, 0, 0},
+    {"Slice", import_slice, 0, 0},
     {"Softmax", import_softmax, 0, 0},
     {"Squeeze", import_squeeze, 0, 0},
     {"Sub", import_sub, 0, 0},
+    {"Sum", import_sum, 0, 0},
     {"Transpose", import_transpose, 0, 0},
     {"Unsqueeze", import_unsqueeze, 0, 0},
 };
@@ -56,22 +59,60 @@ static const operation *find_operation(const char *name) {
     return NULL;
 }
 
-static int import_node(importer *im, const onnx_node *node) {
-    const char *domain = text_or(node->domain, "ai.onnx"), *op = text_or(node->op_type, "?");
-    value *made;
+/* Whether the node at hand reads what a refused one would have made. */
+static int reads_refused(const importer *im) {
+    for (size_t i = 0; i < im->at->n_input; i++) {
+        const value *from = input_of(im, i);
 
-    im->at = node;
-    if (!node->n_output || !*text_or(node->output[0], ""))
-        return refuse_damaged(im, "it has no result");
-    made = find_value(im, node->output[0]);
-    if (made->state != STATE_UNKNOWN)
-        return refuse_damaged(im,
-                              "another node, input or constant has made the tensor of its result");
+        if (from && from->state == STATE_REFUSED)
+            return 1;
+    }
+    return 0;
+}
+
+static int import_known(importer *im) {
+    const char *domain = text_or(im->at->domain, "ai.onnx"), *op = text_or(im->at->op_type, "?");
+    int folded;
+
     if (strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "com.microsoft") != 0)
         return refuse(im, "operators of '%.60s' are not supported; export with those of ONNX alone",
                       domain);
     im->operation = find_operation(op);
+    if (reads_refused(im))
+        return im->operation || is_folded(op) ? im->refused->unchecked++, 1 : refuse_operator(im);
+    folded = fold_node(im);
+    if (folded >= 0)
+        return folded;
     return im->operation ? im->operation->import(im) : refuse_operator(im);
+}
+
+/* What cannot come in ends nothing yet: the nodes behind are looked at as far as they can be. It
+   ends with errors that are no property of a node, and have been told. */
+static int import_node(importer *im, const onnx_node *node) {
+    const refusals *all = im->refused;
+    int before = all->total, unchecked = all->unchecked;
+    value *made;
+
+    im->at = node;
+    if (!node->n_output || !*text_or(node->output[0], ""))
+        return refuse_damaged(im, "it has no result"), 0;
+    made = find_value(im, node->output[0]);
+    if (made->state != STATE_UNKNOWN)
+        return refuse_damaged(im,
+                              "another node, input or constant has made the tensor of its result"),
+               0;
+    if (!import_known(im))
+        return 0;
+    if (all->total == before && all->unchecked == unchecked)
+        return 1;
+    made->state = STATE_REFUSED;
+    for (size_t k = 1; k < node->n_output; k++) {
+        value *other = find_value(im, text_or(node->output[k], "?"));
+
+        other->state = other->state == STATE_UNKNOWN ? STATE_REFUSED : other->state;
+    }
+    pass_refused(im);
+    return 0;
 }
 
 static int collect_names(importer *im) {
@@ -93,13 +134,17 @@ static int collect_names(importer *im) {
     return 0;
 }
 
+static int is_shape(const onnx_node *node) {
+    return strcmp(text_or(node->op_type, "?"), "Shape") == 0;
+}
+
 /* Marks what no image changes: in a sorted graph one pass finds it. */
 static void mark_fixed(importer *im) {
     for (size_t i = 0; i < im->graph->n_node; i++) {
         const onnx_node *node = im->graph->node[i];
         int fixed = 1;
 
-        for (size_t k = 0; k < node->n_input && fixed; k++) {
+        for (size_t k = 0; k < node->n_input && fixed && !is_shape(node); k++) {
             const value *read = has_input(node, k) ? find_value(im, node->input[k]) : NULL;
 
             fixed = !has_input(node, k) || (read && (read->fixed || read->state == STATE_CONSTANT));
@@ -139,7 +184,7 @@ static void mark_inputs(importer *im, const onnx_node *node) {
         if (has_input(node, k)) {
             value *read = add_value(im, node->input[k]);
 
-            read->uses++;
+            read->uses += !is_shape(node); /* which reads no number */
             read->coded += coded;
             read->needed = 1;
         }
@@ -211,10 +256,11 @@ static int input_dimension(const importer *im, const Onnx__ValueInfoProto *input
     return 0;
 }
 
+/* 0 where it is open. */
 static int64_t fixed_batch(const Onnx__TensorShapeProto__Dimension *dim) {
     int fixed = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
 
-    return fixed && dim->dim_value > 0 ? dim->dim_value : 1;
+    return fixed && dim->dim_value > 0 ? dim->dim_value : 0;
 }
 
 static int add_input(importer *im, const Onnx__ValueInfoProto *input) {
@@ -241,6 +287,8 @@ static int add_input(importer *im, const Onnx__ValueInfoProto *input) {
     made->view = nhwc ? VIEW_NHWC : VIEW_NCHW;
     im->byte_input = type->elem_type == ONNX_UINT8;
     im->batch = fixed_batch(type->shape->dim[0]);
+    im->open = im->batch == 0;
+    im->batch += im->open;
     made->state = im->byte_input ? STATE_CODES : STATE_REAL;
     return 0;
 }
@@ -304,12 +352,14 @@ static int import_nodes(importer *im) {
 
     if (!status)
         mark_needed(im, needed);
-    for (size_t i = 0; i < im->graph->n_node && !status; i++)
+    /* the builder takes nothing more after an error of its own */
+    for (size_t i = 0; i < im->graph->n_node && !status && !im->model->error.status; i++)
         if (needed[i])
             status = import_node(im, im->graph->node[i]);
     free(needed);
     im->at = NULL;
-    return status;
+    tell_refusals(im);
+    return status || im->refused->total;
 }
 
 /* Codes of additions fuse here, for there is no later step that would; a float model keeps its
@@ -357,8 +407,11 @@ int import_onnx(const char *path, ptq_model **out) {
 
     if (!im)
         return fail("no memory to import %s", path);
-    status = onnx_open(path, &im->file) || import_graph(im, out);
+    im->refused = calloc(1, sizeof *im->refused);
+    status = !im->refused ? fail("no memory to import %s", path)
+                          : onnx_open(path, &im->file) || import_graph(im, out);
     close_importer(im);
+    free(im->refused);
     free(im);
     return status;
 }

@@ -21,12 +21,15 @@ typedef Onnx__NodeProto onnx_node;
 typedef enum view {
     VIEW_NCHW,
     VIEW_NHWC,
+    VIEW_NCL,      /* N x C x L, where L = H * W in one */
+    VIEW_NLC,
     VIEW_FLAT_CHW, /* N x K, flattened from NCHW */
     VIEW_FLAT_HWC  /* N x K, flattened from NHWC */
 } view;
 
 typedef enum state {
     STATE_UNKNOWN, /* no node has made it yet */
+    STATE_REFUSED, /* its node cannot come in, or reads what cannot */
     STATE_CONSTANT,
     STATE_REAL,
     STATE_CODES,       /* the codes of its node */
@@ -58,11 +61,28 @@ typedef struct value {
     /* tensors: */
     int node;
     view view;
-    int pad[4];             /* by Pad nodes: top, left, bottom, right */
+    int pad[4];             /* by Pad nodes: top, left, bottom, right ... */
+    int lowest;             /* ... with the lowest number that there is, not with zeros */
+    int selected;           /* its node takes every so many pixels: onnx_select.c */
     const char *dequantize; /* name of the DequantizeLinear node */
 } value;
 
 typedef struct importer importer;
+
+/* What cannot come in: a reason with the first of the nodes that have it. */
+enum { MOST_REFUSALS = 16, REASON_SIZE = PTQ_ERROR_SIZE + 256 };
+typedef struct refusal {
+    const onnx_node *at;
+    int nodes;
+    char reason[REASON_SIZE];
+} refusal;
+typedef struct refusals {
+    refusal list[MOST_REFUSALS];
+    int count;
+    int total;     /* nodes */
+    int unlisted;  /* nodes with reasons that the list has no room for */
+    int unchecked; /* nodes that read the result of one that cannot come in */
+} refusals;
 
 /* A row of the table of operators. An operator of the QOperator form reads codes, each with scale
    and zero point behind it, and says what its result is in further inputs: `result` is the scale's,
@@ -85,6 +105,8 @@ struct importer {
     const onnx_node *real_layer; /* the first that reads codes and computes in real numbers */
     const onnx_node *half;   /* the first that rounds to half precision, which the model does not */
     int64_t batch;           /* the input's; 1 where it is open, as what is traced with one image */
+    int open;                /* the batch is any number */
+    refusals *refused;
     const Onnx__ValueInfoProto *input;
     value *kept; /* the graph's output that the model computes */
     const onnx_node *at;
@@ -98,10 +120,16 @@ const char *node_label(const onnx_node *node);
 
 /* Every refusal names the file, the node, the operator, the reason and, behind a semicolon, the
    nearest way out. refuse_damaged: no program should write such a file; refuse_operator: the
-   operator of the node at hand is not supported (onnx_unsupported.c). */
+   operator of the node at hand is not supported. They are kept, so that a graph is looked through
+   whole, and told in the end by tell_refusals (onnx_unsupported.c). */
 int refuse(const importer *im, const char *format, ...) PRINTF_LIKE(2, 3);
 int refuse_damaged(const importer *im, const char *reason);
 int refuse_operator(const importer *im);
+void tell_refusals(const importer *im);
+
+/* Behind a refusal: what can be looked at further is its operand where the shape is the same, else
+   nothing. */
+void pass_refused(importer *im);
 
 /* What the library had to say, of the node at hand where there is one. */
 int refuse_as(const importer *im, const char *text);
@@ -151,7 +179,9 @@ int is_padded(const value *from);
 int needs_nchw(const importer *im, const value *from);
 int is_permuted(const importer *im, const value *from); /* C,H,W is not the order H,W,C */
 int view_rank(view shown);
+int channel_axis(view shown); /* of N x K that is pixels: of K */
 view flat_view(view shown);
+view line_view(view shown); /* of a view with two dimensions of space, that with one */
 
 /* Whether all that reads a tensor makes codes of it; whether the node at hand, which could compute on
    codes, then does so: if not, it is counted, and goes on in real numbers. */
@@ -198,10 +228,26 @@ size_t scale_index(const constant_numbers *of, size_t i);
 /* How many elements lie between two steps along an axis. */
 size_t inner_elements(const onnx_constant *tensor, int axis);
 
-/* A constant as the result of the node at hand: to be filled; the same elements in another shape or
-   type. */
+/* A constant as the result of the node at hand: to be filled; the same in another shape. */
 int fold_constant(importer *im, int type, int rank, const int64_t *dims, onnx_constant **out);
-int fold_copy(importer *im, const onnx_constant *from, int type, int rank, const int64_t *dims);
+int fold_copy(importer *im, const onnx_constant *from, int rank, const int64_t *dims);
+
+/* ---- Operators on constants and shapes (onnx_fold.c) ---- */
+
+/* What stands for an open number of images in the shapes that are made from it. */
+#define ONNX_BATCH (-2147483641)
+int is_batch(const onnx_constant *from, size_t i);
+
+/* Computes the node at hand if all that it reads is constant, and it is one of these operators. */
+int fold_node(importer *im); /* -1: it is not so */
+
+/* Of every dimension the first element, the step and how many there are, by a Slice of the size. */
+typedef struct slice {
+    int64_t first[ONNX_MOST_RANK], step[ONNX_MOST_RANK], count[ONNX_MOST_RANK];
+} slice;
+int read_slice(importer *im, int rank, const int64_t *size, slice *out);
+
+int is_folded(const char *op); /* whether it is one of these */
 
 /* ---- Codes (onnx_codes.c) ---- */
 
@@ -215,10 +261,17 @@ value *coded_input(importer *im, size_t first);
  */
 int finish_node(importer *im, int index, view shown, state how);
 
-/* ---- Axes (onnx_shapes.c), windows (onnx_pools.c) ---- */
+/* ---- Shapes, axes (onnx_shapes.c), windows (onnx_pools.c) ---- */
 
-/* Axes as an attribute or, since the opset that says so, as input 2: at most `rank`. */
-int read_axes(importer *im, int rank, int *axes, int *count);
+/* What ONNX takes the tensor's dimensions for in a view, with padding that is left to do. */
+void view_dims(const importer *im, const value *from, view shown, int64_t dims[4]);
+
+/* Axes as an attribute or, since the opset that says so, as input 2, as bits; 0: none are given.
+   `rank` is that of what is read, without the axes where the node adds them. */
+int read_axes(importer *im, int rank, int added, unsigned *axes);
+
+/* perm, or the reverse order that it stands for when missing. */
+int read_perm(importer *im, int rank, int *perm);
 
 /* The window of a convolution or pool: kernel, stride, padding. Without the kernel, which the caller
    knows. */
@@ -227,6 +280,7 @@ typedef struct window {
     ptq_padding padding;
 } window;
 int read_window(const importer *im, const value *from, window *w);
+int refuse_lowest(const importer *im, const value *from);
 
 /* ---- Layers (onnx_layers.c) ---- */
 
@@ -235,12 +289,25 @@ int read_window(const importer *im, const value *from, window *w);
 int set_vector(importer *im, int index, int param, const onnx_constant *from);
 int set_integer_bias(importer *im, int index, value *bias);
 
+/* ---- One number and another for each channel (onnx_affine.c) ---- */
+
+/* Number i of a constant that is one number, or one for each channel in the tensor's view. */
+int channel_number(const importer *im, const value *from, const onnx_constant *numbers, int channel,
+                   float *out);
+
+/* Makes a float layer that has no other reader compute scale * y + shift; 0 if it cannot. */
+int fold_into_layer(importer *im, const value *from, const float *scale, const float *shift);
+
+/* x op numbers, or (`first`) numbers op x; a tensor and a constant of the node at hand. */
+int import_affine(importer *im, char op);
+
 /* ---- Operators, by file ---- */
 
 int import_constant(importer *im); /* onnx_constants.c */
 int import_identity(importer *im);
 int import_dropout(importer *im);
 int import_cast(importer *im);
+int import_shape(importer *im); /* onnx_fold.c */
 
 int import_conv(importer *im); /* onnx_layers.c */
 int import_gemm(importer *im);
@@ -254,6 +321,7 @@ int import_sub(importer *im);
 int import_mul(importer *im);
 int import_div(importer *im);
 int import_add(importer *im);
+int import_sum(importer *im);
 int import_coded_add(importer *im);
 
 int import_max_pool(importer *im); /* onnx_pools.c */
@@ -268,6 +336,8 @@ int import_squeeze(importer *im);
 int import_unsqueeze(importer *im);
 int import_transpose(importer *im);
 int import_pad(importer *im);
+int import_slice(importer *im); /* onnx_select.c */
+int pad_channels(importer *im, const value *from, int64_t before, int64_t after);
 
 int import_quantize(importer *im); /* onnx_codes.c */
 int import_dequantize(importer *im);

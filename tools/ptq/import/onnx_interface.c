@@ -67,9 +67,9 @@ int check_outputs(importer *im) {
                     path, out->name);
     if (is_padded(out))
         return fail("%s: the graph's output '%.200s' is padded, which is supported in front of "
-                    "Conv and AveragePool only; leave the last Pad out",
+                    "Conv, MaxPool and AveragePool only; leave the last Pad out",
                     path, out->name);
-    if (view_rank(out->view) == 2 && is_permuted(im, out))
+    if (view_rank(out->view) != 4 && is_permuted(im, out))
         return fail("%s: the graph's output '%.200s' is flattened in the order C, H, W, but a "
                     "model's results lie in the order H, W, C; leave the last Flatten or Reshape "
                     "out, or put a Transpose to NHWC in front of it",
@@ -87,7 +87,7 @@ static int is_had(const importer *im, const value *out) {
         return 1;
     return out->state > STATE_CONSTANT && is_whole(im, out) &&
            (shown_node(im, out) == last || shown_node(im, out) == logits) && !is_padded(out) &&
-           !(view_rank(out->view) == 2 && is_permuted(im, out));
+           !(view_rank(out->view) != 4 && is_permuted(im, out));
 }
 
 /* Whether the graph gives the numbers in front of the last node, too. */

@@ -192,6 +192,13 @@ typedef struct layer {
     int from;    /* the model's node that is its input */
 } layer;
 
+/* Gemm with factors, which is computed in real numbers. */
+static int is_scaled(const importer *im) {
+    float alpha = float_attribute(im, "alpha", 1), beta = float_attribute(im, "beta", 1);
+
+    return alpha < 1 || alpha > 1 || beta < 1 || beta > 1;
+}
+
 /* QDQ form and float: input, weight, bias. Integer arithmetic where input and weight are both
    dequantized from codes. */
 static int read_real_layer(importer *im, int dense, layer *out) {
@@ -206,7 +213,7 @@ static int read_real_layer(importer *im, int dense, layer *out) {
         return refuse(im, "its bias must be constant; fold constants with onnxsim");
     /* A dense layer may give real numbers. */
     out->integer = out->input->state == STATE_DEQUANTIZED && out->weight->codes.numbers &&
-                   onnx_width(out->weight->codes.numbers->type) == 1 &&
+                   onnx_width(out->weight->codes.numbers->type) == 1 && !(dense && is_scaled(im)) &&
                    ((dense && !output_of(im, 0)->coded) || computes_codes(im));
     if (out->integer) {
         out->w.from = out->weight->codes;
@@ -288,7 +295,8 @@ static int add_conv(importer *im, layer *of, int *index) {
     win.kernel[1] = of->w.dim[3];
     if (check_kernel(im, win.kernel))
         return 1;
-    if (needs_nchw(im, of->input) || read_window(im, of->input, &win))
+    if (needs_nchw(im, of->input) || refuse_lowest(im, of->input) ||
+        read_window(im, of->input, &win))
         return 1;
     if (groups < 1 || groups > PTQ_MAX_ELEMENTS || groups * w->dim[1] != shape_of(im, of->input)[2])
         return refuse_damaged(im, "its weights do not fit the channels of its input");
@@ -340,8 +348,8 @@ static int add_dense(importer *im, layer *of, int swapped, int *index) {
     if (w->rank != 2 || w->dim[0] < 1 || w->dim[1] < 1)
         return refuse(im, "its weights must be a matrix; flatten in front of it");
     if (is_padded(of->input))
-        return refuse(im, "Pad is supported in front of Conv and AveragePool only; leave it out, "
-                          "or pad by the pads of a Conv");
+        return refuse(im, "Pad is supported in front of Conv, MaxPool and AveragePool only; leave "
+                          "it out, or pad by the pads of a Conv");
     outputs = (int)w->dim[swapped];
     inputs = (int)w->dim[1 - swapped];
     if (of->input->view != VIEW_FLAT_CHW && of->input->view != VIEW_FLAT_HWC)
@@ -371,11 +379,26 @@ static int add_dense(importer *im, layer *of, int swapped, int *index) {
 
 static int check_gemm(const importer *im) {
     if (int_attribute(im, "transA", 0) != 0)
-        return refuse(im, "transA is not supported; export without it");
-    if (float_attribute(im, "alpha", 1) != 1 || float_attribute(im, "beta", 1) != 1)
-        return refuse(
-            im, "alpha and beta other than 1 are not supported; multiply weights and bias by them");
+        return refuse(im, "transA is not supported, for it turns images into features; export "
+                          "without it");
+    if (im->operation->result && is_scaled(im))
+        return refuse(im, "alpha other than 1 is not supported on codes; put it into the scale of "
+                          "the weights");
     return 0;
+}
+
+/* alpha and beta go into weights and bias. */
+static void scale_gemm(importer *im, int index) {
+    float factor[] = {float_attribute(im, "alpha", 1), float_attribute(im, "beta", 1)};
+    static const int param[] = {PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS};
+
+    for (int i = 0; i < 2; i++) {
+        ptq_tensor *tensor = &im->model->node[index].param[param[i]];
+        float *number = tensor->data;
+
+        for (size_t k = 0; number && k < ptq_tensor_elements(tensor); k++)
+            number[k] *= factor[i];
+    }
 }
 
 /* Without a scale for its result QGemm returns real numbers. */
@@ -386,6 +409,8 @@ int import_gemm(importer *im) {
     if (check_gemm(im) || read_layer(im, 1, &of) ||
         add_dense(im, &of, int_attribute(im, "transB", 0) == 0, &index))
         return 1;
+    if (is_scaled(im))
+        scale_gemm(im, index);
     if (im->operation->result && !has_input(im->at, (size_t)im->operation->result))
         return set_result(im, index, VIEW_FLAT_HWC, STATE_PENDING);
     return finish_node(im, index, VIEW_FLAT_HWC, of.integer ? STATE_PENDING : STATE_REAL);
@@ -400,17 +425,46 @@ int import_matmul(importer *im) {
     return finish_node(im, index, VIEW_FLAT_HWC, of.integer ? STATE_PENDING : STATE_REAL);
 }
 
+/* Behind a dense layer a batch norm goes into its weights; behind a convolution `ptq quantize` does
+   that, for a float model keeps it. -1: it is not so; numbers: gamma, beta, mean, variance. */
+static int fold_norm(importer *im, const value *from, const onnx_constant *const numbers[4]) {
+    int channels = shape_of(im, from)[2], folded;
+    double epsilon = (double)float_attribute(im, "epsilon", 1e-5f);
+    float *scale, *shift;
+
+    if (im->model->node[from->node].op != PTQ_OP_DENSE)
+        return -1;
+    for (int i = 0; i < 4; i++)
+        if (numbers[i]->count != (size_t)channels && numbers[i]->count != 1)
+            return -1;
+    scale = calloc(2 * (size_t)channels, sizeof *scale);
+    if (!scale)
+        return fail("no memory for %d channels", channels);
+    shift = scale + channels;
+    for (int c = 0; c < channels; c++) {
+        double is[4], factor;
+
+        for (int i = 0; i < 4; i++)
+            is[i] = (double)constant_float(numbers[i], numbers[i]->count == 1 ? 0 : (size_t)c);
+        factor = is[0] / sqrt(is[3] + epsilon);
+        scale[c] = (float)factor;
+        shift[c] = (float)(is[1] - is[2] * factor);
+    }
+    folded = fold_into_layer(im, from, scale, shift);
+    free(scale);
+    return folded ? set_alias(im, from, from->view) : -1;
+}
+
 int import_batch_norm(importer *im) {
     static const int param[] = {PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN,
                                 PTQ_PARAM_VARIANCE};
     const onnx_constant *from[4];
     value *input = tensor_input(im, 0);
     char name[PTQ_NAME_SIZE];
-    int real, index, training = int_attribute(im, "training_mode", 0) != 0;
+    int real, index, training = int_attribute(im, "training_mode", 0) != 0, folded;
 
-    if (!input ||
-        ((view_rank(input->view) == 4 || !is_pixel(im, input)) && needs_nchw(im, input)) ||
-        (real = real_node(im, input)) < 0)
+    if (!input || (input->view != VIEW_NCL &&
+                   (view_rank(input->view) != 2 || !is_pixel(im, input)) && needs_nchw(im, input)))
         return 1;
     for (size_t i = 1; i < im->at->n_output; i++) /* so older opsets say it */
         training |= *text_or(im->at->output[i], "") != 0;
@@ -420,6 +474,10 @@ int import_batch_norm(importer *im) {
     for (size_t i = 0; i < 4; i++)
         if (constant_input(im, i + 1, 1, &from[i]))
             return 1;
+    if ((folded = fold_norm(im, input, from)) >= 0)
+        return folded;
+    if ((real = real_node(im, input)) < 0)
+        return 1;
     layer_name(im, input_of(im, 1), name);
     index = ptq_add_batch_norm(im->model, name, real, float_attribute(im, "epsilon", 1e-5f));
     for (int i = 0; i < 4 && index >= 0; i++)

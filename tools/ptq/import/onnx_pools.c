@@ -40,7 +40,7 @@ static int check_window(const importer *im, const window *w) {
 }
 
 static int read_padding(const importer *im, const value *from, window *w) {
-    const int *shape = shape_of(im, from);
+    const int *shape = shape_of(im, from), *pad = from->pad;
     int lower = is_text_attribute(im, "auto_pad", "SAME_LOWER"), own[4];
     int upper = is_text_attribute(im, "auto_pad", "SAME_UPPER");
     int open = !find_attribute(im, "auto_pad") || is_text_attribute(im, "auto_pad", "NOTSET");
@@ -52,15 +52,11 @@ static int read_padding(const importer *im, const value *from, window *w) {
     if (!open && !lower && !upper && !is_text_attribute(im, "auto_pad", "VALID"))
         return refuse_damaged(im, "its auto_pad is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
     if (lower || upper) {
-        if (is_padded(from))
-            return refuse(
-                im, "Pad in front of auto_pad is not supported; write the sum of both as pads");
-        pad_same(shape[0], w->kernel[0], w->stride[0], lower, &w->pad[0], &w->pad[2]);
-        pad_same(shape[1], w->kernel[1], w->stride[1], lower, &w->pad[1], &w->pad[3]);
-    } else {
-        for (int i = 0; i < 4; i++)
-            w->pad[i] = own[i] + from->pad[i];
+        pad_same(shape[0] + pad[0] + pad[2], w->kernel[0], w->stride[0], lower, &own[0], &own[2]);
+        pad_same(shape[1] + pad[1] + pad[3], w->kernel[1], w->stride[1], lower, &own[1], &own[3]);
     }
+    for (int i = 0; i < 4; i++)
+        w->pad[i] = own[i] + pad[i];
     name_padding(shape, w);
     return check_window(im, w);
 }
@@ -107,13 +103,32 @@ static int read_pool(importer *im, const value *from, ptq_pool_options *options)
     return 0;
 }
 
+/* Whether nothing that a node gives is below 0. */
+static int is_positive(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index];
+
+    while (node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_AVG_POOL)
+        node = &model->node[node->input[0]];
+    return node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6 || node->act != PTQ_ACTIVATION_NONE;
+}
+
+/* MaxPool passes over its own padding. Zeros that a Pad adds are the same in front of it where
+   nothing is smaller, for no window lies in the padding alone. */
+static int check_max_pad(const importer *im, const value *from) {
+    if (!is_padded(from) || from->lowest || is_positive(im->model, from->node))
+        return 0;
+    return refuse(im,
+                  "zeros that a Pad adds count in MaxPool where numbers below 0 are; pad by the "
+                  "pads of the MaxPool, or behind a Relu");
+}
+
 int import_max_pool(importer *im) {
-    value *from = tensor_input(im, 0);
+    value *from = padded_input(im, 0);
     ptq_pool_options options;
     char name[PTQ_NAME_SIZE];
     int input, index, coded;
 
-    if (!from || read_pool(im, from, &options))
+    if (!from || check_max_pad(im, from) || read_pool(im, from, &options))
         return 1;
     coded = from->state == STATE_CODES || from->state == STATE_DEQUANTIZED;
     if (coded && im->byte_input)
@@ -155,16 +170,20 @@ static int add_average(importer *im, int input, const value *from,
     return ptq_add_pool(im->model, PTQ_OP_AVG_POOL, name, input, options);
 }
 
+int refuse_lowest(const importer *im, const value *from) {
+    return from->lowest ? refuse(im, "it reads what a Pad has padded with the lowest number, which "
+                                     "is supported in front of MaxPool only; pad with zeros")
+                        : 0;
+}
+
 /* A Pad node in front adds zeros that count; its numbers are taken only where they alone pad. */
 static int check_average_pad(const importer *im, const value *from, ptq_pool_options *options) {
-    int own[4];
-
     options->include_pad = int_attribute(im, "count_include_pad", 0) != 0;
+    if (refuse_lowest(im, from))
+        return 1;
     if (!is_padded(from) || options->include_pad)
         return 0;
-    if (ints_attribute(im, "pads", 4, 0, PTQ_MAX_KERNEL, own))
-        return 1;
-    if (own[0] || own[1] || own[2] || own[3])
+    if (memcmp(options->pad, from->pad, sizeof from->pad) != 0)
         return refuse(im, "Pad in front of a pool with padding of its own is not supported; leave "
                           "one of them out");
     options->include_pad = 1;
@@ -193,9 +212,10 @@ int import_global_pool(importer *im) {
     state how;
     int input;
 
-    if (!from || needs_nchw(im, from) || (input = average_operand(im, from, &how)) < 0)
+    if (!from || (from->view != VIEW_NCL && needs_nchw(im, from)) ||
+        (input = average_operand(im, from, &how)) < 0)
         return 1;
-    return set_result(im, add_average(im, input, from, NULL), VIEW_NCHW, how);
+    return set_result(im, add_average(im, input, from, NULL), from->view, how);
 }
 
 int import_coded_global_pool(importer *im) {
@@ -209,22 +229,73 @@ int import_coded_global_pool(importer *im) {
     return finish_node(im, add_average(im, from->node, from, NULL), from->view, STATE_CODES);
 }
 
+/* The mean over the rest of what is a mean over rows or columns already, with no other reader, is
+   the mean over both: the node that was made for the first goes. */
+static int join_means(importer *im, const value *from, int input) {
+    const ptq_node *node = &im->model->node[input];
+    const int *shape;
+    int i;
+
+    if (from->uses != 1 || input != im->model->nodes - 1 || node->op != PTQ_OP_AVG_POOL ||
+        node->q.type != PTQ_TYPE_F32)
+        return input;
+    shape = im->model->node[node->input[0]].shape;
+    i = node->kernel[0] == 1;
+    if (node->kernel[i] != shape[i] || node->kernel[!i] != 1 || node->shape[!i] != shape[!i] ||
+        node->shape[i] != 1 || node->pad[0] || node->pad[1] || node->pad[2] || node->pad[3])
+        return input;
+    input = node->input[0];
+    im->model->nodes--;
+    return input;
+}
+
+/* The mean over height (side 0) or width alone. */
+static int add_line_mean(importer *im, const value *from, int side, int input) {
+    ptq_pool_options options;
+    char name[PTQ_NAME_SIZE];
+    const int *shape = shape_of(im, from);
+
+    if (shape[side] > PTQ_MAX_KERNEL)
+        return refuse(im, "the mean over height or width alone is supported for up to 255 rows or "
+                          "columns; take both"),
+               -1;
+    memset(&options, 0, sizeof options);
+    options.kernel_h = side ? 1 : shape[0];
+    options.kernel_w = side ? shape[1] : 1;
+    options.stride_h = options.stride_w = 1;
+    options.padding = PTQ_PADDING_VALID;
+    node_name(im, name);
+    return ptq_add_pool(im->model, PTQ_OP_AVG_POOL, name, input, &options);
+}
+
 int import_reduce_mean(importer *im) {
     value *from = tensor_input(im, 0);
-    int axes[ONNX_MOST_RANK], count, input, first;
+    unsigned axes, space;
+    int input, rank, first, all;
+    view shown;
     state how;
 
-    if (!from || read_axes(im, view_rank(from->view), axes, &count))
+    if (!from || read_axes(im, rank = view_rank(from->view), 0, &axes))
         return 1;
-    first = from->view == VIEW_NCHW ? 2 : 1;
-    if (view_rank(from->view) != 4 || count != 2 || axes[0] + axes[1] != 2 * first + 1 ||
-        (axes[0] != first && axes[1] != first))
-        return refuse(im, "only the mean over height and width at once is supported; write it as "
-                          "one GlobalAveragePool");
+    first = channel_axis(from->view) == 1 ? 2 : 1;
+    space = rank == 4 ? 3u << first : rank == 3 ? 1u << first : 0;
+    if (!axes || (axes & ~space))
+        return refuse(im, "only the mean over height and width is supported; end the network in "
+                          "front of it");
+    all = axes == space || shape_of(im, from)[axes == 1u << first] == 1;
+    shown = int_attribute(im, "keepdims", 1) ? from->view
+            : axes == space                  ? flat_view(from->view)
+                                             : line_view(from->view);
+    if (!all && shape_of(im, from)[axes == 2u << first] == 1)
+        return set_alias(im, from, shown);
     if ((input = average_operand(im, from, &how)) < 0)
         return 1;
-    return set_result(im, add_average(im, input, from, NULL),
-                      int_attribute(im, "keepdims", 1) ? from->view : flat_view(from->view), how);
+    if (all)
+        input =
+            add_average(im, how == STATE_REAL ? join_means(im, from, input) : input, from, NULL);
+    else if ((input = add_line_mean(im, from, axes == 2u << first, input)) < 0)
+        return im->model->error.status ? refuse_as(im, im->model->error.text) : 1;
+    return set_result(im, input, shown, how);
 }
 
 #endif

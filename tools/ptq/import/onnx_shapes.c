@@ -1,113 +1,107 @@
-/* Operators that change the shape or the layout alone: of tensors only the view, of constants the
-   elements' order. */
-#include <assert.h>
+/* Operators that change the shape or the layout of a tensor alone, and so only its view; Pad. */
+#include <float.h>
 #include <string.h>
 
 #include "import/onnx_import.h"
 
 #ifdef PTQ_HAVE_onnx
 
-int read_axes(importer *im, int rank, int *axes, int *count) {
+int read_axes(importer *im, int rank, int added, unsigned *axes) {
     const Onnx__AttributeProto *given = find_attribute(im, "axes");
     const onnx_constant *input;
+    size_t count;
 
+    *axes = 0;
     if (integer_input(im, 1, 0, &input))
         return 1;
-    *count = (int)(given ? given->n_ints : input && input->count <= 8 ? input->count : 0);
-    if (*count < 1 || *count > rank)
-        return refuse(im, "it needs its axes as numbers; fold constants with onnxsim");
-    for (int i = 0; i < *count; i++) {
-        int64_t axis = given ? given->ints[i] : constant_int(input, (size_t)i);
+    count = given ? given->n_ints : input ? input->count : 0;
+    rank += added ? (int)(count > ONNX_MOST_RANK ? ONNX_MOST_RANK : count) : 0;
+    if (count > ONNX_MOST_RANK || rank > ONNX_MOST_RANK)
+        return refuse_damaged(im, "it has more axes than a tensor has");
+    for (size_t i = 0; i < count; i++) {
+        int64_t axis = given ? given->ints[i] : constant_int(input, i);
 
         axis += axis < 0 ? rank : 0;
-        if (axis < 0 || axis >= rank)
-            return refuse_damaged(im, "an axis is out of range");
-        axes[i] = (int)axis;
+        if (axis < 0 || axis >= rank || (*axes >> axis & 1))
+            return refuse_damaged(im, "an axis is out of range, or named twice");
+        *axes |= 1u << axis;
     }
     return 0;
 }
 
 /* ---- Shapes ---- */
 
-/* What ONNX takes the tensor's dimensions for. */
-static void view_dims(const importer *im, const value *from, int64_t dims[4]) {
+void view_dims(const importer *im, const value *from, view shown, int64_t dims[4]) {
     const int *shape = shape_of(im, from);
+    int64_t h = (int64_t)shape[0] + from->pad[0] + from->pad[2];
+    int64_t w = (int64_t)shape[1] + from->pad[1] + from->pad[3], c = shape[2];
+    int axis = channel_axis(shown), rank = view_rank(shown);
 
     dims[0] = im->batch;
-    dims[1] = from->view == VIEW_NCHW ? shape[2] : shape[0];
-    dims[2] = from->view == VIEW_NCHW ? shape[0] : shape[1];
-    dims[3] = from->view == VIEW_NCHW ? shape[1] : shape[2];
-    if (view_rank(from->view) == 2)
-        dims[1] = (int64_t)shape[0] * shape[1] * shape[2];
+    if (rank == 2) {
+        dims[1] = h * w * c;
+        return;
+    }
+    dims[axis] = c;
+    dims[axis == 1 ? 2 : 1] = rank == 3 ? h * w : h;
+    if (rank == 4)
+        dims[axis == 1 ? 3 : 2] = w;
 }
 
-/* The view after a change to the given shape, which has one number too few where `open` is one. */
+/* Whether these are the dimensions wanted, behind the images; -1 stands for what fits. */
+static int has_dims(const importer *im, const value *from, view shown, const int64_t *wanted) {
+    int64_t known[4];
+
+    view_dims(im, from, shown, known);
+    for (int i = 1; i < view_rank(shown); i++)
+        if (wanted[i] != known[i] && !(wanted[i] == -1 && wanted[0] != -1))
+            return 0;
+    return 1;
+}
+
+/* The numbers keep their order, so that the view changes to one of the same order; both orders are
+   one where there is one pixel or one channel. */
 static int reshape(importer *im, const value *from, int rank, const int64_t *dims) {
-    const int *shape = shape_of(im, from);
-    int64_t known[4], all = (int64_t)shape[0] * shape[1] * shape[2];
-    int same = rank == view_rank(from->view), open = 0;
+    static const view orders[2][3] = {{VIEW_NCHW, VIEW_NCL, VIEW_FLAT_CHW},
+                                      {VIEW_NHWC, VIEW_NLC, VIEW_FLAT_HWC}};
+    int order = flat_view(from->view) == VIEW_FLAT_HWC, open = 0;
+    int both = is_pixel(im, from) || shape_of(im, from)[2] == 1;
 
     for (int i = 0; i < rank && i < 4; i++)
         open += dims[i] == -1;
     if (open > 1)
         return refuse(im, "its shape has more than one -1; export with a fixed number of images");
-    view_dims(im, from, known);
-    if (dims[0] != known[0] && dims[0] != -1)
+    if (dims[0] != im->batch && dims[0] != -1)
         return refuse(im,
                       "it changes the number of images from %lld to %lld; an image cannot be "
                       "split or joined with others, so do that outside the network",
-                      (long long)known[0], (long long)dims[0]);
-    for (int i = 1; i < rank && same; i++)
-        same = dims[i] == known[i] || (dims[i] == -1 && dims[0] != -1);
-    if (same)
-        return set_alias(im, from, from->view);
-    if (rank == 2 && (dims[1] == all || (dims[1] == -1 && dims[0] != -1)))
-        return set_alias(im, from, flat_view(from->view));
-    if (rank == 4 && is_pixel(im, from) && dims[1] == shape[2] && dims[2] == 1 && dims[3] == 1)
-        return set_alias(im, from, VIEW_NCHW);
-    if (rank == 4 && is_pixel(im, from) && dims[1] == 1 && dims[2] == 1 && dims[3] == shape[2])
-        return set_alias(im, from, VIEW_NHWC);
-    return refuse(im, "only flattening, and reshaping that changes nothing, are supported; end the "
-                      "network in front of it");
-}
-
-/* Constant input 1 as a shape, 0 in it standing for the old dimension. */
-static int fold_reshape(importer *im, const onnx_constant *from, const onnx_constant *shape) {
-    int64_t dims[ONNX_MOST_RANK], known = 1;
-    int open = -1, rank = (int)shape->count;
-
-    for (int i = 0; i < rank; i++) {
-        dims[i] = constant_int(shape, (size_t)i);
-        if (i < from->rank && dims[i] == 0)
-            dims[i] = from->dim[i];
-        if (dims[i] == -1 && open < 0)
-            open = i;
-        else if (dims[i] < 1 || dims[i] > PTQ_MAX_ELEMENTS || known > PTQ_MAX_ELEMENTS)
-            return refuse_damaged(im, "the new shape of a constant is out of range");
-        else
-            known *= dims[i];
-    }
-    if (open >= 0)
-        dims[open] = (int64_t)from->count / known;
-    return fold_copy(im, from, from->type, rank, dims);
+                      (long long)im->batch, (long long)dims[0]);
+    for (int i = 0; i <= both && rank > 1 && rank < 5; i++, order = !order)
+        if (has_dims(im, from, orders[order][4 - rank], dims))
+            return set_alias(im, from, orders[order][4 - rank]);
+    return refuse(im, "only making one dimension of an image, or of its height and width, and "
+                      "undoing that is supported; end the network in front of it");
 }
 
 int import_reshape(importer *im) {
-    value *from = input_of(im, 0);
-    const onnx_constant *shape, *constant;
+    value *from = tensor_input(im, 0);
+    const onnx_constant *shape;
     int64_t dims[4] = {0}, known[4];
 
-    if (constant_input(im, 1, 1, &shape))
+    if (!from || constant_input(im, 1, 1, &shape))
         return 1;
     if (shape->type != ONNX_INT64 || shape->count > ONNX_MOST_RANK || shape->count < 1)
         return refuse_damaged(im, "its shape must be a vector of INT64");
-    if (from && from->state == STATE_CONSTANT)
-        return constant_input(im, 0, 1, &constant) || fold_reshape(im, constant, shape);
-    if (!(from = tensor_input(im, 0)))
-        return 1;
-    view_dims(im, from, known);
+    view_dims(im, from, from->view, known);
     for (size_t i = 0; i < shape->count && i < 4; i++) {
         dims[i] = constant_int(shape, i);
+        if (is_batch(shape, i) && i)
+            return refuse(im,
+                          "its shape has the number of images as dimension %d; that can only "
+                          "be the first, so end the network in front of it",
+                          (int)i + 1);
+        if (is_batch(shape, i))
+            dims[i] = im->batch;
         if (dims[i] == 0 && (int)i < view_rank(from->view) && !int_attribute(im, "allowzero", 0))
             dims[i] = known[i];
     }
@@ -125,70 +119,46 @@ int import_flatten(importer *im) {
     return set_alias(im, from, flat_view(from->view));
 }
 
-/* Whether two axes are those given, in either order. */
-static int are_axes(const int *axes, int count, int first, int second) {
-    return count == 2 &&
-           ((axes[0] == first && axes[1] == second) || (axes[0] == second && axes[1] == first));
-}
-
-/* Squeeze, and Unsqueeze the other way: between N x C and N x C x 1 x 1 or N x 1 x 1 x C. */
+/* Without axes it takes every dimension of 1. */
 int import_squeeze(importer *im) {
     value *from = tensor_input(im, 0);
-    int axes[ONNX_MOST_RANK], count;
+    int64_t known[4], dims[4];
+    unsigned axes;
+    int rank = 0;
 
-    if (!from || read_axes(im, view_rank(from->view), axes, &count))
+    if (!from || read_axes(im, view_rank(from->view), 0, &axes))
         return 1;
-    if (view_rank(from->view) != 4 || !is_pixel(im, from) ||
-        !(from->view == VIEW_NCHW ? are_axes(axes, count, 2, 3) : are_axes(axes, count, 1, 2)))
-        return refuse(im, "only squeezing height and width of 1, both at once, is supported; write "
-                          "it as a Flatten");
-    return set_alias(im, from, flat_view(from->view));
+    view_dims(im, from, from->view, known);
+    for (int i = 0; i < view_rank(from->view); i++)
+        if (axes ? axes >> i & 1 : known[i] == 1 && !(i == 0 && im->open)) {
+            if (i == 0)
+                return refuse(im, "it takes the dimension of the images away; name the axes of "
+                                  "height and width instead");
+            if (known[i] != 1)
+                return refuse_damaged(im, "a dimension that it takes away is not 1");
+        } else {
+            dims[rank++] = known[i];
+        }
+    return reshape(im, from, rank, dims);
 }
 
 int import_unsqueeze(importer *im) {
-    value *from = input_of(im, 0);
-    const onnx_constant *constant;
-    int axes[ONNX_MOST_RANK], count, nchw;
+    value *from = tensor_input(im, 0);
+    int64_t known[4], dims[ONNX_MOST_RANK];
+    unsigned axes;
+    int rank = 0;
 
-    if (from && from->state == STATE_CONSTANT)
-        return constant_input(im, 0, 1, &constant) ||
-               refuse(im, "it is not supported on constants; fold them with onnxsim");
-    if (!(from = tensor_input(im, 0)) || read_axes(im, 4, axes, &count))
+    if (!from || read_axes(im, view_rank(from->view), 1, &axes))
         return 1;
-    nchw = are_axes(axes, count, 2, 3);
-    if (view_rank(from->view) != 2 || !is_pixel(im, from) ||
-        (!nchw && !are_axes(axes, count, 1, 2)))
-        return refuse(im, "only a height and width of 1, both at once, can be added; write it as a "
-                          "Reshape to N x C x 1 x 1");
-    return set_alias(im, from, nchw ? VIEW_NCHW : VIEW_NHWC);
+    if (axes & 1)
+        return refuse(im, "it puts a dimension in front of the images; leave it out");
+    view_dims(im, from, from->view, known);
+    for (int i = 0; rank < ONNX_MOST_RANK && (i < view_rank(from->view) || axes >> rank); rank++)
+        dims[rank] = axes >> rank & 1 ? 1 : known[i++];
+    return reshape(im, from, rank, dims);
 }
 
-static int fold_transpose(importer *im, const onnx_constant *from, const int *perm) {
-    int64_t dims[ONNX_MOST_RANK], index[ONNX_MOST_RANK] = {0};
-    size_t stride[ONNX_MOST_RANK], width = onnx_width(from->type);
-    onnx_constant *to;
-
-    assert(0 <= from->rank && from->rank <= ONNX_MOST_RANK);
-    for (int i = 0; i < from->rank; i++) {
-        dims[i] = from->dim[perm[i]];
-        stride[i] = inner_elements(from, perm[i]);
-    }
-    if (fold_constant(im, from->type, from->rank, dims, &to))
-        return 1;
-    for (size_t i = 0; i < to->count; i++) {
-        size_t source = 0;
-
-        for (int d = 0; d < from->rank; d++)
-            source += (size_t)index[d] * stride[d];
-        memcpy((char *)to->data + i * width, (const char *)from->data + source * width, width);
-        for (int d = from->rank - 1; d >= 0 && ++index[d] == dims[d]; d--)
-            index[d] = 0;
-    }
-    return 0;
-}
-
-/* perm, or the reverse order that it stands for when missing. */
-static int read_perm(importer *im, int rank, int *perm) {
+int read_perm(importer *im, int rank, int *perm) {
     const Onnx__AttributeProto *given = find_attribute(im, "perm");
     unsigned seen = 0;
 
@@ -210,20 +180,17 @@ static int is_perm(const int *perm, int a, int b, int c) {
 }
 
 int import_transpose(importer *im) {
-    value *from = input_of(im, 0);
-    const onnx_constant *constant;
-    int perm[ONNX_MOST_RANK];
+    value *from = padded_input(im, 0);
+    int perm[ONNX_MOST_RANK], rank, same = 1;
 
-    if (from && from->state == STATE_CONSTANT)
-        return constant_input(im, 0, 1, &constant) || read_perm(im, constant->rank, perm) ||
-               fold_transpose(im, constant, perm);
-    if (!(from = tensor_input(im, 0)))
+    if (!from || read_perm(im, rank = view_rank(from->view), perm))
         return 1;
-    if (view_rank(from->view) != 4 || read_perm(im, 4, perm))
-        return refuse(im, "only transposing between N x C x H x W and N x H x W x C is supported; "
-                          "leave it out, or do it outside the network");
-    if (is_perm(perm, 1, 2, 3))
+    for (int i = 0; i < rank; i++)
+        same &= perm[i] == i;
+    if (same)
         return set_alias(im, from, from->view);
+    if (rank == 3 && perm[0] == 0)
+        return set_alias(im, from, from->view == VIEW_NCL ? VIEW_NLC : VIEW_NCL);
     if (from->view == VIEW_NCHW && is_perm(perm, 2, 3, 1))
         return set_alias(im, from, VIEW_NHWC);
     if (from->view == VIEW_NHWC && is_perm(perm, 3, 1, 2))
@@ -233,8 +200,8 @@ int import_transpose(importer *im) {
 }
 
 /* What a Pad adds must stand for 0: of codes that is their zero point, and a Pad that names no
-   number adds the code 0. */
-static int check_padding(importer *im, const value *from) {
+   number adds the code 0. The lowest number is what MaxPool passes over. */
+static int check_padding(importer *im, const value *from, int *lowest) {
     const ptq_node *node = &im->model->node[from->node];
     int coded = from->state == STATE_CODES, zero = coded ? node->q.zero_point : 0;
     const onnx_constant *number;
@@ -247,43 +214,78 @@ static int check_padding(importer *im, const value *from) {
                           "DequantizeLinear behind the input");
     if (number && number->count == 1)
         added = constant_float(number, 0);
-    if ((number && number->count != 1) || added < (float)zero || added > (float)zero)
+    *lowest = !coded && added <= -FLT_MAX;
+    if ((number && number->count != 1) ||
+        (!*lowest && (added < (float)zero || added > (float)zero)))
         return refuse(im, coded ? "only padding with the zero point of its codes is supported; pad "
                                   "in front of QuantizeLinear"
-                                : "only padding with zeros is supported; train with these");
+                                : "only padding with zeros is supported, and in front of MaxPool "
+                                  "with the lowest number; train with these");
+    if (is_padded(from) && *lowest != from->lowest)
+        return refuse(im, "it pads what is padded with another number; leave one of them out");
     return 0;
 }
 
-/* Zeros around height and width, kept with the tensor until a convolution takes them in. */
-int import_pad(importer *im) {
-    value *from = padded_input(im, 0);
+/* The numbers of a Pad: for every dimension, or since opset 18 for the axes given, in front and then
+   behind. */
+static int read_pads(importer *im, const value *from, int64_t all[8]) {
     const Onnx__AttributeProto *given = find_attribute(im, "pads");
-    const onnx_constant *pads = NULL;
-    int64_t all[8];
+    const onnx_constant *pads = NULL, *axes = NULL;
+    size_t count, named;
 
-    if (!from || integer_input(im, 1, 0, &pads))
+    memset(all, 0, 8 * sizeof *all);
+    if (integer_input(im, 1, 0, &pads) || integer_input(im, 3, 0, &axes))
         return 1;
-    if (has_input(im->at, 3) ||
-        (find_attribute(im, "mode") && !is_text_attribute(im, "mode", "constant")))
-        return refuse(im,
-                      "only padding with a constant, without axes, is supported; train with zeros");
-    if (check_padding(im, from))
-        return 1;
-    if (from->view != VIEW_NCHW || (pads ? pads->count : given ? given->n_ints : 0) != 8)
+    named = axes ? axes->count : 4;
+    count = pads ? pads->count : given ? given->n_ints : 0;
+    if (view_rank(from->view) != 4 || named > 4 || count != 2 * named)
         return refuse(im, "it needs its input as N x C x H x W, and two numbers for each "
-                          "dimension; transpose behind it, not in front");
-    for (size_t i = 0; i < 8; i++)
-        all[i] = pads ? constant_int(pads, i) : given->ints[i];
+                          "dimension; pad in front of what changes that");
+    for (size_t i = 0; i < named; i++) {
+        int64_t axis = axes ? constant_int(axes, i) : (int64_t)i;
+
+        axis += axis < 0 ? 4 : 0;
+        if (axis < 0 || axis > 3)
+            return refuse_damaged(im, "an axis is out of range");
+        all[axis] = pads ? constant_int(pads, i) : given->ints[i];
+        all[axis + 4] = pads ? constant_int(pads, i + named) : given->ints[i + named];
+    }
+    return 0;
+}
+
+/* Kept with the tensor until a convolution or a pool takes it in. */
+int import_pad(importer *im) {
+    value *from = padded_input(im, 0), *made;
+    int64_t all[8];
+    int lowest = 0, first, axis;
+
+    if (!from || read_pads(im, from, all))
+        return 1;
+    if (find_attribute(im, "mode") && !is_text_attribute(im, "mode", "constant"))
+        return refuse(im, "only padding with a constant is supported; train with zeros");
+    if (check_padding(im, from, &lowest))
+        return 1;
+    axis = channel_axis(from->view);
+    first = axis == 1 ? 2 : 1;
+    if ((all[axis] || all[axis + 4]) && all[axis] >= 0 && all[axis] <= PTQ_MAX_ELEMENTS &&
+        all[axis + 4] >= 0 && all[axis + 4] <= PTQ_MAX_ELEMENTS && !lowest && !is_padded(from)) {
+        if (pad_channels(im, from, all[axis], all[axis + 4]))
+            return 1;
+        all[axis] = all[axis + 4] = 0;
+        from = output_of(im, 0);
+    }
     set_alias(im, from, from->view);
+    made = output_of(im, 0);
     for (int i = 0; i < 8; i++) {
-        int outer = i % 4 < 2;
+        int side = i % 4 - first, outer = side != 0 && side != 1;
 
         if (all[i] < 0 || all[i] > (outer ? 0 : PTQ_MAX_KERNEL))
             return refuse(im, "only height and width can be padded, by 0 to 255; do the rest "
                               "outside the network");
         if (!outer)
-            output_of(im, 0)->pad[i % 4 - 2 + (i < 4 ? 0 : 2)] += (int)all[i];
+            made->pad[side + (i < 4 ? 0 : 2)] += (int)all[i];
     }
+    made->lowest = lowest && is_padded(made);
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* What is said of operators that are not supported: the nearest way out of each kind. */
+/* What is said of what cannot come in: of operators that are not supported the nearest way out of
+   each kind; of a whole graph everything, each reason once. */
 #include <string.h>
 
 #include "import/onnx_import.h"
@@ -36,15 +37,75 @@ static const way ways[] = {
      "take the file that ONNX Runtime has read, not the optimized one that it wrote"},
 };
 
-int refuse_operator(const importer *im) {
-    const char *op = text_or(im->at->op_type, "?"), *out = "docs/interop.md lists those that are";
+/* The row of an operator; -1 where there is none. */
+static int find_way(const char *op) {
     char padded[64];
 
     snprintf(padded, sizeof padded, " %.60s ", op);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
         if (strstr(ways[i].operators, padded))
-            out = ways[i].out;
-    return refuse(im, "this operator is not supported; %s", out);
+            return (int)i;
+    return -1;
+}
+
+int refuse_operator(const importer *im) {
+    int row = find_way(text_or(im->at->op_type, "?"));
+
+    return refuse(im, "this operator is not supported; %s",
+                  row < 0 ? "docs/interop.md lists those that are" : ways[row].out);
+}
+
+/* ---- All of a graph ---- */
+
+/* Elements of the tensor that input i is; 0 where it is none. */
+static size_t tensor_elements(const importer *im, size_t i) {
+    const value *from = input_of(im, i);
+    const int *shape;
+
+    if (!from || from->state < STATE_REAL)
+        return 0;
+    shape = shape_of(im, from);
+    return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
+}
+
+/* An activation, or an operator on two tensors of which the larger one gives the shape. */
+void pass_refused(importer *im) {
+    static const char same[] = " Clip Mul Div Sub Pow Max Min ";
+    const char *op = text_or(im->at->op_type, "?");
+    size_t larger = tensor_elements(im, 1) > tensor_elements(im, 0);
+    char padded[64];
+
+    snprintf(padded, sizeof padded, " %.60s ", op);
+    if (tensor_elements(im, larger) && (find_way(op) == 0 || strstr(same, padded)))
+        set_alias(im, input_of(im, larger), input_of(im, larger)->view);
+    memset(output_of(im, 0)->pad, 0, sizeof output_of(im, 0)->pad);
+}
+
+/* What stands behind the last reason, so that a single one is a single line. */
+static void rest_words(const refusals *all, char *words, size_t size) {
+    int used = 0;
+
+    words[0] = 0;
+    if (all->unlisted)
+        used = snprintf(words, size, "; %d more for other reasons", all->unlisted);
+    if (all->unchecked)
+        snprintf(words + used, size - (size_t)used,
+                 "; %d behind it checked for unknown operators only", all->unchecked);
+}
+
+void tell_refusals(const importer *im) {
+    const refusals *all = im->refused;
+    char rest[160], nodes[40];
+
+    rest_words(all, rest, sizeof rest);
+    for (int i = 0; i < all->count; i++) {
+        const refusal *one = &all->list[i];
+
+        snprintf(nodes, sizeof nodes, " (%d such nodes)", one->nodes);
+        fail("%s: node '%.200s' (%.60s): %s%s%s", im->file.path, node_label(one->at),
+             text_or(one->at->op_type, "?"), one->reason, one->nodes > 1 ? nodes : "",
+             i + 1 < all->count ? "" : rest);
+    }
 }
 
 #endif

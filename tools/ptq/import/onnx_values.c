@@ -21,14 +21,24 @@ const char *node_label(const onnx_node *node) {
 }
 
 int refuse(const importer *im, const char *format, ...) {
-    char reason[PTQ_ERROR_SIZE + 256];
+    refusals *all = im->refused;
+    char reason[REASON_SIZE];
     va_list args;
 
     va_start(args, format);
     vsnprintf(reason, sizeof reason, format, args);
     va_end(args);
-    return fail("%s: node '%.200s' (%.60s): %s", im->file.path, node_label(im->at),
-                text_or(im->at->op_type, "?"), reason);
+    all->total++;
+    for (int i = 0; i < all->count; i++)
+        if (strcmp(all->list[i].reason, reason) == 0 &&
+            strcmp(text_or(all->list[i].at->op_type, "?"), text_or(im->at->op_type, "?")) == 0)
+            return all->list[i].nodes++, 1;
+    if (all->count == MOST_REFUSALS)
+        return all->unlisted++, 1;
+    all->list[all->count].at = im->at;
+    all->list[all->count].nodes = 1;
+    memcpy(all->list[all->count++].reason, reason, sizeof reason);
+    return 1;
 }
 
 int refuse_as(const importer *im, const char *text) {
@@ -216,6 +226,7 @@ int set_result(importer *im, int index, view shown, state how) {
     made->state = how;
     made->node = index;
     made->view = shown;
+    made->selected = 0;
     return 0;
 }
 
@@ -264,8 +275,8 @@ value *tensor_input(importer *im, size_t i) {
 
     if (!from || !is_padded(from))
         return from;
-    refuse(im, "Pad is supported in front of Conv and AveragePool only; leave it out, or pad by "
-               "the pads of a Conv");
+    refuse(im, "Pad is supported in front of Conv, MaxPool and AveragePool only; leave it out, or "
+               "pad by the pads of a Conv");
     return NULL;
 }
 
@@ -274,11 +285,6 @@ int needs_nchw(const importer *im, const value *from) {
                ? 0
                : refuse(im,
                         "it needs its input as N x C x H x W; transpose behind it, not in front");
-}
-
-int is_permuted(const importer *im, const value *from) {
-    return (from->view == VIEW_NCHW || from->view == VIEW_FLAT_CHW) && !is_pixel(im, from) &&
-           shape_of(im, from)[2] > 1;
 }
 
 /* The name for a dequantize node, "NAME.dequantize" where the file had none. */
@@ -337,10 +343,26 @@ int real_node(importer *im, const value *from) {
                -1;
     }
 }
-int view_rank(view shown) { return shown == VIEW_NCHW || shown == VIEW_NHWC ? 4 : 2; }
 
-view flat_view(view shown) {
-    return shown == VIEW_NCHW || shown == VIEW_FLAT_CHW ? VIEW_FLAT_CHW : VIEW_FLAT_HWC;
+int view_rank(view shown) {
+    return shown == VIEW_NCHW || shown == VIEW_NHWC ? 4
+           : shown == VIEW_NCL || shown == VIEW_NLC ? 3
+                                                    : 2;
+}
+
+int channel_axis(view shown) { return shown == VIEW_NHWC ? 3 : shown == VIEW_NLC ? 2 : 1; }
+
+/* Views in which a channel's pixels lie behind each other. */
+static int is_channel_first(view shown) {
+    return shown == VIEW_NCHW || shown == VIEW_NCL || shown == VIEW_FLAT_CHW;
+}
+
+view flat_view(view shown) { return is_channel_first(shown) ? VIEW_FLAT_CHW : VIEW_FLAT_HWC; }
+
+view line_view(view shown) { return is_channel_first(shown) ? VIEW_NCL : VIEW_NLC; }
+
+int is_permuted(const importer *im, const value *from) {
+    return is_channel_first(from->view) && !is_pixel(im, from) && shape_of(im, from)[2] > 1;
 }
 
 #endif

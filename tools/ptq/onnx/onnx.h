@@ -44,6 +44,7 @@ typedef struct onnx_constant {
     int type; /* ONNX_FLOAT, _UINT8, _INT8, _INT32 or _INT64 */
     int rank; /* 0: a scalar */
     int64_t dim[ONNX_MOST_RANK];
+    int open;     /* it may hold a number that is not known yet: see is_batch of the importer */
     size_t count; /* elements */
     void *data;
 } onnx_constant;
