@@ -10,10 +10,10 @@
 cd "$(dirname "$0")/../.." || exit 1
 dir=build/analyze
 header="-x c -std=c99 -DPTQ_IMPLEMENTATION -DPTQ_THREADS -DPTQ_NO_SIMD -I."
-tools="tools/cifar_files.c tools/shapes10.c tools/figures.c"
+tools=$(find tools/data tools/docs -name '*.c' | sort)
 failed=0
 rm -rf "$dir"
-mkdir -p "$dir/tools" || exit 1
+mkdir -p "$dir" || exit 1
 
 # Analyzers do not look into functions of variable arguments, and so take it for possible that one
 # that reports an error returns PTQ_OK, and go on from there. In copies they are told what it
@@ -22,12 +22,16 @@ sed 's/ptq_error_set(err, PTQ_/PTQ__TOLD(err, PTQ_/' ptq.h >"$dir/ptq.h"
 told="-DPTQ__TOLD(err,status,...)=(ptq_error_set(err,status,__VA_ARGS__),(status))"
 fails="-DTOOL_FAILS(...)=(fail(__VA_ARGS__),1)"
 refuses="-DTOOL_REFUSES(...)=(refuse(__VA_ARGS__),1)"
-for file in tools/ptq/*.c; do
-    case $file in *onnx*) [ -d build/onnx ] || continue ;; esac
-    sed 's/\<fail("/TOOL_FAILS("/; s/\<refuse(im, "/TOOL_REFUSES(im, "/' "$file" >"$dir/tools/${file##*/}"
+for file in $(find tools/ptq -name '*.[ch]' | sort); do
+    mkdir -p "$dir/$(dirname "$file")"
+    sed 's/\<fail("/TOOL_FAILS("/; s/\<refuse(im, "/TOOL_REFUSES(im, "/' "$file" >"$dir/$file"
+    case $file in
+    *.h) continue ;;
+    *onnx*) [ -d build/onnx ] || continue ;;
+    esac
+    tools="$tools $dir/$file"
 done
-cp tools/ptq/*.h "$dir/tools"
-tools="$tools $(ls "$dir"/tools/*.c)"
+set -- "-I$dir/tools/ptq" "$@"
 examples=$(ls examples/*.c)
 
 # run NAME COMMAND...: shows what the command finds.
@@ -52,7 +56,7 @@ has() {
 }
 
 # cppcheck:
-# variableScope         C99 in the manner of C89: declarations stand at the top of a block
+# variableScope         declarations that several parts of a block share stand at its top
 # shadowFunction        a member or local named as a function of the same file, not called there
 # uninitvar             ptq__full_name: the text is put into it through a pointer
 # knownConditionTrueFalse  ptq__quoted: it follows one call only
@@ -65,7 +69,7 @@ done
 for_cppcheck() {
     # shellcheck disable=SC2086
     cppcheck --quiet --error-exitcode=1 --std=c99 --enable=warning,performance,portability,style \
-        --inline-suppr --max-configs=1 -D__linux__ $libraries -I. \
+        --inline-suppr --max-configs=1 -D__linux__ $libraries "-I$dir/tools/ptq" -I. \
         --suppress=variableScope --suppress=shadowFunction \
         --suppress=uninitvar:ptq.h --suppress=knownConditionTrueFalse:ptq.h \
         --suppress=arrayIndexThenCheck:ptq.h "$@"
@@ -83,7 +87,7 @@ if has cppcheck; then
     run 'cppcheck tools, examples' for_cppcheck -DPTQ_IMPLEMENTATION_DONE "$fails" "$refuses" $tools $examples
 fi
 # gcc 12 takes memory for lost that is kept in a struct within an array, as in
-# tools/ptq/bench_table.c; in the tools the leaks are left to the tests under AddressSanitizer. In
+# tools/ptq/bench.c; in the tools the leaks are left to the tests under AddressSanitizer. In
 # ptq.h it finds none. Nor does it see that ptq_run fills the logits that tools/ptq/run.c writes;
 # clang's analyzer looks for such too.
 if has gcc; then
