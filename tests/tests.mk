@@ -86,7 +86,7 @@ print-tests:
 linked = $(if $(filter $@,$(OWN_COPY)),,$(1))
 # What of them is not about vector kernels does without these; and what is not about how the
 # compiler optimizes them is compiled in half the time.
-$(BUILD)/test_run: private CFLAGS += -DPTQ_NO_SIMD -O1
+$(addprefix $(BUILD)/test_,file net observe ops run tensor): private CFLAGS += -DPTQ_NO_SIMD -O1
 $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 
 $(BUILD)/test_train: LINKED := $(TRAINER)

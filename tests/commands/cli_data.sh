@@ -638,7 +638,7 @@ if ${CC:-cc} -std=c99 ${sanitize:-} $flags tests/shared/make_data.c \
     test_forms
     test_parts
     test_unlabelled
-    [ "$BUILD" != build ] || test_chain
+    [ -n "${PTQ_TEST_QUICK:-}" ] || test_chain
     test_top_five
     test_features
     make_bad_arrays
@@ -648,7 +648,7 @@ if ${CC:-cc} -std=c99 ${sanitize:-} $flags tests/shared/make_data.c \
     if has_library stb; then
         test_pictures
         test_division
-        test_transfer
+        [ -n "${PTQ_TEST_QUICK:-}" ] || test_transfer
         test_names
         test_orientation
         test_resize
