@@ -10363,9 +10363,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             if (dense)                                                                             \
                 I##_store(y, four[0]);                                                             \
             else                                                                                   \
-                PTQ__UNROLL for (v = 0; v < 4 / vectors; v++)                                      \
-                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
-                           (size_t)(vectors * LANES));                                             \
+                PTQ__UNROLL for (v = 0; v < 4; v++)                                                \
+                    if (v < 4 / vectors)                                                           \
+                        memcpy(y + v * channels, (const char *)four + v * vectors * LANES,         \
+                               (size_t)(vectors * LANES));                                         \
             s->out += 4 / vectors * channels;                                                      \
         }                                                                                          \
     }                                                                                              \

@@ -384,6 +384,7 @@ static void baseline_that_is_not_fused(void **state) {
         assert_near(report[0].item[i].sqnr_db, report[1].item[k].sqnr_db, 0.1);
         assert_true(report[0].item[i].sqnr_db > 30);
     }
+    ptq_release(&report[0].memory);
     other = model_of_text("ptq-graph 1\ninput input shape=8x8x3\n"
                           "r1 conv2d in=input channels=6 kernel=3x3\n"
                           "fc dense in=r1 channels=5\n");
