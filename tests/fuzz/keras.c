@@ -4,9 +4,8 @@
    project's. */
 #include <hdf5.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "fuzz.h"
+#include "into_file.h"
 #include "import/keras.h" /* the tool's */
 
 enum { MOST_CONFIG = 8192, MOST_FILE = 1 << 17 };
@@ -168,23 +167,6 @@ static size_t make_archive(uint8_t *to, const uint8_t *config, size_t size) {
 }
 
 /* ---- The target ---- */
-
-/* The importer reads a file: one that has no name any more, and so needs no clearing away. */
-static const char *put_into_file(const uint8_t *data, size_t size) {
-    static char path[64];
-    static int file = -1;
-
-    if (file < 0) {
-        const char *folder = getenv("TMPDIR");
-
-        snprintf(path, sizeof path, "%.40s/ptq-fuzz-XXXXXX", folder ? folder : "/tmp");
-        file = mkstemp(path);
-        expect(file >= 0 && !unlink(path));
-        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-    }
-    expect(!ftruncate(file, 0) && pwrite(file, data, size, 0) == (ssize_t)size);
-    return path;
-}
 
 static const char *make_file(const uint8_t *data, size_t size) {
     static uint8_t archive[2 * MOST_FILE];

@@ -578,7 +578,7 @@ static void put_run(const header *h, int table_step) {
 }
 /* ---- Standalone ---- */
 
-static const char *const standalone_use[] = {
+static const char *const standalone_opening[] = {
     "\n",
     "   It needs a C99 or C++11 compiler: no library, no heap, no floating-point unit.\n",
     "   In exactly one file write\n",
@@ -588,34 +588,22 @@ static const char *const standalone_use[] = {
     "\n",
     "   and everywhere else only the #include. Then\n",
     "\n",
-    "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
-    "       float logits[NET_CLASSES];\n",
-    "       net_run(pixels, logits);           // the largest logit is the answer\n",
-    "\n",
+    NULL};
+
+static const char *const standalone_closing[] = {
     "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
     "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
     NULL};
 
-static const char *const standalone_api[] = {
+static const char *const standalone_use[] = {
+    "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
+    "       float logits[NET_CLASSES];\n",
+    "       net_run(pixels, logits);           // the largest logit is the answer\n",
     "\n",
-    "#ifdef __cplusplus\n",
-    "extern \"C\"\n",
-    "#endif\n",
-    "/* From NET_PIXELS bytes to NET_CLASSES logits. */\n",
-    "void net_run(const uint8_t *pixels, float *logits);\n",
     NULL};
 
-/* The same for a network that takes real numbers: it computes on none, so it takes their codes. */
+/* A network that takes real numbers computes on none, so it takes their codes. */
 static const char *const standalone_use_codes[] = {
-    "\n",
-    "   It needs a C99 or C++11 compiler: no library, no heap, no floating-point unit.\n",
-    "   In exactly one file write\n",
-    "\n",
-    "       #define NET_IMPLEMENTATION\n",
-    "       #include \"net_.h\"\n",
-    "\n",
-    "   and everywhere else only the #include. Then\n",
-    "\n",
     "       static uint8_t codes[NET_PIXELS]; // rows, columns, channels\n",
     "       float logits[NET_CLASSES];\n",
     "       net_run(codes, logits);           // the largest logit is the answer\n",
@@ -626,18 +614,16 @@ static const char *const standalone_use_codes[] = {
     "   at least NET_INPUT_LOW and at most NET_INPUT_HIGH; a negative one as its two's "
     "complement.\n",
     "   With float mean[] = NET_INPUT_MEAN, std[] = NET_INPUT_STD.\n",
-    "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
-    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
     NULL};
 
-static const char *const standalone_api_codes[] = {
-    "\n",
-    "#ifdef __cplusplus\n",
-    "extern \"C\"\n",
-    "#endif\n",
-    "/* From NET_PIXELS codes to NET_CLASSES logits. */\n",
-    "void net_run(const uint8_t *codes, float *logits);\n",
-    NULL};
+#define STANDALONE_API(WHAT, NAME)                                                                 \
+    {                                                                                              \
+        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                 \
+            "/* From NET_PIXELS " WHAT " to NET_CLASSES logits. */\n",                             \
+            "void net_run(const uint8_t *" NAME ", float *logits);\n", NULL                        \
+    }
+static const char *const standalone_api[] = STANDALONE_API("bytes", "pixels");
+static const char *const standalone_api_codes[] = STANDALONE_API("codes", "codes");
 
 /* As C has it: "1f" is no number. */
 static void put_float(const header *h, float value) {
@@ -697,7 +683,9 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     fprintf(to, "     constants (flash): %zu bytes, and the code\n", h->constants);
     fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu\n",
             h->arena + patch, h->arena, patch);
+    put_lines(h, standalone_opening);
     put_lines(h, h->start ? standalone_use_codes : standalone_use);
+    put_lines(h, standalone_closing);
     put_guard(h, "#include <stdint.h>\n");
     put_sizes(h, h->arena + patch);
     if (h->start)
