@@ -244,6 +244,7 @@ typedef enum ptq_names {
     PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
     PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
     PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
+    PTQ_NAMES_FUNCTION,    /* ptq_function: "silu" */
     PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best". Empty under PTQ_RUN_ONLY, as is ... */
     PTQ_NAMES_PRESET_TEXT  /* ... this one */
 } ptq_names;
@@ -402,7 +403,9 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
     X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
     X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
     X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \
-    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */
+    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */                         \
+    X(PTQ_OP_FUNCTION, "function")             /* f(x), element by element: see ptq_function */    \
+    X(PTQ_OP_MUL, "mul")                       /* a b, equal shapes, or b of 1 x 1 x C */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -410,6 +413,28 @@ typedef enum ptq_op {
 #undef PTQ_X
     PTQ_OP_COUNT
 } ptq_op;
+
+/* What PTQ_OP_FUNCTION computes, and how it is called in the graph text. a and b are the node's
+   alpha and beta; where a formula has none, they are 0. sigmoid(x) = 1 / (1 + exp(-x)). */
+#define PTQ_FUNCTION_LIST(X)                                                                       \
+    X(PTQ_FUNCTION_LEAKY_RELU, "leaky_relu")     /* x, below 0: a x */                             \
+    X(PTQ_FUNCTION_PRELU, "prelu")               /* the same; a is the channel's weight */         \
+    X(PTQ_FUNCTION_CLIP, "clip")                 /* min(max(x, a), b), a <= b */                   \
+    X(PTQ_FUNCTION_SIGMOID, "sigmoid")                                                             \
+    X(PTQ_FUNCTION_TANH, "tanh")                                                                   \
+    X(PTQ_FUNCTION_SILU, "silu")                 /* x sigmoid(x) */                                \
+    X(PTQ_FUNCTION_HARD_SIGMOID, "hard_sigmoid") /* min(max(a x + b, 0), 1) */                     \
+    X(PTQ_FUNCTION_HARD_SWISH, "hard_swish")     /* x min(max(x / 6 + 1 / 2, 0), 1) */             \
+    X(PTQ_FUNCTION_ELU, "elu")                   /* x, below 0: a (exp(x) - 1) */                  \
+    X(PTQ_FUNCTION_GELU, "gelu")                 /* x (1 + erf(x / sqrt(2))) / 2 */                \
+    X(PTQ_FUNCTION_GELU_TANH, "gelu_tanh")       /* x sigmoid(1.5957691 (x + 0.044715 x^3)) */
+
+typedef enum ptq_function {
+#define PTQ_X(name, text) name,
+    PTQ_FUNCTION_LIST(PTQ_X)
+#undef PTQ_X
+    PTQ_FUNCTION_COUNT
+} ptq_function;
 
 typedef enum ptq_padding {
     PTQ_PADDING_SAME,    /* TensorFlow's: output = ceil(input / stride); an odd row goes to the
@@ -441,7 +466,8 @@ typedef struct ptq_node {
     char out[PTQ_NAME_SIZE];  /* name of the result: the last tensor fused into it, or `name` */
     ptq_op op;
     int input[2];             /* node indices; -1 where there is none. input[1]: second operand of
-                                 an addition, or the residual fused into a convolution */
+                                 an addition or product, or the residual fused into a
+                                 convolution */
     int shape[3];             /* H, W, C of the result */
     int kernel[2];            /* convolution and pools: height, width */
     int stride[2];
@@ -453,6 +479,8 @@ typedef struct ptq_node {
     int include_pad;          /* average pool: divide by the kernel area, not by the taps inside */
     int real;                 /* input: 1 if it takes real numbers, 0 if pixels */
     float epsilon;            /* batch norm */
+    ptq_function function;    /* function: which one, and ... */
+    float alpha, beta;        /* ... its numbers */
     ptq_activation act;       /* fused behind convolution, dense or addition */
     ptq_residual residual;    /* convolution: input[1] is added after `act` ... */
     ptq_activation add_act;   /* ... and this comes last */
@@ -461,8 +489,9 @@ typedef struct ptq_node {
     int dynamic;              /* integer weights on real inputs, whose range is found per image */
     ptq_tensor param[PTQ_PARAM_COUNT]; /* rank 0 where there is none. Convolution: weight O,I/g,H,W
                                  and bias O; dense: O,I and O; batch norm: weight = gamma,
-                                 bias = beta, mean, variance, all of C. Integer weights carry
-                                 their scales, and go with an S32 bias of scale s_in * s_w */
+                                 bias = beta, mean, variance, all of C; prelu: weight, of C.
+                                 Integer weights carry their scales, and go with an S32 bias of
+                                 scale s_in * s_w */
 } ptq_node;
 
 typedef struct ptq_meta {
@@ -523,6 +552,14 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
+
+/* The product of two results, of one shape, or H x W x C and 1 x 1 x C in this order. */
+PTQ_API int ptq_add_mul(ptq_model *model, const char *name, int first, int second);
+
+/* A function of each element; alpha and beta as ptq_function names them, else 0. The weights of
+   prelu begin as 1. */
+PTQ_API int ptq_add_function(ptq_model *model, ptq_function function, const char *name, int input,
+                             float alpha, float beta);
 
 /* PTQ_OP_MAX_POOL or PTQ_OP_AVG_POOL. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
@@ -774,7 +811,10 @@ typedef struct ptq_step_info {
     const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
     int32_t low, high;         /* clamp of the result, that before a fused addition */
     float ratio[2], shift;     /* addition, fused or not; else 0 */
-    float average; /* global average pool: multiplier of its sum of (code - zero point) */
+    float average; /* global average pool: multiplier of its sum of (code - zero point); product:
+                      of (a - its zero point) (b - its zero point) */
+    const uint8_t *table; /* function: the code of each byte, the plan's; of prelu 256 for each
+                             channel; else NULL */
     int32_t sum_low, sum_high; /* clamp of the sum */
 } ptq_step_info;
 
@@ -1536,6 +1576,7 @@ static const char ptq__names[] =
     PTQ_ISA_LIST(PTQ_X) "\0"
     PTQ_METHOD_LIST(PTQ_X) "\0"
     "integer\0" "dynamic\0" "half\0" "float\0" "\0"
+    PTQ_FUNCTION_LIST(PTQ_X) "\0"
 #undef PTQ_X
 #ifndef PTQ_RUN_ONLY
 #define PTQ_X(name, text) name "\0"
@@ -2340,7 +2381,8 @@ struct ptq__step {
     ptq_activation act;               /* fused, or what the operator itself is */
     ptq__clamp clamp;                 /* coded results: of the operator's own ... */
     ptq__adder adder;                 /* ... and of an addition, own or fused */
-    float average;                    /* average of the whole image: see ptq__average_code */
+    float average;                    /* average of the whole image: see ptq__average_code; of a
+                                         product: see ptq__mul_int */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
@@ -3021,6 +3063,203 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
 }
 
+/* Functions of one number, see ptq_function. On codes each is a table of 256: whatever the function,
+   a result is one look-up. The tables must be the same on every machine, and C libraries differ in
+   exp and tanh; so nothing here calls them: products and sums of single precision, rounded as
+   ptq__fma and its like do everywhere. On real numbers, where `exact` is 0, the compiler may choose
+   how it rounds. */
+
+/* c[0] x^(n - 1) + ... + c[n - 1]. */
+static inline float ptq__horner(const float *c, int n, float x, int exact) {
+    float sum = c[0];
+    for (int k = 1; k < n; k++)
+        sum = exact ? ptq__fma(x, sum, c[k]) : x * sum + c[k];
+    return sum;
+}
+
+/* sigmoid(x) - 1/2 = tanh(x / 2) / 2, as x p(x^2) / q(x^2), within 1e-7: the rational function of
+   Eigen's and ONNX Runtime's, which gives the latter's codes. */
+static inline float ptq__half_sigmoid(float x, int exact) {
+    static const float p[] = {4.37031012579801e-11f, 1.15627324459942e-07f, 6.08574864600143e-05f,
+                              8.51377133304701e-03f, 2.48287947061529e-01f};
+    static const float q[] = {6.10247389755681e-13f, 5.76102136993427e-09f, 6.29106785017040e-06f,
+                              1.70198817374094e-03f, 1.16817656904453e-01f, 9.93151921023180e-01f};
+    x = x < -18 ? -18 : x > 18 ? 18 : x;
+    float square = ptq__mul(x, x);
+    return ptq__div(ptq__mul(x, ptq__horner(p, 5, square, exact)),
+                    ptq__horner(q, 6, square, exact));
+}
+
+/* x (1 + erf(x / sqrt(2))) / 2 by erf(z) = 1 - p(z)^-16 for z > 0, within 3e-7 (Abramowitz and
+   Stegun 1964, 7.1.28). */
+static inline float ptq__gelu(float x, int exact) {
+    static const float p[] = {
+        4.30638e-5f, 2.765672e-4f, 1.520143e-4f, 9.2705272e-3f, 4.22820123e-2f, 7.05230784e-2f, 1};
+    float rest = ptq__horner(p, 7, ptq__mul(x < 0 ? -x : x, 0.70710678f), exact);
+    for (int k = 0; k < 4; k++)
+        rest = ptq__mul(rest, rest);
+    rest = ptq__div(0.5f, rest);
+    return ptq__mul(x, x < 0 ? rest : 1 - rest);
+}
+
+/* f(x); `slope`: that of leaky_relu and prelu. No NaN becomes a number. */
+static inline float ptq__function(const ptq_node *node, float slope, float x, int exact) {
+    const float line[] = {node->alpha, node->beta}, sixth[] = {1.0f / 6, 0.5f};
+    const float cube[] = {0.044715f, 0, 1, 0};
+    float y;
+    switch (node->function) {
+    case PTQ_FUNCTION_LEAKY_RELU:
+    case PTQ_FUNCTION_PRELU:
+        return x < 0 ? ptq__mul(slope, x) : x;
+    case PTQ_FUNCTION_CLIP:
+        return x < node->alpha ? node->alpha : x > node->beta ? node->beta : x;
+    case PTQ_FUNCTION_SIGMOID:
+        return ptq__half_sigmoid(x, exact) + 0.5f;
+    case PTQ_FUNCTION_TANH:
+        return 2 * ptq__half_sigmoid(2 * x, exact);
+    case PTQ_FUNCTION_SILU:
+        return ptq__mul(x, ptq__half_sigmoid(x, exact) + 0.5f);
+    case PTQ_FUNCTION_HARD_SIGMOID:
+    case PTQ_FUNCTION_HARD_SWISH:
+        y = ptq__horner(node->function == PTQ_FUNCTION_HARD_SWISH ? sixth : line, 2, x, exact);
+        y = y < 0 ? 0 : y > 1 ? 1 : y;
+        return node->function == PTQ_FUNCTION_HARD_SWISH ? ptq__mul(x, y) : y;
+    case PTQ_FUNCTION_ELU: /* with t = tanh(x / 2) is exp(x) - 1 = 2 t / (1 - t) */
+        y = 2 * ptq__half_sigmoid(x, exact);
+        return x < 0 ? ptq__mul(node->alpha, ptq__div(2 * y, 1 - y)) : x;
+    case PTQ_FUNCTION_GELU:
+        return ptq__gelu(x, exact);
+    default: /* gelu_tanh */
+        y = ptq__mul(1.5957691f, ptq__horner(cube, 4, x, exact));
+        return ptq__mul(x, ptq__half_sigmoid(y, exact) + 0.5f);
+    }
+}
+
+/* Two numbers where the formula has two, and so on: others would say what nobody computes. */
+static int ptq__function_numbers(ptq_function function) {
+    return function == PTQ_FUNCTION_CLIP || function == PTQ_FUNCTION_HARD_SIGMOID ? 2
+           : function == PTQ_FUNCTION_LEAKY_RELU || function == PTQ_FUNCTION_ELU  ? 1
+                                                                                  : 0;
+}
+
+static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *second,
+                                      ptq_error *err) {
+    int known = (unsigned)node->function < PTQ_FUNCTION_COUNT;
+    int numbers = known ? ptq__function_numbers(node->function) : 0;
+    PTQ__REFUSE_IF(!known, PTQ_BAD_GRAPH, "an attribute is none of its kind");
+    PTQ__REFUSE_IF(!ptq__is_finite(node->alpha) || !ptq__is_finite(node->beta) ||
+                       (numbers < 1 && node->alpha != 0) || (numbers < 2 && node->beta != 0) ||
+                       (node->function == PTQ_FUNCTION_CLIP && node->alpha > node->beta),
+                   PTQ_BAD_GRAPH, "a %s with the numbers %g and %g",
+                   ptq_name(PTQ_NAMES_FUNCTION, node->function), (double)node->alpha,
+                   (double)node->beta);
+    (void)in, (void)second;
+    return PTQ_OK;
+}
+
+/* The slopes of prelu, C of them. */
+static int ptq__function_param(const ptq_node *node, const int *in, int param, int *dims) {
+    (void)in, (void)dims;
+    return node->function == PTQ_FUNCTION_PRELU && param == PTQ_PARAM_WEIGHT;
+}
+
+static float ptq__slope(const ptq_node *node, int channel) {
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    return weight->rank ? ((const float *)weight->data)[channel] : node->alpha;
+}
+
+static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
+    for (int i = 0; i < step->elements; i += step->in[2])
+        for (int c = 0; c < step->in[2]; c++)
+            y[i + c] = ptq__function(step->node, ptq__slope(step->node, c), x[i + c], 0);
+}
+
+/* quantize(f(dequantize(code))) for each code that can come in: one table, or, of prelu, one for
+   each channel. */
+static ptq_status ptq__make_function_table(ptq__step *step, const ptq_allocator *allocator,
+                                           ptq_error *err) {
+    const ptq_qparams *in = &step->from[0]->q;
+    int tables = step->node->param[PTQ_PARAM_WEIGHT].rank ? step->in[2] : 1;
+    int32_t low, high;
+    ptq_code_range(in->type, in->bits, &low, &high);
+    PTQ__TRY(ptq__alloc(allocator, (size_t)tables, 256, "tables", &step->owned, err));
+    for (int c = 0; c < tables; c++)
+        for (int32_t code = low; code <= high; code++) {
+            float y =
+                ptq__function(step->node, ptq__slope(step->node, c), ptq_dequantize(code, in), 1);
+            ptq__store(step->owned, c * 256 + (code & 255), ptq_quantize(y, &step->node->q));
+        }
+    return PTQ_OK;
+}
+
+/* H x W x C codes -> as many. */
+static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
+    const uint8_t *table = (const uint8_t *)step->owned, *x = (const uint8_t *)frame->in[0];
+    uint8_t *y = (uint8_t *)frame->out; /* perhaps x itself */
+    int n = step->elements, channels = step->in[2];
+    int own = step->node->param[PTQ_PARAM_WEIGHT].rank != 0;
+    for (int i = 0; i < n && !own; i++)
+        y[i] = table[x[i]];
+    for (int i = 0; i < n && own; i += channels)
+        for (int c = 0; c < channels; c++)
+            y[i + c] = table[c * 256 + x[i + c]];
+}
+
+/* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On codes
+       acc = (a - za) (b - zb),     y = clamp(rne(acc * m) + zy),     m = sa * sb / sy. */
+
+static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
+    PTQ__REFUSE_IF(a[2] != b[2] || (memcmp(a, b, sizeof node->shape) && b[0] * b[1] != 1),
+                   PTQ_BAD_GRAPH,
+                   "multiplies %dx%dx%d by %dx%dx%d; shapes must be equal, or the second 1x1x%d",
+                   a[0], a[1], a[2], b[0], b[1], b[2], a[2]);
+    return PTQ_OK;
+}
+
+/* The multiplier of the product of two codes; 0 where it is refused. */
+static float ptq__product_multiplier(const ptq_qparams *a, const ptq_qparams *b,
+                                     const ptq_qparams *y) {
+    float product = ptq__mul(a->scale, b->scale);
+    return ptq__is_normal(product) ? ptq__div(product, y->scale) : 0;
+}
+
+static ptq_status ptq__check_product(const ptq_model *model, const ptq_node *node, ptq_error *err) {
+    const ptq_qparams *a = &model->node[node->input[0]].q, *b = &model->node[node->input[1]].q;
+    PTQ__REFUSE_IF(!ptq__is_normal(ptq__product_multiplier(a, b, &node->q)), PTQ_BAD_NUMBER,
+                   "scales %g, %g and %g (result) give no normal multiplier", (double)a->scale,
+                   (double)b->scale, (double)node->q.scale);
+    return PTQ_OK;
+}
+
+/* How far the second operand reaches before it begins anew. */
+static int ptq__period(const ptq__step *step) {
+    return (int)ptq__shape_elements(3, step->from[1]->shape);
+}
+
+static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
+    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
+    float *y = (float *)frame->out; /* H x W x C, perhaps a */
+    int period = ptq__period(step);
+    for (int i = 0; i < step->elements; i += period)
+        for (int c = 0; c < period; c++)
+            y[i + c] = a[i + c] * b[c];
+}
+
+static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_qparams *a = &step->from[0]->q, *b = &step->from[1]->q;
+    int period = ptq__period(step);
+    for (int i = 0; i < step->elements; i += period)
+        for (int c = 0; c < period; c++) {
+            int32_t x = ptq__load(frame->in[0], i + c, a->type) - a->zero_point;
+            x *= ptq__load(frame->in[1], c, b->type) - b->zero_point;
+            ptq__store(frame->out, i + c,
+                       ptq_requantize(x, step->average, step->clamp.zero_point, step->clamp.low,
+                                      step->clamp.high));
+        }
+}
+
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
 
 /* H x W x C real numbers -> as many codes. */
@@ -3049,7 +3288,7 @@ enum {
     PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
     PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
     PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
-    PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20,
+    PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20, PTQ__KEY_FUNCTION = 1 << 21,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD | PTQ__KEY_TYPE,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
     PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
@@ -3157,6 +3396,12 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
     {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+    {PTQ_OP_FUNCTION, 1, PTQ__PLAIN_KEYS | PTQ__KEY_FUNCTION, PTQ__IN_PLACE, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__function_shape, ptq__function_param, NULL},
+        {ptq__function_f32, ptq__function_int, NULL}},
+    {PTQ_OP_MUL, 2, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__mul_shape, NULL, ptq__check_product},
+        {ptq__mul_f32, ptq__mul_int, NULL}},
 };
 /* clang-format on */
 
@@ -3205,7 +3450,9 @@ static void ptq__describe_step(ptq__step *step) {
     if (whole && !ptq__has_weight(node->op))
         step->average =
             ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
-    if (second && !node->residual)
+    if (node->op == PTQ_OP_MUL)
+        step->average = ptq__product_multiplier(&a->q, second, &node->q);
+    else if (second && !node->residual)
         step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
         step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
@@ -3673,6 +3920,20 @@ PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, fl
 /* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
+    return ptq__build(model, &node, name, NULL);
+}
+
+PTQ_API int ptq_add_mul(ptq_model *model, const char *name, int first, int second) {
+    ptq_node node = ptq__blank(PTQ_OP_MUL, first, second);
+    return ptq__build(model, &node, name, NULL);
+}
+
+PTQ_API int ptq_add_function(ptq_model *model, ptq_function function, const char *name, int input,
+                             float alpha, float beta) {
+    ptq_node node = ptq__blank(PTQ_OP_FUNCTION, input, -1);
+    node.function = function;
+    node.alpha = alpha;
+    node.beta = beta;
     return ptq__build(model, &node, name, NULL);
 }
 
@@ -4332,6 +4593,8 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     ptq__choose_kernel(step, mode);
     if (ptq__has_weight(node->op))
         PTQ__TRY(ptq__unpack_weight(plan, step, err));
+    if (node->op == PTQ_OP_FUNCTION && mode == PTQ_MODE_INTEGER)
+        PTQ__TRY(ptq__make_function_table(step, &plan->allocator, err));
     if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
         PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
                           "multipliers", err));
@@ -4446,6 +4709,7 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->ratio[1] = step->adder.ratio_b;
     out->shift = step->adder.offset;
     out->average = step->average;
+    out->table = step->node->op == PTQ_OP_FUNCTION ? (const uint8_t *)step->owned : NULL;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
 }
@@ -8081,6 +8345,22 @@ static int ptq__value_epsilon(ptq__line *line) {
     return ptq__line_float(line, &line->node.epsilon);
 }
 
+/* "silu", "leaky_relu:0.01", "clip:-1:1": a function and its numbers. */
+static int ptq__value_function(ptq__line *line) {
+    ptq_node *node = &line->node;
+    ptq__span rest = line->value, name = ptq__cut(&rest, ':');
+    int found = PTQ__OUT(line) ? (int)node->function
+                               : ptq_find_name(PTQ_NAMES_FUNCTION, ptq__quoted(name).text);
+    const char *word = found < 0 ? NULL : ptq_name(PTQ_NAMES_FUNCTION, (unsigned)found);
+    if (!word || !ptq__line_text(line, word, 1))
+        return 0;
+    node->function = (ptq_function)found;
+    for (int k = 0; k < ptq__function_numbers(node->function); k++)
+        if (!ptq__line_text(line, ":", 1) || !ptq__line_float(line, k ? &node->beta : &node->alpha))
+            return 0;
+    return 1;
+}
+
 static int ptq__value_act(ptq__line *line) {
     static const char word[][8] = {"", "relu", "relu6"};
     ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
@@ -8150,6 +8430,7 @@ static const ptq__key ptq__keys[] = {
     {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
     {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
     {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
+    {"f", PTQ__KEY_FUNCTION, ptq__value_function, 0, 0, 0, 0},
     {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
     {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
@@ -8929,10 +9210,13 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     return PTQ_OK;
 }
 
-/* "2" where a model uses what version 1 did not know, real inputs, so that older readers refuse it
-   instead of computing something else; "1" for all others. */
+/* "2" where a model uses what version 1 did not know, real inputs or newer operators, so that older
+   readers refuse it instead of computing something else; "1" for all others. */
 static const char *ptq__format_version(const ptq_model *model) {
-    return model->nodes && model->node[0].real ? "2" : "1";
+    int newer = model->nodes && model->node[0].real;
+    for (int i = 0; i < model->nodes; i++)
+        newer |= model->node[i].op > PTQ_OP_DEQUANTIZE;
+    return newer ? "2" : "1";
 }
 
 /* The graph of the file, without parameters. */
