@@ -3207,8 +3207,9 @@ static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = table[c * 256 + x[i + c]];
 }
 
-/* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On codes
-       acc = (a - za) (b - zb),     y = clamp(rne(acc * m) + zy),     m = sa * sb / sy. */
+/* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On codes,
+   as ONNX Runtime's QLinearMul, with the zero point added before rounding:
+       y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy. */
 
 static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     PTQ__REFUSE_IF(a[2] != b[2] || (memcmp(a, b, sizeof node->shape) && b[0] * b[1] != 1),
@@ -3254,9 +3255,10 @@ static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
         for (int c = 0; c < period; c++) {
             int32_t x = ptq__load(frame->in[0], i + c, a->type) - a->zero_point;
             x *= ptq__load(frame->in[1], c, b->type) - b->zero_point;
+            volatile float product = (float)x * step->average; /* no compiler fuses the sum */
             ptq__store(frame->out, i + c,
-                       ptq_requantize(x, step->average, step->clamp.zero_point, step->clamp.low,
-                                      step->clamp.high));
+                       ptq__to_code(product + (float)step->clamp.zero_point, 0, step->clamp.low,
+                                    step->clamp.high));
         }
 }
 
@@ -10926,6 +10928,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                             I##_real(I##_get(b, i, n - i, signed_b)), 1));                         \
     }
 
+/* Multiplication: the second operand begins anew after each period. */
+#define PTQ__MUL(F, I, TARGET)                                                                     \
+    TARGET static void F##_mul(const ptq__step *step, const ptq__frame *frame) {                   \
+        const void *a = frame->in[0], *b = frame->in[1];                                           \
+        int i, c, period = ptq__period(step);                                                      \
+        for (i = 0; i < step->elements; i += period)                                               \
+            for (c = 0; c < period; c += (int)(sizeof(F) / PTQ__WORD))                             \
+                F##_put(frame->out, i + c, period - c,                                             \
+                        F##_get(a, i + c, period - c, 0) * F##_get(b, c, period - c, 0));          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_mul(const ptq__step *step, const ptq__frame *frame) {                   \
+        const ptq_qparams *a = &step->from[0]->q, *b = &step->from[1]->q;                          \
+        const ptq__clamp *to = &step->clamp;                                                       \
+        int i, c, period = ptq__period(step);                                                      \
+        for (i = 0; i < step->elements; i += period)                                               \
+            for (c = 0; c < period; c += (int)(sizeof(I) / PTQ__WORD)) {                           \
+                I x = I##_get(frame->in[0], i + c, period - c, a->type == PTQ_TYPE_S8) -           \
+                      (uint32_t)a->zero_point;                                                     \
+                I y = I##_get(frame->in[1], c, period - c, b->type == PTQ_TYPE_S8) -               \
+                      (uint32_t)b->zero_point;                                                     \
+                F sum = F##_hold(I##_real(x * y) * step->average) + (float)to->zero_point;         \
+                sum = F##_clamp(sum, (float)to->low, (float)to->high);                             \
+                I##_put(frame->out, i + c, period - c, I##_round(sum));                            \
+            }                                                                                      \
+    }
+
 /* Depthwise convolution: each channel for itself, so the lanes are channels, and what is staged is
    vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
    ptq__vectorize_weights. So they become integers again before they are finished. */
@@ -11011,12 +11040,14 @@ typedef struct ptq__vector_kernel {
     PTQ__LARGEST(B, TARGET)                                                                        \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
+    PTQ__MUL(F, I, TARGET)                                                                         \
     PTQ__PREPROCESS(F, I, TARGET)                                                                  \
     static const ptq__vector_kernel F##_operators[] = {                                            \
         {PTQ_OP_MAX_POOL, F##_largest, B##_largest},                                               \
         {PTQ_OP_AVG_POOL, F##_average, F##_average},                                               \
         {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average_all},                                    \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
+        {PTQ_OP_MUL, F##_mul, I##_mul},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
     };
 
