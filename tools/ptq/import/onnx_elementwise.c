@@ -1,5 +1,6 @@
 /* Operators that work element by element: activations, arithmetic with constants, additions;
    softmax stands with the activations. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -28,12 +29,9 @@ static void fuse_act(importer *im, const value *from, ptq_activation act) {
     memcpy(node->out, name, sizeof name);
 }
 
-static int add_act(importer *im, ptq_activation act) {
-    value *from = tensor_input(im, 0);
+static int add_act(importer *im, value *from, ptq_activation act) {
     int index;
 
-    if (!from)
-        return 1;
     if (from->state == STATE_PENDING) {
         if (!takes_act(im, from))
             return refuse(im, "an activation between integer arithmetic and QuantizeLinear must be "
@@ -54,7 +52,11 @@ static int add_act(importer *im, ptq_activation act) {
     return set_result(im, index, from->view, from->state);
 }
 
-int import_relu(importer *im) { return add_act(im, PTQ_ACTIVATION_RELU); }
+int import_relu(importer *im) {
+    value *from = tensor_input(im, 0);
+
+    return from ? add_act(im, from, PTQ_ACTIVATION_RELU) : 1;
+}
 
 /* One of Clip's bounds: an attribute before opset 11, an input since. */
 static int read_bound(importer *im, const char *name, size_t input, float otherwise, float *out) {
@@ -123,17 +125,20 @@ int import_clip(importer *im) {
     if (read_bound(im, "min", 1, coded ? -128 : -HUGE_VALF, &low) ||
         read_bound(im, "max", 2, most, &high))
         return 1;
-    if (coded)
-        return clip_codes(im, from, low, high);
-    if (low < 0 || low > 0)
-        return refuse(
-            im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported; train with one of these");
-    if (high >= 6 && high <= 6)
-        return add_act(im, PTQ_ACTIVATION_RELU6);
-    if (high < 1e30f)
-        return refuse(
-            im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported; train with one of these");
-    return add_act(im, PTQ_ACTIVATION_RELU);
+    return coded ? clip_codes(im, from, low, high) : clip_between(im, from, low, high);
+}
+
+int clip_between(importer *im, value *from, float low, float high) {
+    int zero = low >= 0 && low <= 0, open = high > 1e30f;
+
+    if (zero && (open || (high >= 6 && high <= 6)))
+        return add_act(im, from, open ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
+    if (open && low < -1e30f)
+        return set_alias(im, from, from->view);
+    if (!(low <= high))
+        return refuse_damaged(im, "its lower bound lies above the upper one");
+    return append_function(im, from, PTQ_FUNCTION_CLIP, low < -FLT_MAX ? -FLT_MAX : low,
+                           open ? FLT_MAX : high);
 }
 
 int import_softmax(importer *im) {
@@ -165,12 +170,14 @@ static int import_arithmetic(importer *im, char op) {
         return import_affine(im, op);
     if (!tensor_input(im, 0) || !tensor_input(im, 1))
         return 1;
-    return refuse(im, "two results can be joined by Add only; train with that");
+    return refuse(im, "two results can be joined by Add and Mul only; train with these");
 }
 
 int import_sub(importer *im) { return import_arithmetic(im, '-'); }
 
-int import_mul(importer *im) { return import_arithmetic(im, '*'); }
+int import_mul(importer *im) {
+    return reads_constant(im) ? import_affine(im, '*') : import_product(im);
+}
 
 int import_div(importer *im) { return import_arithmetic(im, '/'); }
 

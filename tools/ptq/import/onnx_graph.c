@@ -23,6 +23,21 @@ static const operation operations[] = {
     {"Conv", import_conv, 0, 0},
     {"DequantizeLinear", import_dequantize, 0, 0},
     {"Div", import_div, 0, 0},
+    {"Elu", import_function, 0, 0},
+    {"Gelu", import_function, 0, 0},
+    {"HardSigmoid", import_function, 0, 0},
+    {"HardSwish", import_function, 0, 0},
+    {"LeakyRelu", import_function, 0, 0},
+    {"Max", import_bound, 0, 0},
+    {"Min", import_bound, 0, 0},
+    {"PRelu", import_function, 0, 0},
+    {"Sigmoid", import_function, 0, 0},
+    {"Tanh", import_function, 0, 0},
+    {CHAIN_SILU, import_function, 0, 0},
+    {CHAIN_HARD_SIGMOID, import_function, 0, 0},
+    {CHAIN_HARD_SWISH, import_function, 0, 0},
+    {CHAIN_GELU, import_function, 0, 0},
+    {CHAIN_GELU_TANH, import_function, 0, 0},
     {"Dropout", import_dropout, 0, 0},
     {"Flatten", import_flatten, 0, 0},
     {"Gemm", import_gemm, 0, 0},
@@ -37,6 +52,9 @@ static const operation operations[] = {
     {"QLinearAveragePool", import_average_pool, 3, 0},
     {"QLinearConv", import_conv, 6, 8},
     {"QLinearGlobalAveragePool", import_coded_global_pool, 3, 0},
+    {"QLinearLeakyRelu", import_function, 3, 0},
+    {"QLinearMul", import_coded_mul, 6, 0},
+    {"QLinearSigmoid", import_function, 3, 0},
     {"QLinearMatMul", import_matmul, 6, 0},
     {"QuantizeLinear", import_quantize, 0, 0},
     {"ReduceMean", import_reduce_mean, 0, 0},
@@ -97,6 +115,9 @@ static int import_node(importer *im, const onnx_node *node) {
     if (!node->n_output || !*text_or(node->output[0], ""))
         return refuse_damaged(im, "it has no result"), 0;
     made = find_value(im, node->output[0]);
+    if (made->state == STATE_CONSTANT && made->maker &&
+        node == im->graph->node[made->maker - 1]) /* a chain has asked for it: onnx_chains.c */
+        return 0;
     if (made->state != STATE_UNKNOWN)
         return refuse_damaged(im,
                               "another node, input or constant has made the tensor of its result"),
@@ -129,8 +150,11 @@ static int collect_names(importer *im) {
     if (graph->n_sparse_initializer)
         return fail("%s: sparse constants are not supported", im->file.path);
     for (size_t i = 0; i < graph->n_node; i++)
-        for (size_t k = 0; k < graph->node[i]->n_output; k++)
-            add_value(im, text_or(graph->node[i]->output[k], "?"));
+        for (size_t k = 0; k < graph->node[i]->n_output; k++) {
+            value *made = add_value(im, text_or(graph->node[i]->output[k], "?"));
+
+            made->maker = made->maker ? made->maker : i + 1;
+        }
     return 0;
 }
 
@@ -390,13 +414,15 @@ static int import_graph(importer *im, ptq_model **out) {
         return refuse_as(im, err.text);
     im->model->bare = 1;
     return check_opset(im) || make_values(im) || collect_names(im) || find_input(im) ||
-           import_nodes(im) || check_outputs(im) || copy_metadata(im) || finish_model(im, out);
+           find_chains(im) || import_nodes(im) || check_outputs(im) || copy_metadata(im) ||
+           finish_model(im, out);
 }
 
 static void close_importer(importer *im) {
     for (size_t i = 0; i < im->capacity && im->values; i++)
         free(im->values[i].constant.data);
     free(im->values);
+    restore_chains(im);
     ptq_model_free(im->model);
     onnx_close(&im->file);
 }

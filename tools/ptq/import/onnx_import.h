@@ -21,7 +21,7 @@ typedef Onnx__NodeProto onnx_node;
 typedef enum view {
     VIEW_NCHW,
     VIEW_NHWC,
-    VIEW_NCL,      /* N x C x L, where L = H * W in one */
+    VIEW_NCL, /* N x C x L, where L = H * W in one */
     VIEW_NLC,
     VIEW_FLAT_CHW, /* N x K, flattened from NCHW */
     VIEW_FLAT_HWC  /* N x K, flattened from NHWC */
@@ -49,11 +49,12 @@ typedef struct value {
     const char *name;
     state state;
     int uses;
-    int coded;   /* of the uses, those that make codes of it ... */
-    int dropped; /* ... and those as an output of the graph that is not kept */
-    int fixed;   /* no image changes it */
-    int output;  /* of the graph */
-    int needed; /* the result that is kept depends on it */
+    int coded;    /* of the uses, those that make codes of it ... */
+    int dropped;  /* ... and those as an output of the graph that is not kept */
+    int fixed;    /* no image changes it */
+    int output;   /* of the graph */
+    int needed;   /* the result that is kept depends on it */
+    size_t maker; /* number of the node that makes it, counted from 1 */
     /* constants: */
     const Onnx__TensorProto *proto; /* where it still lies in the file */
     onnx_constant constant;         /* data NULL: not loaded yet */
@@ -68,6 +69,7 @@ typedef struct value {
 } value;
 
 typedef struct importer importer;
+typedef struct chain chain;
 
 /* What cannot come in: a reason with the first of the nodes that have it. */
 enum { MOST_REFUSALS = 16, REASON_SIZE = PTQ_ERROR_SIZE + 256 };
@@ -100,15 +102,16 @@ struct importer {
     value *values;
     size_t count, capacity; /* capacity: power of two, more than twice the count */
     ptq_model *model;
-    int real[PTQ_MAX_NODES]; /* dequantize node behind each coded node; 0: none yet */
-    int byte_input;          /* the input is UINT8 and gets its scale from who reads it */
+    int real[PTQ_MAX_NODES];     /* dequantize node behind each coded node; 0: none yet */
+    int byte_input;              /* the input is UINT8 and gets its scale from who reads it */
     const onnx_node *real_layer; /* the first that reads codes and computes in real numbers */
-    const onnx_node *half;   /* the first that rounds to half precision, which the model does not */
-    int64_t batch;           /* the input's; 1 where it is open, as what is traced with one image */
-    int open;                /* the batch is any number */
+    const onnx_node *half; /* the first that rounds to half precision, which the model does not */
+    int64_t batch;         /* the input's; 1 where it is open, as what is traced with one image */
+    int open;              /* the batch is any number */
     refusals *refused;
     const Onnx__ValueInfoProto *input;
-    value *kept; /* the graph's output that the model computes */
+    value *kept;   /* the graph's output that the model computes */
+    chain *chains; /* functions of several nodes */
     const onnx_node *at;
     const operation *operation; /* of the node at hand */
 };
@@ -301,6 +304,26 @@ int fold_into_layer(importer *im, const value *from, const float *scale, const f
 /* x op numbers, or (`first`) numbers op x; a tensor and a constant of the node at hand. */
 int import_affine(importer *im, char op);
 
+/* ---- Functions of one number (onnx_functions.c, onnx_chains.c) ---- */
+
+/* Appends a function as the node at hand, on codes where those are to be had. */
+int append_function(importer *im, const value *from, ptq_function function, float alpha,
+                    float beta);
+
+/* min(max(x, low), high): an activation where there is one, or a function, or nothing
+   (onnx_elementwise.c). */
+int clip_between(importer *im, value *from, float low, float high);
+
+/* The names that nodes get which stand for a chain of nodes; no operator of ONNX is called so. Until
+   restore_chains puts the originals back, the graph has them. */
+#define CHAIN_SILU "x * Sigmoid(x)"
+#define CHAIN_HARD_SIGMOID "Clip(x / 6 + 1 / 2, 0, 1)"
+#define CHAIN_HARD_SWISH "x * HardSigmoid(x)"
+#define CHAIN_GELU "x * Erf(x)"
+#define CHAIN_GELU_TANH "x * Tanh(x)"
+int find_chains(importer *im);
+void restore_chains(importer *im);
+
 /* ---- Operators, by file ---- */
 
 int import_constant(importer *im); /* onnx_constants.c */
@@ -323,6 +346,11 @@ int import_div(importer *im);
 int import_add(importer *im);
 int import_sum(importer *im);
 int import_coded_add(importer *im);
+
+int import_function(importer *im); /* onnx_functions.c */
+int import_bound(importer *im);
+int import_product(importer *im);
+int import_coded_mul(importer *im);
 
 int import_max_pool(importer *im); /* onnx_pools.c */
 int import_average_pool(importer *im);
