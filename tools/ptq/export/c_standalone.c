@@ -42,7 +42,9 @@ static const char *const kernel_lines[] = {
     X(maximum, USES(window))                                                                       \
     X(whole_average, USES(window) | USES(requantize))                                              \
     X(average, USES(window) | USES(fma) | USES(nearest) | USES(clamp))                             \
-    X(relu, USES(clamp))
+    X(relu, USES(clamp))                                                                           \
+    X(lookup, 0)                                                                                   \
+    X(product, USES(fma) | USES(nearest) | USES(clamp))
 
 #define USES(section) (1u << SECTION_##section)
 
@@ -166,6 +168,10 @@ static unsigned sections_of(const ptq_node *node) {
         return USES(average);
     case PTQ_OP_GLOBAL_AVG_POOL:
         return USES(whole_average);
+    case PTQ_OP_FUNCTION:
+        return USES(lookup);
+    case PTQ_OP_MUL:
+        return USES(product);
     default:
         return 0;
     }
@@ -438,12 +444,29 @@ static int put_pixel_table(header *h, int *step) {
     return same < 0 ? fail("no memory for a table of pixels") : 0;
 }
 
+/* How many tables a function has: prelu one for each channel. */
+static int tables_of(const ptq_node *node) {
+    return node->param[PTQ_PARAM_WEIGHT].rank ? node->shape[2] : 1;
+}
+
+static void put_function(header *h, int index) {
+    size_t count = 256 * (size_t)tables_of(&h->model->node[index]);
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    begin_table(h, "uint8_t", index, "table", count, count);
+    for (size_t i = 0; i < count; i++)
+        put_number(h, step.table[i]);
+    end_table(h);
+    fputc('\n', h->to);
+}
+
 static void put_node_constants(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     unsigned sections = with_needs(sections_of(node));
 
-    if (sections &
-        (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))
+    if (sections & (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) |
+                    USES(add_layer) | USES(lookup)))
         fprintf(h->to, "/* %s */\n", node->name);
     if (node->op == PTQ_OP_CONV2D)
         put_conv(h, index);
@@ -451,6 +474,8 @@ static void put_node_constants(header *h, int index) {
         put_dense(h, index);
     else if (node->op == PTQ_OP_ADD)
         put_addition(h, index);
+    else if (node->op == PTQ_OP_FUNCTION)
+        put_function(h, index);
     else if (sections & USES(window))
         put_pool(h, index);
 }
@@ -511,6 +536,31 @@ static void put_relu_call(const header *h, int index, int table_step) {
     fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
 }
 
+static void put_function_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+    int tables = tables_of(node);
+
+    fprintf(h->to, "    %s_lookup(%s_node%d_table, ", h->name, h->name, index);
+    put_place(h, node->input[0], table_step);
+    fprintf(h->to, ", %zu, %d, arena + %zu);", elements(node->shape), tables, offset_of(h, index));
+}
+
+static void put_product_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    fprintf(h->to, "    %s_product(0x%08lxu, %d, %d, %d, ", h->name,
+            (unsigned long)bits_of(step.average), (int)node->q.zero_point, (int)step.low,
+            (int)step.high);
+    for (int k = 0; k < 2; k++) {
+        fprintf(h->to, "kind%d, ", node->input[k]);
+        put_place(h, node->input[k], table_step);
+        fprintf(h->to, ", %zu, ", elements(input_of(h, node, k)->shape));
+    }
+    fprintf(h->to, "arena + %zu);", offset_of(h, index));
+}
+
 static void put_logits_call(const header *h, int from, int table_step) {
     const ptq_node *node = &h->model->node[from];
 
@@ -531,6 +581,10 @@ static void put_call(const header *h, int index, int table_step) {
         put_add_call(h, index, table_step);
     else if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
         put_relu_call(h, index, table_step);
+    else if (node->op == PTQ_OP_FUNCTION)
+        put_function_call(h, index, table_step);
+    else if (node->op == PTQ_OP_MUL)
+        put_product_call(h, index, table_step);
     else if (node->op == PTQ_OP_DEQUANTIZE)
         put_logits_call(h, node->input[0], table_step);
     else
@@ -544,7 +598,7 @@ static int needs_kind(const header *h, int index) {
         const ptq_node *node = &h->model->node[i];
 
         if (node->op != PTQ_OP_ADD && node->op != PTQ_OP_RELU && node->op != PTQ_OP_RELU6 &&
-            node->op != PTQ_OP_DEQUANTIZE)
+            node->op != PTQ_OP_MUL && node->op != PTQ_OP_DEQUANTIZE)
             continue;
         if (node->input[0] == index || node->input[1] == index)
             return 1;
@@ -592,15 +646,12 @@ static const char *const standalone_opening[] = {
 
 static const char *const standalone_closing[] = {
     "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
-    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
-    NULL};
+    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n", NULL};
 
 static const char *const standalone_use[] = {
     "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
     "       float logits[NET_CLASSES];\n",
-    "       net_run(pixels, logits);           // the largest logit is the answer\n",
-    "\n",
-    NULL};
+    "       net_run(pixels, logits);           // the largest logit is the answer\n", "\n", NULL};
 
 /* A network that takes real numbers computes on none, so it takes their codes. */
 static const char *const standalone_use_codes[] = {
@@ -618,7 +669,7 @@ static const char *const standalone_use_codes[] = {
 
 #define STANDALONE_API(WHAT, NAME)                                                                 \
     {                                                                                              \
-        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                 \
+        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                \
             "/* From NET_PIXELS " WHAT " to NET_CLASSES logits. */\n",                             \
             "void net_run(const uint8_t *" NAME ", float *logits);\n", NULL                        \
     }

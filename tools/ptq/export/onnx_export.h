@@ -109,6 +109,8 @@ const char *real_of(exporter *ex, int node, int rank);
 
 void export_layer(exporter *ex, const ptq_node *node, result *to); /* onnx_layers.c */
 void export_add(exporter *ex, const ptq_node *node, result *to);
+void export_function(exporter *ex, const ptq_node *node, result *to); /* onnx_functions.c */
+void export_product(exporter *ex, const ptq_node *node, result *to);
 
 /* ReLU or ReLU6 behind `from`. */
 const char *add_act(exporter *ex, ptq_activation act, const char *name, const char *from);

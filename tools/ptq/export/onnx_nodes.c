@@ -134,6 +134,8 @@ static node_function *const functions[PTQ_OP_COUNT] = {
     [PTQ_OP_SOFTMAX] = export_softmax,
     [PTQ_OP_QUANTIZE] = export_quantize,
     [PTQ_OP_DEQUANTIZE] = export_dequantize,
+    [PTQ_OP_FUNCTION] = export_function,
+    [PTQ_OP_MUL] = export_product,
 };
 
 /* Whether ONNX Runtime has the integer operators that a coded node becomes: all codes that it reads

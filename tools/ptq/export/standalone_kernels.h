@@ -508,5 +508,32 @@ static void net_relu(net_codes q, int32_t low, int32_t high, const uint8_t *x, i
         y[i] = (uint8_t)net_clamped(net_load(x[i], q), low, high);
 }
 
+/* [section lookup] */
+/* A function of one number, as a table of 256 codes for all of the n, or one for each channel. The
+   result may be written over x. */
+static void net_lookup(const uint8_t *table, const uint8_t *x, int n, int tables, uint8_t *y)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        y[i] = table[i % tables * 256 + x[i]];
+}
+
+/* [section product] */
+/* round((a - its zero point) (b - its zero point) multiplier + zero_point), every operation rounded.
+   The n codes of b stand for all of a's, again and again. The result may be written over a. */
+static void net_product(uint32_t multiplier, int32_t zero_point, int32_t low, int32_t high,
+                        net_codes qa, const uint8_t *a, int count, net_codes qb, const uint8_t *b,
+                        int n, uint8_t *y)
+{
+    net_real zero = net_round(zero_point, 0);
+    int i;
+    for (i = 0; i < count; i++) {
+        int32_t product = (net_load(a[i], qa) - qa.zero_point) *
+                          (net_load(b[i % n], qb) - qb.zero_point);
+        net_real sum = net_fma(1, net_scaled(product, multiplier), zero);
+        y[i] = (uint8_t)net_clamped(net_nearest(sum), low, high);
+    }
+}
+
 /* [section end] */
 #endif
