@@ -3,9 +3,9 @@
     pip install ./tools/python && make build/shapes10-data/test_batch.bin
     python3 examples/python/quantize.py [SCHEME [MODEL DATA [OUT]]]
 
-MODEL is a .safetensors file, or one of Keras or ONNX where the tool ptq is installed; DATA a folder in CIFAR-10's binary form; OUT gets the quantized model. Without arguments:
-this project's network for drawn shapes, and such pictures. Notebooks and editors take the cells
-("# %%") as they are.
+MODEL is a .safetensors file, or one of Keras or ONNX where the tool ptq is installed; DATA a folder
+in CIFAR-10's binary form; OUT gets the quantized model. Without arguments: this project's network
+for drawn shapes, and such pictures. Notebooks and editors take the cells ("# %%") as they are.
 """
 
 # %% What there is: a float network, images to calibrate on, others to measure with
