@@ -715,7 +715,8 @@ typedef enum ptq_fusion_kind {
     PTQ_FUSION_BATCH_NORM, /* w' = w g, b' = (b - mean) g + beta, g = gamma / sqrt(var + eps) */
     PTQ_FUSION_ACTIVATION, /* clamps the result before it is stored */
     PTQ_FUSION_RESIDUAL,   /* adds to what lies at the destination */
-    PTQ_FUSION_NONE         /* stays a node of its own and still runs; `reason` says why */
+    PTQ_FUSION_NONE,       /* stays a node of its own and still runs; `reason` says why */
+    PTQ_FUSION_CONVOLUTION /* a batch norm that nothing could take in: a 1x1 convolution itself */
 } ptq_fusion_kind;
 
 typedef struct ptq_fusion {
@@ -731,8 +732,9 @@ typedef struct ptq_fuse_report {
     int items;
 } ptq_fuse_report;
 
-/* A new model in which batch norm is folded into the convolution before it, ReLU and ReLU6 into the
-   convolution, dense layer or addition before them, a residual addition with its activation into
+/* A new model in which batch norm is folded into the convolution or dense layer before it, or else
+   behind it, if that pads nothing, and elsewhere becomes a convolution of 1 x 1 with a group for
+   each channel; ReLU and ReLU6 are folded into the convolution, dense layer or addition before them, a residual addition with its activation into
    the later of the two convolutions that feed it. The input model is untouched; `report` may be
    NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
    double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
@@ -3385,7 +3387,7 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__global_pool_int, NULL}},
-    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE | PTQ__TAKES_NORM, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
     {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
@@ -4234,28 +4236,47 @@ static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_no
    a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
    once. Jacob et al. 2018, 3.2. The root is of a positive number: ptq__check_param. Padding changes
    nothing: the norm comes after the sum, so that a padded tap is 0 before and after. A convolution
-   without a bias gets one, of zeros, which takes in beta and mean. */
+   without a bias gets one, of zeros, which takes in beta and mean.
+
+   In front of a layer it is the input channels i that get the factor,
+       sum w (g (x - mean) + beta) = sum (w g) x + sum w (beta - g mean),
+   and padding would count: it would have to be mean - beta / g, not 0. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
-                                       ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* O each */
+                                       int forward, ptq_error *err) {
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
     float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
-    size_t channels = (size_t)conv->channels;
-    size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
+    int area = conv->op == PTQ_OP_DENSE ? 1 : conv->kernel[0] * conv->kernel[1];
+    int taps = (int)(ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)conv->channels);
     if (conv->no_bias)
         PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
                                    &conv->channels, &model->allocator, err));
     conv->no_bias = 0;
     bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
-    for (size_t o = 0; o < channels; o++) {
-        double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
-        for (size_t k = o * taps; k < (o + 1) * taps; k++)
-            weight[k] = (float)((double)weight[k] * g);
-        bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
+    for (int o = 0; o < conv->channels; o++) {
+        int first = o / (conv->channels / conv->groups) * (taps / area);
+        double sum = (double)bias[o] - (forward ? 0 : (double)mean[o]), g = 1;
+        for (int k = 0; k < taps; k++, weight++) {
+            int c = forward ? (first + k / area) % norm->shape[2] : o;
+            g = (double)gamma[c] / sqrt((double)variance[c] + (double)norm->epsilon);
+            if (forward)
+                sum += (double)*weight * ((double)beta[c] - g * (double)mean[c]);
+            *weight = (float)((double)*weight * g);
+        }
+        bias[o] = (float)(forward ? sum : sum * g + (double)beta[o]);
     }
     return PTQ_OK;
+}
+
+/* A batch norm that no node before it can take in folds forward into its only reader, a layer that
+   pads nothing. Asked of the old model, by the norm and by the reader: both get one answer. */
+static int ptq__folds_forward(const ptq__fuser *fuser, int norm, int reader) {
+    static const int none[4] = {0, 0, 0, 0};
+    const ptq_node *node = &fuser->old->node[reader];
+    return ptq__has_weight(node->op) && node->input[0] == norm &&
+           !memcmp(node->pad, none, sizeof none) && ptq__uses(fuser->old, norm) == 1;
 }
 
 /* 1 if the node that computes tensor `from` of the old model ends in it, and nothing else reads it:
@@ -4304,7 +4325,7 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     memcpy(host->out, node->out, sizeof host->out);
     if (kind == PTQ_FUSION_BATCH_NORM)
-        return ptq__fold_batch_norm(fuser->model, host, node, err);
+        return ptq__fold_batch_norm(fuser->model, host, node, 0, err);
     if (kind == PTQ_FUSION_ACTIVATION) {
         *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
         return PTQ_OK;
@@ -4317,6 +4338,31 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
     host->mid = host->q;
     host->q = node->q;
     return PTQ_OK;
+}
+
+/* A batch norm that no node before it takes in: into the layer behind it, where that may be, which
+   finds it when its turn comes; else a convolution that multiplies each channel by a number. */
+static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) {
+    const ptq_node *norm = &fuser->old->node[index];
+    ptq_node conv = ptq__blank(PTQ_OP_CONV2D, fuser->to[norm->input[0]], -1);
+    for (int reader = index + 1; reader < fuser->old->nodes; reader++)
+        if (ptq__folds_forward(fuser, index, reader)) {
+            fuser->to[index] = conv.input[0];
+            ptq__fuse_note(fuser, norm, &fuser->old->node[reader], NULL);
+            return PTQ_OK;
+        }
+    memcpy(conv.name, norm->name, sizeof conv.name);
+    memcpy(conv.out, norm->out, sizeof conv.out);
+    conv.channels = conv.groups = norm->shape[2];
+    PTQ__TRY(ptq__append(fuser->model, &conv, PTQ_TYPE_F32, 32, err));
+    fuser->to[index] = fuser->model->nodes - 1;
+    ptq__fuse_note(fuser, norm, norm, NULL);
+    if (fuser->report)
+        fuser->report->item[fuser->report->items - 1].kind = PTQ_FUSION_CONVOLUTION;
+    ptq_node *made = &fuser->model->node[fuser->to[index]];
+    for (int c = 0; c < conv.channels; c++)
+        ((float *)made->param[PTQ_PARAM_WEIGHT].data)[c] = 1;
+    return ptq__fold_batch_norm(fuser->model, made, norm, 0, err);
 }
 
 /* A node joins its host if there is one, or is copied with its operands' new numbers. Whatever may
@@ -4340,6 +4386,8 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
         ptq__fuse_note(fuser, node, host, NULL);
         return ptq__move_in(fuser, node, k, host, err);
     }
+    if (reason && kind == PTQ_FUSION_BATCH_NORM)
+        return ptq__place_norm(fuser, index, err);
     if (reason)
         ptq__fuse_note(fuser, node, NULL, reason);
     fuser->to[index] = fuser->model->nodes;
@@ -4347,6 +4395,13 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     input = fuser->model->node[fuser->to[index]].input;
     for (int i = 0; i < 2; i++)
         input[i] = input[i] < 0 ? -1 : fuser->to[input[i]];
+    if (index > 0 && fuser->old->node[node->input[0]].op == PTQ_OP_BATCH_NORM &&
+        ptq__folds_forward(fuser, node->input[0], index)) {
+        const ptq_node *norm = &fuser->old->node[node->input[0]];
+        host = &fuser->model->node[fuser->to[index]];
+        if (strcmp(fuser->model->node[host->input[0]].out, norm->out))
+            return ptq__fold_batch_norm(fuser->model, host, norm, 1, err);
+    }
     return PTQ_OK;
 }
 

@@ -40,7 +40,8 @@ static int parse(int argc, char **argv, info_options *o, char **named) {
     return parse_options(argc, argv, specs, &help, named, 1);
 }
 
-static const char *const fusion_names[] = {"batch_norm", "activation", "residual", "not_fused"};
+static const char *const fusion_names[] = {"batch_norm", "activation", "residual", "not_fused",
+                                           "convolution"};
 
 /* Everything that is shown. */
 typedef struct model_info {
