@@ -337,9 +337,9 @@ static void residual_is_needed_again(void **state) {
 }
 
 /* ---------------------------------------------------------------------------------------------
-   What stays */
+   A batch norm that no convolution before it can take in */
 
-static void batch_norm_after_relu_stays(void **state) {
+static void batch_norm_after_relu_becomes_a_convolution(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "conv", 0, 3));
@@ -349,14 +349,51 @@ static void batch_norm_after_relu_stays(void **state) {
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
     assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
-    assert_stays(&report, fused, "bn");
-    assert_stays(&report, fused, "last");
+    assert_fused(&report, "bn", PTQ_FUSION_CONVOLUTION, "bn");
+    assert_fused(&report, "last", PTQ_FUSION_ACTIVATION, "bn");
+    assert_int_equal(fused->nodes, 3);
+    assert_int_equal(fused->node[2].op, PTQ_OP_CONV2D);
+    assert_int_equal(fused->node[2].groups, 3);
     ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
 
-static void convolution_read_twice_stays(void **state) {
+/* Behind a dense layer; forward into one, whose inputs are 2 x 2 pixels of 4 channels, and into a
+   convolution of two groups; but not where padding would count. */
+static void batch_norm_folds_into_layers(void **state) {
+    ptq_model *m = start(6, 6, 4), *fused;
+    ptq_conv_options o;
+    ptq_fuse_report report;
+    int x = ptq_add_op(m, PTQ_OP_RELU, "r0", 0);
+
+    (void)state;
+    memset(&o, 0, sizeof o);
+    o.channels = 4;
+    o.kernel_h = 3;
+    o.groups = 2;
+    x = ptq_add_conv2d(m, "padded", ptq_add_batch_norm(m, "bn0", x, 1e-3f), &o);
+    o.padding = PTQ_PADDING_VALID;
+    o.stride_h = 2;
+    o.no_bias = 1;
+    x = ptq_add_batch_norm(m, "bn1", ptq_add_op(m, PTQ_OP_RELU, "r1", x), 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, "r2", ptq_add_conv2d(m, "valid", x, &o));
+    x = ptq_add_dense(m, "fc", ptq_add_batch_norm(m, "bn2", x, 1e-3f), 5);
+    ptq_add_batch_norm(m, "bn3", x, 1e-3f);
+    fill_model(m, 1);
+    fused = fuse_and_compare(m, 1, &report);
+    assert_fused(&report, "bn0", PTQ_FUSION_CONVOLUTION, "bn0");
+    assert_fused(&report, "bn1", PTQ_FUSION_BATCH_NORM, "valid");
+    assert_fused(&report, "bn2", PTQ_FUSION_BATCH_NORM, "fc");
+    assert_fused(&report, "bn3", PTQ_FUSION_BATCH_NORM, "fc");
+    assert_int_equal(fused->nodes, 6); /* input, r0, bn0 and three layers */
+    ptq_release(&report.memory);
+    ptq_model_free(fused);
+    ptq_model_free(m);
+}
+
+/* The addition's host is then the batch norm's convolution. */
+static void convolution_read_twice(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = add_conv(m, "conv", 0, 3);
@@ -365,12 +402,15 @@ static void convolution_read_twice_stays(void **state) {
     ptq_add_add(m, "add", ptq_add_batch_norm(m, "bn", x, 1e-3f), x);
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
-    assert_stays(&report, fused, "bn");
-    assert_stays(&report, fused, "add");
+    assert_fused(&report, "bn", PTQ_FUSION_CONVOLUTION, "bn");
+    assert_fused(&report, "add", PTQ_FUSION_RESIDUAL, "bn");
     ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
+
+/* ---------------------------------------------------------------------------------------------
+   What stays */
 
 static void convolution_read_by_two_additions_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
@@ -481,8 +521,9 @@ int main(void) {
         cmocka_unit_test(the_later_convolution_takes_the_addition),
         cmocka_unit_test(residual_is_the_convolution_input),
         cmocka_unit_test(residual_is_needed_again),
-        cmocka_unit_test(batch_norm_after_relu_stays),
-        cmocka_unit_test(convolution_read_twice_stays),
+        cmocka_unit_test(batch_norm_after_relu_becomes_a_convolution),
+        cmocka_unit_test(batch_norm_folds_into_layers),
+        cmocka_unit_test(convolution_read_twice),
         cmocka_unit_test(convolution_read_by_two_additions_stays),
         cmocka_unit_test(relu_of_a_tensor_read_twice_stays),
         cmocka_unit_test(addition_of_pools_stays),

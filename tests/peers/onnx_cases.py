@@ -369,12 +369,12 @@ def batch_twice(g):
 def many_reasons(g):
     """Two of one kind, others behind them, and one that no import can reach."""
     g.conv(6, 3)
-    g.op("LeakyRelu")
+    g.op("Mish")
     g.conv(6, 6)
-    g.op("LeakyRelu")
+    g.op("Mish")
     x = g.conv(6, 6, pads=[1, 1, 1, 1])
-    g.op("Clip", g.const(np.float32(-1)), g.const(np.float32(1)))
-    g.op("Mul", x)
+    g.op("Clip", g.const(np.float32(1)), g.const(np.float32(-1)))
+    g.op("Div", x)
     g.conv(6, 6, dilations=[2, 2])
     g.op("Relu")
     g.op("Einsum")
@@ -382,7 +382,7 @@ def many_reasons(g):
 
 WEIGHT = np.zeros((6, 6, 1, 1), "f4")
 REFUSED = {
-    "activation": (after_conv("LeakyRelu"), "(LeakyRelu): this operator .*; of activations there are Relu and Clip"),
+    "activation": (after_conv("Mish"), "(Mish): this operator .*; docs/interop.md lists the activations"),
     "shape": (after_conv("Size"), "(Size): this operator is not supported; .*fold it with onnxsim"),
     "constant": (after_conv("Shape"), "(GlobalAveragePool): an input is a constant where a tensor is expected; fold"),
     "other": (after_conv("Einsum"), "(Einsum): this operator is not supported; docs/interop.md lists"),
@@ -393,7 +393,7 @@ REFUSED = {
              "(Slice): only every so many rows and columns, .*; end the network"),
     "turned": (after_conv("Gemm", WEIGHT[:, :, 0, 0], transA=1), "(Gemm): transA is not supported, .*; export without it"),
     "images": (batch_twice, "(Mul): it computes with the number of images, which is open; export with a fixed"),
-    "product": (two_results("Mul"), "(Mul): two results can be joined by Add only"),
+    "quotient": (two_results("Div"), "(Div): two results can be joined by Add and Mul only"),
     "double": (after_conv("Cast", to=TensorProto.DOUBLE), "(Cast): conversion to DOUBLE .*; leave it out"),
     "over_kernel": (after_conv("Conv", WEIGHT, pads=[1, 1, 1, 1]),
                     "(Conv): it pads by 1 where its kernel is 1, .*; take less padding"),

@@ -329,6 +329,35 @@ static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *
     return e;
 }
 
+/* QLinearMul: the zero point is added before rounding. */
+static inline expected expect_product(const ptq_node *n, const kept *a, const kept *b, size_t i) {
+    size_t j = i % ptq_tensor_elements(&b->view);
+    volatile float product, sum, m = a->q.scale * b->q.scale; /* each one rounded */
+    code_limits l = limits_of(&n->q, PTQ_ACTIVATION_NONE);
+    expected e = {0, 0, 0, 0};
+
+    m = m / n->q.scale;
+    product = (float)((code_at(a, i) - a->q.zero_point) * (code_at(b, j) - b->q.zero_point)) * m;
+    sum = product + (float)n->q.zero_point;
+    l.zero_point = 0;
+    e.code = code_of(sum, l);
+    e.exact = exact_real(a, i) * exact_real(b, j);
+    e.size = fabs(e.exact) + 256 * (double)n->q.scale;
+    return e;
+}
+
+/* A table holds what rounding of the exact result gives, but where that is a tie to about 2e-6. */
+static inline void expect_function(const ptq_node *n, const kept *a, size_t i, int32_t code) {
+    code_limits l = limits_of(&n->q, PTQ_ACTIVATION_NONE);
+    double x = exact_real(a, i), y = function_of(n, x, i % (size_t)n->shape[2]);
+    double steps = y / (double)n->q.scale, slack = 2e-6 * fmax(1, fabs(x)) / (double)n->q.scale;
+
+    steps = fmin(fmax(steps, (double)(l.low - l.zero_point)), (double)(l.high - l.zero_point));
+    if (fabs((double)(code - l.zero_point) - steps) > 0.5 + slack + 1e-6 * fabs(steps))
+        fail_msg("%s[%d]: code %d of %g, which is %g in steps", n->name, (int)i, (int)code, x,
+                 steps);
+}
+
 /* ONNX Runtime's average of a window: real numbers, summed up row by row, and the zero point added
    before rounding. `size`: that of the largest term or sum. */
 static inline int32_t window_average(const ptq_node *n, const kept *x, int y0, int x0, int c,
@@ -453,6 +482,11 @@ static inline size_t check_node(const ptq_model *model, const ptq_session *sessi
                              : code_at(&a, i) > l.high ? l.high
                                                        : code_at(&a, i);
                     e.exact = exact_real(&a, i);
+                } else if (n->op == PTQ_OP_FUNCTION) {
+                    expect_function(n, &a, i, code_at(&out, i));
+                    continue;
+                } else if (n->op == PTQ_OP_MUL) {
+                    e = expect_product(n, &a, &b, i);
                 } else if (n->op == PTQ_OP_QUANTIZE) {
                     e.code =
                         code_of(real_at(&a, i) / n->q.scale, limits_of(&n->q, PTQ_ACTIVATION_NONE));

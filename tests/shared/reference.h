@@ -101,6 +101,35 @@ static inline image run_windows(const ptq_node *n, image in) {
     return out;
 }
 
+static inline double function_of(const ptq_node *n, double x, size_t c) {
+    double a = (double)n->alpha, b = (double)n->beta;
+
+    switch (n->function) {
+    case PTQ_FUNCTION_LEAKY_RELU:
+        return x < 0 ? a * x : x;
+    case PTQ_FUNCTION_PRELU:
+        return x < 0 ? param(n, PTQ_PARAM_WEIGHT, c) * x : x;
+    case PTQ_FUNCTION_CLIP:
+        return fmin(fmax(x, a), b);
+    case PTQ_FUNCTION_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case PTQ_FUNCTION_TANH:
+        return tanh(x);
+    case PTQ_FUNCTION_SILU:
+        return x / (1 + exp(-x));
+    case PTQ_FUNCTION_HARD_SIGMOID:
+        return fmin(fmax(a * x + b, 0), 1);
+    case PTQ_FUNCTION_HARD_SWISH:
+        return x * fmin(fmax(x / 6 + 0.5, 0), 1);
+    case PTQ_FUNCTION_ELU:
+        return x < 0 ? a * expm1(x) : x;
+    case PTQ_FUNCTION_GELU:
+        return x * erfc(-x * sqrt(0.5)) / 2;
+    default:
+        return x * (1 + tanh(sqrt(0.63661977236758134) * (x + 0.044715 * x * x * x))) / 2;
+    }
+}
+
 static inline double elementwise(const ptq_node *n, double a, double b, size_t c) {
     switch (n->op) {
     case PTQ_OP_BATCH_NORM:
@@ -111,6 +140,10 @@ static inline double elementwise(const ptq_node *n, double a, double b, size_t c
         return a > 0 ? a : 0;
     case PTQ_OP_RELU6:
         return a > 6 ? 6 : a > 0 ? a : 0;
+    case PTQ_OP_FUNCTION:
+        return function_of(n, a, c);
+    case PTQ_OP_MUL:
+        return a * b;
     default:
         return a + b;
     }
@@ -121,7 +154,7 @@ static inline image run_elements(const ptq_node *n, image a, image b) {
     size_t i;
 
     for (i = 0; i < image_size(a); i++)
-        out.at[i] = elementwise(n, a.at[i], b.at ? b.at[i] : 0, i % (size_t)a.c);
+        out.at[i] = elementwise(n, a.at[i], b.at ? b.at[i % image_size(b)] : 0, i % (size_t)a.c);
     return out;
 }
 
