@@ -3148,7 +3148,7 @@ static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *
     PTQ__REFUSE_IF(!ptq__is_finite(node->alpha) || !ptq__is_finite(node->beta) ||
                        (numbers < 1 && node->alpha != 0) || (numbers < 2 && node->beta != 0) ||
                        (node->function == PTQ_FUNCTION_CLIP && node->alpha > node->beta),
-                   PTQ_BAD_GRAPH, "a %s with the numbers %g and %g",
+                   PTQ_BAD_GRAPH, "%s cannot have the numbers %g and %g",
                    ptq_name(PTQ_NAMES_FUNCTION, node->function), (double)node->alpha,
                    (double)node->beta);
     (void)in, (void)second;
