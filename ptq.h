@@ -10393,8 +10393,8 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     PTQ__FINISH_ALL(I##_finish_rest, I, TARGET)                                                    \
     PTQ__FINISH_FOURS(F, I, TARGET)
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
-   X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
+/* The transforms of ptq__winograd_rows. H: a vector of staged numbers, of 32 bits or of 16. First X,
+   where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
    difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
@@ -10433,40 +10433,40 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
     }
 
-/* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
-#define PTQ__GATHER(NAME, TARGET, I, S)                                                            \
+/* Then the sums M. S: numbers as in V, but with a sign, of which QUARTER makes a fourth. */
+#define PTQ__GATHER(NAME, TARGET, V, S, QUARTER)                                                   \
     /* Two outputs from one row of A M. */                                                         \
-    TARGET PTQ__INLINE void NAME##_pair(const I *m, I bias, char *left, char *right) {             \
-        S one = (S)(m[0] + m[1] + m[2]) >> 2, two = (S)(m[1] - m[2] - m[3]) >> 2;                  \
-        I##_store(left, (I)one + bias);                                                            \
-        I##_store(right, (I)two + bias);                                                           \
+    TARGET PTQ__INLINE void NAME##_pair(const V *m, V bias, char *left, char *right) {             \
+        S one = (S)(m[0] + m[1] + m[2]) QUARTER, two = (S)(m[1] - m[2] - m[3]) QUARTER;            \
+        V##_store(left, (V)one + bias);                                                            \
+        V##_store(right, (V)two + bias);                                                           \
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, ptq__sums row, int rows,                  \
                                      const ptq__finish *finish) {                                  \
-        enum { SIZE = sizeof(I) };                                                                 \
+        enum { SIZE = sizeof(V) };                                                                 \
         int v, tile, j;                                                                            \
         ptrdiff_t plane = ptq__sums_plane(k, row.vectors), pixel = row.vectors * SIZE;             \
         ptrdiff_t below = 2 * k->tiles * pixel;                                                    \
         for (v = 0; v < row.vectors; v++) {                                                        \
             const char *from = planes + v * SIZE;                                                  \
             char *to = row.at + v * SIZE;                                                          \
-            I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
+            V bias = V##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
-                I top[4], bottom[4];                                                               \
+                V top[4], bottom[4];                                                               \
                 PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
-                    I second = I##_load(from + (4 + j) * plane);                                   \
-                    I third = I##_load(from + (8 + j) * plane);                                    \
-                    top[j] = I##_load(from + j * plane) + second + third;                          \
-                    bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
+                    V second = V##_load(from + (4 + j) * plane);                                   \
+                    V third = V##_load(from + (8 + j) * plane);                                    \
+                    top[j] = V##_load(from + j * plane) + second + third;                          \
+                    bottom[j] = second - third - V##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
                 NAME##_pair(bottom, bias, to + below, to + below + pixel);                         \
             }                                                                                      \
         }                                                                                          \
         for (; rows > 0; rows--, row.at += below, row.out += k->out[1] * k->out[2])                \
-            I##_finish_row(&row, finish);                                                          \
+            V##_finish_row(&row, finish);                                                          \
     }                                                                                              \
                                                                                                    \
     static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
@@ -10914,10 +10914,12 @@ PTQ__STAGES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
-PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
+PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256, >> 2)
+PTQ__SCATTER(ptq__filter256, PTQ__AVX2, ptq__f256)
+PTQ__GATHER(ptq__filter256, PTQ__AVX2, ptq__f256, ptq__f256, *0.25f)
 PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
-PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes, NULL, 4,
-            8, 4, 6)
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes,
+            &ptq__filter256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
@@ -10967,9 +10969,11 @@ PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
 PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
-PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
-PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes, NULL,
-            8, 16, 4, 8)
+PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
+PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f256)
+PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
+            &ptq__filter512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
@@ -11389,11 +11393,13 @@ PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
-PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128, >> 2)
 #endif
+PTQ__SCATTER(ptq__filter128, PTQ__BASE, ptq__f128)
+PTQ__GATHER(ptq__filter128, PTQ__BASE, ptq__f128, ptq__f128, *0.25f)
 PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
-PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
-            8, 4, PTQ__WIDE)
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes,
+            &ptq__filter128, 4, 8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
             ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
@@ -11625,7 +11631,7 @@ static int ptq__can_winograd(const ptq__step *step) {
     int geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
                    step->stride[1] == 1 && step->groups == 1;
     return geometry && step->in[2] >= 8 && out[0] > 1 && out[1] > 1 &&
-           ptq__sums_below(step, 1 << 29);
+           (!step->multiplier || ptq__sums_below(step, 1 << 29));
 }
 
 /* Then the layer's shape, in the engine's terms. */
@@ -11743,30 +11749,33 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight: as float, or as integer of 8 or 16 bits; less its zero point. */
-static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
-    int code = step->multiplier ? ptq__weight_code(step, from) : 0;
-    float real = step->multiplier ? (float)code : ((const float *)step->weight)[from];
-    int16_t half = (int16_t)code;
-    if (size == 4)
-        memcpy(to, &real, sizeof real);
-    else if (size == 2)
+/* One weight, codes less their zero point; and as it is packed: as float, or as integer of 8 or 16
+   bits. */
+static float ptq__weight_number(const ptq__step *step, size_t from) {
+    return step->multiplier ? (float)ptq__weight_code(step, from)
+                            : ((const float *)step->weight)[from];
+}
+
+static void ptq__put_weight(float weight, int codes, char *to) {
+    int16_t half = codes == 2 ? (int16_t)weight : 0;
+    if (codes == 1)
+        memcpy(to, &weight, sizeof weight);
+    else if (codes == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)code;
+        *to = (char)weight;
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
-static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane) {
+static void ptq__put_places(const ptq__step *step, size_t from, int codes, char *to,
+                            ptrdiff_t plane) {
     static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
-    int w[9];
-    for (int i = 0; i < 9; i++)
-        w[i] = ptq__weight_code(step, from + (size_t)i);
-    for (int i = 0; i < PTQ__PLACES; i++) {
-        int16_t code = 0;
+    for (int i = 0; i < PTQ__PLACES; i++, to += plane) {
+        double sum = 0;
         for (int j = 0; j < 9; j++)
-            code = (int16_t)(code + g[i / 4][j / 3] * g[i % 4][j % 3] * w[j]);
-        memcpy(to + i * plane, &code, sizeof code);
+            sum += g[i / 4][j / 3] * g[i % 4][j % 3] *
+                   (double)ptq__weight_number(step, from + (size_t)j);
+        ptq__put_weight((float)sum, codes, to);
     }
 }
 
@@ -11800,7 +11809,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
 /* What a panel needs. Weights: run by run of taps, word by word, lane by lane. Memory is zeroed. */
 static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
     int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, lane;
-    int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
+    int wide = k->engine->lanes * panel->vectors, codes = k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->words * wide * PTQ__WORD;
     for (int i = 0; i < deep * (k->tiles ? 1 : taps); i++)
         for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
@@ -11809,9 +11818,10 @@ static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const p
                        ptq__weight_offset(k->engine, wide, code, lane);
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             if (k->tiles)
-                ptq__copy_places(step, from * (size_t)taps, to, bytes);
+                ptq__put_places(step, from * (size_t)taps, codes, to, bytes);
             else
-                ptq__copy_weight(step, from * (size_t)taps + (size_t)tap, size, to);
+                ptq__put_weight(ptq__weight_number(step, from * (size_t)taps + (size_t)tap), codes,
+                                to);
         }
     for (lane = 0; lane < panel->channels; lane++)
         ptq__pack_channel(k, step, panel->first + lane, panel->lane + lane);
