@@ -9765,12 +9765,15 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #pragma GCC diagnostic pop
 #endif
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
-#define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see PTQ__DOT_OF_FOUR */
+#ifdef PTQ__EMULATE /* for tests, which bring functions in place of all that AVX2 lacks */
+#define PTQ__AVX512 PTQ__AVX2
 #define PTQ__AVXVNNI PTQ__AVX2
-#define PTQ__AVX512VNNI PTQ__AVX512
+#define PTQ__AVX512VNNI PTQ__AVX2
+#define PTQ__AMX PTQ__AVX2
 #define PTQ__HAS_AVXVNNI 1
+#define PTQ__HAS_AMX 1
 #else
+#define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #define PTQ__AVXVNNI __attribute__((target("avx2,fma,avxvnni")))
 #define PTQ__AVX512VNNI                                                                            \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
@@ -9779,18 +9782,15 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #else
 #define PTQ__HAS_AVXVNNI 0
 #endif
-#endif
-#ifdef PTQ__EMULATE_AMX /* for tests, which bring functions in place of its five instructions */
-#define PTQ__AMX PTQ__AVX512
-#define PTQ__HAS_AMX 1
 /* Only Linux lets us ask for AMX; the other names of its ABI have other numbers of system calls. */
-#elif defined(__linux__) && defined(__LP64__) &&                                                   \
+#if defined(__linux__) && defined(__LP64__) &&                                                   \
     (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 #define PTQ__AMX                                                                                   \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8")))
 #define PTQ__HAS_AMX 1
 #else
 #define PTQ__HAS_AMX 0
+#endif
 #endif
 #define PTQ__BUILT_ISAS                                                                            \
     (1u << PTQ_ISA_SSE2 | 1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI |     \
@@ -9849,7 +9849,7 @@ static unsigned ptq__saved_registers(void) {
     return low;
 }
 
-#if !PTQ__HAS_AMX || defined(PTQ__EMULATE_AMX)
+#if !PTQ__HAS_AMX || defined(PTQ__EMULATE)
 #define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
 #else
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
@@ -9882,6 +9882,9 @@ static unsigned ptq__cpu_isas(void) {
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return isas;
     isas |= 1u << PTQ_ISA_AVX2;
+#ifdef PTQ__EMULATE
+    return PTQ__BUILT_ISAS;
+#endif
     if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
@@ -9889,9 +9892,6 @@ static unsigned ptq__cpu_isas(void) {
         if (c7 >> 11 & 1)
             isas |= 1u << PTQ_ISA_AVX512VNNI;
     }
-#ifdef PTQ__EMULATE_VNNI
-    isas |= (isas & (1u << PTQ_ISA_AVX2 | 1u << PTQ_ISA_AVX512)) << 1;
-#endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
     return isas & PTQ__BUILT_ISAS;
@@ -10393,8 +10393,8 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     PTQ__FINISH_ALL(I##_finish_rest, I, TARGET)                                                    \
     PTQ__FINISH_FOURS(F, I, TARGET)
 
-/* The transforms of ptq__winograd_rows. H: a vector of staged numbers, of 32 bits or of 16. First X,
-   where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
+/* The transforms of ptq__winograd_rows. H: a vector of staged numbers, of 32 bits or of 16. First
+   X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
    difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
@@ -10838,11 +10838,15 @@ typedef struct ptq__family {
         return x;                                                                                  \
     }
 
+#ifndef PTQ__EMULATE
+/* Written out since GCC otherwise collects the products of several steps before it adds them, for
+   which there are no registers. */
+#define PTQ__ADD_WORDS(sum, products) __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products))
+#endif
+
 /* And what SSE2 lacks. Exact are both products:
 
-   I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
-   otherwise collects the products of several steps before it adds them, for which there are no
-   registers.
+   I_dot2: of two codes of 16 bits; nothing saturates.
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
    I_dot2 take four. */
@@ -10851,7 +10855,7 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
-        __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
+        PTQ__ADD_WORDS(sum, products);                                                                \
         return sum;                                                                                \
     }                                                                                              \
     TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \
@@ -10859,20 +10863,11 @@ typedef struct ptq__family {
         return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
 
-/* VNNI: four products, summed exactly, by one instruction; or by others in its place. */
-#ifdef PTQ__EMULATE_VNNI
-#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
-    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
-        I even = (I)_mm##W##_srai_epi16(_mm##W##_slli_epi16((__m##W##i)w, 8), 8);                  \
-        I odd = (I)_mm##W##_srai_epi16((__m##W##i)w, 8);                                           \
-        return I##_dot2(I##_dot2(sum, x & 0x00ff00ffu, even), x >> 8 & 0x00ff00ffu, odd);          \
-    }
-#else
+/* VNNI: four products, summed exactly, by one instruction. */
 #define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
     TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
         return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
     }
-#endif
 
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
 PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
@@ -10991,7 +10986,7 @@ PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
    instruction multiplies both and adds to a tile of sums, exactly: unsigned codes times signed
    weights in 32 bits. */
 
-#ifndef PTQ__EMULATE_AMX
+#ifndef PTQ__EMULATE
 /* GCC's intrinsics do not say what memory they read and write: nothing may move across a fence, and
    what it points to must have been written. */
 #define ptq__tile_fence(memory) __asm__ volatile("" : : "r"(memory) : "memory")
