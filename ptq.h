@@ -10851,7 +10851,7 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
-        PTQ__ADD_WORDS(sum, products);                                                                \
+        PTQ__ADD_WORDS(sum, products);                                                             \
         return sum;                                                                                \
     }                                                                                              \
     TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \

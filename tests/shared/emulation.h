@@ -39,7 +39,7 @@ static void fault(const char *why) {
 
 #define EMULATED __attribute__((target("avx2,fma"), always_inline)) static inline
 
-typedef union wide {
+typedef union vector512 {
     __m512i integers;
     __m512 reals;
     __m256i integer[2];
@@ -48,18 +48,18 @@ typedef union wide {
     uint8_t u8[64];
     int32_t s32[16];
     float f32[16];
-} wide;
+} vector512;
 
 /* What works on each half, or each 128 bits, by itself: of one operand, two or three. */
 #define BY_HALVES(NAME, OUT, OUTS, PARAMETERS, ...)                                                \
     EMULATED OUT emulated_##NAME PARAMETERS {                                                      \
-        wide y;                                                                                    \
+        vector512 y;                                                                               \
         for (int i = 0; i < 2; i++)                                                                \
             y.OUTS[i] = _mm256_##NAME(__VA_ARGS__);                                                \
         return y.OUTS##s;                                                                          \
     }
-#define INTEGER(v) ((const wide *)&(v))->integer[i]
-#define REAL(v) ((const wide *)&(v))->real[i]
+#define INTEGER(v) ((const vector512 *)&(v))->integer[i]
+#define REAL(v) ((const vector512 *)&(v))->real[i]
 #define OF_INTEGERS(NAME)                                                                          \
     BY_HALVES(NAME, __m512i, integer, (__m512i a, __m512i b), INTEGER(a), INTEGER(b))
 #define OF_REALS(NAME) BY_HALVES(NAME, __m512, real, (__m512 a, __m512 b), REAL(a), REAL(b))
@@ -94,31 +94,31 @@ BY_HALVES(set1_epi8, __m512i, integer, (char a), a)
 #define PTQ__ADD_WORDS(sum, products) ((sum) += (products))
 
 /* Lane by lane. */
-#define LANES(NAME, OUT, OUTS, PARAMETERS, LANE)                                                   \
+#define BY_LANES(NAME, OUT, OUTS, PARAMETERS, LANE)                                                \
     EMULATED OUT emulated_##NAME PARAMETERS {                                                      \
-        wide y;                                                                                    \
+        vector512 y;                                                                               \
         for (int i = 0; i < 16; i++)                                                               \
             LANE;                                                                                  \
         return y.OUTS;                                                                             \
     }
-#define WIDE(v) ((const wide *)&(v))
-LANES(permutexvar_epi32, __m512i, integers, (__m512i order, __m512i a),
-      y.s32[i] = WIDE(a)->s32[WIDE(order)->s32[i] & 15])
-LANES(cvtepi8_epi32, __m512i, integers, (__m128i a), y.s32[i] = ((const int8_t *)&a)[i])
-LANES(cvtepu8_epi32, __m512i, integers, (__m128i a), y.s32[i] = ((const uint8_t *)&a)[i])
-LANES(maskz_loadu_ps, __m512, reals, (unsigned mask, const float *from),
-      y.f32[i] = mask >> i & 1 ? from[i] : 0)
+#define OF(v) ((const vector512 *)&(v))
+BY_LANES(permutexvar_epi32, __m512i, integers, (__m512i order, __m512i a),
+         y.s32[i] = OF(a)->s32[OF(order)->s32[i] & 15])
+BY_LANES(cvtepi8_epi32, __m512i, integers, (__m128i a), y.s32[i] = ((const int8_t *)&a)[i])
+BY_LANES(cvtepu8_epi32, __m512i, integers, (__m128i a), y.s32[i] = ((const uint8_t *)&a)[i])
+BY_LANES(maskz_loadu_ps, __m512, reals, (unsigned mask, const float *from),
+         y.f32[i] = mask >> i & 1 ? from[i] : 0)
 #define _mm512_permutexvar_epi32 emulated_permutexvar_epi32
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
 #define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
 #define _mm512_maskz_loadu_ps emulated_maskz_loadu_ps
 #undef _mm512_setr_epi32
-#define _mm512_setr_epi32(...) ((wide){.s32 = {__VA_ARGS__}}).integers
+#define _mm512_setr_epi32(...) ((vector512){.s32 = {__VA_ARGS__}}).integers
 
 EMULATED void emulated_store_ps(float *to, unsigned mask, __m512 a) {
     for (int i = 0; i < 16; i++)
         if (mask >> i & 1)
-            to[i] = WIDE(a)->f32[i];
+            to[i] = OF(a)->f32[i];
 }
 
 EMULATED __m128i emulated_load_epi8(unsigned mask, const void *from) {
@@ -143,7 +143,7 @@ EMULATED __m128i emulated_cvtepi32_epi8(__m512i a) {
         uint8_t u8[16];
     } y;
     for (int i = 0; i < 16; i++)
-        y.u8[i] = (uint8_t)WIDE(a)->s32[i];
+        y.u8[i] = (uint8_t)OF(a)->s32[i];
     return y.all;
 }
 #define _mm512_mask_storeu_ps emulated_store_ps
@@ -159,7 +159,7 @@ EMULATED __m256i emulated_dpbusd_256(__m256i sum, __m256i x, __m256i w) {
                             _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8)));
 }
 EMULATED __m512i emulated_dpbusd(__m512i sum, __m512i x, __m512i w) {
-    wide y;
+    vector512 y;
     for (int i = 0; i < 2; i++)
         y.integer[i] = emulated_dpbusd_256(INTEGER(sum), INTEGER(x), INTEGER(w));
     return y.integers;
