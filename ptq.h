@@ -11489,7 +11489,8 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    Products are summed over the input channels before A: so each of the 16 places is a 1 x 1
    convolution of its own, of the tiles as pixels. In integers all this is exact. Inputs become at
    most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
-   is a multiple of 4: see ptq__can_winograd. */
+   is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
+   orders; a fourth of one is exact. */
 
 /* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
