@@ -94,8 +94,9 @@ $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
 # What explains an element is the tool's; the accumulators to compare it with are worked out here.
-$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(BUILD)/tool/measure/explain.o
-$(BUILD)/test_integer $(BUILD)/test_real: $(BUILD)/tool/measure/explain.o
+EXPLAINER := $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic)
+$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(EXPLAINER)
+$(BUILD)/test_integer $(BUILD)/test_real: $(EXPLAINER)
 
 # And so is what compares kernels.
 KERNEL_TESTS := $(addprefix $(BUILD)/,test_kernels test_kernels_emulated)
