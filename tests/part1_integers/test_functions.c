@@ -59,18 +59,19 @@ static void nan_passes(void **state) {
 
     (void)state;
     for (k = 0; k < COUNT(functions); k++) {
-        const float x[2] = {3e38f, 3e38f}, weight[2] = {3e38f, -3e38f}; /* infinity less itself */
-        float y = 0;
+        const float weight[2] = {3e38f, -3e38f}, ones[2] = {1, 1}; /* infinity less itself */
+        float x = 3e38f, y = 0;
         ptq_model *m = NULL;
         test_run run;
 
         assert_ok(ptq_model_create(NULL, &m, &err));
-        ptq_add_real_input(m, "input", 1, 1, 2);
-        ptq_add_function(m, functions[k].function, "f", ptq_add_dense(m, "fc", 0, 1),
-                         functions[k].alpha, functions[k].beta);
+        ptq_add_real_input(m, "input", 1, 1, 1);
+        ptq_add_dense(m, "nan", ptq_add_dense(m, "fc", 0, 2), 1);
+        ptq_add_function(m, functions[k].function, "f", 2, functions[k].alpha, functions[k].beta);
         memcpy(ptq_model_param(m, "fc.weight")->data, weight, sizeof weight);
+        memcpy(ptq_model_param(m, "nan.weight")->data, ones, sizeof ones);
         run = open_run(m, 0);
-        assert_ok(ptq_run_f32(run.session, x, 1, &y, NULL, &err));
+        assert_ok(ptq_run_f32(run.session, &x, 1, &y, NULL, &err));
         assert_true(is_nan((double)y));
         close_run(&run);
         ptq_model_free(m);
