@@ -12,6 +12,7 @@ written again with NumPy. Needs h5py.
 """
 import io
 import json
+import math
 import re
 import sys
 import zipfile
@@ -50,10 +51,30 @@ def window(x, kernel, stride, padding, value):
     return views[:, ::stride[0], ::stride[1]].transpose(0, 1, 2, 4, 5, 3)
 
 
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+FUNCTIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "silu": lambda x: x * sigmoid(x),
+    "swish": lambda x: x * sigmoid(x),
+    "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "elu": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x * math.sqrt(0.5))) / 2,
+    "leaky_relu": lambda x: np.where(x < 0, 0.2 * x, x),
+}
+
+
 def activate(x, name):
-    if name in ("relu", "relu6"):
-        return np.clip(x, 0, 6 if name == "relu6" else None)
-    return x
+    return FUNCTIONS.get(name, lambda x: x)(x)
+
+
+def slope(x, below):
+    return np.where(x < 0, below * x, x)
 
 
 def conv(x, config, weights):
@@ -122,6 +143,10 @@ COMPUTE = {
     "BatchNormalization": lambda x, c, w: norm(x[0], c, w),
     "Conv2D": lambda x, c, w: conv(x[0], c, w),
     "Dense": lambda x, c, w: dense(x[0], c, w),
+    "ELU": lambda x, c, w: np.where(x[0] < 0, c["alpha"] * FUNCTIONS["elu"](x[0]), x[0]),
+    "LeakyReLU": lambda x, c, w: slope(x[0], c.get("alpha", c.get("negative_slope"))),
+    "Multiply": lambda x, c, w: x[0] * x[1],
+    "PReLU": lambda x, c, w: slope(x[0], w["alpha"]),
     "DepthwiseConv2D": lambda x, c, w: activate(depthwise(x[0], c, w) + w.get("bias", 0),
                                                 c.get("activation")),
     "Dropout": lambda x, c, w: x[0],
@@ -182,6 +207,8 @@ class Model:
                                                    config["filters"])
         if kind == "Dense":
             made["kernel"] = self.weight(c, config["units"])
+        if kind == "PReLU":
+            made["alpha"] = self.weight(1, 1, c)
         if config.get("use_bias"):
             out = config.get("filters", config.get("units", c * config.get("depth_multiplier", 1)))
             made["bias"] = self.weight(out)
@@ -273,7 +300,7 @@ def one_call(layer, inputs, keras, shapes):
     made = [{"class_name": "__keras_tensor__",
              "config": {"shape": shapes[i], "dtype": "float32", "keras_history": history(i)}}
             for i in inputs]
-    return {"args": [made] if layer.kind == "Add" else made, "kwargs": layer.kwargs}
+    return {"args": [made] if layer.kind in ("Add", "Multiply") else made, "kwargs": layer.kwargs}
 
 
 def model_json(model, keras, sequential):
@@ -395,6 +422,21 @@ def build_mobile(m):
     return m.add("Activation", m.add("Reshape", x, target_shape=[10]), activation="linear")
 
 
+def build_gates(m):
+    """Functions of all kinds, and squeeze-and-excite, on either side."""
+    x = m.add("Rescaling", "input_1", scale=0.02, offset=-2.0)
+    x = m.conv(x, 6, strides=(4, 4), activation="swish")
+    x = m.add("LeakyReLU", m.norm(x), alpha=0.1)
+    y = m.everywhere("GlobalAveragePooling2D", x, True)
+    y = m.conv(m.conv(y, 3, 1, activation="elu"), 6, 1, activation="sigmoid")
+    x = m.add("PReLU", m.conv(m.add("Multiply", [y, x]), 8), shared_axes=[1, 2])
+    x = m.add("ReLU", m.conv(x, 8, activation="gelu"), max_value=4.0, negative_slope=0.0,
+              threshold=0.0)
+    x = m.add("Multiply", [x, m.add("ELU", m.deep(x), alpha=0.5)])
+    x = m.everywhere("GlobalAveragePooling2D", m.conv(x, 12, 1, activation="hard_silu"))
+    return m.dense(m.dense(x, 9, activation="tanh"), 7)
+
+
 def build_zeros(m):
     """Zeros that nothing can take in: more than a kernel, in front of sums, norms, pools, rows."""
     x = m.conv("input_1", 4, strides=(2, 2))
@@ -453,7 +495,7 @@ def build_shared(m):
     return m.everywhere("GlobalAveragePooling2D", m.add("Add", [w, z, m.call_again("between", x)]))
 
 
-CASES = [build_sequential, build_residual, build_mobile, build_zeros, build_pixelwise,
+CASES = [build_sequential, build_residual, build_mobile, build_gates, build_zeros, build_pixelwise,
          build_shared_input, build_nested, build_shared]
 
 
@@ -479,7 +521,7 @@ def random_layer(m, x):
     if kind == "norm":
         return m.norm(x, scale=chance(0.8), center=chance(0.8), epsilon=pick(1e-3, 1e-5))
     if kind == "act":
-        return m.add("Activation", x, activation=pick("relu", "relu6", "linear"))
+        return m.add("Activation", x, activation=pick("relu", "relu6", "linear", *FUNCTIONS))
     if kind == "pool":
         return m.pool(x, pick("MaxPooling2D", "AveragePooling2D"), kernel, **more)
     if kind == "zeros" and size < 40:
@@ -581,9 +623,9 @@ def set_kind(**kinds):
 
 def many(layers, config):
     """Everything at once."""
-    set_kind(a="Conv2DTranspose", s="Concatenate", r="LeakyReLU")(layers, config)
+    set_kind(a="Conv2DTranspose", s="Concatenate", r="LayerNormalization")(layers, config)
     layers["b"]["config"]["dilation_rate"] = [2, 2]
-    layers["d"]["config"]["activation"] = "sigmoid"
+    layers["d"]["config"]["activation"] = "mish"
     for i in range(4):
         config["layers"].append({"class_name": "Nonsense", "config": {"name": f"x{i}"},
                                  "name": f"x{i}", "inbound_nodes": [[["r", 0, 0, {}]]]})
@@ -616,12 +658,12 @@ def renamed(layers, config):
 
 REFUSED = {
     "many": (many, "layer 'b' (Conv2D): its dilation_rate is 2x2.*(Concatenate): .*sum them"),
-    "many_too": (many, "'r' (LeakyReLU).*activation 'sigmoid'"),
+    "many_too": (many, "'r' (LayerNormalization).*activation 'mish'"),
     "many_three": (many, "layers 'x0', 'x1', 'x2' and 1 more (Nonsense)"),
     "transposed": (set_kind(a="Conv2DTranspose"), "'a' (Conv2DTranspose): .*enlarges"),
     "channels_first": (set_config("b", data_format="channels_first"), "'b' (Conv2D): data_format"),
-    "bound": (set_config("r", max_value=4.0), "'r' (ReLU): its max_value is 4"),
-    "slope": (set_config("r", negative_slope=0.5), "its negative_slope is 0.5"),
+    "threshold": (set_config("r", threshold=4.0), "'r' (ReLU): it has a threshold"),
+    "slope": (set_config("r", negative_slope=0.5, max_value=4.0), "both a slope and a max_value"),
     "axis": (set_config("n", axis=[1]), "'n' (BatchNormalization): axis is not the last"),
     "epsilon": (set_config("n", epsilon=None), "epsilon must be"),
     "filters": (set_config("b", filters=0), "filters must be a number of 1 to"),

@@ -166,6 +166,22 @@ typedef struct keras_window {
 void keras_read_window(keras_call *at, const char *key, const int *strides, keras_window *w);
 void keras_take_zeros(keras_call *at, keras_window *w);
 
+/* Activations (keras_activations.c): of the setting "activation", which every layer with weights
+   has, and behind the node that a layer has made; by name; as layers. */
+typedef struct keras_activation {
+    const char *name; /* what Keras calls it */
+    int op;           /* NO_OPERATOR: it does nothing */
+    ptq_function function;
+    float alpha, beta;
+} keras_activation;
+keras_activation keras_activation_of(keras_call *at);
+keras_value keras_add_activation(keras_call *at, keras_value value, const keras_activation *act);
+int keras_is_activation(const char *suffix); /* ".relu", called as a function; NULL is none */
+keras_value keras_apply_activation(keras_call *at, const char *name);
+keras_value keras_activation_layer(keras_call *at);
+keras_value keras_softmax(keras_call *at);
+keras_value keras_prelu(keras_call *at);
+
 keras_value keras_flatten(keras_call *at);
 keras_value keras_reshape(keras_call *at);
 keras_value keras_zero_padding(keras_call *at);

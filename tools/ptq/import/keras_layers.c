@@ -1,4 +1,4 @@
-/* The table of Keras layers, and those with weights, activations, pools and sums. */
+/* The table of Keras layers, and those with weights, pools, sums and products. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,102 +10,9 @@
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-enum { NO_OPERATOR = -1, MOST_CHANNELS = 1 << 20 };
+enum { MOST_CHANNELS = 1 << 20 };
 
 static const int ones[2] = {1, 1};
-
-/* ---- Activations ---- */
-
-/* A row of the table of functions with one input: what Keras calls it, and the operator. */
-typedef struct function {
-    const char *name;
-    int op; /* NO_OPERATOR: it does nothing */
-} function;
-
-static const function functions[] = {
-    {"linear", NO_OPERATOR},
-    {"relu", PTQ_OP_RELU},
-    {"relu6", PTQ_OP_RELU6},
-    {"softmax", PTQ_OP_SOFTMAX},
-};
-
-/* max(x, 0), perhaps with an upper bound; as a layer, or as the object that some layers have in
-   place of a name. */
-static int relu_op(keras_call *at, const json_t *config) {
-    static const char *const slopes[] = {"negative_slope", "threshold", "alpha"};
-    const json_t *most = json_object_get(config, "max_value");
-    double bound = json_number_value(most);
-
-    for (size_t i = 0; i < COUNT(slopes); i++) {
-        double slope = json_number_value(json_object_get(config, slopes[i]));
-
-        if (slope < 0 || slope > 0)
-            keras_refuse(at,
-                         "its %s is %g; there is an operator for 0 alone, so train it with that",
-                         slopes[i], slope);
-    }
-    if (!most || json_is_null(most))
-        return PTQ_OP_RELU;
-    if (bound < 6 || bound > 6)
-        keras_refuse(at,
-                     "its max_value is %g; there are operators for 6 and for none, so train it "
-                     "with one of these",
-                     bound);
-    return PTQ_OP_RELU6;
-}
-
-/* "relu"; {"class_name": "function", "config": "relu"}; {"class_name": "ReLU", "config": {...}}. */
-static int activation_op(keras_call *at) {
-    const json_t *value = keras_setting(at, "activation"),
-                 *config = json_object_get(value, "config");
-    const char *name = json_string_value(value);
-    const char *kind = json_string_value(json_object_get(value, "class_name"));
-
-    if (!value)
-        return NO_OPERATOR;
-    if (kind && strcmp(kind, "ReLU") == 0)
-        return relu_op(at, config);
-    if (!name)
-        name = json_is_string(config) ? json_string_value(config) : kind ? kind : "?";
-    for (size_t i = 0; i < COUNT(functions); i++)
-        if (strcmp(name, functions[i].name) == 0)
-            return functions[i].op;
-    keras_refuse(at, "there is no operator for the activation '%.60s'; train it with relu or relu6",
-                 name);
-    return NO_OPERATOR;
-}
-
-/* The node is called as its layer where that is all it does. */
-static keras_value add_function(keras_call *at, keras_value value, int op, int alone) {
-    char name[PTQ_NAME_SIZE], suffix[24] = "";
-
-    if (op == NO_OPERATOR || at->refused)
-        return value;
-    if (!alone)
-        snprintf(suffix, sizeof suffix, ".%s", ptq_name(PTQ_NAMES_OP, (unsigned)op));
-    keras_name(at, suffix, name);
-    return keras_result(at, ptq_add_op(at->im->model, (ptq_op)op, name, value.node), value.rank);
-}
-
-static keras_value import_alone(keras_call *at, int op) {
-    if (op == NO_OPERATOR && !at->refused)
-        return keras_same(at);
-    if (!keras_ready(at))
-        return keras_unknown();
-    keras_add_zeros(at, 0);
-    return keras_ready(at) ? add_function(at, at->input[0], op, 1) : keras_unknown();
-}
-
-static keras_value import_activation(keras_call *at) { return import_alone(at, activation_op(at)); }
-
-static keras_value import_relu(keras_call *at) {
-    return import_alone(at, relu_op(at, json_object_get(at->layer->json, "config")));
-}
-
-static keras_value import_softmax(keras_call *at) {
-    keras_check_axis(at, at->input[0].rank);
-    return import_alone(at, PTQ_OP_SOFTMAX);
-}
 
 /* What changes nothing at inference. */
 static keras_value import_nothing(keras_call *at) {
@@ -176,7 +83,7 @@ static void read_convolution(keras_call *at, convolution *conv) {
 
 static keras_value import_conv(keras_call *at) {
     convolution conv = {.suffix = "", .weight = "kernel", .bias = 1};
-    int op = activation_op(at);
+    keras_activation act = keras_activation_of(at);
 
     read_convolution(at, &conv);
     conv.channels = keras_number(at, "filters", 0, MOST_CHANNELS);
@@ -184,7 +91,8 @@ static keras_value import_conv(keras_call *at) {
     if (!needs_image(at))
         return keras_unknown();
     keras_take_zeros(at, &conv.window);
-    return keras_ready(at) ? add_function(at, add_convolution(at, &conv), op, 0) : keras_unknown();
+    return keras_ready(at) ? keras_add_activation(at, add_convolution(at, &conv), &act)
+                           : keras_unknown();
 }
 
 /* Every channel by itself, M results of each. */
@@ -202,14 +110,15 @@ static void set_depthwise(keras_call *at, convolution *conv) {
 
 static keras_value import_depthwise(keras_call *at) {
     convolution conv = {.suffix = "", .weight = "depthwise_kernel", .bias = 1};
-    int op = activation_op(at);
+    keras_activation act = keras_activation_of(at);
 
     read_convolution(at, &conv);
     set_depthwise(at, &conv);
     if (!keras_ready(at))
         return keras_unknown();
     keras_take_zeros(at, &conv.window);
-    return keras_ready(at) ? add_function(at, add_convolution(at, &conv), op, 0) : keras_unknown();
+    return keras_ready(at) ? keras_add_activation(at, add_convolution(at, &conv), &act)
+                           : keras_unknown();
 }
 
 /* A depthwise convolution without a bias, and one of 1 x 1 behind it. */
@@ -221,7 +130,7 @@ static keras_value import_separable(keras_call *at) {
                          .bias = 2,
                          .groups = 1,
                          .window = {{1, 1}, {1, 1}, {0, 0, 0, 0}, PTQ_PADDING_SAME}};
-    int op = activation_op(at);
+    keras_activation act = keras_activation_of(at);
     keras_value between;
 
     read_convolution(at, &deep);
@@ -236,7 +145,7 @@ static keras_value import_separable(keras_call *at) {
     if (at->refused)
         return keras_unknown();
     at->input[0] = between;
-    return add_function(at, add_convolution(at, &point), op, 0);
+    return keras_add_activation(at, add_convolution(at, &point), &act);
 }
 
 /* ---- Dense layers ---- */
@@ -278,7 +187,8 @@ static keras_value add_dense(keras_call *at, int units) {
 }
 
 static keras_value import_dense(keras_call *at) {
-    int units = keras_number(at, "units", 0, MOST_CHANNELS), op = activation_op(at);
+    int units = keras_number(at, "units", 0, MOST_CHANNELS);
+    keras_activation act = keras_activation_of(at);
     const int *shape;
     keras_value value;
 
@@ -291,7 +201,7 @@ static keras_value import_dense(keras_call *at) {
     shape = at->im->model->node[at->input[0].node].shape;
     value = at->input[0].rank == 3 && shape[0] * shape[1] > 1 ? add_pixelwise(at, units)
                                                               : add_dense(at, units);
-    return add_function(at, value, op, 0);
+    return keras_add_activation(at, value, &act);
 }
 
 /* ---- Batch normalization ---- */
@@ -413,30 +323,44 @@ static keras_value import_global_max(keras_call *at) { return import_global(at, 
 
 static keras_value import_global_avg(keras_call *at) { return import_global(at, PTQ_OP_AVG_POOL); }
 
-/* ---- Sums ---- */
+/* ---- Sums and products ---- */
 
-static keras_value import_add(keras_call *at) {
-    keras_value sum;
+/* x and y as node `name`; -1 as the builder returns it. A product's larger operand comes first. */
+static int join(keras_call *at, const char *name, int product, int x, int y) {
+    const ptq_node *node = at->im->model->node;
+
+    if (!product)
+        return ptq_add_add(at->im->model, name, x, y);
+    if (node[x].shape[0] * node[x].shape[1] < node[y].shape[0] * node[y].shape[1])
+        return ptq_add_mul(at->im->model, name, y, x);
+    return ptq_add_mul(at->im->model, name, x, y);
+}
+
+static keras_value import_joined(keras_call *at, int product) {
+    keras_value all;
 
     if (at->inputs < 2)
-        keras_refuse(at, "it adds a constant, or fewer than two tensors; there is no operator for "
-                         "that");
+        keras_refuse(at, "it joins a tensor and a constant, or fewer than two tensors; there is no "
+                         "operator for that");
     for (int i = 0; i < at->inputs && keras_ready(at); i++)
         keras_add_zeros(at, i);
     if (!keras_ready(at))
         return keras_unknown();
-    sum = at->input[0];
+    all = at->input[0];
     for (int i = 1; i < at->inputs && !at->refused; i++) {
         char name[PTQ_NAME_SIZE];
 
-        if (at->input[i].rank != sum.rank)
+        if (at->input[i].rank != all.rank)
             keras_refuse(at, "its inputs have different shapes");
         keras_name(at, "", name);
-        sum = keras_result(at, ptq_add_add(at->im->model, name, sum.node, at->input[i].node),
-                           sum.rank);
+        all = keras_result(at, join(at, name, product, all.node, at->input[i].node), all.rank);
     }
-    return sum;
+    return all;
 }
+
+static keras_value import_add(keras_call *at) { return import_joined(at, 0); }
+
+static keras_value import_multiply(keras_call *at) { return import_joined(at, 1); }
 
 /* ---- Functions that stand in the graph without a layer ---- */
 
@@ -446,10 +370,10 @@ static keras_value import_lambda(keras_call *at) {
 
     if (strcmp(called, "__operators__.add") == 0 || strcmp(called, "math.add") == 0)
         return import_add(at);
-    if (strcmp(called, "nn.relu") == 0 && at->inputs == 1)
-        return import_alone(at, PTQ_OP_RELU);
-    if (strcmp(called, "nn.relu6") == 0 && at->inputs == 1)
-        return import_alone(at, PTQ_OP_RELU6);
+    if (strcmp(called, "__operators__.mul") == 0 || strcmp(called, "math.multiply") == 0)
+        return import_multiply(at);
+    if (at->inputs == 1 && keras_is_activation(strrchr(called, '.')))
+        return keras_apply_activation(at, strrchr(called, '.') + 1);
     keras_refuse(at,
                  "there is no operator for TensorFlow's function '%.60s'; build the model with "
                  "a layer of Keras for it",
@@ -457,16 +381,20 @@ static keras_value import_lambda(keras_call *at) {
     return keras_unknown();
 }
 
-static keras_value import_relu_function(keras_call *at) { return import_alone(at, PTQ_OP_RELU); }
+static keras_value import_relu_function(keras_call *at) {
+    return keras_apply_activation(at, "relu");
+}
 
-static keras_value import_relu6_function(keras_call *at) { return import_alone(at, PTQ_OP_RELU6); }
+static keras_value import_relu6_function(keras_call *at) {
+    return keras_apply_activation(at, "relu6");
+}
 
 /* ---- The table ---- */
 
 /* Where an operator comes to ptq.h, the row of its layer gets a function in place of a reason. Rows
    with a reason are layers that networks for images have; others are refused in general words. */
 static const keras_kind kinds[] = {
-    {"Activation", import_activation, 1, NULL},
+    {"Activation", keras_activation_layer, 1, NULL},
     {"ActivityRegularization", import_nothing, 1, NULL},
     {"Add", import_add, 0, NULL},
     {"AlphaDropout", import_nothing, 1, NULL},
@@ -479,7 +407,7 @@ static const keras_kind kinds[] = {
     {"Dense", import_dense, 1, NULL},
     {"DepthwiseConv2D", import_depthwise, 1, NULL},
     {"Dropout", import_nothing, 1, NULL},
-    {"ELU", NULL, 1, "there is no operator for it; train it with ReLU"},
+    {"ELU", keras_activation_layer, 1, NULL},
     {"Flatten", keras_flatten, 1, NULL},
     {"Functional", keras_nested, 1, NULL},
     {"GaussianDropout", import_nothing, 1, NULL},
@@ -490,19 +418,19 @@ static const keras_kind kinds[] = {
     {"LayerNormalization", NULL, 1,
      "there is no operator for it; train it with "
      "BatchNormalization"},
-    {"LeakyReLU", NULL, 1, "there is no operator for it; train it with ReLU"},
+    {"LeakyReLU", keras_activation_layer, 1, NULL},
     {"MaxPooling2D", import_max_pool, 1, NULL},
     {"Model", keras_nested, 1, NULL},
-    {"Multiply", NULL, 0, "there is no operator that multiplies tensors"},
+    {"Multiply", import_multiply, 0, NULL},
     {"Normalization", keras_normalization, 1, NULL},
-    {"PReLU", NULL, 1, "there is no operator for it; train it with ReLU"},
+    {"PReLU", keras_prelu, 1, NULL},
     {"RandomBrightness", import_nothing, 1, NULL},
     {"RandomContrast", import_nothing, 1, NULL},
     {"RandomFlip", import_nothing, 1, NULL},
     {"RandomRotation", import_nothing, 1, NULL},
     {"RandomTranslation", import_nothing, 1, NULL},
     {"RandomZoom", import_nothing, 1, NULL},
-    {"ReLU", import_relu, 1, NULL},
+    {"ReLU", keras_activation_layer, 1, NULL},
     {"Relu", import_relu_function, 1, NULL},   /* keras.ops.relu of Keras 3 */
     {"Relu6", import_relu6_function, 1, NULL}, /* keras.ops.relu6 */
     {"Rescaling", keras_rescaling, 1, NULL},
@@ -510,7 +438,7 @@ static const keras_kind kinds[] = {
     {"Resizing", NULL, 1, "images come in the size of the model; build it without this layer"},
     {"SeparableConv2D", import_separable, 1, NULL},
     {"Sequential", keras_nested, 1, NULL},
-    {"Softmax", import_softmax, 1, NULL},
+    {"Softmax", keras_softmax, 1, NULL},
     {"SpatialDropout2D", import_nothing, 1, NULL},
     {"TFOpLambda", import_lambda, 0, NULL},
     {"UpSampling2D", NULL, 1, "there is no operator that enlarges an image"},
