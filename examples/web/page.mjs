@@ -1,25 +1,9 @@
 // The page: what is shown, and when. engine.mjs computes, draw.mjs draws.
 import { Engine, readRecords, hasSimd, FLOAT, INTEGER } from './engine.mjs';
-import { SIZE, shrink, drawPicture, drawMap, drawScale, drawEnds, drawHistogram } from './draw.mjs';
-
-const $ = (id) => document.getElementById(id);
-const all = (selector) => [...document.querySelectorAll(selector)];
-const pause = () => new Promise((resume) => setTimeout(resume));
-const dark = matchMedia('(prefers-color-scheme: dark)');
-
-const number = (value) => value.toLocaleString('en');
-const short = (value) => String(+value.toPrecision(3));
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const bits = (n) => `${n} bits`;
-const argmax = (values) => values.indexOf(Math.max(...values));
-
-// A file that the page carries, as bytes.
-function embedded(id) {
-    const text = atob($(id).textContent);
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    return bytes;
-}
+import { $, all, argmax, bits, embedded, fail, guard, isCurrent } from './state.mjs';
+import { number, pause, percent, say, state } from './state.mjs';
+import { SIZE, shrink, drawPicture } from './draw.mjs';
+import { listenInside, showInside } from './inside.mjs';
 
 // The networks; other keys are ids of embedded files. One is calibrated here, on pictures that the
 // page carries; of the other's, which may not be passed on, it has what calibration keeps.
@@ -39,37 +23,9 @@ const networks = {
     },
 };
 
-// `turn` counts what the reader asked for: work that goes on over pauses stops when it is not the
-// latest any more. Learning goes on until bits or network change.
-const state = {
-    turn: 0,
-    build: '',
-    engine: null,
-    worker: null, // while it learns
-    name: '', // of the network
-    classes: [],
-    samples: null,
-    floatFound: null, // the float network's class of every sample
-    picture: null,
-    sample: -1, // which one the picture is
-    tensor: 3, // looked at
-};
-
-const isCurrent = (turn) => turn === state.turn;
-
 function newTurn() {
     $('facts').ariaBusy = 'true';
     return ++state.turn;
-}
-
-// Screen readers say what changes: then only what does.
-function say(id, text) {
-    if ($(id).textContent !== text) $(id).textContent = text;
-}
-
-function fail(problem) {
-    say('verdict', problem.message ?? String(problem));
-    $('facts').ariaBusy = 'false';
 }
 
 // ---- Answers ----
@@ -108,12 +64,13 @@ function showAnswers() {
     performance.mark(integer.length ? 'both answers' : 'float answer');
 }
 
-async function showTime(id, kind, turn) {
+async function showTimes(turn) {
     await pause();
     if (!isCurrent(turn)) return;
-    const { median } = state.engine.time(kind, state.picture, 9, 3);
-    const time = median < 1000 ? `${median.toFixed(0)} µs` : `${(median / 1000).toFixed(1)} ms`;
-    say(id, `${time} for the picture`);
+    state.engine.time(state.picture, 9, 3).forEach(({ least }, kind) => {
+        const time = least < 1000 ? `${least.toFixed(0)} µs` : `${(least / 1000).toFixed(1)} ms`;
+        say(kind === FLOAT ? 'float-cost' : 'integer-cost', `${time} for the picture`);
+    });
 }
 
 // ---- Facts ----
@@ -260,97 +217,6 @@ async function learn() {
     await showAll(newTurn());
 }
 
-// ---- Inside ----
-
-const rangeOf = (values) =>
-    values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [0, 0]);
-
-// Both networks' values of a tensor, their difference, and the signal-to-noise ratio in decibels.
-function compare(tensor) {
-    const float = state.engine.values(FLOAT, tensor);
-    const integer = state.engine.values(INTEGER, tensor);
-    const difference = { ...float, values: integer.values.map((v, i) => v - float.values[i]) };
-    const power = (values) => values.reduce((sum, v) => sum + v * v, 0);
-    const noise = power(difference.values);
-    const sqnr = noise ? 10 * Math.log10(power(float.values) / noise) : Infinity;
-    return { float, integer, difference, sqnr };
-}
-
-function layerChoice(name, tensor) {
-    const item = document.createElement('label');
-    item.innerHTML =
-        '<input type="radio" name="layer" class="hidden">' +
-        '<span class="chip"><b></b><small></small><i aria-hidden="true"></i></span>';
-    item.querySelector('b').textContent = name;
-    item.firstChild.checked = tensor === state.tensor;
-    item.firstChild.onchange = () => {
-        state.tensor = tensor;
-        showInside();
-    };
-    return item;
-}
-
-function showLayers(names, compared) {
-    const box = document.querySelector('.layers');
-    if (box.children.length === 0) box.replaceChildren(...names.map(layerChoice));
-    compared.forEach(({ float, sqnr }, i) => {
-        const item = box.children[i];
-        const level = Number.isFinite(sqnr) ? `${sqnr.toFixed(1)} dB` : 'no signal';
-        item.querySelector('small').innerHTML =
-            `<span>${float.height}×${float.width}×${float.channels}</span> ` +
-            `<span>${sqnr === Infinity ? 'equal' : level}</span>`;
-        const share = Math.min(Math.max(sqnr / 50, 0.01), 1);
-        item.querySelector('i').style.transform = `scaleX(${share})`;
-    });
-}
-
-function showMaps(name, { float, integer, difference }) {
-    const [low, high] = rangeOf(float.values);
-    const [least, most] = rangeOf(difference.values);
-    const largest = Math.max(-least, most);
-    const signed = dark.matches ? 'dark' : 'light';
-    drawMap($('float-map'), float, low, high, 'values');
-    drawMap($('integer-map'), integer, low, high, 'values');
-    drawMap($('difference-map'), difference, -largest, largest, signed);
-    drawScale($('float-scale'), [low, high].map(short), 'values');
-    drawScale($('integer-scale'), [low, high].map(short), 'values');
-    drawScale($('difference-scale'), [-largest, 0, largest].map(short), signed);
-    $('float-map').ariaLabel =
-        `${name} in float: ${float.channels} channels, ${short(low)} to ${short(high)}`;
-    $('integer-map').ariaLabel = `${name} in integers, on the same scale`;
-    $('difference-map').ariaLabel = `Difference: at most ${short(largest)}`;
-}
-
-function rangeText({ low, high, scale, bits: width, clipped, zeros }) {
-    const share = clipped < 1e-4 ? 'less than 0.01 %' : `${(100 * clipped).toFixed(2)} %`;
-    const codes = scale
-        ? `${number(1 << width)} codes, ${short(scale)} apart, reach from ${short(low)} to ` +
-          `${short(high)}; of the values ${clipped ? share : 'none'} lie beyond and are clipped.`
-        : 'These are real numbers in both networks.';
-    return `${codes} Exactly 0, and left out, are ${percent(zeros)}. Heights are logarithmic.`;
-}
-
-function showHistogram(tensor) {
-    const range = state.engine.range(tensor);
-    const from = Math.min(range.min, range.low);
-    const to = Math.max(range.max, range.high);
-    const counts = state.engine.histogram(tensor, from, to, 120);
-    drawHistogram($('histogram'), counts, { from, to, ...range });
-    drawEnds($('axis'), [from, to].map(short));
-    say('range', rangeText(range));
-    $('histogram').ariaLabel =
-        `Values from ${short(range.min)} to ${short(range.max)}. ${rangeText(range)}`;
-}
-
-function showInside() {
-    state.engine.look(state.picture);
-    const names = state.engine.tensorNames;
-    const compared = names.map((_, i) => compare(i));
-    showLayers(names, compared);
-    showMaps(names[state.tensor], compared[state.tensor]);
-    showHistogram(state.tensor);
-}
-
 // ---- Pictures and networks ----
 
 async function showAll(turn) {
@@ -359,8 +225,7 @@ async function showAll(turn) {
     if (!isCurrent(turn) || !state.engine.has(INTEGER)) return;
     showInside();
     $('save').disabled = $('measure').disabled = false;
-    await showTime('float-cost', FLOAT, turn);
-    await showTime('integer-cost', INTEGER, turn);
+    await showTimes(turn);
     if (!isCurrent(turn)) return;
     showSize();
     if (state.samples) await showAccuracy(turn);
@@ -431,8 +296,7 @@ async function takeFile(file) {
     try {
         bitmap = await createImageBitmap(file);
     } catch {
-        fail(`${file.name} is no picture that this browser can read; try a PNG or a JPEG.`);
-        return;
+        throw new Error(`${file.name} is no picture that this browser can read; try PNG or JPEG.`);
     }
     setPicture(shrink(bitmap), file.name || 'Pasted picture', -1);
     document.querySelector('[name=network][value=cifar10]').checked = true;
@@ -451,13 +315,10 @@ async function measure() {
         const engine = await Engine.start(embedded(build));
         engine.load(FLOAT, embedded(`${state.name}-model`));
         engine.load(INTEGER, integer);
-        const times = [];
-        for (const kind of [FLOAT, INTEGER]) {
-            say('measured', `Measuring ${build} …`);
-            await pause();
-            times[kind] = engine.time(kind, state.picture, 60, 5).median;
-            cells[2 * kind + column].textContent = times[kind].toFixed(0);
-        }
+        say('measured', `Measuring ${build} …`);
+        await pause();
+        const times = engine.time(state.picture, 60, 5).map(({ least }) => least);
+        times.forEach((time, kind) => (cells[2 * kind + column].textContent = time.toFixed(0)));
         cells[4 + column].textContent = (times[FLOAT] / times[INTEGER]).toFixed(2);
     }
     const missing = hasSimd() ? '' : ' This browser has no vector instructions in WebAssembly.';
@@ -477,29 +338,22 @@ function save() {
 }
 
 function listen() {
-    const guard = (work) => async (event) => {
-        try {
-            await work(event);
-        } catch (problem) {
-            fail(problem);
-        }
-    };
     const dragging = (yes) => document.body.classList.toggle('dragging', yes);
-    $('weight-bits').oninput = $('activation-bits').oninput = guard(requantize);
-    $('file').onchange = guard(() => takeFile($('file').files[0]));
+    $('weight-bits').oninput = $('activation-bits').oninput = guard('bits', requantize);
+    $('file').onchange = guard('picture', () => takeFile($('file').files[0]));
     for (const choice of all('[name=network]'))
-        choice.onchange = guard(() => openNetwork(choice.value));
-    $('learn').onclick = guard(learn);
-    $('save').onclick = guard(save);
-    $('measure').onclick = guard(measure);
-    dark.onchange = guard(() => state.engine?.has(INTEGER) && showInside());
-    document.onpaste = guard((event) => takeFile(event.clipboardData.files[0]));
+        choice.onchange = guard('picture', () => openNetwork(choice.value));
+    $('learn').onclick = guard('bits', learn);
+    $('save').onclick = guard('bits', save);
+    $('measure').onclick = guard('speed', measure);
+    listenInside();
+    document.onpaste = guard('picture', (event) => takeFile(event.clipboardData.files[0]));
     document.ondragover = (event) => {
         event.preventDefault();
         dragging(true);
     };
     document.ondragleave = (event) => event.relatedTarget || dragging(false);
-    document.ondrop = guard((event) => {
+    document.ondrop = guard('picture', (event) => {
         event.preventDefault();
         dragging(false);
         return takeFile(event.dataTransfer.files[0]);
@@ -515,4 +369,4 @@ async function start() {
     await openNetwork('shapes10');
 }
 
-start().catch(fail);
+start().catch((problem) => fail(problem));
