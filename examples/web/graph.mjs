@@ -50,7 +50,9 @@ export function drawEdges(svg, box, edges, elements) {
             const [x2, y2] = side(elements.get(to), false);
             const long = down ? y2 - y1 : x2 - x1;
             const straight = down ? Math.abs(x1 - x2) < 2 : Math.abs(y1 - y2) < 2;
-            const bow = straight && long > 40 ? (down ? frame.width * 0.3 : frame.height * 0.3) : 0;
+            const { width, height } = elements.get(from).getBoundingClientRect();
+            const beside = (down ? width : height) / 2 + 12; // the curve goes 3/4 of this far
+            const bow = straight && long > 40 ? beside / 0.75 : 0;
             const half = Math.max(long / 2, 4);
             const path = down
                 ? `M${x1} ${y1}C${x1 + bow} ${y1 + half} ${x2 + bow} ${y2 - half} ${x2} ${y2}`

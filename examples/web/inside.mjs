@@ -1,15 +1,17 @@
 // The network from within: the graph with its maps, one map in float and in integers, the arithmetic
 // of one element of it, and histograms.
-import { $, dark, number, percent, say, short, signed, state } from './state.mjs';
+import { $, argmax, bits, dark, number, pause, percent, say, short } from './state.mjs';
+import { signed, state } from './state.mjs';
 import { drawChannel, drawEnds, drawHistogram, drawMap, drawScale } from './draw.mjs';
 import { drawWeights, elementAt, pixelOf, tiles } from './draw.mjs';
 import { blockOf, drawEdges, layout } from './graph.mjs';
 import { minus, showArithmetic, showInput } from './arithmetic.mjs';
-import { FLOAT, INTEGER } from './engine.mjs';
+import { FLOAT, INTEGER, PROBE } from './engine.mjs';
 
 let graph = { places: [], edges: [] };
 let nodes = {}; // of the integer network, by name
 let seen = new Map(); // what both networks make of the picture, by the result's name
+let alone = null; // by a node's name: the share of float's answer if it alone has few bits
 
 const rangeOf = (values) =>
     values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [0, 0]);
@@ -93,6 +95,19 @@ const shades = (values) => {
     return (value) => (value - low) / (high - low || 1);
 };
 
+// What a node says below its name, and the length of its bar.
+function levelOf(name) {
+    const { sqnr } = seen.get(name);
+    const words = Number.isFinite(sqnr) ? `${Math.round(sqnr)} dB` : '–';
+    return [sqnr === Infinity ? 'equal' : words, Math.min(Math.max(sqnr / 50, 0.01), 1)];
+}
+
+function blameOf(name) {
+    const place = graph.places.find((one) => one.name === name);
+    const share = place.op === 'add' ? undefined : alone.get(place.node);
+    return share === undefined ? ['–', 0] : [`${Math.round(100 * share)} %`, share];
+}
+
 function nodeChoice({ name, label, step, lane }) {
     const item = document.createElement('label');
     item.className = 'node';
@@ -139,11 +154,10 @@ function showGraph() {
         new ResizeObserver(drawLines).observe($('graph'));
     }
     for (const [name, item] of elements()) {
-        const { integer, sqnr } = seen.get(name);
-        const level = Number.isFinite(sqnr) ? `${Math.round(sqnr)} dB` : '–';
+        const { integer } = seen.get(name);
+        const [words, share] = alone ? blameOf(name) : levelOf(name);
         item.firstChild.checked = name === state.tensor;
-        item.querySelector('small').textContent = sqnr === Infinity ? 'equal' : level;
-        const share = Math.min(Math.max(sqnr / 50, 0.01), 1);
+        item.querySelector('small').textContent = words;
         item.querySelector('i').style.transform = `scaleX(${share})`;
         const flat = integer.height === 1;
         const canvas = item.querySelector('canvas');
@@ -286,6 +300,53 @@ export function chooseLayer(name) {
     chooseElement({ y: y * scale, x: x * scale, c });
 }
 
+// ---- Which layer did it ----
+
+// Each layer alone with the bits that all have now, the others with 8. Returns the one that leaves
+// least of float's answer: { name, result, answer, share }.
+export async function blame() {
+    const { engine, picture, turn } = state;
+    const [weights, activations] = [$('weight-bits').value, $('activation-bits').value].map(Number);
+    const wanted = argmax([...engine.run(FLOAT, picture).probabilities]);
+    const found = new Map();
+    let worst = null;
+    for (const { name, node, op } of graph.places) {
+        if (op !== 'conv2d' && op !== 'dense') continue;
+        say('graph-note', `Trying ${node} alone …`);
+        await pause();
+        if (state.turn !== turn) return worst;
+        engine.convertOne(node, weights, activations);
+        const shares = [...engine.run(PROBE, picture).probabilities];
+        const share = shares[wanted];
+        found.set(node, share);
+        if (!worst || share < worst.share)
+            worst = { name: node, result: name, answer: state.classes[argmax(shares)], share };
+    }
+    alone = found;
+    showGraph();
+    for (const [name, item] of elements())
+        item.classList.toggle('guilty', name === worst.result);
+    say(
+        'graph-note',
+        `Percentages: how sure of ${state.classes[wanted]} the network is if this layer alone has ` +
+            `${bits(weights)} for weights and ${activations} for activations, all others 8. ` +
+            `${worst.name} hurts most.`,
+    );
+    return worst;
+}
+
+// The element of the chosen layer that is furthest from float.
+export function chooseWorst() {
+    const { name, difference, step } = seen.get(state.tensor);
+    const { width, channels, values } = difference;
+    const most = largest(values);
+    const at = values.findIndex((v) => Math.abs(v) === most);
+    const place = Math.floor(at / channels);
+    state.inputChannel = 0;
+    chooseElement({ y: Math.floor(place / width), x: place % width, c: at % channels });
+    return { name, steps: short(most / step) };
+}
+
 // ---- Histograms ----
 
 function rangeText({ low, high, scale, bits: width, clipped, zeros }) {
@@ -348,6 +409,9 @@ function showLayer() {
 }
 
 export function showInside() {
+    alone = null;
+    say('graph-note', '');
+    for (const item of elements().values()) item.classList.remove('guilty');
     const list = state.engine.nodes;
     state.engine.look(state.picture);
     nodes = Object.fromEntries(list.map((node) => [node.name, node]));

@@ -3,7 +3,10 @@ import { Engine, readRecords, hasSimd, FLOAT, INTEGER } from './engine.mjs';
 import { $, all, argmax, bits, embedded, fail, guard, isCurrent } from './state.mjs';
 import { number, pause, percent, say, state } from './state.mjs';
 import { SIZE, shrink, drawPicture } from './draw.mjs';
-import { listenInside, showInside } from './inside.mjs';
+import { blame, listenInside, showInside } from './inside.mjs';
+import { addPoint, drawCurve } from './curve.mjs';
+import { endStory, hands, startStory, tellBack, tellNext } from './story.mjs';
+import { explainTerms } from './terms.mjs';
 
 // The networks; other keys are ids of embedded files. One is calibrated here, on pictures that the
 // page carries; of the other's, which may not be passed on, it has what calibration keeps.
@@ -111,6 +114,7 @@ async function showAccuracy(turn) {
     const right = (found) => found.filter((c, i) => c === samples.labels[i]).length;
     const same = integer.filter((c, i) => c === float[i]).length;
     fact('right', `${right(float)} → ${right(integer)}`, `of ${samples.count} test pictures`);
+    addPoint(...chosenBits(), state.learned, right(integer), samples.count);
     fact('same', same, `of ${samples.count}`);
 }
 
@@ -152,11 +156,12 @@ const scalesFrom = () =>
 // The integer network anew, rounded to nearest, and all that shows it.
 async function requantize() {
     const turn = newTurn();
-    state.worker?.terminate();
+    state.giveUp();
     showBits();
     await pause();
     if (!isCurrent(turn) || !state.engine?.calibrationImages) return;
     state.engine.convert(...chosenBits());
+    state.learned = false;
     const learns = Boolean(networks[state.name].training);
     say(
         'made',
@@ -187,34 +192,50 @@ function startWorker(message) {
     return worker;
 }
 
+// What the worker makes; null where the work was given up, which state.giveUp does.
 const answerOf = (worker) =>
     new Promise((accept, refuse) => {
         worker.onmessage = ({ data }) => (data instanceof Error ? refuse(data) : accept(data));
         worker.onerror = (event) => refuse(new Error(event.message));
-    });
+        state.giveUp = () => accept(null);
+    }).finally(() => worker.terminate());
 
 // Learning takes seconds, so that it happens beside the page, in an engine of its own.
 async function learn() {
     const begun = performance.now();
     $('learn').disabled = true;
-    say(
-        'made',
-        'Learning: the codes of a channel are chosen together, layer by layer, so that the ' +
-            'error on the calibration pictures is least …',
-    );
-    state.worker = startWorker({
+    const tick = () => {
+        const seconds = Math.round((performance.now() - begun) / 1000);
+        $('made').textContent =
+            'Learning: the codes of a channel are chosen together, layer by layer, so that the ' +
+            `error on the calibration pictures is least … ${seconds} s`;
+    };
+    const ticking = setInterval(tick, 1000);
+    tick();
+    const worker = startWorker({
         wasm: embedded(state.build),
         model: embedded(`${state.name}-model`),
         pictures: trainingPictures(),
         chosen: chosenBits(),
     });
-    const made = await answerOf(state.worker);
-    state.worker.terminate();
+    const made = await answerOf(worker).finally(() => clearInterval(ticking));
+    if (!made) return;
     state.engine.load(INTEGER, made);
+    state.learned = true;
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
     say('made', `${scalesFrom()}codes learned in ${seconds} seconds. Moving a slider rounds anew.`);
     $('learn').disabled = false;
     await showAll(newTurn());
+}
+
+// One number of bits after the other; ends with the one that was chosen before.
+async function fillCurve() {
+    const before = $('weight-bits').value;
+    const [, activations] = chosenBits();
+    $('fill').disabled = true;
+    for (let n = 2; n <= 8; n++) await setBits(n, activations);
+    await setBits(before, activations);
+    $('fill').disabled = false;
 }
 
 // ---- Pictures and networks ----
@@ -224,7 +245,7 @@ async function showAll(turn) {
     await pause();
     if (!isCurrent(turn) || !state.engine.has(INTEGER)) return;
     showInside();
-    $('save').disabled = $('measure').disabled = false;
+    for (const id of ['save', 'measure', 'fill', 'blame']) $(id).disabled = false;
     await showTimes(turn);
     if (!isCurrent(turn)) return;
     showSize();
@@ -269,15 +290,16 @@ function showSamples() {
     });
     document.querySelector('.thumbs').replaceChildren(...choices);
     for (const part of all('#samples, .of-samples')) part.hidden = !state.samples;
+    if (state.samples) drawCurve();
 }
 
 async function openNetwork(name) {
     const turn = newTurn();
     const network = networks[name];
-    state.worker?.terminate();
+    state.giveUp();
     const samples = network.samples ? readRecords(embedded(network.samples)) : null;
     Object.assign(state, { name, samples, classes: network.classes(), floatFound: null });
-    $('learn').disabled = $('save').disabled = $('measure').disabled = true;
+    for (const id of ['learn', 'save', 'measure', 'fill', 'blame']) $(id).disabled = true;
     $('about').textContent = network.about;
     if (!state.picture) choosePicture(0);
     state.engine.load(FLOAT, embedded(`${name}-model`));
@@ -328,6 +350,19 @@ async function measure() {
 
 // ---- The page ----
 
+// As the sliders do; where the bits are chosen already, and rounded to nearest, nothing is done.
+async function setBits(weights, activations) {
+    const same = String(chosenBits()) === String([+weights, +activations]) && !state.learned;
+    if (same && state.engine.has(INTEGER)) return;
+    $('weight-bits').value = weights;
+    $('activation-bits').value = activations;
+    await requantize();
+}
+
+async function settled() {
+    while ($('facts').ariaBusy === 'true') await new Promise((resume) => setTimeout(resume, 20));
+}
+
 function save() {
     const [weights, activations] = chosenBits();
     const link = document.createElement('a');
@@ -347,6 +382,17 @@ function listen() {
     $('save').onclick = guard('bits', save);
     $('measure').onclick = guard('speed', measure);
     listenInside();
+    explainTerms();
+    Object.assign(hands, { setBits, learn, settled });
+    $('next').onclick = guard('story', tellNext);
+    $('back').onclick = guard('story', tellBack);
+    $('skip').onclick = endStory;
+    $('again').onclick = guard('story', async () => {
+        await openStory();
+        scrollTo(0, 0);
+    });
+    $('blame').onclick = guard('inside', blame);
+    $('fill').onclick = guard('bits', fillCurve);
     document.onpaste = guard('picture', (event) => takeFile(event.clipboardData.files[0]));
     document.ondragover = (event) => {
         event.preventDefault();
@@ -360,6 +406,16 @@ function listen() {
     });
 }
 
+// The story is that of a drawn picture.
+async function openStory() {
+    document.querySelector('[name=network][value=shapes10]').checked = true;
+    if (state.name !== 'shapes10') await openNetwork('shapes10');
+    choosePicture(0);
+    showSamples();
+    await showAll(newTurn());
+    await startStory();
+}
+
 // #scalar in the address asks for the build without vector instructions.
 async function start() {
     listen();
@@ -367,6 +423,7 @@ async function start() {
     state.build = hasSimd() && location.hash !== '#scalar' ? 'simd' : 'scalar';
     state.engine = await Engine.start(embedded(state.build));
     await openNetwork('shapes10');
+    if (!$('story').hidden) await startStory();
 }
 
 start().catch((problem) => fail(problem));

@@ -17,7 +17,7 @@ export const state = {
     turn: 0,
     build: '',
     engine: null,
-    worker: null, // while it learns
+    giveUp: () => {}, // ends learning, where it goes on
     name: '', // of the network
     classes: [],
     samples: null,
