@@ -135,9 +135,7 @@ export class Engine {
 
     // One layer with these bits, all others with 8: runs as PROBE.
     convertOne(layer, weightBits, activationBits) {
-        this.name(layer, (at) =>
-            this.check(this.wasm.convert_one(at, weightBits, activationBits)),
-        );
+        this.name(layer, (at) => this.check(this.wasm.convert_one(at, weightBits, activationBits)));
     }
 
     parameterBytes(kind) {

@@ -28,7 +28,9 @@ const inputOf = () => {
     const input = Object.values(nodes).find(({ op }) => op === 'input');
     const list = (text, otherwise) => (text ?? otherwise).split(',').map(Number);
     const [height, width, channels] = input.shape.split('x').map(Number);
-    const [mean, std] = [list(input.mean, '0'), list(input.std, '1')].map((of) => of.map(Math.fround));
+    const [mean, std] = [list(input.mean, '0'), list(input.std, '1')].map((of) =>
+        of.map(Math.fround),
+    );
     return { name: input.name, height, width, channels, mean, std, ...coding(input.q) };
 };
 
@@ -324,8 +326,7 @@ export async function blame() {
     }
     alone = found;
     showGraph();
-    for (const [name, item] of elements())
-        item.classList.toggle('guilty', name === worst.result);
+    for (const [name, item] of elements()) item.classList.toggle('guilty', name === worst.result);
     say(
         'graph-note',
         `Percentages: how sure of ${state.classes[wanted]} the network is if this layer alone has ` +
@@ -417,9 +418,7 @@ export function showInside() {
     nodes = Object.fromEntries(list.map((node) => [node.name, node]));
     graph = layout(list);
     const tensors = state.engine.tensorNames;
-    seen = new Map(
-        graph.places.map(({ name }) => [name, compare(name, tensors.indexOf(name))]),
-    );
+    seen = new Map(graph.places.map(({ name }) => [name, compare(name, tensors.indexOf(name))]));
     if (!seen.has(state.tensor)) state.tensor = graph.places[1].name;
     showGraph();
     showLayer();

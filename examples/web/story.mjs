@@ -28,7 +28,7 @@ const tale = [
         },
     },
     {
-        title: '8 bits: each number becomes one of 256 codes',
+        title: '8 bits: each number becomes one of at most 256 codes',
         see: 'answers',
         act: () => hands.setBits(8, 8),
         tell: () => {
@@ -40,7 +40,7 @@ const tale = [
         },
     },
     {
-        title: '2 bits for the weights: four codes are left',
+        title: '2 bits for the weights: −1, 0 and 1 are left',
         see: 'bits',
         act: () => hands.setBits(2, 8),
         tell: () => {
@@ -75,8 +75,8 @@ const tale = [
         },
         tell: ({ name, steps: off }) =>
             `This is the pixel of ${name} that is furthest from float, by ${off} steps of its code. ` +
-            `Its weights below are four different numbers at most; their products are added, ` +
-            `scaled, clamped and rounded. Any pixel of any map can be chosen.`,
+            `Below, its window under weights that are −1, 0 or 1: the products are added, scaled, ` +
+            `clamped and rounded. Any pixel of any map can be chosen.`,
     },
     {
         title: 'Learning the rounding',
