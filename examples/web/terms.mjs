@@ -33,6 +33,8 @@ export function explainTerms() {
             const { left, width } = term.getBoundingClientRect();
             tip.classList.toggle('leftwards', left + width / 2 > innerWidth / 2);
         };
-        term.onkeydown = (event) => event.key === 'Escape' && term.blur();
+        term.onkeydown = (event) => {
+            if (event.key === 'Escape') term.blur();
+        };
     }
 }
