@@ -7,6 +7,7 @@ import { blame, listenInside, showInside } from './inside.mjs';
 import { addPoint, drawCurve } from './curve.mjs';
 import { endStory, hands, startStory, tellBack, tellNext } from './story.mjs';
 import { explainTerms } from './terms.mjs';
+import { scenes } from './scenes.mjs';
 
 // The networks; other keys are ids of embedded files. One is calibrated here, on pictures that the
 // page carries; of the other's, which may not be passed on, it has what calibration keeps.
@@ -20,7 +21,8 @@ const networks = {
     cifar10: {
         about:
             'Knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and ' +
-            'trucks, one filling the picture. Choose a photograph of yours.',
+            'trucks, one filling the picture. The samples are drawn, too few to count right ' +
+            'answers; choose a photograph of yours.',
         classes: () => 'airplane automobile bird cat deer dog frog horse ship truck'.split(' '),
         calibration: 'cifar10-calibration',
     },
@@ -260,13 +262,39 @@ function setPicture(pixels, caption, sample) {
     $('caption').textContent = caption;
 }
 
-function choosePicture(i) {
-    const { pixels, labels } = state.samples;
+// Pictures to choose from: of test pictures two of each class, else drawn scenes, one of each.
+function picturesOf({ classes, samples }) {
+    if (!samples)
+        return classes.map((name) => ({
+            name,
+            caption: `Drawn: ${name}`,
+            pixels: drawScene(name),
+        }));
+    const seen = {};
     const size = 3 * SIZE * SIZE;
-    setPicture(pixels.slice(i * size, (i + 1) * size), `Sample: ${state.classes[labels[i]]}`, i);
+    return [...samples.labels].flatMap((label, i) => {
+        seen[label] = (seen[label] ?? 0) + 1;
+        const name = `${classes[label]} ${seen[label]}`;
+        const pixels = samples.pixels.slice(i * size, (i + 1) * size);
+        return seen[label] > 2 ? [] : [{ name, caption: `Sample: ${classes[label]}`, pixels }];
+    });
 }
 
-function sampleChoice(i, name) {
+function drawScene(name) {
+    const canvas = document.createElement('canvas');
+    canvas.width = canvas.height = 512;
+    const to = canvas.getContext('2d');
+    to.scale(8, 8);
+    scenes[name](to);
+    return shrink(canvas);
+}
+
+function choosePicture(i) {
+    const { pixels, caption } = state.choices[i];
+    setPicture(pixels, caption, i);
+}
+
+function sampleChoice({ name, pixels }, i) {
     const item = document.createElement('label');
     item.innerHTML = '<input type="radio" name="sample" class="hidden"><canvas></canvas>';
     item.firstChild.ariaLabel = name;
@@ -275,21 +303,13 @@ function sampleChoice(i, name) {
         choosePicture(i);
         showAll(newTurn()).catch(fail);
     };
-    drawPicture(item.lastChild, state.samples.pixels.subarray(3 * SIZE * SIZE * i));
+    drawPicture(item.lastChild, pixels);
     return item;
 }
 
-// Two of each class.
 function showSamples() {
-    const seen = {};
-    const choices = [];
-    state.samples?.labels.forEach((label, i) => {
-        seen[label] = (seen[label] ?? 0) + 1;
-        if (seen[label] <= 2)
-            choices.push(sampleChoice(i, `${state.classes[label]} ${seen[label]}`));
-    });
-    document.querySelector('.thumbs').replaceChildren(...choices);
-    for (const part of all('#samples, .of-samples')) part.hidden = !state.samples;
+    document.querySelector('.thumbs').replaceChildren(...state.choices.map(sampleChoice));
+    for (const part of all('.of-samples')) part.hidden = !state.samples;
     if (state.samples) drawCurve();
 }
 
@@ -299,9 +319,10 @@ async function openNetwork(name) {
     state.giveUp();
     const samples = network.samples ? readRecords(embedded(network.samples)) : null;
     Object.assign(state, { name, samples, classes: network.classes(), floatFound: null });
+    state.choices = picturesOf(state);
     for (const id of ['learn', 'save', 'measure', 'fill', 'blame']) $(id).disabled = true;
     $('about').textContent = network.about;
-    if (!state.picture) choosePicture(0);
+    if (!state.picture || state.sample >= 0) choosePicture(0); // a picture of one's own stays
     state.engine.load(FLOAT, embedded(`${name}-model`));
     showAnswers();
     await pause();
@@ -320,6 +341,7 @@ async function takeFile(file) {
     } catch {
         throw new Error(`${file.name} is no picture that this browser can read; try PNG or JPEG.`);
     }
+    endStory();
     setPicture(shrink(bitmap), file.name || 'Pasted picture', -1);
     document.querySelector('[name=network][value=cifar10]').checked = true;
     if (state.name === 'cifar10') await showAll(newTurn());
@@ -377,7 +399,10 @@ function listen() {
     $('weight-bits').oninput = $('activation-bits').oninput = guard('bits', requantize);
     $('file').onchange = guard('picture', () => takeFile($('file').files[0]));
     for (const choice of all('[name=network]'))
-        choice.onchange = guard('picture', () => openNetwork(choice.value));
+        choice.onchange = guard('picture', () => {
+            endStory();
+            return openNetwork(choice.value);
+        });
     $('learn').onclick = guard('bits', learn);
     $('save').onclick = guard('bits', save);
     $('measure').onclick = guard('speed', measure);

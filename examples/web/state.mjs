@@ -20,7 +20,8 @@ export const state = {
     giveUp: () => {}, // ends learning, where it goes on
     name: '', // of the network
     classes: [],
-    samples: null,
+    samples: null, // test pictures, of which right answers are counted; or none
+    choices: [], // pictures to choose from: { name, caption, pixels }
     floatFound: null, // the float network's class of every sample
     picture: null,
     sample: -1, // which one the picture is

@@ -14,6 +14,7 @@ const models = fileURLToPath(new URL('../../examples/models', import.meta.url));
 const samples = join(web, 'shapes10/test_batch.bin');
 const desktop = { width: 1280, height: 900 };
 const sizes = { desktop, tablet: { width: 800, height: 1100 }, phone: { width: 390, height: 844 } };
+const photographed = 'airplane automobile bird cat deer dog frog horse ship truck'.split(' ');
 let failures = 0;
 
 function tell(what, problems) {
@@ -313,6 +314,26 @@ async function checkOwn(page, what, record, classes, integer) {
     ]);
 }
 
+// The drawn scenes: the float network knows each.
+async function checkScenes(page, classes) {
+    await page.value(`document.querySelector('[name=network][value=cifar10]').click()`);
+    await page.until(`document.querySelectorAll('[name=sample]').length === 10 && ${settled}`);
+    const wrong = [];
+    for (const [i, name] of classes.entries()) {
+        await page.value(`document.querySelectorAll('[name=sample]')[${i}].click()`);
+        await page.until(settled);
+        wrong.push(
+            equal(await shown(page, 'caption'), `Drawn: ${name}`, 'the caption'),
+            equal((await top(page, 'float'))[0][0], name, 'the first class'),
+        );
+    }
+    wrong.push(
+        (await page.value(`document.getElementById('fill').checkVisibility()`)) &&
+            'ten scenes are counted',
+    );
+    tell('the network for photographs knows its ten scenes', wrong);
+}
+
 // Files that are chosen, dropped and pasted.
 async function checkFiles(page, classes) {
     const picture = (record) =>
@@ -489,18 +510,8 @@ async function checkAll(browser) {
     await checkNames(page);
     await checkSlider(page, classes);
     await checkLearning(page, classes);
-    await checkFiles(page, [
-        'airplane',
-        'automobile',
-        'bird',
-        'cat',
-        'deer',
-        'dog',
-        'frog',
-        'horse',
-        'ship',
-        'truck',
-    ]);
+    await checkScenes(page, photographed);
+    await checkFiles(page, photographed);
     await checkSpeed(page);
     tell('nothing is said in the console', page.problems);
     tell(
