@@ -63,7 +63,7 @@ typedef struct setup {
 
 static setup start_with(const ptq_model *model, const ptq_model *origin, const char *isa,
                         int threads, int frozen) {
-    trainer_options options = {BATCH, threads, isa, 0.1f, frozen};
+    trainer_options options = {BATCH, threads, isa, 0.1f, frozen, 0, 0};
     const int *shape = model->node[0].shape;
     setup made;
 
@@ -499,7 +499,7 @@ static double pair_loss(trainer *t, pair *p) {
 
 /* A few steps, then the integers that are exported answer as the fake quantization did. */
 static void check_integers(pair *made) {
-    trainer_options options = {BATCH, 2, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 2, NULL, 0.1f, 0, 0, 0};
     trainer_source source = {noise_fill, &made->from};
     optimizer_options adam = {OPTIMIZER_ADAMW, 0.9, 0, 0};
     int params, classes[BATCH], labels[BATCH];
@@ -559,7 +559,7 @@ static void test_integers_do_what_was_trained(void **state) {
 static void test_zero_point_at_either_end(void **state) {
     ptq_scheme scheme = {
         .weight_bits = 3, .weight_per_tensor = 1, .weight_affine = 1, .activation_bits = 3};
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0};
     pair p = make_pair(random_resnet8(8, 3, 3, 4, NULL), scheme);
 
     (void)state;
@@ -639,7 +639,7 @@ static double loss_along(trainer *t, pair *p, const float *start, const float *d
    holds from every node on that all paths run through. Biases are 0, since their rounding depends
    on steps. */
 static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const *from, int count) {
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0};
     pair p = make_pair(model, scheme);
     const trainer_param *param;
     float *start, *direction;
@@ -699,7 +699,7 @@ static void test_step_gradients_through_the_engine(void **state) {
 /* ---- Numbers that are none ---- */
 
 static void test_check_names_the_node(void **state) {
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0};
     pair p = make_pair(parse(chain), (ptq_scheme){.weight_bits = 3, .activation_bits = 3});
     const trainer_param *param;
     trainer *t;
@@ -734,7 +734,7 @@ static void test_check_names_the_node(void **state) {
 
 static void test_refusals(void **state) {
     ptq_model *model = parse(every_operator), *fused, *q, *image;
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0}, no_batch = {0, 1, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0}, no_batch = {0, 1, NULL, 0.1f, 0, 0, 0};
     trainer_options no_thread = {1, 0, NULL, 0.1f, 0}, no_isa = {1, 1, "mmx", 0.1f, 0};
     noise from = {model, 9 * 7 * 4, 4};
     ptq_dataset images = {BATCH, 9, 7, 4, 4, PTQ_TYPE_U8, noise_get, &from, NULL};

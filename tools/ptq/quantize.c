@@ -19,6 +19,7 @@
 #include "shared/options.h"
 #include "shared/output.h"
 #include "shared/progress.h"
+#include "train/learn.h"
 
 #define MOST_NODES 64
 #define ACCURACY_SIZE 61 /* a short text: it travels with the model */
@@ -465,6 +466,31 @@ static int choose_goal(job *work) {
     return 0;
 }
 
+static int learn_further(job *work, ptq_model **made) {
+    learn_options options = {.real = work->ready.model,
+                             .plan = work->ready.plan,
+                             .images = &work->drawn.subset.dataset,
+                             .threads = work->given->threads,
+                             .seed = work->given->seed};
+    learn_report report;
+    ptq_model *better;
+
+    if (!getenv("LEARN"))
+        return 0;
+    if (getenv("LEARN_FROM")) {
+        ptq_error err;
+        ptq_model_free(*made);
+        if (ptq_model_load(getenv("LEARN_FROM"), NULL, made, &err)) return fail("%s", err.text);
+    }
+    if (learn_on(&options, *made, &report, &better))
+        return 1;
+    if (better) {
+        ptq_model_free(*made);
+        *made = better;
+    }
+    return 0;
+}
+
 static int convert(job *work) {
     ptq_convert_options options = {0};
     progress state = progress_start("learn rounding");
@@ -493,7 +519,11 @@ static int convert(job *work) {
                     work->given->calibration);
     if (status)
         return fail("%s", err.text);
-    return work->given->dry_run ? 0 : engine_adopt(made, NULL, &work->quantized);
+    if (work->given->dry_run)
+        return 0;
+    if (learn_further(work, &made))
+        return 1;
+    return engine_adopt(made, NULL, &work->quantized);
 }
 
 /* ---- Measuring ---- */

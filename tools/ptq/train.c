@@ -278,8 +278,11 @@ static int write_result(run *r) {
 }
 
 static int prepare(run *r) {
-    trainer_options options = {r->set.batch, r->options.threads, r->options.isa, 0.1f,
-                               r->set.freeze};
+    trainer_options options = {.batch = r->set.batch,
+                               .threads = r->options.threads,
+                               .isa = r->options.isa,
+                               .momentum = 0.1f,
+                               .frozen_norm = r->set.freeze};
     ptq_error err;
 
     if (train_images_open(&r->options.data, &r->set, &r->data) ||

@@ -1,0 +1,36 @@
+/* Learning on: a quantized model learns, from its codes on and without labels, to give the float
+   model's logits. */
+#ifndef PTQ_TOOL_TRAIN_LEARN_H
+#define PTQ_TOOL_TRAIN_LEARN_H
+
+#include <stddef.h>
+
+#include "ptq.h"
+
+/* So many images at least: a fifth of them judges. */
+enum { LEARN_IMAGES = 100 };
+
+typedef struct learn_options {
+    const ptq_model *real;     /* the fused float model ... */
+    const ptq_plan *plan;      /* ... and its plan */
+    const ptq_dataset *images; /* calibration images; labels do not matter */
+    int fixed_zeros;           /* zero points are not learned */
+    int threads;
+    int seed;       /* of order and augmentation */
+    double minutes; /* about, on two cores; 0: the usual number of steps */
+} learn_options;
+
+typedef struct learn_report {
+    double before, after; /* KL divergence from float on the images held out, in nats */
+    double factor;        /* of the learning rates, kept; 0: nothing was better */
+    size_t steps;         /* for each factor */
+    size_t learned, held; /* images */
+} learn_report;
+
+/* Learns on from `quantized` with several factors of the learning rates; the best of them on the
+   images held out becomes *out, if its integers diverge less from float there than those of
+   `quantized`; else *out is NULL. The same for any number of threads. 0, or 1 after an error. */
+int learn_on(const learn_options *options, const ptq_model *quantized, learn_report *report,
+             ptq_model **out);
+
+#endif
