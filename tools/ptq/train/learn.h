@@ -16,20 +16,26 @@ typedef struct learn_options {
     const ptq_dataset *images; /* calibration images; labels do not matter */
     int fixed_zeros;           /* zero points are not learned */
     int threads;
-    int seed;       /* of order and augmentation */
-    double minutes; /* about, on two cores; 0: the usual number of steps */
+    int seed;               /* of order and augmentation */
+    double minutes;         /* about, on two cores; 0: the usual number of steps */
+    const char *checkpoint; /* a file that is written now and then, or NULL */
+    int resume;             /* go on from it, if it is there */
 } learn_options;
 
 typedef struct learn_report {
     double before, after; /* KL divergence from float on the images held out, in nats */
-    double factor;        /* of the learning rates, kept; 0: nothing was better */
-    size_t steps;         /* for each factor */
+    double rate;          /* the learning rate that was kept; 0: no model was better */
+    size_t steps;         /* for each rate */
     size_t learned, held; /* images */
 } learn_report;
 
-/* Learns on from `quantized` with several factors of the learning rates; the best of them on the
-   images held out becomes *out, if its integers diverge less from float there than those of
-   `quantized`; else *out is NULL. The same for any number of threads. 0, or 1 after an error. */
+/* Whether there are enough images, and every node can be learned: before long work. */
+int learn_check(const ptq_model *real, size_t images);
+
+/* Learns on from `quantized` with several learning rates; the best of them on the images held out
+   becomes *out, if its integers diverge less from float there than those of `quantized`; else *out
+   is NULL. The same for any number of threads, and with any interruption. 0, or 1 after an
+   error. */
 int learn_on(const learn_options *options, const ptq_model *quantized, learn_report *report,
              ptq_model **out);
 

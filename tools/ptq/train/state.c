@@ -1,32 +1,26 @@
 /* The state vector: taken from a model, drawn at random, and put into a model again. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "train/units.h"
 
+/* From codes, relative to the rate of a weight in codes. A bias counts in what the biases of its
+   layer are like, since they differ by orders of magnitude, after equalization above all. */
+static float rate_from_codes(const trainer *t, const trainer_param *p) {
+    double sum = 0;
+
+    if (p->param == PTQ_PARAM_WEIGHT)
+        return 1;
+    if (p->param != PTQ_PARAM_BIAS)
+        return is_step(p->param) ? 0.3f : 6;
+    for (size_t i = p->offset; i < p->offset + p->count; i++)
+        sum += (double)t->state[i] * (double)t->state[i];
+    return (float)(0.1 * sqrt(sum / (double)p->count));
+}
+
 /* With folded batch norm, weights of different layers differ in size by orders of magnitude; one
    learning rate suits all if it counts relative to the tensor's root mean square (Shazeer and Stern
    2018, https://arxiv.org/abs/1804.04235, 8). Logarithms are relative already. */
-static float rate_from_codes(const trainer *t, const trainer_param *p) {
-    const char *e = getenv(p->param == 0       ? "RW"
-                           : p->param == 1     ? "RB"
-                           : is_step(p->param) ? "RS"
-                                               : "RZ");
-    float x = e                   ? (float)atof(e)
-              : p->param == 0     ? 1
-              : p->param == 1     ? .3f
-              : is_step(p->param) ? .3f
-                                  : 6;
-    double sum = 0;
-    if (p->param == 1 && getenv("RBREL")) {
-        for (size_t i = p->offset; i < p->offset + p->count; i++)
-            sum += (double)t->state[i] * (double)t->state[i];
-        x *= (float)sqrt(sum / (double)p->count);
-    }
-    return x;
-}
-
 static void set_rate(trainer *t, trainer_param *p) {
     double sum = 0;
 
