@@ -133,15 +133,15 @@ static int get_calibration(job *work) {
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
-static int convert_mixed(job *work, ptq_model **made) {
+static int convert_mixed(job *work, const ptq_dataset *images, ptq_model **made) {
     ptq_search_options options = {0};
     progress state = progress_start("choose bits");
     ptq_status status;
     ptq_error err;
 
     options.scheme = work->scheme;
-    options.images = &work->drawn.subset.dataset;
-    options.measure = (work->drawn.subset.dataset.count + 3) / 4;
+    options.images = images;
+    options.measure = (images->count + 3) / 4;
     options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
@@ -188,71 +188,90 @@ static int note_learning(const job *work, ptq_model *model) {
     return ptq_model_set_meta(model, "training", text, &err) ? fail("%s", err.text) : 0;
 }
 
-/* Preset best-high: learns on; *made becomes what came of it, if that is better. */
-static int learn_further(job *work, ptq_model **made) {
+/* Preset best-high: learns on from a model; *better stays NULL if nothing was. */
+static int learn_further(job *work, const ptq_model *made, ptq_model **better) {
     learn_options options = {.real = work->ready.model,
                              .plan = work->ready.plan,
-                             .images = &work->drawn.subset.dataset,
+                             .images = &work->split,
                              .threads = work->given->threads,
                              .seed = work->given->seed,
                              .minutes = work->minutes,
                              .checkpoint = work->given->checkpoint,
                              .resume = work->given->resume};
-    ptq_model *better;
 
     options.fixed_zeros = work->scheme.activation_symmetric;
     for (int i = 0; i < work->overrides; i++)
         options.fixed_zeros |= work->override[i].scheme.activation_symmetric;
-    if (learn_on(&options, *made, &work->learned, &better))
+    if (learn_on(&options, made, &work->learned, better))
         return 1;
-    if (better) {
-        ptq_model_free(*made);
-        *made = better;
-    }
-    return note_learning(work, *made);
+    return *better ? note_learning(work, *better) : 0;
 }
 
 /* What would fail after minutes is said before. */
-static int check_learning(const job *work) {
+static int prepare_learning(job *work) {
     if (!work->learns_on || work->given->dry_run)
         return 0;
     return (work->given->checkpoint && check_output(work->given->checkpoint)) ||
-           learn_check(work->ready.model, work->drawn.subset.dataset.count);
+           learn_check(work->ready.model) ||
+           learn_images_open(&work->split, &work->drawn.subset.dataset);
 }
 
-static int convert(job *work) {
+static int convert_on(job *work, const ptq_dataset *images, ptq_model **made) {
     ptq_convert_options options = {0};
     progress state = progress_start("learn rounding");
     int mixes = has_goal(work);
-    ptq_model *made = NULL;
     ptq_status status;
     ptq_error err;
 
-    if (work->expects && ptq_model_load(work->model_path, NULL, &work->unfused, &err))
-        return fail("%s", err.text);
-    if (mixes && (convert_mixed(work, &made) || adopt_mix(work)))
+    if (mixes && (convert_mixed(work, images, made) || adopt_mix(work)))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
-    options.images = &work->drawn.subset.dataset;
+    options.images = images;
     options.unfused = work->unfused;
     options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
     status = ptq_convert(work->ready.model, work->calibration, &options,
-                         work->given->dry_run || mixes ? NULL : &made, &work->plan, &err);
+                         work->given->dry_run || mixes ? NULL : made, &work->plan, &err);
     progress_end(&state);
     if (status == PTQ_BAD_DATA && work->given->calibration)
         return fail("%s: the --samples and --seed that made %s", err.text,
                     work->given->calibration);
-    if (status)
+    return status ? fail("%s", err.text) : 0;
+}
+
+/* The images that judge must be new to the model that is learned on from: what `best` has rounded
+   its weights for looks better than it is. If nothing is learned, it is made anew from all. */
+static int convert_and_learn(job *work, ptq_model **better) {
+    ptq_model *made = NULL;
+    int status;
+
+    *better = NULL;
+    status =
+        convert_on(work, &work->split.learned.dataset, &made) || learn_further(work, made, better);
+    ptq_model_free(made);
+    if (status || *better)
+        return status;
+    ptq_release(&work->plan.memory);
+    ptq_release(&work->mix.memory);
+    return convert_on(work, &work->drawn.subset.dataset, better);
+}
+
+static int convert(job *work) {
+    ptq_model *made = NULL;
+    ptq_error err;
+    int status;
+
+    if (work->expects && ptq_model_load(work->model_path, NULL, &work->unfused, &err))
         return fail("%s", err.text);
-    if (work->given->dry_run)
-        return 0;
-    if (work->learns_on && learn_further(work, &made)) {
+    status = work->learns_on && !work->given->dry_run
+                 ? convert_and_learn(work, &made)
+                 : convert_on(work, &work->drawn.subset.dataset, &made);
+    if (status || work->given->dry_run) {
         ptq_model_free(made);
-        return 1;
+        return status;
     }
     return engine_adopt(made, NULL, &work->quantized);
 }
@@ -327,7 +346,7 @@ static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!work->given->dry_run && check_output(work->given->output)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
-        open_data(work) || get_calibration(work) || check_learning(work) || convert(work) ||
+        open_data(work) || get_calibration(work) || prepare_learning(work) || convert(work) ||
         ask_fusion(work))
         return 1;
     if (!work->given->dry_run && finish_model(work))
@@ -345,6 +364,7 @@ static void close_job(job *work) {
     ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
     data_close(work->test);
+    learn_images_close(&work->split);
     sample_close(&work->drawn);
     engine_close(&work->quantized);
     engine_close(&work->ready);

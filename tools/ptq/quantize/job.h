@@ -42,6 +42,7 @@ typedef struct job {
     engine ready; /* the fused float model, then the quantized one */
     engine quantized;
     image_sample drawn;
+    learn_images split; /* the same, to learn on from */
     data_set *test;
     ptq_calibration *calibration;
     ptq_convert_report plan;

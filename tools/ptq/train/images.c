@@ -47,17 +47,12 @@ static int split(train_images *set, const settings *s) {
     return set->count ? 0 : fail("all %d images are held out; hold out fewer", s->holdout);
 }
 
-int train_images_split(train_images *set, const ptq_dataset *images, size_t every) {
-    size_t held = 0;
-
+int train_images_adopt(train_images *set, const ptq_dataset *images) {
     set->base = *images;
     if (make_room(set))
         return 1;
     for (size_t i = 0; i < images->count; i++)
-        if (i % every == every - 1)
-            set->held[held++] = i;
-        else
-            set->trained[set->count++] = i;
+        set->trained[set->count++] = i;
     return 0;
 }
 

@@ -52,9 +52,37 @@ typedef struct learner {
 
 /* ---- Images ---- */
 
+int learn_images_open(learn_images *split, const ptq_dataset *images) {
+    size_t n = images->count, held = n / HELD_OUT, learned = 0;
+    ptq_error err;
+
+    memset(split, 0, sizeof *split);
+    if (n < LEARN_IMAGES)
+        return fail("learning on needs at least %d calibration images, of which a fifth judges, "
+                    "and there are %zu; give more, or take preset best",
+                    LEARN_IMAGES, n);
+    split->index = malloc(n * sizeof *split->index);
+    if (!split->index)
+        return fail("no memory for %zu images", n);
+    for (size_t i = 0; i < n; i++)
+        if (i % HELD_OUT == HELD_OUT - 1)
+            split->index[n - held + i / HELD_OUT] = i;
+        else
+            split->index[learned++] = i;
+    return ptq_subset_open(&split->learned, images, split->index, learned, &err) ||
+                   ptq_subset_open(&split->held, images, split->index + learned, held, &err)
+               ? fail("%s", err.text)
+               : 0;
+}
+
+void learn_images_close(learn_images *split) {
+    free(split->index);
+    memset(split, 0, sizeof *split);
+}
+
 /* A label that nobody asks for: an evaluation wants one. */
 static ptq_status get_unlabelled(void *user, size_t index, void *item, int *label, ptq_error *err) {
-    const ptq_dataset *base = &((const learner *)user)->images.subset.dataset;
+    const ptq_dataset *base = &((const learner *)user)->given->images->held.dataset;
     ptq_status status = base->get(base->user, index, item, label, err);
 
     *label = 0;
@@ -62,29 +90,25 @@ static ptq_status get_unlabelled(void *user, size_t index, void *item, int *labe
 }
 
 static int open_images(learner *l) {
-    const learn_options *o = l->given;
-    ptq_error err;
+    const learn_images *split = l->given->images;
 
-    if (train_images_split(&l->images, o->images, HELD_OUT))
-        return 1;
-    l->report->learned = l->images.count;
-    l->report->held = o->images->count - l->images.count;
-    if (ptq_subset_open(&l->images.subset, &l->images.base, l->images.held, l->report->held, &err))
-        return fail("%s", err.text);
-    l->unlabelled = l->images.subset.dataset;
+    l->report->learned = split->learned.dataset.count;
+    l->report->held = split->held.dataset.count;
+    l->unlabelled = split->held.dataset;
     l->unlabelled.get = get_unlabelled;
     l->unlabelled.user = l;
     l->unlabelled.classes = trainer_classes(l->teacher);
-    if (train_images_prepare(&l->images, l->start))
+    if (train_images_adopt(&l->images, &split->learned.dataset) ||
+        train_images_prepare(&l->images, l->start))
         return 1;
     l->real = l->images;
     l->real.table = NULL;
-    return train_images_prepare(&l->real, o->real);
+    return train_images_prepare(&l->real, l->given->real);
 }
 
 /* Features have no left and right. */
 static void choose_augmentation(learner *l) {
-    const ptq_dataset *base = l->given->images;
+    const ptq_dataset *base = &l->given->images->learned.dataset;
     int smaller = base->height < base->width ? base->height : base->width;
 
     l->set.batch = BATCH;
@@ -339,15 +363,11 @@ static void close_learner(learner *l) {
     free(l->best);
 }
 
-int learn_check(const ptq_model *real, size_t images) {
+int learn_check(const ptq_model *real) {
     trainer_options options = {.batch = 1, .threads = 1, .momentum = 0.1f};
     trainer *trial;
     ptq_error err;
 
-    if (images < LEARN_IMAGES)
-        return fail("learning on needs at least %d calibration images, of which a fifth judges, "
-                    "and there are %zu; give more, or take preset best",
-                    LEARN_IMAGES, images);
     if (trainer_create(real, NULL, &options, &trial, &err))
         return fail("learning on: %s; take preset best", err.text);
     trainer_free(trial);

@@ -7,14 +7,24 @@
 
 #include "ptq.h"
 
-/* So many images at least: a fifth of them judges. */
-enum { LEARN_IMAGES = 100 };
+/* Calibration images in two parts: four fifths to learn from, and every fifth, which judges. A model
+   that is to be compared must not have seen the second part either. */
+enum { LEARN_IMAGES = 100 /* so many at least */ };
+
+typedef struct learn_images {
+    size_t *index;
+    ptq_subset learned, held;
+} learn_images;
+
+/* The images stay the caller's; labels do not matter. 0, or 1 after an error. */
+int learn_images_open(learn_images *split, const ptq_dataset *images);
+void learn_images_close(learn_images *split);
 
 typedef struct learn_options {
-    const ptq_model *real;     /* the fused float model ... */
-    const ptq_plan *plan;      /* ... and its plan */
-    const ptq_dataset *images; /* calibration images; labels do not matter */
-    int fixed_zeros;           /* zero points are not learned */
+    const ptq_model *real; /* the fused float model ... */
+    const ptq_plan *plan;  /* ... and its plan */
+    const learn_images *images;
+    int fixed_zeros; /* zero points are not learned */
     int threads;
     int seed;               /* of order and augmentation */
     double minutes;         /* about, on two cores; 0: the usual number of steps */
@@ -29,8 +39,8 @@ typedef struct learn_report {
     size_t learned, held; /* images */
 } learn_report;
 
-/* Whether there are enough images, and every node can be learned: before long work. */
-int learn_check(const ptq_model *real, size_t images);
+/* Whether every node can be learned: before long work. */
+int learn_check(const ptq_model *real);
 
 /* Learns on from `quantized` with several learning rates; the best of them on the images held out
    becomes *out, if its integers diverge less from float there than those of `quantized`; else *out
