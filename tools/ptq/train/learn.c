@@ -347,7 +347,7 @@ static int prepare(learner *l) {
     r->steps = count_steps(l->given->real, l->given->minutes);
     snprintf(l->text, sizeof l->text,
              "learning on: %d rates, %zu steps, %zu images, seed %d, from %a", RATES, r->steps,
-             l->given->images->count, l->given->seed, r->before);
+             r->learned, l->given->seed, r->before);
     return restore(l);
 }
 
