@@ -87,14 +87,16 @@ linked = $(if $(filter $@,$(OWN_COPY)),,$(1))
 # What of them is not about vector kernels does without these; and what is not about how the
 # compiler optimizes them is compiled in half the time.
 $(addprefix $(BUILD)/test_,file net observe ops run tensor): private CFLAGS += -DPTQ_NO_SIMD -O1
-$(BUILD)/test_kernels_emulated: private CFLAGS += -O1
+$(BUILD)/test_kernels_emulated: private CFLAGS += -O1 -Wno-psabi
+$(BUILD)/test_manifest: private CFLAGS += -Wno-psabi
 
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
 # What explains an element is the tool's; the accumulators to compare it with are worked out here.
-$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(BUILD)/tool/measure/explain.o
-$(BUILD)/test_integer $(BUILD)/test_real: $(BUILD)/tool/measure/explain.o
+EXPLAINER := $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic)
+$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(EXPLAINER)
+$(BUILD)/test_integer $(BUILD)/test_real: $(EXPLAINER)
 
 # And so is what compares kernels.
 KERNEL_TESTS := $(addprefix $(BUILD)/,test_kernels test_kernels_emulated)
