@@ -1,7 +1,7 @@
 # The command-line tool, read by Makefile, and what is made with it: data, examples, figures, the
 # page for browsers, timings.
 
-.PHONY: no-stb bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
+.PHONY: no-stb mcu bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
 
 print-build:
 	@echo $(BUILD)
@@ -215,6 +215,13 @@ RUN_bench-peers = sh tools/bench/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers'
 
 bench-train: $(BUILD)/ptq $(BUILD)/shapes10
 	@sh tools/bench/bench_train.sh $^
+
+# ---- Microcontrollers, under QEMU ----
+
+#: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
+#:               CPU=cortex-m4 one alone, IMAGES=200
+mcu: $(BUILD)/ptq $(BUILD)/shapes10
+	@IMAGES='$(IMAGES)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 

@@ -535,7 +535,7 @@ static void put_call(const header *h, int index, int table_step) {
         put_logits_call(h, node->input[0], table_step);
     else
         put_window_call(h, index, "pool2d", table_step);
-    fprintf(h->to, " /* %s */\n", node->out);
+    fprintf(h->to, " %s_DONE(%d); /* %s */\n", h->upper, index, node->out);
 }
 
 /* Whether the calls name the codes of a node's result. */
@@ -566,8 +566,10 @@ static void put_run(const header *h, int table_step) {
     }
     fprintf(h->to, "    uint8_t *const arena = %s_arena;\n", h->name);
     if (table_step >= 0)
-        fprintf(h->to, "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu);\n",
-                h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0));
+        fprintf(h->to,
+                "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu); "
+                "%s_DONE(0);\n",
+                h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0), h->upper);
     for (int i = h->start + 1; i <= h->logits; i++)
         put_call(h, i, table_step);
     if (is_coded(&h->model->node[h->logits])) {
@@ -622,6 +624,11 @@ static const char *const standalone_use_codes[] = {
             "/* From NET_PIXELS " WHAT " to NET_CLASSES logits. */\n",                             \
             "void net_run(const uint8_t *" NAME ", float *logits);\n", NULL                        \
     }
+/* What a firmware that measures puts between the nodes. */
+static const char *const standalone_done[] = {
+    "/* Called after each node; a program may define it to read a counter of cycles. */\n",
+    "#ifndef NET_DONE\n", "#define NET_DONE(node)\n", "#endif\n", "\n", NULL};
+
 static const char *const standalone_api[] = STANDALONE_API("bytes", "pixels");
 static const char *const standalone_api_codes[] = STANDALONE_API("codes", "codes");
 
@@ -699,6 +706,7 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     if (h->patch)
         fprintf(to, "static int16_t %s_patch[%zu];\n", h->name, h->patch);
     fputc('\n', to);
+    put_lines(h, standalone_done);
     put_run(h, table_step);
     put_end(h);
 }
