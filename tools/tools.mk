@@ -68,10 +68,14 @@ $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(Q)$(COMPILE) $(FRAME) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
-EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels)
+EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels strips)
 .SECONDARY: $(EXPORTED)
 $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
+
+$(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening mve dsp thumb plain closing) \
+                     | $(BUILD)
+	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $^ >$@
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/*.c \
                   tools/ptq/*/*.c)) $(ONNX_OBJECT) $(STB_OBJECT)

@@ -9,12 +9,12 @@
 
 typedef struct export_options {
     const char *model, *c_header, *name, *onnx, *form;
-    int standalone;
+    header_form header;
 } export_options;
 
 static const command_help help = {
     "export [--model MODEL] --onnx OUT.onnx [--form qdq|qoperator]\n"
-    "       ptq export [--model MODEL] --c-header OUT.h [--standalone] [--name PREFIX]",
+    "       ptq export [--model MODEL] --c-header OUT.h [--standalone [--small]] [--name PREFIX]",
     "ONNX: float models and quantized ones; qdq puts QuantizeLinear and DequantizeLinear around\n"
     "float operators, qoperator uses integer operators throughout.\n\n"
     "C: one header with the weights as constants, all memory static, one function from pixels to\n"
@@ -32,7 +32,9 @@ static int parse(int argc, char **argv, export_options *o) {
         {"c-header", 0, "OUT.h", "write the model as C code", .text = &o->c_header,
          .file = WRITTEN_FILE},
         {"standalone", 0, NULL, "code that does without ptq.h; integer models only",
-         .flag = &o->standalone},
+         .flag = &o->header.standalone},
+        {"small", 0, NULL, "with --standalone: least code and memory, several times slower",
+         .flag = &o->header.small},
         {"name", 0, "PREFIX", "what its functions begin with (default: from OUT.h)",
          .text = &o->name},
         {0}};
@@ -43,8 +45,10 @@ static int parse(int argc, char **argv, export_options *o) {
 static int check_options(const export_options *o) {
     if (!o->onnx == !o->c_header)
         return fail("say what to write: --onnx OUT.onnx or --c-header OUT.h");
-    if (o->onnx && (o->standalone || o->name))
+    if (o->onnx && (o->header.standalone || o->name))
         return fail("--standalone and --name go with --c-header");
+    if (o->header.small && !o->header.standalone)
+        return fail("--small goes with --standalone");
     if (o->c_header && o->form)
         return fail("--form goes with --onnx");
     return 0;
@@ -61,7 +65,7 @@ int command_export(int argc, char **argv) {
         check_output(o.onnx ? o.onnx : o.c_header))
         return 1;
     if (o.c_header)
-        return export_c_header(path, o.c_header, o.name, o.standalone);
+        return export_c_header(path, o.c_header, o.name, &o.header);
     if (export_onnx(path, o.onnx, o.form))
         return 1;
     say("%s: ONNX in %s\n", path, o.onnx);

@@ -345,7 +345,7 @@ static int write_header(header *h, const char *out_path, int standalone) {
 }
 
 int export_c_header(const char *model_path, const char *out_path, const char *name,
-                    int standalone) {
+                    const header_form *form) {
     header h;
     engine ready;
     int status;
@@ -355,11 +355,12 @@ int export_c_header(const char *model_path, const char *out_path, const char *na
         return 1;
     h.model = ready.model;
     h.plan = ready.plan;
+    h.small = form->small;
     h.logits = ptq_model_logits(h.model);
-    status = engine_self_test(&ready) || write_header(&h, out_path, standalone);
+    status = engine_self_test(&ready) || write_header(&h, out_path, form->standalone);
     if (!status)
         say("%s: %s_run(), %s\n", out_path, h.name,
-            standalone ? "on its own" : "together with ptq.h");
+            form->standalone ? "on its own" : "together with ptq.h");
     engine_close(&ready);
     return status;
 }

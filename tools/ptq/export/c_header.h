@@ -8,9 +8,27 @@
 
 /* Writes the model file at `model_path` as a header; `name` is what its functions begin with, NULL:
    made from the name of `out_path`. 0, or 1 after an error on standard error. */
-int export_c_header(const char *model_path, const char *out_path, const char *name, int standalone);
+typedef struct header_form {
+    int standalone; /* without ptq.h */
+    int small;      /* that: as little code and memory as can be */
+} header_form;
+
+int export_c_header(const char *model_path, const char *out_path, const char *name,
+                    const header_form *form);
 
 #define NAME_LIMIT 40
+
+/* How a convolution is cut up in strips: see strips/opening.h. */
+typedef struct strip {
+    int in[3], out[3]; /* height, width, channels, as the kernels take them */
+    int height, row, step, shift;
+} strip;
+
+/* Elements of the buffers that all of them share. */
+typedef struct strip_buffers {
+    int count, sums_used, no_sums_used;
+    size_t rows, mve, dsp, plain, unpacked, sums;
+} strip_buffers;
 
 typedef struct header {
     FILE *to;
@@ -19,6 +37,8 @@ typedef struct header {
     char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
     unsigned sections; /* a bit for each that is needed */
     int logits;        /* node */
+    int small;         /* standalone: the least code and memory, not the fewest instructions */
+    strip_buffers strips;
     int start;         /* standalone: the node whose codes are brought; 0: pixels are */
     size_t arena;      /* bytes of codes */
     size_t patch;      /* inputs of one result, at most */
@@ -49,6 +69,14 @@ void put_end(const header *h);
 
 /* Of a shape of three dimensions. */
 size_t elements(const int *shape);
+
+/* Convolutions in strips, c_strips.c. The plan of one, 1 if there is one; the buffers of all, and
+   their bytes at most; what is written before the network, and with a node. */
+int strip_plan(const header *h, int index, strip *s);
+void strips_measure(header *h);
+size_t strips_bytes(const header *h);
+void put_strip_kernels(const header *h);
+void put_strip(const header *h, int index, const strip *s);
 
 /* The whole of a standalone header; 0, or 1 after an error on standard error. */
 int write_standalone(header *h, FILE *to);
