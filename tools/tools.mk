@@ -77,6 +77,11 @@ $(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening mve dsp th
                      | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $^ >$@
 
+# Told here, for the compiler takes them for headers of the system, which it does not list.
+$(BUILD)/tool/export/c_header.o: $(BUILD)/library_runner.inc
+$(BUILD)/tool/export/c_standalone.o: $(BUILD)/standalone_kernels.inc
+$(BUILD)/tool/export/c_strips.o: $(BUILD)/strips.inc
+
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/*.c \
                   tools/ptq/*/*.c)) $(ONNX_OBJECT) $(STB_OBJECT)
 

@@ -192,7 +192,7 @@ void put_strip(const header *h, int index, const strip *s) {
     fprintf(h->to, "static const %s_strip %s_strip%d = {&%s_node%d, %d, %d, %d, %d};\n", h->name,
             h->name, index, h->name, index, s->height, s->row, s->step, s->shift);
     fprintf(h->to,
-            "static void %s_group%d(int height, uint8_t *y, int channel)\n{\n"
+            "%s_APART void %s_group%d(int height, uint8_t *y, int channel)\n{\n"
             "    %s_group(&%s_strip%d, height, y, channel);\n}\n\n",
-            h->name, index, h->name, h->name, index);
+            h->upper, h->name, index, h->name, h->name, index);
 }

@@ -88,6 +88,7 @@ NET_INLINE void net_codes4(const net_strip *s, int32x4_t acc, uint8_t *y, int ch
         a2 = vmladavaq_s8(a2, p, v), b2 = vmladavaq_s8(b2, q, v); \
         v = vld1q_s8(w + 64 * (i) + 48); \
         a3 = vmladavaq_s8(a3, p, v), b3 = vmladavaq_s8(b3, q, v); \
+        NET_IN_ORDER; \
     }
 
 NET_INLINE void net_places(const net_strip *s, const int8_t *x, uint8_t *y, int channel)

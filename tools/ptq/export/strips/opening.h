@@ -18,7 +18,11 @@
 #if defined(__GNUC__)
 #define NET_INLINE static __inline__ __attribute__((always_inline))
 #define NET_APART static __attribute__((noinline))
+/* Loads stay where they are: brought forward together, as compilers like it, they would need more
+   registers than there are. */
+#define NET_IN_ORDER __asm__ volatile("" ::: "memory")
 #else
+#define NET_IN_ORDER
 #define NET_INLINE static
 #define NET_APART static
 #endif

@@ -44,7 +44,7 @@ static void net_put_weights(const net_conv *c, int channel)
 
 /* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
    wrong only where these 5 units more have brought it to within 8 above an integer. */
-NET_INLINE uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+static uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
     int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + NET_ROUND(s);
     if (!(t & NET_TIE(s)))
@@ -68,19 +68,18 @@ enum { NET_PLACES = 2 };
     if ((k) < unrolled) { \
         w0 = w[4 * (k)], w1 = w[4 * (k) + 1], w2 = w[4 * (k) + 2], w3 = w[4 * (k) + 3]; \
         NET_AT(0, k) NET_AT(1, k) NET_AT(2, k) NET_AT(3, k) \
+        NET_IN_ORDER; \
     }
-#define NET_CODES(p) \
+#define NET_KEEP(p) \
     if ((p) < NET_PLACES) { \
-        y[(p) * s->step] = net_code(s, a[p][0], 0, channel); \
-        y[(p) * s->step + 1] = net_code(s, a[p][1], 1, channel); \
-        y[(p) * s->step + 2] = net_code(s, a[p][2], 2, channel); \
-        y[(p) * s->step + 3] = net_code(s, a[p][3], 3, channel); \
+        to[4 * (p)] = a[p][0], to[4 * (p) + 1] = a[p][1], to[4 * (p) + 2] = a[p][2]; \
+        to[4 * (p) + 3] = a[p][3]; \
     }
 #define NET_BEGIN(p) \
     a[p][0] = net_now.bias[0], a[p][1] = net_now.bias[1], a[p][2] = net_now.bias[2], \
     a[p][3] = net_now.bias[3];
 
-NET_INLINE void net_places(const net_strip *s, const uint8_t *x, uint8_t *y, int channel)
+NET_INLINE void net_places(const net_strip *s, const uint8_t *x, int32_t *to)
 {
     const net_conv *c = s->conv;
     const int taps = c->kernel[1] * c->in[2], unrolled = NET_UNROLLED(taps);
@@ -93,7 +92,16 @@ NET_INLINE void net_places(const net_strip *s, const uint8_t *x, uint8_t *y, int
             NET_TAP(0) NET_TAP(1) NET_TAP(2) NET_TAP(3)
             NET_TAP(4) NET_TAP(5) NET_TAP(6) NET_TAP(7)
         }
-    NET_CODES(0) NET_CODES(1) NET_CODES(2) NET_CODES(3)
+    NET_KEEP(0) NET_KEEP(1) NET_KEEP(2) NET_KEEP(3)
+}
+
+/* For all layers: written out at every place, this would be most of the code. */
+NET_APART void net_put_codes(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
+{
+    int p, k;
+    for (p = 0; p < NET_PLACES; p++, y += s->step - 4)
+        for (k = 0; k < 4; k++)
+            *y++ = net_code(s, *sum++, k, channel);
 }
 
 /* Four channels of `height` rows. The last places of a row may be computed twice. */
@@ -102,15 +110,18 @@ NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channe
     const net_conv *c = s->conv;
     const int x1 = c->stride[1] * c->in[2], rest = c->out[1] % NET_PLACES;
     const uint8_t *row = net_rows, *x;
+    int32_t sum[4 * NET_PLACES];
     int ox;
     for (; height > 0; height--, row += c->stride[0] * s->row) {
         x = row;
         for (ox = NET_PLACES; ox <= c->out[1]; ox += NET_PLACES) {
-            net_places(s, x, y, channel);
+            net_places(s, x, sum);
+            net_put_codes(s, sum, y, channel);
             x += NET_PLACES * x1, y += NET_PLACES * s->step;
         }
         if (rest) {
-            net_places(s, x - (NET_PLACES - rest) * x1, y - (NET_PLACES - rest) * s->step, channel);
+            net_places(s, x - (NET_PLACES - rest) * x1, sum);
+            net_put_codes(s, sum, y - (NET_PLACES - rest) * s->step, channel);
             y += rest * s->step;
         }
     }
