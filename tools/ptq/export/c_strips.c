@@ -13,7 +13,7 @@ static const char *const strip_lines[] = {
     NULL};
 
 /* Their sections, in order; `end` of every file is one too. */
-enum { OPENING, MVE = 2, DSP = 4, THUMB = 6, PLAIN = 8, ROWS = 10 };
+enum { OPENING, MVE = 2, DSP = 4, THUMB = 6, PLAIN = 8, ROWS = 10, ALONE, SUM, SUM_MVE, SUM_OTHERS, STRIP_SUM };
 
 /* Inputs that the buffer of rows should hold at most, 12.5 KB where they are widened; and places
    that should share weights once laid out, so that this costs little beside the products. */
@@ -184,8 +184,16 @@ void put_strip_kernels(const header *h) {
         put_sections(h, strip_lines, 1u << forms[i].section);
     }
     fputs("#endif\n\n", h->to);
-    put_sections(h, strip_lines, 1u << ROWS | (b->no_sums_used ? 1u << (ROWS + 1) : 0) |
-                                     (b->sums_used ? 1u << (ROWS + 2) : 0));
+    put_sections(h, strip_lines, 1u << ROWS | (b->no_sums_used ? 1u << ALONE : 0) |
+                                     (b->sums_used ? 1u << SUM : 0));
+    if (!b->sums_used)
+        return;
+    fputs(forms[0].condition, h->to);
+    put_sections(h, strip_lines, 1u << SUM_MVE);
+    fputs("#else\n", h->to);
+    put_sections(h, strip_lines, 1u << SUM_OTHERS);
+    fputs("#endif\n\n", h->to);
+    put_sections(h, strip_lines, 1u << STRIP_SUM);
 }
 
 void put_strip(const header *h, int index, const strip *s) {

@@ -18,11 +18,13 @@
 #if defined(__GNUC__)
 #define NET_INLINE static __inline__ __attribute__((always_inline))
 #define NET_APART static __attribute__((noinline))
-/* Loads stay where they are: brought forward together, as compilers like it, they would need more
+/* Loads and sums stay where they are: brought forward together, as compilers like it, they would need more
    registers than there are. */
 #define NET_IN_ORDER __asm__ volatile("" ::: "memory")
+#define NET_SETTLE(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
 #else
 #define NET_IN_ORDER
+#define NET_SETTLE(a, b, c, d)
 #define NET_INLINE static
 #define NET_APART static
 #endif

@@ -63,6 +63,7 @@ enum { NET_PLACES = 2 };
     if ((p) < NET_PLACES) { \
         v = x[(p) * x1 + (k)]; \
         a[p][0] += v * w0, a[p][1] += v * w1, a[p][2] += v * w2, a[p][3] += v * w3; \
+        NET_SETTLE(a[p][0], a[p][1], a[p][2], a[p][3]); \
     }
 #define NET_TAP(k) \
     if ((k) < unrolled) { \
