@@ -92,7 +92,8 @@ test_usage() {
     refuses "unknown option --nonsense" export --nonsense
     refuses "say what to write" export
     refuses "go with --c-header" export --onnx "$dir/net.onnx" --standalone
-    refuses "goes with --standalone" export --c-header "$dir/net.h" --small
+    refuses "go with --standalone" export --c-header "$dir/net.h" --small
+    refuses "go with --standalone" export --c-header "$dir/net.h" --ram 40000
     refuses "goes with --onnx" export --c-header "$dir/net.h" --form qdq
     refuses "no such model" export --model "$dir/missing" --c-header "$dir/net.h"
 }
@@ -157,9 +158,35 @@ test_standalone() {
     done
 }
 
+# What the header needs is told before it is compiled, and refused where it is too much.
+test_budget() {
+    accepts export --model "$dir/best.safetensors" --c-header "$dir/net.h" --standalone \
+        --flash 1000000 --ram 100000
+    prints "^all  *[0-9][0-9]*  *[0-9][0-9]*$"
+    refuses "more than the 1000 of --flash" export --model "$dir/best.safetensors" --c-header \
+        "$dir/no.h" --standalone --flash 1000
+    refuses "more than the 1000 of --ram: .* most at node .* live" export --model \
+        "$dir/best.safetensors" --c-header "$dir/no.h" --standalone --ram 1000
+    [ ! -e "$dir/no.h" ] || wrong "a refused export left a file"
+}
+
+# A header that checks itself, and one whose logits are wrong.
+test_vector() {
+    accepts export --model "$dir/best.safetensors" --c-header "$dir/net.h" --standalone \
+        --test-vector
+    printf '#define NET_TEST\n#define NET_IMPLEMENTATION\n#include "net.h"\n%s\n' \
+        'int main(void) { return net_test(); }' >"$dir/vector.c"
+    { $cc -std=c99 $warn $sanitize -I"$dir" "$dir/vector.c" -o "$dir/vector" &&
+        "$dir/vector"; } >"$dir/err" 2>&1 || wrong "the test vector does not agree"
+    sed 's/^\(static const uint8_t net_test_input.*\)$/\1 255 -/' "$dir/net.h" >"$dir/other" &&
+        mv "$dir/other" "$dir/net.h"
+    { $cc -std=c99 $sanitize -I"$dir" "$dir/vector.c" -o "$dir/vector" && ! "$dir/vector"; } \
+        >"$dir/err" 2>&1 || wrong "a wrong image goes unnoticed"
+}
+
 # The forms for microcontrollers, whose instructions tests/shared/acle works out.
 test_forms() {
-    for net in best w5; do
+    for net in best tflite w4a8; do
         accepts export --model "$dir/$net.safetensors" --c-header "$dir/net.h" --standalone
         as_c "$net by DSP instructions" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
             -Itests/shared/acle -D__ARM_FEATURE_DSP -D__ARM_FEATURE_SIMD32
@@ -208,6 +235,8 @@ if $cc -std=c99 $sanitize -I. tests/shared/make_networks.c "$BUILD/ptq_impl.o" -
     test_names
     test_standalone
     test_forms
+    test_budget
+    test_vector
     test_with_library
 else
     wrong "make_networks"

@@ -14,13 +14,14 @@ typedef struct export_options {
 
 static const command_help help = {
     "export [--model MODEL] --onnx OUT.onnx [--form qdq|qoperator]\n"
-    "       ptq export [--model MODEL] --c-header OUT.h [--standalone [--small]] [--name PREFIX]",
+    "       ptq export [--model MODEL] --c-header OUT.h [--standalone] [--name PREFIX]",
     "ONNX: float models and quantized ones; qdq puts QuantizeLinear and DequantizeLinear around\n"
     "float operators, qoperator uses integer operators throughout.\n\n"
     "C: one header with the weights as constants, all memory static, one function from pixels to\n"
     "logits. It is used together with ptq.h; or, with --standalone, alone: it then holds the\n"
     "operators that the network needs, in integers, for microcontrollers. Either gives the same\n"
-    "logits as 'ptq run', to the last bit where the model runs on integers.",
+    "logits as 'ptq run', to the last bit where the model runs on integers. What a standalone\n"
+    "header needs is told node by node: flash for its constants, RAM while it runs.",
     "ptq export --model resnet8-int8.safetensors --onnx resnet8-int8.onnx\n"
     "  ptq export --model resnet8-int8.safetensors --c-header net.h --standalone"};
 
@@ -35,6 +36,11 @@ static int parse(int argc, char **argv, export_options *o) {
          .flag = &o->header.standalone},
         {"small", 0, NULL, "with --standalone: least code and memory, several times slower",
          .flag = &o->header.small},
+        {"test-vector", 0, NULL, "with --standalone: an image and its logits, to check firmware by",
+         .flag = &o->header.test},
+        {"flash", 0, "BYTES", "with --standalone: refuse a header that needs more",
+         .number = &o->header.flash, .least = 1},
+        {"ram", 0, "BYTES", "the same of RAM", .number = &o->header.ram, .least = 1},
         {"name", 0, "PREFIX", "what its functions begin with (default: from OUT.h)",
          .text = &o->name},
         {0}};
@@ -47,8 +53,9 @@ static int check_options(const export_options *o) {
         return fail("say what to write: --onnx OUT.onnx or --c-header OUT.h");
     if (o->onnx && (o->header.standalone || o->name))
         return fail("--standalone and --name go with --c-header");
-    if (o->header.small && !o->header.standalone)
-        return fail("--small goes with --standalone");
+    if ((o->header.small || o->header.test || o->header.flash || o->header.ram) &&
+        !o->header.standalone)
+        return fail("--small, --test-vector, --flash and --ram go with --standalone");
     if (o->c_header && o->form)
         return fail("--form goes with --onnx");
     return 0;

@@ -21,15 +21,10 @@ static inline int32_t __sxtab16(int32_t a, int32_t b) {
     return (int32_t)(high << 16 | (low & 0xffff));
 }
 
-static inline uint32_t __uxtab16(uint32_t a, uint32_t b) {
-    return ((a >> 16) + (b >> 16 & 255)) << 16 | ((a + (b & 255)) & 0xffff);
-}
-
 static inline int32_t limited(int32_t x, int32_t low, int32_t high) {
     return x < low ? low : x > high ? high : x;
 }
 
-#define __ssat(x, bits) limited(x, -(1 << ((bits) - 1)), (1 << ((bits) - 1)) - 1)
-#define __usat(x, bits) (uint32_t)limited(x, 0, (1 << (bits)) - 1)
+#define __usat(x, bits) (uint32_t) limited(x, 0, (1 << (bits)) - 1)
 
 #endif

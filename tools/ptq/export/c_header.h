@@ -11,6 +11,8 @@
 typedef struct header_form {
     int standalone; /* without ptq.h */
     int small;      /* that: as little code and memory as can be */
+    int test;       /* that: with a test vector */
+    int flash, ram; /* that: bytes that it may take at most; 0: any */
 } header_form;
 
 int export_c_header(const char *model_path, const char *out_path, const char *name,
@@ -35,15 +37,18 @@ typedef struct header {
     const ptq_model *model;
     const ptq_plan *plan;
     char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
-    unsigned sections; /* a bit for each that is needed */
-    int logits;        /* node */
-    int small;         /* standalone: the least code and memory, not the fewest instructions */
+    unsigned sections;   /* a bit for each that is needed */
+    int logits;          /* node */
+    int small;           /* standalone: the least code and memory, not the fewest instructions */
+    int test;            /* standalone: with a test vector */
+    int pixels_in_place; /* standalone: the caller's input is the first node's codes */
+    size_t *flash;       /* standalone: bytes of tables, for each node */
     strip_buffers strips;
-    int start;         /* standalone: the node whose codes are brought; 0: pixels are */
-    size_t arena;      /* bytes of codes */
-    size_t patch;      /* inputs of one result, at most */
-    size_t constants;  /* bytes of tables written so far */
-    int column;        /* of the table being written */
+    int start;        /* standalone: the node whose codes are brought; 0: pixels are */
+    size_t arena;     /* bytes of codes */
+    size_t patch;     /* inputs of one result, at most */
+    size_t constants; /* bytes of tables written so far */
+    int column;       /* of the table being written */
 } header;
 
 /* Lines with the network's name where an identifier begins with net_ or NET_; the list ends with
@@ -59,6 +64,9 @@ void put_sections(const header *h, const char *const *lines, unsigned wanted);
 /* The items of a table, as many as fit into a line; h->column is 0 before the first. */
 void put_item(header *h, const char *item);
 void put_number(header *h, long number);
+
+/* A real number as bits, since not every compiler reads decimal fractions right to the last one. */
+void put_real(header *h, float value);
 
 /* The parts of a header, in their order. `arena` 0: the sizes do not tell it. */
 void put_head(const header *h, const char *title);
@@ -78,7 +86,17 @@ size_t strips_bytes(const header *h);
 void put_strip_kernels(const header *h);
 void put_strip(const header *h, int index, const strip *s);
 
+/* What a standalone header takes of flash and RAM, c_budget.c: told on standard output; and 1 after
+   an error where it is more than `form` allows, else 0. */
+void budget_tell(const header *h);
+int budget_check(const header *h, const header_form *form);
+
+/* The test vector of a standalone header, c_test.c: its declaration, where there is one, and the
+   whole, 0 or 1 after an error. */
+void put_test_api(const header *h);
+int put_test(header *h);
+
 /* The whole of a standalone header; 0, or 1 after an error on standard error. */
-int write_standalone(header *h, FILE *to);
+int write_standalone(header *h, const header_form *form, FILE *to);
 
 #endif

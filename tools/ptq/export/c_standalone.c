@@ -26,18 +26,18 @@ static const char *const kernel_lines[] = {
     X(codes, 0)                                                                                    \
     X(pixels, 0)                                                                                   \
     X(weights, 0)                                                                                  \
-    X(accumulate, USES(weights))                                                    \
+    X(accumulate, USES(weights))                                                                   \
     X(s8, USES(weights))                                                                           \
     X(u8, USES(weights))                                                                           \
     X(s4, USES(weights))                                                                           \
     X(packed, USES(weights))                                                                       \
     X(fma, 0)                                                                                      \
-    X(adder, 0)                                                            \
-    X(add, USES(adder) | USES(fma) | USES(nearest) | USES(clamp))                                                \
+    X(adder, 0)                                                                                    \
+    X(add, USES(adder) | USES(fma) | USES(nearest) | USES(clamp))                                  \
     X(add_layer, USES(add))                                                                        \
-    X(conv, USES(adder) | USES(requantize))                                                          \
-    X(conv_any, USES(conv) | USES(add) | USES(accumulate))                                                                        \
-    X(dense, USES(accumulate))                                                                                    \
+    X(conv, USES(adder) | USES(requantize))                                                        \
+    X(conv_any, USES(conv) | USES(add) | USES(accumulate))                                         \
+    X(dense, USES(accumulate))                                                                     \
     X(dense_codes, USES(dense) | USES(requantize))                                                 \
     X(dense_logits, USES(dense))                                                                   \
     X(code_logits, 0)                                                                              \
@@ -58,7 +58,6 @@ enum {
 
 /* ---- Numbers ---- */
 
-/* As bits, since not every compiler reads decimal fractions right to the last one. */
 static uint32_t bits_of(float value) {
     uint32_t bits;
 
@@ -66,7 +65,7 @@ static uint32_t bits_of(float value) {
     return bits;
 }
 
-static void put_real(header *h, float value) {
+void put_real(header *h, float value) {
     char item[16];
 
     snprintf(item, sizeof item, "0x%08lxu", (unsigned long)bits_of(value));
@@ -214,8 +213,7 @@ static void measure(header *h) {
         ptq_plan_step(h->plan, i, &step);
         if (is_coded(node) && step.offset + elements(node->shape) > h->arena)
             h->arena = step.offset + elements(node->shape);
-        if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch &&
-            !strip_plan(h, i, &s))
+        if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch && !strip_plan(h, i, &s))
             h->patch = taps_of(node);
         h->sections |= sections_of(h, i);
     }
@@ -620,7 +618,8 @@ static void put_run(const header *h, int table_step) {
 
 static const char *const standalone_opening[] = {
     "\n",
-    "   It needs a C99 or C++11 compiler: no library, no heap, no floating-point unit.\n",
+    "   It needs a C compiler that has <stdint.h>, or a C++ one: no library, no heap, no "
+    "floating-point unit.\n",
     "   In exactly one file write\n",
     "\n",
     "       #define NET_IMPLEMENTATION\n",
@@ -632,15 +631,12 @@ static const char *const standalone_opening[] = {
 
 static const char *const standalone_closing[] = {
     "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
-    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
-    NULL};
+    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n", NULL};
 
 static const char *const standalone_use[] = {
     "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
     "       float logits[NET_CLASSES];\n",
-    "       net_run(pixels, logits);           // the largest logit is the answer\n",
-    "\n",
-    NULL};
+    "       net_run(pixels, logits);           // the largest logit is the answer\n", "\n", NULL};
 
 /* A network that takes real numbers computes on none, so it takes their codes. */
 static const char *const standalone_use_codes[] = {
@@ -658,17 +654,21 @@ static const char *const standalone_use_codes[] = {
 
 #define STANDALONE_API(WHAT, NAME)                                                                 \
     {                                                                                              \
-        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                 \
+        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                \
             "/* From NET_PIXELS " WHAT " to NET_CLASSES logits. */\n",                             \
             "void net_run(const uint8_t *" NAME ", float *logits);\n", NULL                        \
     }
+static const char *const standalone_api[] = STANDALONE_API("bytes", "pixels");
+static const char *const standalone_api_codes[] = STANDALONE_API("codes", "codes");
+
 /* What a firmware that measures puts between the nodes. */
 static const char *const standalone_done[] = {
     "/* Called after each node; a program may define it to read a counter of cycles. */\n",
-    "#ifndef NET_DONE\n", "#define NET_DONE(node)\n", "#endif\n", "\n", NULL};
-
-static const char *const standalone_api[] = STANDALONE_API("bytes", "pixels");
-static const char *const standalone_api_codes[] = STANDALONE_API("codes", "codes");
+    "#ifndef NET_DONE\n",
+    "#define NET_DONE(node)\n",
+    "#endif\n",
+    "\n",
+    NULL};
 
 /* As C has it: "1f" is no number. */
 static void put_float(const header *h, float value) {
@@ -715,12 +715,17 @@ static int make_tables(header *h, char **text, int *table_step) {
     if (!h->to)
         return fail("no memory for the tables");
     status = h->start ? 0 : put_pixel_table(h, table_step);
-    for (int i = h->start + 1; i <= h->logits && !status; i++)
+    h->flash[0] = h->constants;
+    h->pixels_in_place = *table_step < 0;
+    for (int i = h->start + 1; i <= h->logits && !status; i++) {
+        h->flash[i] = h->constants;
         put_node_constants(h, i);
+        h->flash[i] = h->constants - h->flash[i];
+    }
     return fclose(h->to) || status ? fail("no memory for the tables") : 0;
 }
 
-static void put_standalone(header *h, FILE *to, const char *tables, int table_step) {
+static int put_standalone(header *h, FILE *to, const char *tables, int table_step) {
     size_t patch = 2 * h->patch, strips = strips_bytes(h);
 
     h->to = to;
@@ -729,8 +734,7 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu",
             h->arena + patch + strips, h->arena, patch);
     if (strips)
-        fprintf(to, ",\n       strips %zu, where they are largest: with Arm's DSP instructions",
-                strips);
+        fprintf(to, ",\n       strips %zu, on the processors that need the most for them", strips);
     fputc('\n', to);
     put_lines(h, standalone_opening);
     put_lines(h, h->start ? standalone_use_codes : standalone_use);
@@ -740,6 +744,7 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     if (h->start)
         put_coding(h);
     put_lines(h, h->start ? standalone_api_codes : standalone_api);
+    put_test_api(h);
     put_middle(h);
     fputs("#include <limits.h>\n#include <stddef.h>\n#include <string.h>\n\n", to);
     put_sections(h, kernel_lines, h->sections);
@@ -751,19 +756,24 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     fputc('\n', to);
     put_lines(h, standalone_done);
     put_run(h, table_step);
+    if (h->test && put_test(h))
+        return 1;
     put_end(h);
+    return 0;
 }
 
-int write_standalone(header *h, FILE *to) {
+int write_standalone(header *h, const header_form *form, FILE *to) {
     int table_step = -1, status;
     char *tables;
 
     if (check_model(h))
         return 1;
+    h->flash = calloc((size_t)h->model->nodes, sizeof *h->flash);
+    if (!h->flash)
+        return fail("no memory for the sizes of the nodes");
     measure(h);
-    status = make_tables(h, &tables, &table_step);
-    if (!status)
-        put_standalone(h, to, tables, table_step);
+    status = make_tables(h, &tables, &table_step) || budget_check(h, form) ||
+             put_standalone(h, to, tables, table_step);
     free(tables);
     return status;
 }

@@ -13,7 +13,19 @@ static const char *const strip_lines[] = {
     NULL};
 
 /* Their sections, in order; `end` of every file is one too. */
-enum { OPENING, MVE = 2, DSP = 4, THUMB = 6, PLAIN = 8, ROWS = 10, ALONE, SUM, SUM_MVE, SUM_OTHERS, STRIP_SUM };
+enum {
+    OPENING,
+    MVE = 2,
+    DSP = 4,
+    THUMB = 6,
+    PLAIN = 8,
+    ROWS = 10,
+    ALONE,
+    SUM,
+    SUM_MVE,
+    SUM_OTHERS,
+    STRIP_SUM
+};
 
 /* Inputs that the buffer of rows should hold at most, 12.5 KB where they are widened; and places
    that should share weights once laid out, so that this costs little beside the products. */
@@ -64,8 +76,9 @@ static int sum_fits(const header *h, int index) {
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
-    return ldexp(384 * ((double)step.ratio[0] + (double)step.ratio[1]) +
-                     fabs((double)step.shift) + 1, 20) < 2147483647.0;
+    return ldexp(384 * ((double)step.ratio[0] + (double)step.ratio[1]) + fabs((double)step.shift) +
+                     1,
+                 20) < 2147483647.0;
 }
 
 /* A kernel of one place makes a row of an image that is narrower than the kernels are wide. */
@@ -144,11 +157,13 @@ void strips_measure(header *h) {
             measure_one(h, i, &s);
 }
 
-/* Bytes where the buffers are largest, with Arm's DSP instructions. */
+/* Bytes in the form whose buffers are largest: Arm's DSP instructions, where inputs and weights are
+   widened to 16 bits, or ARMv6-M, weights to 32. */
 size_t strips_bytes(const header *h) {
     const strip_buffers *b = &h->strips;
+    size_t dsp = 2 * b->rows + 4 * b->dsp, thumb = b->rows + 4 * b->plain;
 
-    return b->count ? 2 * b->rows + 4 * b->dsp + b->sums + b->unpacked + 32 : 0;
+    return b->count ? (dsp > thumb ? dsp : thumb) + b->sums + b->unpacked + 32 : 0;
 }
 
 /* ---- What is written ---- */
@@ -184,8 +199,8 @@ void put_strip_kernels(const header *h) {
         put_sections(h, strip_lines, 1u << forms[i].section);
     }
     fputs("#endif\n\n", h->to);
-    put_sections(h, strip_lines, 1u << ROWS | (b->no_sums_used ? 1u << ALONE : 0) |
-                                     (b->sums_used ? 1u << SUM : 0));
+    put_sections(h, strip_lines,
+                 1u << ROWS | (b->no_sums_used ? 1u << ALONE : 0) | (b->sums_used ? 1u << SUM : 0));
     if (!b->sums_used)
         return;
     fputs(forms[0].condition, h->to);

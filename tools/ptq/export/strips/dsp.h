@@ -25,23 +25,19 @@ typedef struct net_word {
 
 static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
 {
-    uint32_t less = ((uint32_t)-c->input.zero_point & 0xffff) * 0x10001u, four;
+    const uint32_t flip = c->input.flip ? 0 : 0x80808080u; /* to signed bytes */
+    const uint32_t less = (uint32_t)(128 - c->input.flip - c->input.zero_point) & 0xffff;
+    const int32_t both = (int32_t)(less * 0x10001u);
+    net_word *two = (net_word *)(void *)to;
     int i = 0;
-    if (c->in[2] % 4 == 0 && c->input.flip)
-        for (; i < n; i += 4, to += 4) {
-            four = NET_WORD(x + i);
-            ((net_word *)(void *)to)[0].bits = (uint32_t)__sxtab16((int32_t)less, (int32_t)four);
-            ((net_word *)(void *)to)[1].bits =
-                (uint32_t)__sxtab16((int32_t)less, (int32_t)(four >> 8 | four << 24));
-        }
-    else if (c->in[2] % 4 == 0)
-        for (; i < n; i += 4, to += 4) {
-            four = NET_WORD(x + i);
-            ((net_word *)(void *)to)[0].bits = __uxtab16(less, four);
-            ((net_word *)(void *)to)[1].bits = __uxtab16(less, four >> 8 | four << 24);
+    if (c->in[2] % 4 == 0)
+        for (; i < n; i += 4, two += 2) {
+            uint32_t four = NET_WORD(x + i) ^ flip;
+            two[0].bits = (uint32_t)__sxtab16(both, (int32_t)four);
+            two[1].bits = (uint32_t)__sxtab16(both, (int32_t)(four >> 8 | four << 24));
         }
     for (; i < n; i++)
-        *to++ = (int16_t)(net_load(x[i], c->input) - c->input.zero_point);
+        to[i] = (int16_t)(net_load(x[i], c->input) - c->input.zero_point);
 }
 
 static void net_pad_row(const net_conv *c, int n, int16_t *to)
@@ -73,19 +69,30 @@ static void net_put_weights(const net_conv *c, int channel)
     }
 }
 
+/* Codes from -128 to 127 are computed as 0 to 255, to which USAT limits. */
+#define NET_LIFT(s) ((s)->conv->low == -128 && (s)->conv->high == 127 ? 128 : 0)
+
 /* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
    wrong only where these 5 units more have brought it to within 8 above an integer. */
 NET_INLINE uint32_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
-    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + NET_ROUND(s);
+    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + NET_ROUND(s) +
+                NET_LIFT(s) * ((int32_t)1 << s->shift);
     if (!(t & NET_TIE(s)))
-        return (uint8_t)net_tie(s->conv, channel + k, acc >> 8);
+        return (uint8_t)(net_tie(s->conv, channel + k, acc >> 8) + NET_LIFT(s));
     t >>= s->shift;
-    if (s->conv->low == 0 && s->conv->high == 255)
+    if (s->conv->high - s->conv->low == 255)
         return (uint32_t)__usat(t, 8);
-    if (s->conv->low == -128 && s->conv->high == 127)
-        return (uint8_t)__ssat(t, 8);
     return (uint8_t)net_clamped(t, s->conv->low, s->conv->high);
+}
+
+/* Four codes, one behind the other. */
+NET_INLINE void net_put_codes(const net_strip *s, int32_t a0, int32_t a1, int32_t a2, int32_t a3,
+                              uint8_t *y, int channel)
+{
+    uint32_t four = net_code(s, a0, 0, channel) | net_code(s, a1, 1, channel) << 8 |
+                    net_code(s, a2, 2, channel) << 16 | net_code(s, a3, 3, channel) << 24;
+    ((net_word *)(void *)y)->bits = NET_LIFT(s) ? four ^ 0x80808080u : four;
 }
 
 /* Two inputs each at two places, with the weights of four channels. */
@@ -117,12 +124,8 @@ NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int
             NET_PAIR(0) NET_PAIR(1) NET_PAIR(2) NET_PAIR(3)
             NET_PAIR(4) NET_PAIR(5) NET_PAIR(6) NET_PAIR(7)
         }
-    ((net_word *)(void *)y)->bits =
-        net_code(s, a0, 0, channel) | net_code(s, a1, 1, channel) << 8 |
-        net_code(s, a2, 2, channel) << 16 | net_code(s, a3, 3, channel) << 24;
-    ((net_word *)(void *)(y + s->step))->bits =
-        net_code(s, b0, 0, channel) | net_code(s, b1, 1, channel) << 8 |
-        net_code(s, b2, 2, channel) << 16 | net_code(s, b3, 3, channel) << 24;
+    net_put_codes(s, a0, a1, a2, a3, y, channel);
+    net_put_codes(s, b0, b1, b2, b3, y + s->step, channel);
 }
 
 /* Four channels of `height` rows. Where a row has an odd number of places, the last but one is
