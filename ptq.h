@@ -793,6 +793,8 @@ typedef struct ptq_step_info {
     float ratio[2], shift;     /* addition, fused or not; else 0 */
     float average; /* global average pool: multiplier of its sum of (code - zero point) */
     int32_t sum_low, sum_high; /* clamp of the sum */
+    const uint8_t *recode;     /* concat: for each byte of the first operand, then of the second,
+                                  its byte in the result, 2 x 256, the plan's; else NULL */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
@@ -4583,6 +4585,7 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->average = step->average;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
+    out->recode = step->recode;
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
