@@ -358,14 +358,11 @@ static void put_conv(header *h, int index) {
         put_shapes(h, input_of(h, node, 0)->shape, node->shape);
     fprintf(h->to,
             "    {%d, %d}, {%d, %d}, {%d, %d}, {%d, %d}, %d, /* kernel, stride, padding, dilation, "
-            "groups */
-};
-
-",
+            "groups */\n};\n\n",
             node->kernel[0], node->kernel[1], node->stride[0], node->stride[1], node->pad[0],
             node->pad[1], node->dilation[0], node->dilation[1], node->groups);
-if (in_strips)
-    put_strip(h, index, &s);
+    if (in_strips)
+        put_strip(h, index, &s);
 }
 
 static void put_dense(header *h, int index) {
