@@ -343,6 +343,10 @@ int import_reduce_mean(importer *im);
 int shuffle_channels(importer *im, const value *from, int groups); /* onnx_select.c */
 int import_split(importer *im);
 
+/* Does the padding that is left to do; puts the numbers in the order C, H, W. By a convolution. */
+int pad_pixels(importer *im, value *from);
+int flatten_pixels(importer *im, value *from);
+
 int import_reshape(importer *im); /* onnx_shapes.c */
 int import_flatten(importer *im);
 int import_squeeze(importer *im);

@@ -137,6 +137,59 @@ int import_split(importer *im) {
     return 0;
 }
 
+/* A depthwise convolution whose kernel has a single 1 for each result; `each` results for a channel,
+   one for each place of the kernel. */
+static int add_ones(importer *im, value *from, ptq_conv_options *options, int each) {
+    int channels = shape_of(im, from)[2], input = real_node(im, from), index;
+    int dims[] = {channels * each, 1, options->kernel_h, options->kernel_w};
+    char name[PTQ_NAME_SIZE];
+    ptq_tensor *weight;
+    ptq_error err;
+
+    if (input < 0)
+        return 1;
+    if ((size_t)dims[0] * (size_t)each > im->file.allowance / sizeof(float))
+        return refuse(im, "its weights, as a convolution, would take many times the size of the "
+                          "file; do it outside the network");
+    options->channels = dims[0];
+    options->groups = channels;
+    options->padding = PTQ_PADDING_EXPLICIT;
+    options->no_bias = 1;
+    make_name(im, from->name, name);
+    index = ptq_add_conv2d(im->model, name, input, options);
+    if (index < 0)
+        return refuse_as(im, im->model->error.text);
+    weight = &im->model->node[index].param[PTQ_PARAM_WEIGHT];
+    if (ptq_tensor_create(weight, PTQ_TYPE_F32, 32, 4, dims, NULL, &err))
+        return refuse_as(im, err.text);
+    for (int o = 0; o < dims[0]; o++)
+        ((float *)weight->data)[(size_t)o * (size_t)each + (size_t)(o % each)] = 1;
+    from->node = index;
+    from->state = STATE_REAL;
+    from->selected = 0;
+    return 0;
+}
+
+int pad_pixels(importer *im, value *from) {
+    ptq_conv_options options = {0};
+
+    options.kernel_h = options.kernel_w = 1;
+    memcpy(options.pad, from->pad, sizeof options.pad);
+    if (add_ones(im, from, &options, 1))
+        return 1;
+    memset(from->pad, 0, sizeof from->pad);
+    return 0;
+}
+
+int flatten_pixels(importer *im, value *from) {
+    const int *shape = shape_of(im, from);
+    ptq_conv_options options = {0};
+
+    options.kernel_h = shape[0];
+    options.kernel_w = shape[1];
+    return add_ones(im, from, &options, shape[0] * shape[1]);
+}
+
 /* Every so many rows and columns from the first on; or channels that lie beside each other. */
 int import_slice(importer *im) {
     value *from = tensor_input(im, 0);

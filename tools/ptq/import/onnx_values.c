@@ -279,9 +279,7 @@ value *tensor_input(importer *im, size_t i) {
 
     if (!from || !is_padded(from))
         return from;
-    refuse(im, "Pad is supported in front of Conv, MaxPool and AveragePool only; leave it out, or "
-               "pad by the pads of a Conv");
-    return NULL;
+    return refuse_lowest(im, from) || pad_pixels(im, from) ? NULL : from;
 }
 
 int needs_nchw(const importer *im, const value *from) {
