@@ -11753,7 +11753,7 @@ static void ptq__put_weight(float weight, int codes, char *to) {
     else if (codes == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)weight;
+        *to = (char)(int)weight; /* char may have no sign */
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
