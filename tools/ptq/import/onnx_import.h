@@ -65,6 +65,8 @@ typedef struct value {
     int pad[4];             /* by Pad nodes: top, left, bottom, right ... */
     int lowest;             /* ... with the lowest number that there is, not with zeros */
     int selected;           /* its node takes every so many pixels: onnx_select.c */
+    int groups, shuffled;   /* 5 dimensions, N x groups x C / groups x H x W, or the middle two
+                               swapped: half-way through a channel shuffle; 0: it is not so */
     const char *dequantize; /* name of the DequantizeLinear node */
 } value;
 
@@ -279,7 +281,7 @@ int read_perm(importer *im, int rank, int *perm);
 /* The window of a convolution or pool: kernel, stride, padding. Without the kernel, which the caller
    knows. */
 typedef struct window {
-    int kernel[2], stride[2], pad[4];
+    int kernel[2], stride[2], dilation[2], pad[4];
     ptq_padding padding;
 } window;
 int read_window(const importer *im, const value *from, window *w);
@@ -347,16 +349,30 @@ int import_add(importer *im);
 int import_sum(importer *im);
 int import_coded_add(importer *im);
 
+int import_concat(importer *im); /* onnx_concat.c */
+int import_coded_concat(importer *im);
+
+/* Codes of a pending node; where that ends a chain of concats, of its links too. */
+void set_chain_codes(importer *im, int index, const ptq_qparams *q);
 int import_function(importer *im); /* onnx_functions.c */
 int import_bound(importer *im);
 int import_product(importer *im);
 int import_coded_mul(importer *im);
 
 int import_max_pool(importer *im); /* onnx_pools.c */
+int import_global_max_pool(importer *im);
 int import_average_pool(importer *im);
 int import_global_pool(importer *im);
 int import_coded_global_pool(importer *im);
 int import_reduce_mean(importer *im);
+
+/* Channels of a tensor in another order: those of `groups` groups, one of each in turn. */
+int shuffle_channels(importer *im, const value *from, int groups); /* onnx_select.c */
+int import_split(importer *im);
+
+/* Does the padding that is left to do; puts the numbers in the order C, H, W. By a convolution. */
+int pad_pixels(importer *im, value *from);
+int flatten_pixels(importer *im, value *from);
 
 int import_reshape(importer *im); /* onnx_shapes.c */
 int import_flatten(importer *im);

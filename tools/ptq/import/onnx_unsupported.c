@@ -14,17 +14,16 @@ typedef struct way {
 static const way ways[] = {
     {" Selu Celu Mish Softplus Softsign ThresholdedRelu Erf Exp QLinearSoftmax ",
      "docs/interop.md lists the activations that are; train with one of these"},
-    {" Shape Size Gather Slice Split ConstantOfShape Range Expand Tile Where Equal Less Greater "
+    {" Shape Size Gather Slice ConstantOfShape Range Expand Tile Where Equal Less Greater "
      "Not And "
      "Or Floor Ceil Mod Sqrt Reciprocal Pow Neg Abs If Loop Scan NonZero ScatterND ",
      "if it works on shapes or constants, export with a fixed number of images and fold it with "
      "onnxsim; else end the network in front of it"},
-    {" Concat QLinearConcat ", "results can only be joined by Add, of equal shapes"},
-    {" Mean ", "two results can be joined by Add; write more of them as several"},
-    {" LogSoftmax Hardmax ArgMax TopK ",
+    {" Mean ", "two results can be joined by Add, Mul and Concat; write more of them as several"},
+    {" Hardmax ArgMax TopK ",
      "end the network in front of it, or in a Softmax: the order of the classes is the same"},
-    {" GlobalMaxPool GlobalLpPool LpPool ReduceMax ReduceSum ReduceL2 ",
-     "of pools there are MaxPool, AveragePool and GlobalAveragePool"},
+    {" GlobalLpPool LpPool ReduceMax ReduceSum ReduceL2 ",
+     "of pools there are MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool"},
     {" InstanceNormalization GroupNormalization LayerNormalization LRN LpNormalization "
      "MeanVarianceNormalization ",
      "of norms there is BatchNormalization; train with that"},
