@@ -81,8 +81,8 @@
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
-     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [EXPECT]
-     [DATA]      data sets, CIFAR-10, sampling      [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
+     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
+     [DATA]      data sets, CIFAR-10, sampling      [CONFIRM] [SENSITIVITY] [MIX]
      [OBSERVE]   ranges from data
      [CALIBRATE] statistics of every tensor       Part one is the book; what it takes from the other
      [SCHEME]    what to quantize how, presets    parts is declared at its beginning. To add an
@@ -1093,22 +1093,13 @@ typedef enum ptq_refit {
 } ptq_refit;
 
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
-   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721).
-
-   Empirical, measured: the bias makes the mean of the layer's results over calibration images what
-   the float model's is, layer after layer, so that it also ends the mean error of what lies before.
-   Needs images. Learned rounding does this by itself.
-
-   Analytic, computed without images, and with PTQ_ROUNDING_NEAREST only: the mean of x is that of a
-   normal distribution that the activation clips, with the mean and variance that batch norm gives
-   it, beta and gamma^2. Folding hides these: ptq_convert_options.unfused has them. Where there is
-   no batch norm, or no such model, mean and variance follow from those of the layer's input, as if
-   its values were independent, and in the end from those of the pixels in the calibration. Residual
-   additions add both. */
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). Empirical, measured:
+   the bias makes the mean of the layer's results over calibration images what the float model's is,
+   layer after layer, so that it also ends the mean error of what lies before. Needs images. Learned
+   rounding does this by itself. */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
-    PTQ_BIAS_CORRECTION_EMPIRICAL,
-    PTQ_BIAS_CORRECTION_ANALYTIC
+    PTQ_BIAS_CORRECTION_EMPIRICAL
 } ptq_bias_correction;
 
 /* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
@@ -1186,7 +1177,6 @@ typedef struct ptq_convert_options {
     int overrides;
     const ptq_dataset *images;    /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on. NULL: none */
-    const ptq_model *unfused;     /* before ptq_fuse, for analytic bias correction; or NULL */
     ptq_work work;                /* progress: of learning */
 } ptq_convert_options;
 
@@ -1292,27 +1282,6 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
    from 0 to 1: Wilson's score interval (1927, J. of the American Statistical Association 22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
-
-/* One tensor of the quantized model beside the same tensor of the float model. */
-typedef struct ptq_layer_error {
-    char name[PTQ_NAME_SIZE]; /* tensor */
-    double sqnr_db;           /* 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
-    float largest;            /* largest |x - x'| */
-    double clipped;           /* share of elements at an outermost code, the value lying beyond */
-} ptq_layer_error;
-
-typedef struct ptq_layer_report {
-    ptq_memory memory;
-    ptq_layer_error *item;
-    int items;
-} ptq_layer_report;
-
-/* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
-   the order of the quantized model; tensors of a model that was equalized, in its own units. The
-   baseline should be fused: what its additions read is compared only then. */
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err);
 
 /* How far a model's logits are from the float model's, over the images of two evaluations. */
 typedef struct ptq_divergence {
@@ -6111,8 +6080,7 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
              : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
                                                    : "");
     if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
-        ptq__put(&text, " bias-%s",
-                 s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
+        ptq__put_string(&text, " bias-empirical");
     if (s->mode == PTQ_MODE_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -6138,13 +6106,9 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     PTQ__FAIL_IF(
         (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
             (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
+            (unsigned)s->bias > PTQ_BIAS_CORRECTION_EMPIRICAL,
         PTQ_INVALID_ARGUMENT,
         "the scheme has an unknown mode, range, rounding, refit or bias correction");
-    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
-                 PTQ_INVALID_ARGUMENT,
-                 "learned rounding corrects biases on images; analytic bias correction goes with"
-                 " rounding to nearest");
     PTQ__FAIL_IF(s->weight_affine &&
                      (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
                  PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
@@ -7191,8 +7155,8 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 /* ---- [METRICS] ----------------------------------------------------------------------------------
    What quantization did. First a model alone: its answers beside the labels. Then two models on the
    same images, the float one and the quantized one: how often they answer alike, whether the one is
-   better than chance explains, how far the logits drift apart, and in which tensor the difference
-   arises. Nothing depends on the number of threads or on the order in which images finish. */
+   better than chance explains, and how far the logits drift apart. Nothing depends on the number of
+   threads or on the order in which images finish. */
 
 /* One image, on some thread: it writes to places of its own, and needs no lock. The answer is the
    class of the largest logit, the first one if several are. */
@@ -7416,157 +7380,6 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     return PTQ_OK;
 }
 
-/* Layer by layer: both models run on the same image, keeping every tensor, and each tensor of the
-   one is laid beside that of the same name in the other. Where the ratio of signal to noise falls
-   at once, from one tensor to the next, the layer between them is to blame.
-
-   A model may have been equalized: channels of its tensors are then smaller or larger than the
-   float model's by factors in the metadata, "name factor factor ...;name ...".
-
-   The factors of a node's result, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : "");
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
-            return 1;
-    }
-    return 0;
-}
-
-/* A float tensor, H x W x C, in the units of an equalized model: channels divided by the factors in
-   the metadata. The tensor lies in the session, which writes it anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
-    size_t n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
-    float *x = (float *)real->data, factor;
-    ptq__span factors;
-    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
-        return;
-    for (size_t i = 0; i < channels; i++) {
-        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
-            return; /* damaged: for people to see */
-        for (size_t k = i; k < n; k += channels)
-            x[k] /= factor;
-    }
-}
-
-/* Sums over images, one for each tensor of the report. */
-typedef struct ptq__layer_sum {
-    double signal, noise;
-    uint64_t clipped, elements;
-} ptq__layer_sum;
-
-/* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
-   codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
-   highest while the real value lies more than half a step beyond: rounding errs by no more. */
-static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
-                           const ptq_tensor *coded, const ptq_qparams *q) {
-    size_t n = ptq_tensor_elements(real);
-    int32_t low = 0, high = 0, code;
-    if (q->type != PTQ_TYPE_F32)
-        ptq_code_range(q->type, q->bits, &low, &high);
-    for (size_t i = 0; i < n; i++) {
-        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
-        sum->signal += (double)x * (double)x;
-        sum->noise += (double)d * (double)d;
-        d = d < 0 ? -d : d;
-        item->largest = d > item->largest ? d : item->largest;
-        if (q->type == PTQ_TYPE_F32)
-            continue;
-        code = ptq__code(coded, i);
-        sum->clipped +=
-            (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
-    }
-    sum->elements += n;
-}
-
-/* The same tensor in the float model: the node that makes it, or -1. What stands before a fused
-   addition has the convolution's name; where the float model's addition is not fused, that name may
-   mean the sums before batch norm or activation, which no quantized model has. */
-static int ptq__same_tensor(const ptq_model *real, const char *name, int before_addition) {
-    int i = ptq_model_find(real, name);
-    return i >= 0 && before_addition && !real->node[i].residual ? -1 : i;
-}
-
-/* The tensors that the two sessions have kept of one image: every one of the quantized model that
-   the float model has too; of a node with a fused addition first what is before it, then its
-   result. Fills in the report's names, in the same order for every image. */
-static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_session *coded_run,
-                                       ptq__layer_sum *sum, ptq_layer_report *report,
-                                       ptq_error *err) {
-    const ptq_model *model = coded_run->plan->info.model;
-    ptq_layer_error *item = report->item;
-    ptq_tensor real, coded;
-    for (int i = 1; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        for (int middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
-            const char *name = middle ? node->name : node->out;
-            if (ptq__same_tensor(real_run->plan->info.model, name, middle) < 0)
-                continue;
-            PTQ__TRY(ptq_session_tensor(real_run, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
-            memcpy(item->name, name, strlen(name) + 1);
-            ptq__in_units_of(model, node, &real);
-            PTQ__FAIL_IF(ptq_tensor_elements(&real) != ptq_tensor_elements(&coded),
-                         PTQ_INVALID_ARGUMENT,
-                         "tensor %s has %zu elements in one model, %zu in the other; compare models"
-                         " of one network",
-                         name, ptq_tensor_elements(&real), ptq_tensor_elements(&coded));
-            ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
-            item++;
-            sum++;
-        }
-    }
-    report->items = (int)(item - report->item);
-    return PTQ_OK;
-}
-
-/* Images one after the other through both models, whose sessions keep their tensors; then the
-   figures of the sums. A node makes two tensors at most: what is before its fused addition, and its
-   result. No threads: this is for looking at, and a few images tell enough. */
-static ptq_status ptq__compare_run(ptq_session *real, ptq_session *coded, const ptq_dataset *data,
-                                   size_t count, ptq_layer_report *report, ptq_error *err) {
-    size_t most = 2 * (size_t)coded->plan->info.model->nodes;
-    ptq__layer_sum *sum = NULL;
-    void *item = NULL;
-    int label;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "layer report", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &sum, most, "layer report", err));
-    PTQ__TRY(ptq__keep(&report->memory, ptq__item_size(data), 1, "an image", &item, err));
-    for (size_t i = 0; i < count; i++) {
-        PTQ__TRY(ptq__get_item(data, i, item, &label, err));
-        PTQ__TRY(ptq__run_item(real, data, item, NULL, err));
-        PTQ__TRY(ptq__run_item(coded, data, item, NULL, err));
-        PTQ__TRY(ptq__compare_tensors(real, coded, sum, report, err));
-    }
-    for (int k = 0; k < report->items; k++) {
-        report->item[k].sqnr_db = ptq__sqnr(sum[k].signal, sum[k].noise);
-        report->item[k].clipped =
-            sum[k].elements ? (double)sum[k].clipped / (double)sum[k].elements : 0;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err) {
-    ptq_session *real = NULL, *coded = NULL;
-    const ptq_allocator *allocator = &quantized->allocator;
-    ptq_layer_report report;
-    PTQ__TRY(ptq__check_fits(baseline, data, err));
-    PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&report, 0, sizeof report);
-    report.memory.allocator = *allocator;
-    count = count && count < data->count ? count : data->count;
-    ptq_status status = ptq__session_of(baseline, allocator, 1, &real, err);
-    PTQ__THEN(status, ptq__session_of(quantized, allocator, 1, &coded, err));
-    PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
-    ptq_session_free(coded);
-    ptq_session_free(real);
-    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
-}
-
 #endif /* PTQ_RUN_ONLY */
 
 /* ---- [NET] --------------------------------------------------------------------------------------
@@ -7674,7 +7487,6 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
                  "%s would be overwritten; give the quantized model another name", out_path);
     ptq_status status = ptq_model_load(model_path, NULL, &model, err);
-    options.unfused = model; /* with the batch norms, from which biases can be corrected */
     PTQ__THEN(status, ptq__net_of(model, &net, err));
     PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
     PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
@@ -11939,7 +11751,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 
    Everything here is one of three things. Some of it changes what a conversion starts from: the
    float model ([EQUALIZE]) and the ranges of its tensors ([SEARCH]). Some changes what came out:
-   codes and biases ([LEARN], [EXPECT]). The rest asks whether a choice was good, and always in the
+   codes and biases ([LEARN]). The rest asks whether a choice was good, and always in the
    same way: convert, run the result on images, and see how far its logits are from the float
    model's ([SEARCH], [CONFIRM], [SENSITIVITY], [MIX]).
    ============================================================================================= */
@@ -12135,6 +11947,18 @@ static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
         for (int c = 0; c < eq->model->node[i].shape[2]; c++)
             ptq__put(text, " %g", (double)eq->factor[eq->first[i] + c]);
     }
+}
+
+/* The factors of a node's result in the metadata, as text; 0: none. */
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : "");
+    while (rest.n) {
+        *factors = ptq__cut(&rest, ';');
+        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
+            return 1;
+    }
+    return 0;
 }
 
 /* The reverse: factors from the metadata of a model that was made of this one. */
@@ -12799,214 +12623,6 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* ---- [EXPECT] -----------------------------------------------------------------------------------
-   Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
-   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
-   instead of from images. A batch norm says what mean and deviation it gives each channel; from
-   there they are followed through the network, as if every channel were normally distributed and
-   independent of the others. One pass over the nodes; nothing is run.
-
-   x[i], 2 x C: of the result of node i of the float model the means of its channels, then their
-   standard deviations. */
-
-/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
-   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
-   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
-       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
-       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
-                + high^2 (1 - Phi(b)). */
-static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
-    const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
-    double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
-    double first, second;
-    if (act == PTQ_ACTIVATION_NONE)
-        return;
-    s = s > 1e-30 ? s : 1e-30;
-    a = -m / s;
-    at_a = peak * exp(-a * a / 2);
-    if (act == PTQ_ACTIVATION_RELU6) {
-        b = (6 - m) / s;
-        at_b = peak * exp(-b * b / 2);
-        above = erfc(b / root) / 2;
-    }
-    inside = 1 - erfc(-a / root) / 2 - above;
-    first = m * inside + s * (at_a - at_b) + 6 * above;
-    second = (m * m + s * s) * inside + 2 * m * s * (at_a - at_b) + s * s * (a * at_a - b * at_b) +
-             36 * above;
-    *mean = (float)first;
-    *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
-}
-
-/* Of the input: mean and deviation of the values that were counted in calibration, with n(v) how
-   often value v was seen and x(v) what preprocessing makes of it,
-
-       E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
-
-   All channels are counted together; what differs is how each is preprocessed. Of real inputs,
-   which are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
-static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
-    int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
-    const ptq_observer *s = t < 0 ? NULL : &cv->calibration->tensor[t].observer;
-    int channels = cv->old->node[0].shape[2];
-    for (int c = 0; c < channels; c++) {
-        double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
-        for (int v = 0; v < (s ? PTQ_BINS : 256); v++) {
-            double count = (double)(s ? s->bin[v] : cv->calibration->pixel[v]);
-            double value = s ? ldexp(v - PTQ__HALF_BINS + 0.5, s->exponent)
-                             : (double)ptq__pixel(cv->old, c, (float)v);
-            n += count;
-            sum += count * value;
-            square += count * value * value;
-        }
-        if (!(n > 0))
-            return ptq_error_set(err, PTQ_NOT_READY,
-                                 "analytic bias correction needs a calibration on pixels; this one"
-                                 " saw real numbers");
-        square = square / n - sum / n * (sum / n);
-        x[c] = (float)(sum / n);
-        x[channels + c] = square > 0 ? (float)sqrt(square) : 0;
-    }
-    return PTQ_OK;
-}
-
-/* Of w x + b, w: O x taps: means add up, and so do the variances of what is independent,
-
-       E y[o] = b[o] + sum over k of w[o][k] E x,    Var y[o] = sum over k of w[o][k]^2 Var x. */
-static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
-                                 float *y) {
-    const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    size_t taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int channels = model->node[node->input[0]].shape[2];
-    for (int o = 0; o < node->shape[2]; o++, w += taps) {
-        double sum = b ? (double)b[o] : 0, variance = 0;
-        for (size_t k = 0; k < taps; k++) {
-            int from = ptq__tap_channel(model, node, o, k);
-            double deviation = (double)w[k] * (double)x[channels + from];
-            sum += (double)w[k] * (double)x[from];
-            variance += deviation * deviation;
-        }
-        y[o] = (float)sum;
-        y[node->shape[2] + o] = (float)sqrt(variance);
-    }
-}
-
-static int ptq__is_norm(const ptq_node *node) {
-    return ptq__operator_of(node)->fusion == PTQ_FUSION_BATCH_NORM;
-}
-
-/* The batch norm whose result a node computes: itself, or one that fusing folded into it and that
-   only the model before fusing shows. NULL: none. */
-static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
-    int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
-    if (ptq__is_norm(node))
-        return node;
-    for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
-        if (ptq__is_norm(&unfused->node[i]) && unfused->node[i].input[0] == conv &&
-            unfused->node[i].shape[2] == node->shape[2])
-            return &unfused->node[i];
-    return NULL;
-}
-
-/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
-static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
-                                   const ptq_node *norm, float *x, ptq_error *err) {
-    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
-    int n = node->shape[2], dim[2] = {2, n};
-    ptq_tensor both;
-    for (int c = 0; c < n; c++) {
-        x[c] = beta[c];
-        x[n + c] = fabsf(gamma[c]);
-    }
-    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, x, 2 * (size_t)n * sizeof *x, err));
-    ptq__in_units_of(model, node, &both);
-    return PTQ_OK;
-}
-
-/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
-   the deviation); then what is fused behind it: an activation, the addition, whose variances add up
-   as those of a layer do, another activation. An addition by itself has only the latter. */
-static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **x, ptq_error *err) {
-    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
-    const float *other = node->input[1] >= 0 ? x[node->input[1]] : NULL;
-    ptq_activation before = node->residual ? node->act : PTQ_ACTIVATION_NONE;
-    ptq_activation behind = node->residual ? node->add_act : ptq__act_of(node);
-    int n = node->shape[2];
-    float *m = x[index], *s = m + n;
-    if (norm)
-        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
-    else if (ptq__has_weight(node->op))
-        ptq__expect_weighted(cv->old, node, x[node->input[0]], m);
-    else
-        memcpy(m, x[node->input[0]], 2 * (size_t)n * sizeof *m);
-    for (int c = 0; c < n; c++) {
-        ptq__clip_normal(before, &m[c], &s[c]);
-        if (other) {
-            m[c] += other[c];
-            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
-        }
-        ptq__clip_normal(behind, &m[c], &s[c]);
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, float ***out,
-                              ptq_error *err) {
-    size_t channels = 0;
-    float **x = NULL, *all = NULL;
-    for (int i = 0; i < cv->old->nodes; i++)
-        channels += (size_t)cv->old->node[i].shape[2];
-    PTQ__TRY(PTQ__KEEP(memory, &x, (size_t)cv->old->nodes, "channels", err));
-    PTQ__TRY(PTQ__KEEP(memory, &all, 2 * channels, "expected values", err));
-    for (int i = 0; i < cv->old->nodes; i++) {
-        x[i] = all;
-        all += 2 * cv->old->node[i].shape[2];
-        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_input(cv, x[0], err));
-    }
-    *out = x;
-    return PTQ_OK;
-}
-
-/* The bias of each channel becomes b + (w - s q) E x. */
-static void ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x) {
-    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
-    const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
-    double in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    for (int o = 0; o < node->shape[2] && b; o++) {
-        double bias = (double)b[o];
-        for (size_t k = 0; k < taps; k++, at++)
-            bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)x[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
-        bias /= in_scale;
-        ptq__set_bias(node, o, bias, (double)b[o] / in_scale);
-    }
-}
-
-/* Wherever a scheme asks for it. Only then is there something to expect. */
-static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    ptq_memory memory;
-    float **x = NULL;
-    ptq_status status = PTQ_OK;
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = cv->options->work.allocator;
-    for (int i = 1; i < cv->model->nodes && !status; i++) {
-        ptq_node *node = &cv->model->node[i];
-        if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, i) != PTQ_MODE_INTEGER ||
-            ptq__scheme_of(cv, node)->bias != PTQ_BIAS_CORRECTION_ANALYTIC)
-            continue;
-        if (!x)
-            status = ptq__expect(cv, &memory, &x, err);
-        if (!status)
-            ptq__correct_bias(cv, node, x);
-    }
-    ptq_release(&memory);
-    return status;
-}
-
 /* ---- [SEARCH] -----------------------------------------------------------------------------------
    All searches ask the same question, of model after model: how far are its logits from those of
    the float model, on images that it did not learn from? Float is run once; a model is converted,
@@ -13244,7 +12860,6 @@ static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
         status = ptq__fit_ranges(cv, err);
     PTQ__THEN(status, ptq__convert_model(cv, err));
     ptq__free(&cv->options->work.allocator, cv->range);
-    PTQ__THEN(status, ptq__correct_analytically(cv, err));
     PTQ__THEN(status, ptq__learn(cv, err));
     PTQ__THEN(status, ptq_model_check(cv->model, err)); /* accumulators of the final codes */
     if (status) {
@@ -13914,8 +13529,6 @@ PTQ__LEFT_OUT(ptq_subset_open, ptq_subset *s, const ptq_dataset *b, const size_t
 PTQ__LEFT_OUT(ptq_evaluate, const ptq_plan *p, const ptq_dataset *d, const ptq_evaluate_options *o,
               ptq_evaluation *out)
 PTQ__LEFT_OUT(ptq_compare, const ptq_evaluation *b, const ptq_evaluation *q, ptq_comparison *o)
-PTQ__LEFT_OUT(ptq_compare_layers, const ptq_plan *b, const ptq_plan *q, const ptq_dataset *d,
-              size_t c, ptq_layer_report *o)
 PTQ__LEFT_OUT(ptq_archive_add, ptq_archive *a, const char *n, const ptq_tensor *t)
 PTQ__LEFT_OUT(ptq_archive_set_meta, ptq_archive *a, const char *k, const char *v)
 PTQ__LEFT_OUT(ptq_archive_write, const ptq_archive *a, void **b, size_t *s)

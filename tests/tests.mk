@@ -92,12 +92,14 @@ $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
-# What explains an element is the tool's; the accumulators to compare it with are worked out here.
-$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(BUILD)/tool/measure/explain.o
-$(BUILD)/test_integer $(BUILD)/test_real: $(BUILD)/tool/measure/explain.o
+# What explains an element, corrects biases and compares layers is the tool's.
+MEASURED := $(addprefix $(BUILD)/tool/measure/,expect.o explain.o layers.o)
+MEASURE_TESTS := $(addprefix $(BUILD)/test_,calibrate integer metrics real recover)
+$(MEASURE_TESTS): LINKED := $(MEASURED)
+$(MEASURE_TESTS): $(MEASURED)
 
 # And so is what compares kernels.
-KERNEL_TESTS := $(addprefix $(BUILD)/,test_kernels test_kernels_emulated)
+KERNEL_TESTS := $(addprefix $(BUILD)/test_,kernels kernels_emulated)
 $(KERNEL_TESTS): LINKED := $(BUILD)/tool/measure/kernel_test.o
 $(KERNEL_TESTS): $(BUILD)/tool/measure/kernel_test.o
 

@@ -233,7 +233,6 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator) {
     const ptq_dataset *data = pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_evaluate_options o;
     ptq_evaluation a, b;
-    ptq_layer_report layers;
     ptq_comparison compared;
     size_t index[2];
     ptq_status s;
@@ -241,15 +240,12 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator) {
     memset(&o, 0, sizeof o);
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
-    memset(&layers, 0, sizeof layers);
-    o.work.allocator = layers.memory.allocator = allocator;
+    o.work.allocator = allocator;
     o.work.threads = THREADS;
     (void)((s = ptq_sample(data, 2, 5, index, &allocator, &err)) ||
            (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
            (s = ptq_evaluate(f->integer_plan, data, &o, &b, &err)) ||
-           (s = ptq_compare(&a, &b, &compared, &err)) ||
-           (s = ptq_compare_layers(f->plan, f->integer_plan, data, 2, &layers, &err)));
-    ptq_release(&layers.memory);
+           (s = ptq_compare(&a, &b, &compared, &err)));
     ptq_release(&b.memory);
     ptq_release(&a.memory);
     return s;
@@ -285,7 +281,6 @@ static long_chain chain_with(const fixture *f, const char *name) {
     c.f = f;
     c.calibration = f->calibration;
     c.options = with_scheme(preset(name), pictures_dataset((pictures *)(uintptr_t)&f->p));
-    c.options.unfused = f->model;
     return c;
 }
 
@@ -296,12 +291,10 @@ typedef struct products {
     ptq_convert_report report;
     ptq_fuse_report fusions;
     ptq_evaluation before, after;
-    ptq_layer_report layers;
     void *bytes;
 } products;
 
 static void free_products(products *m, const ptq_allocator *allocator) {
-    ptq_release(&m->layers.memory);
     ptq_release(&m->after.memory);
     ptq_release(&m->before.memory);
     ptq_session_free(m->session);
@@ -343,15 +336,14 @@ static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *
     ptq_comparison compared;
     ptq_status s;
 
-    m->layers.memory.allocator = m->fusions.memory.allocator = allocator;
+    m->fusions.memory.allocator = allocator;
     (void)((s = ptq_fuse(m->back, &m->fused, &m->fusions, &err)) ||
            (s = ptq_self_test_add(m->fused, &err)) ||
            (s = ptq_plan_create(m->fused, &planning, &m->tested, &err)) ||
            (s = ptq_self_test_check(m->tested, &err)) ||
            (s = ptq_evaluate(c->f->plan, data, &evaluating, &m->before, &err)) ||
            (s = ptq_evaluate(m->plan, data, &evaluating, &m->after, &err)) ||
-           (s = ptq_compare(&m->before, &m->after, &compared, &err)) ||
-           (s = ptq_compare_layers(c->f->plan, m->plan, data, 2, &m->layers, &err)));
+           (s = ptq_compare(&m->before, &m->after, &compared, &err)));
     return s;
 }
 
@@ -430,8 +422,6 @@ static void bias_corrections(void **state) {
     c.options.scheme.code_logits = 1;
     c.options.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
     fail_each_of("empirical", only_convert, &c, 20);
-    c.options.scheme.bias = PTQ_BIAS_CORRECTION_ANALYTIC;
-    fail_each_of("analytic", only_convert, &c, 20);
 }
 
 /* Every range rule, from observers that were merged. */

@@ -510,17 +510,6 @@ static ptq_status call_evaluate(const stage *s) {
     return status;
 }
 
-static ptq_status call_compare_layers(const stage *s) {
-    pictures p = s->p;
-    ptq_layer_report report;
-    ptq_status status;
-
-    memset(&report, 0, sizeof report);
-    status = ptq_compare_layers(s->plan, s->integer_plan, pictures_dataset(&p), 4, &report, NULL);
-    ptq_release(&report.memory);
-    return status;
-}
-
 static ptq_status call_self_test(const stage *s) {
     ptq_model *model = NULL;
     ptq_plan *plan = NULL;
@@ -564,7 +553,6 @@ static const measured_call calls[] = {
     {"ptq_measure_sensitivity", 12288, call_sensitivity, 0},
     {"ptq_convert_mixed", 12288, call_mixed, 0},
     {"ptq_evaluate, ptq_compare", 5120, call_evaluate, 0},
-    {"ptq_compare_layers", 5120, call_compare_layers, 0},
     {"ptq_self_test_add, _check", 6144, call_self_test, 0},
     {"ptq_model_save", 3072, call_save, 0},
     {"ptq_cifar10_open", 5120, call_cifar10, 0},

@@ -10,6 +10,7 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/expect.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -123,10 +124,8 @@ typedef struct job {
     ptq_override override[MOST_NODES];
     char pattern[MOST_NODES][128];
     int overrides;
-    int calibrates, learns; /* some node needs it */
-    int expects;            /* some node needs `unfused` */
-    ptq_model *unfused;
-    engine ready; /* the fused float model, then the quantized one */
+    int calibrates, learns, rounds; /* some node needs it, learns its rounding */
+    engine ready;                   /* the fused float model, then the quantized one */
     engine quantized;
     image_sample drawn;
     data_set *test;
@@ -221,17 +220,19 @@ static int set_switch(const char *option, const char *word, int *out) {
     return chosen < 0;
 }
 
-static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
-    static const char *const names[] = {"none", "empirical", "analytic"};
+static int is_analytic(const quantize_options *o) {
+    return o->bias_correction && strcmp(o->bias_correction, "analytic") == 0;
+}
 
-    for (int i = 0; o->bias_correction && i < 3; i++)
-        if (strcmp(o->bias_correction, names[i]) == 0) {
-            scheme->bias = (ptq_bias_correction)i;
-            return 0;
-        }
-    return o->bias_correction ? fail("--bias-correction is none, empirical or analytic, not '%s'",
-                                     o->bias_correction)
-                              : 0;
+/* What is computed without images is no part of a scheme: it comes after the conversion. */
+static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
+    const char *word = o->bias_correction ? o->bias_correction : "none";
+
+    if (strcmp(word, "empirical") == 0)
+        scheme->bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
+    else if (strcmp(word, "none") != 0 && !is_analytic(o))
+        return fail("--bias-correction is none, empirical or analytic, not '%s'", word);
+    return 0;
 }
 
 /* The single choices, over the preset. */
@@ -337,12 +338,10 @@ static int add_override(job *work, const char *option) {
 
 static void note_needs(job *work, const ptq_scheme *scheme) {
     work->calibrates |= scheme->mode == PTQ_MODE_INTEGER;
-    work->learns |=
-        scheme->mode == PTQ_MODE_INTEGER &&
-        (scheme->rounding == PTQ_ROUNDING_LEARNED ||
-         scheme->bias == PTQ_BIAS_CORRECTION_EMPIRICAL || scheme->equalize || scheme->fit_ranges);
-    work->expects |=
-        scheme->mode == PTQ_MODE_INTEGER && scheme->bias == PTQ_BIAS_CORRECTION_ANALYTIC;
+    if (scheme->mode != PTQ_MODE_INTEGER)
+        return;
+    work->rounds |= scheme->rounding == PTQ_ROUNDING_LEARNED;
+    work->learns |= work->rounds || scheme->bias || scheme->equalize || scheme->fit_ranges;
 }
 
 static int choose_scheme(job *work) {
@@ -363,7 +362,10 @@ static int choose_overrides(job *work) {
             return 1;
         note_needs(work, &work->override[i].scheme);
     }
-    return 0;
+    return work->rounds && is_analytic(work->given)
+               ? fail("--bias-correction analytic goes with rounding to nearest; learned rounding "
+                      "corrects biases on images")
+               : 0;
 }
 
 /* ---- Calibrating and converting ---- */
@@ -473,15 +475,12 @@ static int convert(job *work) {
     ptq_status status;
     ptq_error err;
 
-    if (work->expects && ptq_model_load(work->model_path, NULL, &work->unfused, &err))
-        return fail("%s", err.text);
     if (mixes && (convert_mixed(work, &made) || adopt_mix(work)))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
     options.images = &work->drawn.subset.dataset;
-    options.unfused = work->unfused;
     options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
@@ -493,7 +492,14 @@ static int convert(job *work) {
                     work->given->calibration);
     if (status)
         return fail("%s", err.text);
-    return work->given->dry_run ? 0 : engine_adopt(made, NULL, &work->quantized);
+    if (work->given->dry_run)
+        return 0;
+    if (is_analytic(work->given) &&
+        correct_biases_of(work->model_path, work->ready.model, work->calibration, made, &err)) {
+        ptq_model_free(made);
+        return fail("%s", err.text);
+    }
+    return engine_adopt(made, NULL, &work->quantized);
 }
 
 /* ---- Measuring ---- */
@@ -856,7 +862,6 @@ static void close_job(job *work) {
     ptq_release(&work->plan.memory);
     ptq_release(&work->fused.memory);
     ptq_release(&work->mix.memory);
-    ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
     data_close(work->test);
     sample_close(&work->drawn);

@@ -25,7 +25,7 @@ static void read_weight_word(const char *word, ptq_scheme *s) {
     if (!strcmp(word, "refitted"))
         s->refit = PTQ_REFIT_ALWAYS;
     if (!strncmp(word, "bias-", 5))
-        s->bias = word[5] == 'a' ? PTQ_BIAS_CORRECTION_ANALYTIC : PTQ_BIAS_CORRECTION_EMPIRICAL;
+        s->bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
 }
 
 static void read_activation_word(const char *word, ptq_scheme *s) {

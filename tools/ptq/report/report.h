@@ -8,6 +8,7 @@
 
 #include "data/dataset.h"
 #include "data/images.h"
+#include "measure/layers.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -28,7 +29,7 @@ typedef struct subject {
     engine ready;
     ptq_evaluation result;
     ptq_comparison compared; /* with the float model */
-    ptq_layer_report layers;
+    layer_report layers;
     code_count *codes; /* for each tensor of the calibration */
 } subject;
 
@@ -82,7 +83,7 @@ void coded_range(const ptq_qparams *q, double *low, double *high);
 ptq_qparams tensor_codes(const ptq_model *model, const char *tensor);
 
 /* The tensor with the least SQNR; NULL if there is none. */
-const ptq_layer_error *weakest_layer(const subject *s);
+const layer_error *weakest_layer(const subject *s);
 
 /* Fills `advised` and `advice`; 0, or 1 after an error. And their section. */
 int measure_advice(report *r, int threads);
