@@ -204,15 +204,11 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
                                        ptq_error *err);
 PTQ_API void ptq_net_free(ptq_net *net);
 
-/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost: its
-   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. */
-PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
-PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
-
-/* The same for a model that takes real numbers, H x W x C of them. */
-PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits, ptq_error *err);
-PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
-                                        ptq_error *err);
+/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost, or as
+   many floats for a model that takes real numbers: its logits, one for each class, or the class
+   with the largest, counted from 0. Allocates nothing. */
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const void *item, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const void *item, int *best, ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
 /* The same from a file. Errors: those of ptq_model_load as well. */
@@ -814,12 +810,13 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
 /* What can be had of a run, a row for each item; NULL: not wanted. */
 typedef struct ptq_results {
     float *logits, *probabilities; /* `classes` of each */
-    int32_t *codes;                /* see ptq_run_codes */
+    int32_t *codes;                /* the logits as codes, for a model whose last layer has coded
+                                      results (ptq_scheme.code_logits) */
     int *classes;                  /* the best class alone */
 } ptq_results;
 
 /* All of them at once, from items of PTQ_TYPE_U8 or PTQ_TYPE_F32. PTQ_INVALID_ARGUMENT for bytes
-   where the model takes real numbers. */
+   where the model takes real numbers, PTQ_UNSUPPORTED for codes where the logits are none. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err);
 
@@ -828,10 +825,7 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err);
 
-/* The logits as codes, for a model whose last layer has coded results (ptq_scheme.code_logits);
-   PTQ_UNSUPPORTED otherwise. And the best class alone. */
-PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
-                                 int32_t *codes, ptq_error *err);
+/* The best class of each image alone. */
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err);
 
@@ -1093,10 +1087,10 @@ typedef enum ptq_refit {
 } ptq_refit;
 
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
-   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). Empirical, measured:
-   the bias makes the mean of the layer's results over calibration images what the float model's is,
-   layer after layer, so that it also ends the mean error of what lies before. Needs images. Learned
-   rounding does this by itself. */
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). Empirical means
+   measured: the bias makes the mean of the layer's results over calibration images what the float
+   model's is, layer after layer, so that it also ends the mean error of what lies before. Needs
+   images. Learned rounding does this by itself. */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
     PTQ_BIAS_CORRECTION_EMPIRICAL
@@ -1226,7 +1220,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err);
 
 typedef struct ptq_evaluate_options {
     ptq_work work;
-    size_t limit; /* the first so many images; 0: all */
+    size_t limit;   /* the first so many images; 0: all */
+    int unlabelled; /* 1: images need no labels, for those who want the logits alone */
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
@@ -1243,7 +1238,7 @@ typedef struct ptq_evaluation {
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
    of classes is not the model's, or if a label is out of range. The result is the same whatever the
-   number of threads. Labels are needed. */
+   number of threads. Labels are needed, see `unlabelled`. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
@@ -1311,29 +1306,16 @@ typedef struct ptq_sensitivity {
     ptq_divergence cost;   /* of the whole model, against float */
 } ptq_sensitivity;
 
-/* What could be changed, and what the change is worth: agreement of the whole model with float
-   after it, less that before it, measured on the images. */
-typedef struct ptq_advice {
-    char node[PTQ_NAME_SIZE]; /* what the change is limited to; empty: the whole model */
-    char text[200];           /* "block3.conv2 costs 1.9 points of agreement; per-channel weights
-                                 would win back 1.6" */
-    double gain_pp;           /* percentage points of agreement */
-} ptq_advice;
-
 typedef struct ptq_sensitivity_report {
     ptq_memory memory;
     ptq_sensitivity *item; /* largest divergence first */
     int items;
     ptq_divergence whole;  /* of the model with every node under the scheme */
-    ptq_advice *advice;    /* largest gain first, only gains; may be empty */
-    int advices;
     size_t images;
 } ptq_sensitivity_report;
 
-/* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
-   model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
-   error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
-   remedies for single nodes are measured with rounding to nearest, for speed. */
+/* Measures every node that can run on integers alone, with rounding to nearest, for speed, and the
+   whole model, and ranks the nodes: a conversion and an evaluation for each. */
 PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
@@ -4684,12 +4666,6 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
     return ptq_run_items(session, PTQ_TYPE_F32, input, count, &out, err);
 }
 
-PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
-                                 int32_t *codes, ptq_error *err) {
-    ptq_results out = {NULL, NULL, codes, NULL};
-    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
-}
-
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
     ptq_results out = {NULL, NULL, NULL, classes};
@@ -7199,12 +7175,12 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
-/* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
-   images have labels: the searches of part four compare logits with logits. All logits are kept,
-   four bytes for each class of each image, since what they are compared with is run later. */
-static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, int labelled,
-                                ptq_evaluation *out, ptq_error *err) {
+/* People want to know how many answers are right, and so there must be labels; searches compare
+   logits with logits. All of these are kept, four bytes for each class of each image, since what
+   they are compared with is run later. */
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, ptq_evaluation *out,
+                                ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     PTQ__TRY(ptq__check_fits(plan, data, err));
@@ -7212,7 +7188,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job = ptq__job_over(plan, data, options ? &options->work : NULL);
     if (options && options->limit && options->limit < job.total)
         job.total = options->limit;
-    job.labelled = labelled;
+    job.labelled = !(options && options->unlabelled);
     job.one = ptq__evaluate_one;
     job.context = &result;
     result.memory.allocator = job.work.allocator;
@@ -7223,13 +7199,6 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     if (!status)
         ptq__evaluation_count(&result);
     PTQ__FINISH(status, ptq_release(&result.memory), result, out);
-}
-
-/* For people, who want to know how many answers are right: so there must be labels. */
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err) {
-    return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
 /* Intervals. Both hold the values that the data do not contradict: those at which what was seen
@@ -7422,25 +7391,18 @@ PTQ_API void ptq_net_free(ptq_net *net) {
 }
 
 /* Pixels in, logits out: preprocessing and quantization of the input are part of the plan. */
-PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
-    return ptq_run(net->session, pixels, 1, logits, NULL, err);
+static ptq_status ptq__net_item(ptq_net *net, const void *item, float *logits, int *best,
+                                ptq_error *err) {
+    ptq_results out = {logits, NULL, NULL, best};
+    return ptq_run_items(net->session, net->plan->info.type, item, 1, &out, err);
 }
 
-PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
-                                    ptq_error *err) {
-    return ptq_classify(net->session, pixels, 1, best, err);
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const void *item, float *logits, ptq_error *err) {
+    return ptq__net_item(net, item, logits, NULL, err);
 }
 
-PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits,
-                                   ptq_error *err) {
-    return ptq_run_f32(net->session, input, 1, logits, NULL, err);
-}
-
-PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
-                                        ptq_error *err) {
-    ptq_results results = {NULL, NULL, NULL, NULL};
-    results.classes = best;
-    return ptq_run_items(net->session, PTQ_TYPE_F32, input, 1, &results, err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const void *item, int *best, ptq_error *err) {
+    return ptq__net_item(net, item, NULL, best, err);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -12646,9 +12608,10 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     ptq_evaluate_options options;
     ptq_plan *plan = NULL;
     options.limit = search->options.measure;
+    options.unlabelled = 1;
     options.work = ptq__quiet(&search->options.work);
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
-    ptq_status status = ptq__evaluate(plan, search->options.images, &options, 0, out, err);
+    ptq_status status = ptq_evaluate(plan, search->options.images, &options, out, err);
     ptq_plan_free(plan);
     return status;
 }
@@ -13039,10 +13002,8 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
 
 /* ---- [SENSITIVITY] ------------------------------------------------------------------------------
    Which layer is to blame? The divergence of a model's logits from the float model's does not say.
-   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
-   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
-   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
-   each remedy. */
+   So each node is measured alone: quantized under the scheme, with all others on real numbers.
+   Nothing is estimated: a conversion and an evaluation for each node. */
 
 static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
@@ -13093,135 +13054,14 @@ static int ptq__costs_more(const void *a, const void *b, const void *context) {
     return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Remedies: functions from one scheme to another. A scale for each channel suits channels of unlike
-   ranges; such scales go with symmetric weights alone. */
-static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
-
-/* Clipping what is rare leaves finer steps for all else. Affine weights take MinMax alone. */
-static void ptq__use_mse(ptq_scheme *s) {
-    s->activation_method = PTQ_METHOD_MSE;
-    s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-}
-
-static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = 8; }
-
-static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = 8; }
-
-static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
-
-/* All that learns. The bits stay as they are: more of them are remedies of their own. */
-static void ptq__use_best(ptq_scheme *s) {
-    int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
-        return;
-    ptq_preset("best", s, NULL);
-    s->weight_bits = weight_bits;
-    s->activation_bits = activation_bits;
-}
-
-typedef struct ptq__remedy {
-    const char *text;
-    void (*apply)(ptq_scheme *scheme);
-    int whole, single; /* it is tried on the whole model, on single nodes */
-} ptq__remedy;
-
-/* `best` equalizes, which only a whole model can be; of a whole model in float there is nothing to
-   learn. */
-static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__use_channels, 1, 1},
-    {"ranges of least squared error", ptq__use_mse, 1, 1},
-    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
-    {"8-bit activations", ptq__use_8_bits, 1, 1},
-    {"preset best at the same bits", ptq__use_best, 1, 0},
-    {"float", ptq__use_float, 0, 1},
-};
-
-enum {
-    PTQ__REMEDIES = sizeof ptq__remedies / sizeof ptq__remedies[0],
-    PTQ__COSTLIEST = 3, /* nodes that remedies are tried on */
-    PTQ__MOST_ADVICE = PTQ__REMEDIES * (1 + PTQ__COSTLIEST)
-};
-
-/* "1.93" for 1.934, never negative. */
-static void ptq__put_hundredths(ptq__text *text, double value) {
-    int n = value > 0 ? (int)(value * 100 + 0.5) : 0;
-    ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
-}
-
-/* Kept if it gains; the largest gain first, of equals the one that was tried first. `node` is empty
-   for the whole model. */
-static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
-                            const char *remedy, double gain_pp) {
-    ptq_advice item;
-    ptq__text text = ptq__text_over(item.text, sizeof item.text);
-    int k;
-    if (!(gain_pp > 0))
-        return;
-    memset(item.node, 0, sizeof item.node);
-    memcpy(item.node, node, strlen(node));
-    ptq__put(&text, "%s costs ", *node ? node : "the whole model");
-    ptq__put_hundredths(&text, cost_pp);
-    ptq__put(&text, " points of agreement; %s would win back ", remedy);
-    ptq__put_hundredths(&text, gain_pp);
-    item.gain_pp = gain_pp;
-    for (k = report->advices++; k > 0 && report->advice[k - 1].gain_pp < gain_pp; k--)
-        report->advice[k] = report->advice[k - 1];
-    report->advice[k] = item;
-}
-
-/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
-   and where single nodes are looked at, without what learns. What a remedy is worth is
-
-       gain = 100 (agreement with it - agreement without it) percentage points.
-
-   One that would not show in the scheme's text changes nothing, and is not tried. */
-static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
-                                  const ptq_sensitivity *item, const ptq_divergence *before,
-                                  ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme scheme = search->options.scheme, changed;
-    const char *node = item ? item->node : NULL;
-    ptq_divergence after;
-    char was[160], is[160];
-    if (item)
-        scheme = ptq__plain_scheme(&scheme);
-    changed = scheme;
-    remedy->apply(&changed);
-    ptq_scheme_write(&scheme, was, sizeof was);
-    ptq_scheme_write(&changed, is, sizeof is);
-    if (!strcmp(was, is))
-        return PTQ_OK;
-    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, node, &changed, &after, err));
-    ptq__add_advice(report, item ? node : "",
-                    100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
-                    100 * (after.agreement - before->agreement));
-    return PTQ_OK;
-}
-
-static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    const ptq_scheme *scheme = &search->options.scheme;
-    const ptq__remedy *remedy;
-    ptq_scheme plain = ptq__plain_scheme(scheme);
-    ptq_divergence before;
-    PTQ__TRY(ptq__try_except(search, scheme, NULL, scheme, &report->whole, err));
-    PTQ__TRY(ptq__try_except(search, &plain, NULL, scheme, &before, err));
-    for (remedy = ptq__remedies; remedy < ptq__remedies + PTQ__REMEDIES; remedy++) {
-        if (remedy->whole)
-            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
-        for (int i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
-            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
-    }
-    return PTQ_OK;
-}
-
 /* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
     ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options.scheme);
     const ptq_node *node = search->model->node, *end = node + search->model->nodes;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)(end - node), "nodes", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
     report->images = search->real.total;
-    search->total = 2 + PTQ__MOST_ADVICE;
+    search->total = 1;
     for (; node < end; node++)
         search->total += (size_t)ptq__measurable(node);
     for (node = search->model->node; node < end; node++) {
@@ -13235,7 +13075,7 @@ static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_repo
     }
     ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more,
               search->model);
-    return ptq__advise(search, report, err);
+    return ptq__try_except(search, &search->options.scheme, NULL, &plain, &report->whole, err);
 }
 
 PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,

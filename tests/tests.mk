@@ -92,8 +92,9 @@ $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
-# What explains an element, corrects biases and compares layers is the tool's.
-MEASURED := $(addprefix $(BUILD)/tool/measure/,expect.o explain.o layers.o)
+# What explains, compares layers, corrects biases and advises is the tool's.
+MEASURED := $(addprefix $(BUILD)/tool/measure/,advice.o expect.o explain.o \
+              layers.o)
 MEASURE_TESTS := $(addprefix $(BUILD)/test_,calibrate integer metrics real recover)
 $(MEASURE_TESTS): LINKED := $(MEASURED)
 $(MEASURE_TESTS): $(MEASURED)

@@ -509,7 +509,7 @@ static void coded_logits(void **state) {
         const ptq_qparams *q = &m->node[ptq_model_find(m, "fc")].q;
         test_run run = open_run(m, 0);
         assert_ok(ptq_run(run.session, f->pixels, IMAGES, logits, NULL, &err));
-        assert_ok(ptq_run_codes(run.session, f->pixels, IMAGES, codes, &err));
+        assert_ok(run_codes(run.session, f->pixels, IMAGES, codes));
         assert_ok(ptq_classify(run.session, f->pixels, IMAGES, best, &err));
         for (i = 0; i < IMAGES; i++) {
             for (c = 0; c < CLASSES; c++)
@@ -550,7 +550,7 @@ static void codes_without_a_layer(void **state) {
             snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x1x4 %s", cases[i].graph);
             m = model_of_text(text);
             run = open_run(m, keep);
-            assert_ok(ptq_run_codes(run.session, pixels, 1, codes, &err));
+            assert_ok(run_codes(run.session, pixels, 1, codes));
             for (k = 0; k < 4; k++)
                 assert_int_equal(codes[k], cases[i].codes[k]);
             close_run(&run);
@@ -573,7 +573,7 @@ static void codes_of_the_input(void **state) {
     ptq_add_op(m, PTQ_OP_DEQUANTIZE, "real", 0);
     for (keep = 0; keep < 2; keep++) {
         test_run run = open_run(m, keep);
-        assert_ok(ptq_run_codes(run.session, pixels[0], 2, codes, &err));
+        assert_ok(run_codes(run.session, pixels[0], 2, codes));
         assert_ok(ptq_run(run.session, pixels[0], 2, logits, NULL, &err));
         assert_ok(ptq_classify(run.session, pixels[0], 2, best, &err));
         for (i = 0; i < 8; i++) {
@@ -602,8 +602,7 @@ static void real_logits(void **state) {
         classes |= 1 << best[i];
     }
     assert_true(classes & (classes - 1)); /* not all pictures are one class */
-    assert_fails(PTQ_UNSUPPORTED, "code_logits",
-                 ptq_run_codes(run.session, f->pixels, 1, codes, &err));
+    assert_fails(PTQ_UNSUPPORTED, "code_logits", run_codes(run.session, f->pixels, 1, codes));
     assert_fails(PTQ_INVALID_ARGUMENT, "pixels", ptq_classify(run.session, NULL, 1, best, &err));
     close_run(&run);
     ptq_model_free(m);

@@ -4,6 +4,7 @@
 #include "quantized.h"
 #include "faults.h"
 
+#include "measure/advice.h"
 #include "measure/expect.h"
 #include "measure/layers.h"
 
@@ -724,6 +725,7 @@ static void sensitivity_of_nodes(void **state) {
     fixture *f = (fixture *)*state;
     ptq_search_options o = search_for(bits("tflite", 3, 4), pictures_dataset(&f->p));
     ptq_sensitivity_report r, again;
+    advice_list list;
     ptq_convert_options c = with_scheme(o.scheme, o.images);
     ptq_override only;
     ptq_divergence d;
@@ -750,10 +752,12 @@ static void sensitivity_of_nodes(void **state) {
     d = distance(f, m);
     assert_same_divergence(&d, &r.item[0].cost);
     ptq_model_free(m);
-    for (i = 0; i < r.advices; i++) {
-        assert_true(r.advice[i].gain_pp > 0);
-        assert_true(i == 0 || r.advice[i - 1].gain_pp >= r.advice[i].gain_pp);
-        assert_non_null(strstr(r.advice[i].text, "would win back"));
+    assert_ok(find_advice(f->fused, f->calibration, &o, &r, &list, &err));
+    assert_true(list.items > 0);
+    for (i = 0; i < list.items; i++) {
+        assert_true(list.item[i].gain_pp > 0);
+        assert_true(i == 0 || list.item[i - 1].gain_pp >= list.item[i].gain_pp);
+        assert_non_null(strstr(list.item[i].text, "would win back"));
     }
     o.images = pictures_dataset(&f->back);
     o.work.threads = 2;

@@ -256,7 +256,7 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
     assert_ok(ptq_run_f32(session, f->real, 1, logits, share, &err));
     assert_ok(ptq_run_f32(session, f->real, IMAGES, logits, NULL, &err));
     assert_ok(ptq_classify(session, f->pixels, IMAGES, classes, &err));
-    assert_int_equal(ptq_run_codes(session, f->pixels, IMAGES, codes, &err),
+    assert_int_equal(run_codes(session, f->pixels, IMAGES, codes),
                      has_coded_logits(model) ? PTQ_OK : PTQ_UNSUPPORTED);
     for (i = 0; i < PIXELS; i++)
         bad[i] = NAN;

@@ -66,8 +66,8 @@ const char *agreement_text(double agreement, size_t images, char text[AGREEMENT_
     return text;
 }
 
-const char *advice_scope(const ptq_advice *advice) {
-    return *advice->node ? "cost of the layer alone, gain of the network" : "both of the network";
+const char *advice_scope(const advice *given) {
+    return *given->node ? "cost of the layer alone, gain of the network" : "both of the network";
 }
 
 /* Adding 0 turns -0 into 0. */

@@ -91,7 +91,12 @@ int measure_advice(report *r, int threads) {
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_measure_sensitivity(r->baseline.ready.model, r->seen, &options, &r->advice, &err);
+    status = ptq_measure_sensitivity(r->baseline.ready.model, r->seen, &options, &r->ranking, &err);
+    progress_end(&state);
+    state = progress_start("try remedies");
+    if (!status)
+        status = find_advice(r->baseline.ready.model, r->seen, &options, &r->ranking, &r->remedies,
+                             &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
@@ -114,21 +119,21 @@ static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, 
             agreement_text(cost->agreement, images, interval), cost->delta_pp + 0.0);
 }
 
-static void write_ranking(FILE *out, const ptq_sensitivity_report *advice) {
-    double most = advice->items ? advice->item[0].cost.kl : 0;
+static void write_ranking(FILE *out, const ptq_sensitivity_report *ranking) {
+    double most = ranking->items ? ranking->item[0].cost.kl : 0;
 
     fputs("<div class=\"wide\"><table><thead><tr><th>node alone</th><th></th><th>KL divergence</th>"
           "<th>SQNR</th><th>agreement</th><th>95 % interval</th><th>points</th></tr></thead>"
           "<tbody>\n",
           out);
-    for (int i = 0; i < advice->items; i++)
-        write_cost(out, advice->item[i].node, &advice->item[i].cost, most, advice->images);
-    write_cost(out, "all of them", &advice->whole, most, advice->images);
+    for (int i = 0; i < ranking->items; i++)
+        write_cost(out, ranking->item[i].node, &ranking->item[i].cost, most, ranking->images);
+    write_cost(out, "all of them", &ranking->whole, most, ranking->images);
     fputs("</tbody></table></div>\n", out);
 }
 
 void write_advice(FILE *out, const report *r) {
-    const ptq_sensitivity_report *advice = &r->advice;
+    const advice_list *list = &r->remedies;
 
     fputs("<h2>What would help</h2>\n", out);
     if (!r->advised) {
@@ -143,16 +148,16 @@ void write_advice(FILE *out, const report *r) {
             "</strong>, measured on %zu of the calibration images against float; no test image had "
             "a part in it. Agreement is the share of these images with float's own answer; its "
             "interval is Wilson's.</p>\n",
-            advice->images);
-    fputs(advice->advices ? "<ol>\n" : "<p>None of the changes tried would help.</p>\n", out);
-    for (int i = 0; i < advice->advices; i++) {
+            r->ranking.images);
+    fputs(list->items ? "<ol>\n" : "<p>None of the changes tried would help.</p>\n", out);
+    for (int i = 0; i < list->items; i++) {
         fputs("<li>", out);
-        put_text(out, advice->advice[i].text);
-        fprintf(out, " (%s).</li>\n", advice_scope(&advice->advice[i]));
+        put_text(out, list->item[i].text);
+        fprintf(out, " (%s).</li>\n", advice_scope(&list->item[i]));
     }
-    fputs(advice->advices ? "</ol>\n" : "", out);
+    fputs(list->items ? "</ol>\n" : "", out);
     fputs("<p class=\"muted\">Below, every node alone under the model's scheme, rounded to "
           "nearest, all others in float; the bars show the divergence.</p>\n",
           out);
-    write_ranking(out, advice);
+    write_ranking(out, &r->ranking);
 }

@@ -182,7 +182,7 @@ void close_report(report *r) {
     for (int i = 0; i < MOST_SUBJECTS; i++)
         close_subject(&r->model[i]);
     close_subject(&r->baseline);
-    ptq_release(&r->advice.memory);
+    ptq_release(&r->ranking.memory);
     ptq_calibration_free(r->seen);
     sample_close(&r->drawn);
     data_close(r->test);
