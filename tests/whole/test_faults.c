@@ -331,7 +331,7 @@ static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, 
 /* And what is alike for all of them. */
 static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *m) {
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
-    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
+    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0, 0};
     const ptq_dataset *data = c->options.images;
     ptq_comparison compared;
     ptq_status s;
