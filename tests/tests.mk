@@ -93,8 +93,7 @@ $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
 # What explains, compares layers, corrects biases and advises is the tool's.
-MEASURED := $(addprefix $(BUILD)/tool/measure/,advice.o expect.o explain.o \
-              layers.o)
+MEASURED := $(patsubst %,$(BUILD)/tool/measure/%.o,advice arithmetic expect explain layers)
 MEASURE_TESTS := $(addprefix $(BUILD)/test_,calibrate integer metrics real recover)
 $(MEASURE_TESTS): LINKED := $(MEASURED)
 $(MEASURE_TESTS): $(MEASURED)
