@@ -82,7 +82,7 @@
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
      [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
-     [DATA]      data sets, CIFAR-10, sampling      [CONFIRM] [SENSITIVITY] [MIX]
+     [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
      [OBSERVE]   ranges from data
      [CALIBRATE] statistics of every tensor       Part one is the book; what it takes from the other
      [SCHEME]    what to quantize how, presets    parts is declared at its beginning. To add an
@@ -204,11 +204,11 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
                                        ptq_error *err);
 PTQ_API void ptq_net_free(ptq_net *net);
 
-/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost, or as
-   many floats for a model that takes real numbers: its logits, one for each class, or the class
-   with the largest, counted from 0. Allocates nothing. */
-PTQ_API ptq_status ptq_net_run(ptq_net *net, const void *item, float *logits, ptq_error *err);
-PTQ_API ptq_status ptq_net_classify(ptq_net *net, const void *item, int *best, ptq_error *err);
+/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost: its
+   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. For
+   a model that takes real numbers, ptq_run_f32 with the net's session. */
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
 /* The same from a file. Errors: those of ptq_model_load as well. */
@@ -1123,7 +1123,7 @@ typedef struct ptq_scheme {
                                   up to 256 calibration images */
     int confirm;               /* 1: learned rounding, refitting, equalization, range fitting: each
                                   stays only if, on a quarter of the images, not learned from, the
-                                  model without it diverges more from float (ptq_divergence.kl). The
+                                  model without it diverges more from float (ptq_comparison.kl). The
                                   metadata "confirmed" tell. With fewer than 200 images all stay */
 } ptq_scheme;
 
@@ -1277,89 +1277,6 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
    from 0 to 1: Wilson's score interval (1927, J. of the American Statistical Association 22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
-
-/* How far a model's logits are from the float model's, over the images of two evaluations. */
-typedef struct ptq_divergence {
-    double sqnr_db;   /* of the logits: 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
-    double kl;        /* mean Kullback-Leibler divergence of the softmax from float's, in nats */
-    double agreement; /* share of images with the same prediction, 0 to 1 */
-    double delta_pp;  /* accuracy difference in percentage points */
-} ptq_divergence;
-
-/* ---- Which layer is to blame, and how many bits each deserves ---- */
-
-typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for, integer. Zeros: "minmax8" here, as
-                              a search tries much, and learns only where it is told to */
-    const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
-                              are reported on */
-    size_t measure;        /* the first so many of them are measured on, and the others learned
-                              from, so that learning is judged by images that it did not see; 0, or
-                              as many as there are: all serve for both */
-    ptq_work work;         /* progress: counts conversions */
-} ptq_search_options;
-
-/* One node alone under the scheme, all others in float. */
-typedef struct ptq_sensitivity {
-    char node[PTQ_NAME_SIZE];
-    size_t bytes;          /* of its parameters under the scheme */
-    ptq_divergence cost;   /* of the whole model, against float */
-} ptq_sensitivity;
-
-typedef struct ptq_sensitivity_report {
-    ptq_memory memory;
-    ptq_sensitivity *item; /* largest divergence first */
-    int items;
-    ptq_divergence whole;  /* of the model with every node under the scheme */
-    size_t images;
-} ptq_sensitivity_report;
-
-/* Measures every node that can run on integers alone, with rounding to nearest, for speed, and the
-   whole model, and ranks the nodes: a conversion and an evaluation for each. */
-PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
-                                           const ptq_calibration *calibration,
-                                           const ptq_search_options *options,
-                                           ptq_sensitivity_report *out, ptq_error *err);
-
-/* What a mixed model must keep to; of the fields that are not zero, all. */
-typedef struct ptq_goal {
-    size_t bytes;        /* most bytes of parameters, as ptq_convert_report counts them */
-    double average_bits; /* most bits of a weight, averaged over all weights of such layers */
-    double drop_pp;      /* most points of accuracy lost against float, on the images */
-} ptq_goal;
-
-/* One model of the frontier. */
-typedef struct ptq_mix {
-    size_t bytes;
-    double average_bits;
-    double predicted;    /* sum of the nodes' single divergences */
-    int measured;        /* 1: converted under the full scheme, and `cost` measured */
-    ptq_divergence cost;
-} ptq_mix;
-
-typedef struct ptq_mix_report {
-    ptq_memory memory;
-    char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
-    int nodes;
-    ptq_mix *item;     /* the frontier, largest model first */
-    uint8_t *bits;     /* items x nodes: 32 (float), 8, 6, 5, 4, 3 or 2 */
-    int items;
-    int chosen;        /* the model returned */
-    int met;           /* 1: it keeps to the goal */
-    size_t images;
-} ptq_mix_report;
-
-/* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
-   at each number of bits; from 8 bits everywhere (float for what is best left so), the step that
-   costs least divergence for the bytes it saves is taken again and again (in the manner of HAWQ-V2,
-   Dong et al. 2020, https://arxiv.org/abs/1911.03852, with measured divergences), which gives the
-   frontier. Four models spread along it and those that a search for the goal visits are
-   converted under the full scheme and measured. Returned in `out` (which may be NULL) is the
-   best that meets the goal: the smallest under `drop_pp`, otherwise the largest under the sizes;
-   where none does, the closest, with `met` 0. */
-PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
-                                     const ptq_search_options *options, const ptq_goal *goal,
-                                     ptq_model **out, ptq_mix_report *report, ptq_error *err);
 
 #endif /* PTQ_H */
 
@@ -7391,18 +7308,13 @@ PTQ_API void ptq_net_free(ptq_net *net) {
 }
 
 /* Pixels in, logits out: preprocessing and quantization of the input are part of the plan. */
-static ptq_status ptq__net_item(ptq_net *net, const void *item, float *logits, int *best,
-                                ptq_error *err) {
-    ptq_results out = {logits, NULL, NULL, best};
-    return ptq_run_items(net->session, net->plan->info.type, item, 1, &out, err);
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
+    return ptq_run(net->session, pixels, 1, logits, NULL, err);
 }
 
-PTQ_API ptq_status ptq_net_run(ptq_net *net, const void *item, float *logits, ptq_error *err) {
-    return ptq__net_item(net, item, logits, NULL, err);
-}
-
-PTQ_API ptq_status ptq_net_classify(ptq_net *net, const void *item, int *best, ptq_error *err) {
-    return ptq__net_item(net, item, NULL, best, err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
+                                    ptq_error *err) {
+    return ptq_classify(net->session, pixels, 1, best, err);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -11715,7 +11627,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
    float model ([EQUALIZE]) and the ranges of its tensors ([SEARCH]). Some changes what came out:
    codes and biases ([LEARN]). The rest asks whether a choice was good, and always in the
    same way: convert, run the result on images, and see how far its logits are from the float
-   model's ([SEARCH], [CONFIRM], [SENSITIVITY], [MIX]).
+   model's ([SEARCH], [CONFIRM]).
    ============================================================================================= */
 
 #if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
@@ -12592,101 +12504,51 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
    Leibler's divergence, which sees what happens to an answer long before one changes, and so needs
    few images; where codes alone are compared, the ratio of signal to noise.
 
-   A search stays where it is made: the data sets of the images point into it. */
+   A search stays where it is made: its data sets point into it. */
 typedef struct ptq__search {
-    const ptq_model *model; /* the float model */
-    const ptq_calibration *calibration;
-    ptq_search_options options;
-    ptq_evaluation real; /* of the float model */
-    size_t done, total;  /* conversions */
-    ptq_subset subset;   /* the images, where their order is the search's own */
-    ptq_memory memory;   /* of that, or of what a search needs for itself */
+    const ptq__converter *cv; /* of the float model */
+    ptq_work work;
+    size_t done, total;          /* conversions */
+    ptq_subset measured, learned; /* the images, in the order of the search */
+    ptq_evaluation real;         /* of the float model */
+    ptq_memory memory;           /* of the images' indices and hashes */
 } ptq__search;
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options options;
+    ptq_evaluate_options options = {ptq__quiet(&search->work), 0, 1};
     ptq_plan *plan = NULL;
-    options.limit = search->options.measure;
-    options.unlabelled = 1;
-    options.work = ptq__quiet(&search->options.work);
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
-    ptq_status status = ptq_evaluate(plan, search->options.images, &options, out, err);
+    ptq_status status = ptq_evaluate(plan, &search->measured.dataset, &options, out, err);
     ptq_plan_free(plan);
     return status;
 }
 
-/* How far a model's logits are from float's, on the same images. Labels count for delta_pp alone,
-   which is 0 where there are none. */
+/* A model's logits beside float's, on the same images. */
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
-                                      ptq_divergence *cost, ptq_error *err) {
+                                      ptq_comparison *out, ptq_error *err) {
     ptq_evaluation measured;
-    ptq_comparison compared;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    ptq_status status = ptq_compare(&search->real, &measured, &compared, err);
+    ptq_status status = ptq_compare(&search->real, &measured, out, err);
     ptq_release(&measured.memory);
-    PTQ__TRY(status);
-    cost->sqnr_db = compared.sqnr_db;
-    cost->kl = compared.kl;
-    cost->agreement = (double)compared.agree / (double)compared.total;
-    cost->delta_pp = compared.delta_pp;
-    return PTQ_OK;
+    return status;
 }
 
-/* The images behind those that are measured on, as a data set; `user` is the options. */
-static ptq_status ptq__get_learned(void *user, size_t index, void *item, int *label,
-                                   ptq_error *err) {
-    const ptq_search_options *options = (const ptq_search_options *)user;
-    return options->images->get(options->images->user, index + options->measure, item, label, err);
-}
-
-/* Converts as `wanted` says, its images and work aside, and measures. `made` may be NULL; only a
-   model that is kept is worth confirming. */
+/* Converts as `wanted` says, its images and work aside, and measures. */
 static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *wanted,
-                                  ptq_divergence *cost, ptq_model **made, ptq_error *err) {
-    const ptq_work *work = &search->options.work;
-    ptq_dataset learned = *search->options.images;
+                                  ptq_comparison *out, ptq_error *err) {
+    const ptq_work *work = &search->work;
     ptq_convert_options options = *wanted;
     ptq_model *model = NULL;
     PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
                  PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
-    if (search->options.measure && search->options.measure < learned.count) {
-        learned.count -= search->options.measure;
-        learned.get = ptq__get_learned;
-        learned.user = &search->options;
-    }
-    options.scheme.confirm = wanted->scheme.confirm && made;
-    options.images = &learned;
+    options.images = &search->learned.dataset;
     options.work = ptq__quiet(work);
-    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, NULL, err));
-    ptq_status status = ptq__search_measure(search, model, cost, err);
-    if (status || !made)
-        ptq_model_free(model);
-    else
-        *made = model;
+    PTQ__TRY(ptq_convert(search->cv->old, search->cv->calibration, &options, &model, NULL, err));
+    ptq_status status = ptq__search_measure(search, model, out, err);
+    ptq_model_free(model);
     return status;
-}
-
-/* Begins a search by measuring the float model. To be closed after a failure too. Zeros are the
-   plain scheme here, so its bits are said, lest it be taken for "best". */
-static ptq_status ptq__search_open(ptq__search *search, const ptq_model *model,
-                                   const ptq_calibration *calibration,
-                                   const ptq_search_options *options, ptq_error *err) {
-    ptq_convert_options plain;
-    memset(search, 0, sizeof *search);
-    memset(&plain, 0, sizeof plain);
-    search->model = model;
-    search->calibration = calibration;
-    search->options = *options;
-    search->options.scheme.weight_bits = ptq__weight_bits(&options->scheme);
-    search->memory.allocator = options->work.allocator;
-    PTQ__FAIL_IF(options->scheme.mode != PTQ_MODE_INTEGER, PTQ_INVALID_ARGUMENT,
-                 "the scheme must be one of integers, not %s",
-                 ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
-    plain.scheme = search->options.scheme;
-    PTQ__TRY(ptq__check_convertible(model, calibration, &plain, err));
-    return ptq__search_evaluate(search, model, &search->real, err);
 }
 
 static void ptq__search_close(ptq__search *search) {
@@ -12712,23 +12574,21 @@ static int ptq__hash_before(const void *a, const void *b, const void *context) {
     return hash[x] != hash[y] ? hash[x] < hash[y] : x < y;
 }
 
-/* A search within a conversion, on its images in the order of their hashes: whoever takes the first
-   of them takes the same ones, whatever the order they came in, and they are as good as drawn. The
-   first `measure` are measured on, `learn` more learned from. */
-static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *cv, size_t measure,
-                                     size_t learn, ptq_error *err) {
+/* Begins by measuring the float model. The images are taken in the order of their hashes: whoever
+   takes the first of them takes the same ones, whatever the order they came in, and they are as
+   good as drawn. The first `measure` are measured on, `learn` more learned from. To be closed after
+   a failure too. */
+static ptq_status ptq__search_open(ptq__search *search, const ptq__converter *cv, size_t measure,
+                                   size_t learn, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
     size_t *indices = NULL;
     uint64_t *hash = NULL;
     void *item = NULL;
     int label;
     memset(search, 0, sizeof *search);
-    search->model = cv->old;
-    search->calibration = cv->calibration;
-    search->options.measure = measure;
-    search->options.work = cv->options->work;
-    search->options.images = &search->subset.dataset;
-    search->memory.allocator = cv->options->work.allocator;
+    search->cv = cv;
+    search->work = cv->options->work;
+    search->memory.allocator = search->work.allocator;
     PTQ__TRY(PTQ__KEEP(&search->memory, &indices, images->count, "indices", err));
     PTQ__TRY(PTQ__KEEP(&search->memory, &hash, images->count, "hashes", err));
     PTQ__TRY(ptq__keep(&search->memory, ptq__item_size(images), 1, "an image", &item, err));
@@ -12738,7 +12598,8 @@ static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *
         indices[i] = i;
     }
     ptq__sort(indices, images->count, sizeof *indices, ptq__hash_before, hash);
-    PTQ__TRY(ptq_subset_open(&search->subset, images, indices, measure + learn, err));
+    PTQ__TRY(ptq_subset_open(&search->measured, images, indices, measure, err));
+    PTQ__TRY(ptq_subset_open(&search->learned, images, indices + measure, learn, err));
     return ptq__search_evaluate(search, cv->old, &search->real, err);
 }
 
@@ -12757,11 +12618,12 @@ typedef struct ptq__fitter {
 } ptq__fitter;
 
 static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
-    ptq_divergence d = {0, 0, 0, 0};
+    ptq_comparison compared;
     ptq_status status = ptq__convert_model(&fit->trial, err);
-    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &d, err));
+    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &compared, err));
     ptq_model_free(fit->trial.model);
-    *sqnr_db = d.sqnr_db;
+    if (!status)
+        *sqnr_db = compared.sqnr_db;
     return status;
 }
 
@@ -12804,7 +12666,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     fit.trial = *cv;
     fit.trial.options = &options;
     fit.trial.report = NULL;
-    ptq_status status = ptq__search_within(&fit.search, cv, measure, 0, err);
+    ptq_status status = ptq__search_open(&fit.search, cv, measure, 0, err);
     PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
     for (int t = 0; t < cv->calibration->tensors && !status; t++)
         if (cv->range[t].high > cv->range[t].low)
@@ -12935,16 +12797,16 @@ static double ptq__rounded(double value) { return (double)(float)(floor(value * 
 static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided, ptq__text *said,
                               ptq_error *err) {
     ptq_convert_options without, worse;
-    ptq_divergence least, cost;
+    ptq_comparison least, cost;
     int k, stays;
     for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
         search->total += (size_t)ptq__is_open(decided, k);
-    ptq_status status = ptq__search_try(search, decided, &least, NULL, err);
+    ptq_status status = ptq__search_try(search, decided, &least, err);
     for (k = 0; k < PTQ__CHOICES && !status; k++) {
         if (!ptq__is_open(decided, k))
             continue;
         PTQ__TRY(ptq__change_schemes(decided, ptq__choices[k].leave_out, &without, err));
-        status = ptq__search_try(search, &without, &cost, NULL, err);
+        status = ptq__search_try(search, &without, &cost, err);
         stays = status || cost.kl > least.kl;
         if (!status)
             ptq__put(said, "%s%s%s: KL %g, without %g", said->length ? "; " : "",
@@ -12979,7 +12841,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     PTQ__TRY(ptq__check_images(cv, err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__mark_decided, &decided, err));
-    ptq_status status = ptq__search_within(&search, cv, slice, rest, err);
+    ptq_status status = ptq__search_open(&search, cv, slice, rest, err);
     PTQ__THEN(status, ptq__decide(&search, &decided, &said, err));
     ptq__search_close(&search);
     confirmed.options = &decided;
@@ -12998,325 +12860,6 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
                    options->images->count >= PTQ__CONFIRM_LEAST
                ? ptq__convert_confirmed(cv, err)
                : ptq__convert_decided(cv, err);
-}
-
-/* ---- [SENSITIVITY] ------------------------------------------------------------------------------
-   Which layer is to blame? The divergence of a model's logits from the float model's does not say.
-   So each node is measured alone: quantized under the scheme, with all others on real numbers.
-   Nothing is estimated: a conversion and an evaluation for each node. */
-
-static ptq_scheme ptq__float_scheme(void) {
-    ptq_scheme scheme;
-    memset(&scheme, 0, sizeof scheme);
-    scheme.mode = PTQ_MODE_FLOAT;
-    return scheme;
-}
-
-/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
-static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0], codes;
-    if (!ptq__has_weight(node->op))
-        return 0;
-    codes = ptq__tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
-                              weight->dim);
-    return node->param[PTQ_PARAM_BIAS].size +
-           (scheme->mode == PTQ_MODE_FLOAT ? weight->size : codes + scales * sizeof(float));
-}
-
-/* Measures the model under `scheme`, all but `node`, which is under `own`; all, if that is NULL. An
-   override can name one node exactly, since names hold neither * nor ?. */
-static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
-                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
-    ptq_convert_options options;
-    ptq_override one;
-    memset(&options, 0, sizeof options);
-    options.scheme = *scheme;
-    options.override = &one;
-    options.overrides = node != NULL;
-    one.pattern = node;
-    one.scheme = *own;
-    return ptq__search_try(search, &options, cost, NULL, err);
-}
-
-/* Nodes whose results are rounded anew: those with weights, sums, averages. What only chooses among
-   codes (ReLU, maxima) adds no error of its own. */
-static int ptq__measurable(const ptq_node *node) {
-    return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
-}
-
-/* Largest divergence first; of equals the earlier node of the model. */
-static int ptq__costs_more(const void *a, const void *b, const void *context) {
-    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
-    const ptq_model *model = (const ptq_model *)context;
-    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
-        return x->cost.kl > y->cost.kl;
-    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
-}
-
-/* Nodes are measured without learning: it would take long, and hide what there is to find. */
-static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
-                                       ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options.scheme);
-    const ptq_node *node = search->model->node, *end = node + search->model->nodes;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)(end - node), "nodes", err));
-    report->images = search->real.total;
-    search->total = 1;
-    for (; node < end; node++)
-        search->total += (size_t)ptq__measurable(node);
-    for (node = search->model->node; node < end; node++) {
-        ptq_sensitivity *item = &report->item[report->items];
-        if (!ptq__measurable(node))
-            continue;
-        memcpy(item->node, node->name, sizeof item->node);
-        item->bytes = ptq__layer_bytes(node, &plain);
-        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
-        report->items++;
-    }
-    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more,
-              search->model);
-    return ptq__try_except(search, &search->options.scheme, NULL, &plain, &report->whole, err);
-}
-
-PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
-                                           const ptq_calibration *calibration,
-                                           const ptq_search_options *options,
-                                           ptq_sensitivity_report *out, ptq_error *err) {
-    ptq_sensitivity_report report;
-    ptq__search search;
-    ptq_status status = ptq__search_open(&search, model, calibration, options, err);
-    memset(&report, 0, sizeof report);
-    report.memory.allocator = options->work.allocator;
-    PTQ__THEN(status, ptq__sensitivity_run(&search, &report, err));
-    ptq__search_close(&search);
-    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
-}
-
-/* ---- [MIX] --------------------------------------------------------------------------------------
-   Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
-   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
-   A greedy path then leads from the largest model to the smallest, each step giving up bits where
-   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
-   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
-   The models on it are the frontier. Divergences do not really add up, and learning makes up for a
-   part of them; so the models among which an accuracy is looked for are converted in full and
-   measured, and so is the one returned. */
-
-static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
-
-enum {
-    PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
-};
-
-/* A layer with weights, and what it would be at each width, an index of ptq__mix_bits. */
-typedef struct ptq__mix_layer {
-    double weights;            /* how many */
-    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
-    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
-    int width;                 /* in the model of the frontier at hand */
-} ptq__mix_layer;
-
-typedef struct ptq__mixer {
-    ptq__search search;
-    const ptq_goal *goal;
-    ptq_mix_report *report;
-    ptq__mix_layer *layer;  /* as many as the report has nodes */
-    ptq_override *override; /* likewise: their schemes, to convert with */
-    ptq_model *best;
-} ptq__mixer;
-
-/* The scheme of a layer at a number of bits. */
-static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
-    ptq_scheme made = *scheme;
-    if (bits > 8)
-        return ptq__float_scheme();
-    made.weight_bits = bits;
-    return made;
-}
-
-/* The layers, at 32 bits each. Every step lowers the width of one: the frontier has at most 6
-   models for each, and one. */
-static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
-    const ptq_model *model = mixer->search.model;
-    ptq_mix_report *report = mixer->report;
-    size_t n = 0, most;
-    for (int i = 0; i < model->nodes; i++)
-        n += ptq__has_weight(model->node[i].op) != 0;
-    PTQ__FAIL_IF(!n, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * (PTQ__WIDTHS - 1) + 1;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, most * n, "frontier", err));
-    PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->layer, n, "layers", err));
-    PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->override, n, "overrides", err));
-    for (int i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        ptq__mix_layer *layer = &mixer->layer[report->nodes];
-        if (!ptq__has_weight(node->op))
-            continue;
-        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
-        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (int b = 0; b < PTQ__WIDTHS; b++) {
-            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options.scheme, ptq__mix_bits[b]);
-            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
-        }
-    }
-    report->images = mixer->search.real.total;
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
-    return PTQ_OK;
-}
-
-/* Divergence of each layer at each width, the others at 8 bits, without learning. */
-static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options.scheme), own;
-    ptq_divergence at_8, cost;
-    plain.weight_bits = 8;
-    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, &plain, &at_8, err));
-    for (int k = 0; k < mixer->report->nodes; k++)
-        for (int b = 0; b < PTQ__WIDTHS; b++) {
-            if (ptq__mix_bits[b] == 8)
-                continue;
-            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            PTQ__TRY(
-                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
-            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
-        }
-    return PTQ_OK;
-}
-
-/* To the next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte saved, the least (D(to) - D(from)) / (bytes(from) - bytes(to)). Of steps
-   that even gain, a quotient would prefer those that save little; so it is the product that is
-   least for them. 0 if nothing is left to save. */
-static int ptq__mix_step(ptq__mixer *mixer) {
-    double least = HUGE_VAL;
-    ptq__mix_layer *layer = mixer->layer, *end = layer + mixer->report->nodes, *best = NULL;
-    int width = 0;
-    for (; layer < end; layer++)
-        for (int b = layer->width + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)layer->bytes[layer->width] - (double)layer->bytes[b];
-            double cost = layer->cost[b] - layer->cost[layer->width];
-            double rate = cost > 0 ? cost / saved : cost * saved;
-            if (saved > 0 && rate < least) {
-                least = rate;
-                best = layer;
-                width = b;
-            }
-        }
-    if (best)
-        best->width = width;
-    return best != NULL;
-}
-
-/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the
-   way. */
-static void ptq__mix_frontier(ptq__mixer *mixer) {
-    ptq_mix_report *report = mixer->report;
-    uint8_t *bits = report->bits;
-    do {
-        ptq_mix *item = &report->item[report->items++];
-        double weights = 0, sum = 0;
-        for (int k = 0; k < report->nodes; k++, bits++) {
-            const ptq__mix_layer *layer = &mixer->layer[k];
-            *bits = (uint8_t)ptq__mix_bits[layer->width];
-            item->bytes += layer->bytes[layer->width];
-            item->predicted += layer->cost[layer->width];
-            weights += layer->weights;
-            sum += layer->weights * *bits;
-        }
-        item->average_bits = sum / weights;
-    } while (ptq__mix_step(mixer));
-}
-
-/* Converts item `at` under the full scheme and measures it. Only a model that is kept need be made
-   a second time, as the search confirms its choices for that one alone. */
-static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
-    const ptq_mix_report *report = mixer->report;
-    ptq_mix *item = &report->item[at];
-    ptq_convert_options options;
-    if (item->measured && !keep)
-        return PTQ_OK;
-    memset(&options, 0, sizeof options);
-    options.scheme = mixer->search.options.scheme;
-    options.override = mixer->override;
-    options.overrides = report->nodes;
-    for (int k = 0; k < report->nodes; k++) {
-        mixer->override[k].pattern = report->node[k];
-        mixer->override[k].scheme =
-            ptq__mix_scheme(&options.scheme, report->bits[at * report->nodes + k]);
-    }
-    item->measured = 1;
-    return ptq__search_try(&mixer->search, &options, &item->cost, keep ? &mixer->best : NULL, err);
-}
-
-static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
-    const ptq_mix *item = &mixer->report->item[at];
-    const ptq_goal *goal = mixer->goal;
-    return (!goal->bytes || item->bytes <= goal->bytes) &&
-           (!(goal->average_bits > 0) || item->average_bits <= goal->average_bits);
-}
-
-static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
-    return !(mixer->goal->drop_pp > 0) ||
-           -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
-}
-
-/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
-   Under a limit on the accuracy lost the smallest is wanted, that is the last that is good enough.
-   Bisection finds it between `low`, which is (or which is returned for want of a better one), and
-   `high`, which is not, as if accuracy fell along the frontier as well. */
-static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
-    ptq_mix_report *report = mixer->report;
-    int low = 0, high = report->items;
-    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
-        low++;
-    if (mixer->goal->drop_pp > 0) {
-        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
-        if (!ptq__mix_good_enough(mixer, low))
-            high = low + 1; /* none that is smaller will do */
-        while (high - low > 1) {
-            int middle = low + (high - low) / 2;
-            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
-        }
-    }
-    report->chosen = low;
-    report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err) {
-    ptq_mix_report *report = mixer->report;
-    PTQ__TRY(ptq__mix_list(mixer, err));
-    PTQ__TRY(ptq__mix_measure_alone(mixer, err));
-    ptq__mix_frontier(mixer);
-    for (int i = 0; i < PTQ__SPREAD; i++)
-        PTQ__TRY(ptq__mix_measure(mixer, (report->items - 1) * i / (PTQ__SPREAD - 1), 0, err));
-    PTQ__TRY(ptq__mix_choose(mixer, err));
-    return ptq__mix_measure(mixer, report->chosen, makes, err);
-}
-
-PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
-                                     const ptq_search_options *options, const ptq_goal *goal,
-                                     ptq_model **out, ptq_mix_report *report, ptq_error *err) {
-    ptq_mix_report made;
-    ptq__mixer mixer;
-    memset(&mixer, 0, sizeof mixer);
-    memset(&made, 0, sizeof made);
-    made.memory.allocator = options->work.allocator;
-    mixer.goal = goal;
-    mixer.report = &made;
-    ptq_status status = ptq__search_open(&mixer.search, model, calibration, options, err);
-    PTQ__THEN(status, ptq__mix_run(&mixer, out != NULL, err));
-    ptq__search_close(&mixer.search);
-    if (!status && out)
-        *out = mixer.best;
-    if (!status && report)
-        *report = made;
-    else
-        ptq_release(&made.memory);
-    return status;
 }
 
 #endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
@@ -13342,10 +12885,6 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     }
 /* clang-format off */
 PTQ__LEFT_OUT(ptq_equalize_like, const ptq_model *m, const ptq_model *q, ptq_model **o)
-PTQ__LEFT_OUT(ptq_measure_sensitivity, const ptq_model *m, const ptq_calibration *c,
-              const ptq_search_options *o, ptq_sensitivity_report *out)
-PTQ__LEFT_OUT(ptq_convert_mixed, const ptq_model *m, const ptq_calibration *c,
-              const ptq_search_options *o, const ptq_goal *g, ptq_model **out, ptq_mix_report *r)
 #ifdef PTQ_RUN_ONLY
 PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)

@@ -92,9 +92,10 @@ $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
-# What explains, compares layers, corrects biases and advises is the tool's.
-MEASURED := $(patsubst %,$(BUILD)/tool/measure/%.o,advice arithmetic expect explain layers)
-MEASURE_TESTS := $(addprefix $(BUILD)/test_,calibrate integer metrics real recover)
+# What explains, compares layers, corrects biases, searches and advises is the tool's.
+MEASURED := $(patsubst %,$(BUILD)/tool/measure/%.o,advice arithmetic expect explain layers \
+              mix nodes search)
+MEASURE_TESTS := $(addprefix $(BUILD)/test_,calibrate faults integer metrics real recover)
 $(MEASURE_TESTS): LINKED := $(MEASURED)
 $(MEASURE_TESTS): $(MEASURED)
 

@@ -4,6 +4,9 @@
 #include "quantized.h"
 #include "faults.h"
 
+#include "measure/mix.h"
+#include "measure/nodes.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -480,8 +483,8 @@ static void observing_equalizing(void **state) {
     fail_each_of("calibrate", calibrate, &c, 30);
 }
 
-static ptq_search_options searching_with(const long_chain *c, ptq_allocator allocator) {
-    ptq_search_options o;
+static search_options searching_with(const long_chain *c, ptq_allocator allocator) {
+    search_options o;
 
     memset(&o, 0, sizeof o);
     o.scheme = c->options.scheme;
@@ -493,26 +496,26 @@ static ptq_search_options searching_with(const long_chain *c, ptq_allocator allo
 
 static ptq_status sensitivity(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
-    ptq_search_options o = searching_with(c, allocator);
-    ptq_sensitivity_report report;
+    search_options o = searching_with(c, allocator);
+    node_ranking report;
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    s = ptq_measure_sensitivity(c->f->fused, c->calibration, &o, &report, &err);
+    s = rank_nodes(c->f->fused, c->calibration, &o, &report, &err);
     ptq_release(&report.memory);
     return s;
 }
 
 static ptq_status mixed_bits(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
-    ptq_search_options o = searching_with(c, allocator);
-    ptq_goal goal = {0, 5, 0};
+    search_options o = searching_with(c, allocator);
+    mix_goal goal = {0, 5, 0};
     ptq_model *mixed = NULL;
-    ptq_mix_report mix;
+    mix_report mix;
     ptq_status s;
 
     memset(&mix, 0, sizeof mix);
-    s = ptq_convert_mixed(c->f->fused, c->calibration, &o, &goal, &mixed, &mix, &err);
+    s = convert_mixed(c->f->fused, c->calibration, &o, &goal, &mixed, &mix, &err);
     ptq_release(&mix.memory);
     ptq_model_free(mixed);
     return s;
@@ -521,7 +524,7 @@ static ptq_status mixed_bits(void *user, ptq_allocator allocator) {
 static void searching(void **state) {
     long_chain c = chain_with((const fixture *)*state, "tflite");
 
-    fail_each_of("sensitivity", sensitivity, &c, 300);
+    fail_each_of("sensitivity", sensitivity, &c, 100);
     fail_each_of("mixed bits", mixed_bits, &c, 300);
 }
 

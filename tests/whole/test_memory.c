@@ -427,46 +427,6 @@ static ptq_status call_convert_plainly(const stage *s) { return convert_with(s, 
 /* Confirmed, equalized, with fitted ranges, refitted and learned weights. */
 static ptq_status call_convert_best(const stage *s) { return convert_with(s, "best", 4, 6); }
 
-static ptq_search_options search_on(const stage *s, pictures *p) {
-    static ptq_dataset few;
-    ptq_search_options o;
-
-    memset(&o, 0, sizeof o);
-    few = *pictures_dataset(p);
-    few.count = 8;
-    o.images = &few;
-    (void)ptq_preset("best", &o.scheme, NULL);
-    (void)s;
-    return o;
-}
-
-static ptq_status call_sensitivity(const stage *s) {
-    pictures p = s->p;
-    ptq_search_options o = search_on(s, &p);
-    ptq_sensitivity_report report;
-    ptq_status status;
-
-    memset(&report, 0, sizeof report);
-    status = ptq_measure_sensitivity(s->fused, s->calibration, &o, &report, NULL);
-    ptq_release(&report.memory);
-    return status;
-}
-
-static ptq_status call_mixed(const stage *s) {
-    pictures p = s->p;
-    ptq_search_options o = search_on(s, &p);
-    ptq_goal goal = {0, 5, 0};
-    ptq_model *model = NULL;
-    ptq_mix_report report;
-    ptq_status status;
-
-    memset(&report, 0, sizeof report);
-    status = ptq_convert_mixed(s->fused, s->calibration, &o, &goal, &model, &report, NULL);
-    ptq_release(&report.memory);
-    ptq_model_free(model);
-    return status;
-}
-
 static ptq_status plan_and_run(const stage *s, int runs) {
     static float logits[IMAGES * CLASSES];
     ptq_plan_options planning;
@@ -550,8 +510,6 @@ static const measured_call calls[] = {
     {"ptq_calibration_save, _load", 3072, call_calibration_files, 0},
     {"ptq_convert, tflite", 6144, call_convert_plainly, 0},
     {"ptq_convert, best w4a6", 14336, call_convert_best, 0},
-    {"ptq_measure_sensitivity", 12288, call_sensitivity, 0},
-    {"ptq_convert_mixed", 12288, call_mixed, 0},
     {"ptq_evaluate, ptq_compare", 5120, call_evaluate, 0},
     {"ptq_self_test_add, _check", 6144, call_self_test, 0},
     {"ptq_model_save", 3072, call_save, 0},

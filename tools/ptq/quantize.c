@@ -11,6 +11,7 @@
 #include "data/images.h"
 #include "measure/accuracy.h"
 #include "measure/expect.h"
+#include "measure/mix.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -132,8 +133,8 @@ typedef struct job {
     ptq_calibration *calibration;
     ptq_convert_report plan;
     ptq_fuse_report fused;
-    ptq_goal goal;
-    ptq_mix_report mix;
+    mix_goal goal;
+    mix_report mix;
     ptq_evaluation before, after;
     ptq_comparison compared;
     char accuracy[ACCURACY_SIZE];
@@ -393,8 +394,8 @@ static int get_calibration(job *work) {
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
-static int convert_mixed(job *work, ptq_model **made) {
-    ptq_search_options options = {0};
+static int mix_bits(job *work, ptq_model **made) {
+    search_options options = {0};
     progress state = progress_start("choose bits");
     ptq_status status;
     ptq_error err;
@@ -405,15 +406,15 @@ static int convert_mixed(job *work, ptq_model **made) {
     options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
-                               &work->mix, &err);
+    status = convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
+                           &work->mix, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
 
 /* The bits that were chosen, as overrides: for the report. */
 static int adopt_mix(job *work) {
-    const ptq_mix_report *mix = &work->mix;
+    const mix_report *mix = &work->mix;
 
     if (mix->nodes > MOST_NODES)
         return fail("the model has %d layers with weights; at most %d can be mixed", mix->nodes,
@@ -475,7 +476,7 @@ static int convert(job *work) {
     ptq_status status;
     ptq_error err;
 
-    if (mixes && (convert_mixed(work, &made) || adopt_mix(work)))
+    if (mixes && (mix_bits(work, &made) || adopt_mix(work)))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
@@ -654,7 +655,7 @@ static void print_plan(const ptq_convert_report *plan) {
 }
 
 /* One line for each model of the frontier that was measured. */
-static void print_mix(const ptq_mix_report *mix) {
+static void print_mix(const mix_report *mix) {
     char interval[AGREEMENT_SIZE];
 
     if (!mix->items)
@@ -745,7 +746,7 @@ static void set_measured(json_t *root, const job *work) {
 }
 
 /* The whole frontier; what was not measured has only its size and what was predicted. */
-static json_t *mix_json(const ptq_mix_report *mix) {
+static json_t *mix_json(const mix_report *mix) {
     json_t *nodes = json_array(), *points = json_array();
 
     for (int k = 0; k < mix->nodes; k++)

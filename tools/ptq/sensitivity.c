@@ -58,8 +58,8 @@ typedef struct job {
     engine ready;
     image_sample drawn;
     ptq_calibration *calibration;
-    ptq_search_options options;
-    ptq_sensitivity_report report;
+    search_options options;
+    node_ranking report;
     advice_list advice;
 } job;
 
@@ -90,8 +90,7 @@ static int look(job *work) {
     work->options.work.threads = work->given->threads;
     work->options.work.progress = progress_show;
     work->options.work.user = &state;
-    status = ptq_measure_sensitivity(work->ready.model, work->calibration, &work->options,
-                                     &work->report, &err);
+    status = rank_nodes(work->ready.model, work->calibration, &work->options, &work->report, &err);
     progress_end(&state);
     state = progress_start("try remedies");
     if (!status)
@@ -101,7 +100,7 @@ static int look(job *work) {
     return status ? fail("%s", err.text) : 0;
 }
 
-static void print_cost(const char *name, const ptq_divergence *cost, size_t images) {
+static void print_cost(const char *name, const divergence *cost, size_t images) {
     char interval[AGREEMENT_SIZE];
 
     say("%-24s %8.2f %10.5f %9.2f %%  %-13s %+8.2f\n", name, cost->sqnr_db, cost->kl,
@@ -109,7 +108,7 @@ static void print_cost(const char *name, const ptq_divergence *cost, size_t imag
 }
 
 static void print_report(const job *work) {
-    const ptq_sensitivity_report *report = &work->report;
+    const node_ranking *report = &work->report;
 
     say("model     %s\nscheme    %s\n", work->model_path, work->scheme);
     say_wrapped(10,
@@ -134,7 +133,7 @@ static void print_report(const job *work) {
 #ifdef PTQ_HAVE_jansson
 
 static int write_json(const job *work) {
-    const ptq_sensitivity_report *report = &work->report;
+    const node_ranking *report = &work->report;
     json_t *nodes = json_array(), *remedies = json_array();
 
     for (int i = 0; i < report->items; i++) {

@@ -124,7 +124,7 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared, double 
         json_set_count(json_object_get(object, "verdict"), "images_needed", found.needed);
 }
 
-json_t *json_divergence(const ptq_divergence *cost, size_t images) {
+json_t *json_divergence(const divergence *cost, size_t images) {
     double low, high;
 
     agreement_interval(cost->agreement, images, &low, &high);

@@ -41,7 +41,7 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared, double 
 
 /* {sqnr_db, kl, agreement, agreement_interval, delta_pp}, measured on so many images; sqnr_db null
    where infinite. */
-json_t *json_divergence(const ptq_divergence *cost, size_t images);
+json_t *json_divergence(const divergence *cost, size_t images);
 #endif
 
 #endif

@@ -4,9 +4,7 @@
 #ifndef PTQ_TOOL_ADVICE_H
 #define PTQ_TOOL_ADVICE_H
 
-#include <stddef.h>
-
-#include "ptq.h"
+#include "measure/nodes.h"
 
 typedef struct advice {
     char node[PTQ_NAME_SIZE]; /* what the change is limited to; empty: the whole model */
@@ -27,7 +25,7 @@ typedef struct advice_list {
    float. Those for single nodes are measured with rounding to nearest, for speed. Progress counts
    remedies. */
 ptq_status find_advice(const ptq_model *model, const ptq_calibration *calibration,
-                       const ptq_search_options *options, const ptq_sensitivity_report *ranked,
-                       advice_list *out, ptq_error *err);
+                       const search_options *options, const node_ranking *ranked, advice_list *out,
+                       ptq_error *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "measure/expect.h"
+#include "measure/search.h"
 
 /* x[i], 2 x C: of the result of node i the means of its channels, then their deviations. */
 typedef struct expectation {
@@ -17,10 +18,6 @@ typedef struct expectation {
     float **x;
     float *all; /* what x points into */
 } expectation;
-
-static int has_weights(const ptq_node *node) {
-    return node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_DENSE;
-}
 
 static ptq_activation activation_of(const ptq_node *node) {
     return node->op == PTQ_OP_RELU    ? PTQ_ACTIVATION_RELU

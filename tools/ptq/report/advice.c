@@ -77,7 +77,7 @@ static int find_advised(report *r, ptq_scheme *scheme) {
 }
 
 int measure_advice(report *r, int threads) {
-    ptq_search_options options = {0};
+    search_options options = {0};
     progress state;
     ptq_status status;
     ptq_error err;
@@ -91,7 +91,7 @@ int measure_advice(report *r, int threads) {
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_measure_sensitivity(r->baseline.ready.model, r->seen, &options, &r->ranking, &err);
+    status = rank_nodes(r->baseline.ready.model, r->seen, &options, &r->ranking, &err);
     progress_end(&state);
     state = progress_start("try remedies");
     if (!status)
@@ -103,7 +103,7 @@ int measure_advice(report *r, int threads) {
 
 /* ---- Writing ---- */
 
-static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, double most,
+static void write_cost(FILE *out, const char *name, const divergence *cost, double most,
                        size_t images) {
     char interval[AGREEMENT_SIZE];
 
@@ -119,7 +119,7 @@ static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, 
             agreement_text(cost->agreement, images, interval), cost->delta_pp + 0.0);
 }
 
-static void write_ranking(FILE *out, const ptq_sensitivity_report *ranking) {
+static void write_ranking(FILE *out, const node_ranking *ranking) {
     double most = ranking->items ? ranking->item[0].cost.kl : 0;
 
     fputs("<div class=\"wide\"><table><thead><tr><th>node alone</th><th></th><th>KL divergence</th>"

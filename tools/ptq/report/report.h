@@ -46,7 +46,7 @@ typedef struct report {
     size_t layer_images;
     double margin;          /* points that a model may be worse by and be recommended */
     const subject *advised; /* which model the advice is for; NULL: none was asked for */
-    ptq_sensitivity_report ranking;
+    node_ranking ranking;
     advice_list remedies;
 } report;
 
