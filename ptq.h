@@ -12514,10 +12514,10 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
 typedef struct ptq__search {
     const ptq__converter *cv; /* of the float model */
     ptq_work work;
-    size_t done, total;          /* conversions */
+    size_t done, total;           /* conversions */
     ptq_subset measured, learned; /* the images, in the order of the search */
-    ptq_evaluation real;         /* of the float model */
-    ptq_memory memory;           /* of the images' indices and hashes */
+    ptq_evaluation real;          /* of the float model */
+    ptq_memory memory;            /* of the images' indices and hashes */
 } ptq__search;
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
