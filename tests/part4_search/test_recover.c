@@ -881,7 +881,7 @@ typedef struct searched {
 static ptq_status run_all(void *user, ptq_allocator allocator) {
     searched *on = (searched *)user;
     const ptq_dataset *data = pictures_dataset(&on->p);
-    search_options search = search_for(bits("tflite", 4, 0), data);
+    search_options options = search_for(bits("tflite", 4, 0), data);
     ptq_convert_options o = with_scheme(bits("best", 4, 4), data);
     mix_goal goal = {0, 4, 0};
     ptq_model *m = NULL, *mixed = NULL;
@@ -891,10 +891,10 @@ static ptq_status run_all(void *user, ptq_allocator allocator) {
 
     memset(&sensitivity, 0, sizeof sensitivity);
     memset(&mix, 0, sizeof mix);
-    o.work.allocator = search.work.allocator = allocator;
+    o.work.allocator = options.work.allocator = allocator;
     (void)((s = ptq_convert(on->fused, on->calibration, &o, &m, NULL, &err)) ||
-           (s = rank_nodes(on->fused, on->calibration, &search, &sensitivity, &err)) ||
-           (s = convert_mixed(on->fused, on->calibration, &search, &goal, &mixed, &mix, &err)));
+           (s = rank_nodes(on->fused, on->calibration, &options, &sensitivity, &err)) ||
+           (s = convert_mixed(on->fused, on->calibration, &options, &goal, &mixed, &mix, &err)));
     ptq_release(&mix.memory);
     ptq_model_free(mixed);
     ptq_release(&sensitivity.memory);
