@@ -155,7 +155,7 @@ static int mix_bits(job *work, const ptq_dataset *images, ptq_model **made) {
 
 /* The bits that were chosen, as overrides: for the report. */
 static int adopt_mix(job *work) {
-    const ptq_mix_report *mix = &work->mix;
+    const mix_report *mix = &work->mix;
 
     if (mix->nodes > MOST_NODES)
         return fail("the model has %d layers with weights; at most %d can be mixed", mix->nodes,
