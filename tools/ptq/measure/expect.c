@@ -144,6 +144,17 @@ static const ptq_node *norm_of(const ptq_model *original, const ptq_node *node) 
     return NULL;
 }
 
+/* A concat has the channels of both operands. */
+static void expect_concat(const expectation *e, const ptq_node *node, float *y) {
+    const float *a = e->x[node->input[0]], *b = e->x[node->input[1]];
+    int n = node->shape[2], own = e->model->node[node->input[0]].shape[2];
+
+    for (int half = 0; half < 2; half++) { /* means, deviations */
+        memcpy(y + half * n, a + half * own, (size_t)own * sizeof *y);
+        memcpy(y + half * n + own, b + half * (n - own), (size_t)(n - own) * sizeof *y);
+    }
+}
+
 /* What a node's batch norm or its weights make of its inputs. Pools pass on a mean, and at most the
    deviation. */
 static void expect_result(const expectation *e, const ptq_node *node, float *y) {
@@ -159,6 +170,8 @@ static void expect_result(const expectation *e, const ptq_node *node, float *y) 
         }
     } else if (has_weights(node)) {
         expect_weighted(e, node, y);
+    } else if (node->op == PTQ_OP_CONCAT) {
+        expect_concat(e, node, y);
     } else {
         memcpy(y, e->x[node->input[0]], 2 * (size_t)n * sizeof *y);
     }
@@ -168,7 +181,8 @@ static void expect_result(const expectation *e, const ptq_node *node, float *y) 
    layer do, another activation. An addition by itself has only the latter. */
 static void expect_node(const expectation *e, int index) {
     const ptq_node *node = &e->model->node[index];
-    const float *other = node->input[1] >= 0 ? e->x[node->input[1]] : NULL;
+    int adds = node->input[1] >= 0 && node->op != PTQ_OP_CONCAT;
+    const float *other = adds ? e->x[node->input[1]] : NULL;
     ptq_activation before = node->residual ? node->act : PTQ_ACTIVATION_NONE;
     ptq_activation behind = node->residual ? node->add_act : activation_of(node);
     int n = node->shape[2];
