@@ -234,9 +234,9 @@ evidence: $(BUILD)/ptq
 # ---- Microcontrollers, under QEMU ----
 
 #: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
-#:               CPU=cortex-m4 one alone, IMAGES=200
+#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200
 mcu: $(BUILD)/ptq $(BUILD)/shapes10
-	@IMAGES='$(IMAGES)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
+	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 
