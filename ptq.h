@@ -432,6 +432,8 @@ typedef enum ptq_residual {
     PTQ_RESIDUAL_SECOND
 } ptq_residual;
 
+enum { PTQ_DYNAMIC_SYMMETRIC = 2 }; /* ptq_node.dynamic */
+
 /* The parameters of a node, as index into ptq_node.param. */
 enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
 
@@ -458,7 +460,8 @@ typedef struct ptq_node {
     ptq_activation add_act;   /* ... and this comes last */
     ptq_qparams q;            /* how the result is coded; type PTQ_TYPE_F32: real numbers */
     ptq_qparams mid;          /* the result before a fused addition, likewise */
-    int dynamic;              /* integer weights on real inputs, whose range is found per image */
+    int dynamic;              /* 1: integer weights on real inputs, whose range is found per image;
+                                 PTQ_DYNAMIC_SYMMETRIC: the input's codes are symmetric */
     ptq_tensor param[PTQ_PARAM_COUNT]; /* rank 0 where there is none. Convolution: weight O,I/g,H,W
                                  and bias O; dense: O,I and O; batch norm: weight = gamma,
                                  bias = beta, mean, variance, all of C. Integer weights carry
@@ -2803,12 +2806,14 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
 }
 
 /* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
-   under the range of that image. */
+   under the range of that image: affine; or symmetric as in TensorFlow Lite's hybrid layers, where
+   127 is the code of the largest |x|, q = round(x * (127 / largest)), halves away from zero. */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
     int n = step->in[0] * step->in[1] * step->in[2];
-    float low = 0, high = 0; /* 0 is always in the range */
+    int symmetric = step->node->dynamic == PTQ_DYNAMIC_SYMMETRIC;
+    float low = 0, high = 0, inverse; /* 0 is always in the range */
     ptq_qparams q;
     for (int i = 0; i < n; i++) {
         *frame->no_code |= !ptq__is_finite(x[i]);
@@ -2817,10 +2822,17 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     }
     if (*frame->no_code)
         return;
-    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
+    high = symmetric && -low > high ? -low : high;
+    inverse = high > 0 ? 127 / high : 0;
+    if (symmetric) {
+        q.type = PTQ_TYPE_S8, q.bits = 8, q.zero_point = 0;
+        q.scale = high > 0 ? high / 127 : 1;
+    } else if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK) {
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    }
     for (int i = 0; i < n; i++)
-        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
+        codes[i] = (uint8_t)(symmetric ? (int32_t)roundf(ptq__mul(x[i], inverse))
+                                       : ptq_quantize(x[i], &q));
     ptq__conv_codes(step, frame, codes, &q);
 }
 
@@ -8154,7 +8166,7 @@ static const ptq__key ptq__keys[] = {
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
     {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
     {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
-    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 1, 0},
+    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 2, 0},
     {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
     {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
     {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},

@@ -35,7 +35,7 @@ void tflite_refuse(tflite_importer *im, const char *format, ...) {
         im->unlisted++;
         return;
     }
-    snprintf(text, sizeof text, "operator '%s' (%s): %.300s", im->name, im->operator->name, reason);
+    snprintf(text, sizeof text, "operator '%s' (%s): %.200s", im->name, im->operator->name, reason);
     memcpy(im->problem[im->problems++].text, text, sizeof text);
 }
 
@@ -143,13 +143,14 @@ void tflite_finish(tflite_importer *im, int index, int64_t activation) {
     if (tflite_qparams(im, to, &q)) {
         im->coded = 1;
         im->model->node[index].q = q;
-        if (activation)
-            im->model->node[index].act = relu6 ? PTQ_ACTIVATION_RELU6 : PTQ_ACTIVATION_RELU;
-    } else if (to->type != TFLITE_FLOAT32) {
+    }
+    if (activation && (im->model->node[index].dynamic || q.type != PTQ_TYPE_F32)) {
+        im->model->node[index].act = relu6 ? PTQ_ACTIVATION_RELU6 : PTQ_ACTIVATION_RELU;
+    } else if (q.type == PTQ_TYPE_F32 && to->type != TFLITE_FLOAT32) {
         tflite_refuse(im, "its result is neither float nor int8 with one scale; convert the model "
                           "to int8 with activations of 8 bits");
         return;
-    } else if (activation) {
+    } else if (activation && q.type == PTQ_TYPE_F32) {
         unique_name(im->model, im->model->node[index].name, ".relu", name);
         index = ptq_add_op(im->model, relu6 ? PTQ_OP_RELU6 : PTQ_OP_RELU, name, index);
         if (!is_built(im, index))
@@ -253,16 +254,24 @@ static int is_picture(const int *shape) {
 }
 
 /* TensorFlow Lite's converter, and MLPerf Tiny, feed int8 models with pixel - 128: preprocessing
-   is chosen so that each pixel is its own code, (pixel - mean) / std = scale (pixel - 128 - zp). */
-void tflite_code_input(tflite_importer *im, const ptq_qparams *q) {
+   is chosen so that each pixel is its own code, (pixel - mean) / std = scale (pixel - 128 - zp).
+   Real numbers come in as they are, and a node behind the input makes codes of them. */
+int tflite_code_input(tflite_importer *im, const ptq_qparams *q) {
     ptq_model *model = im->model;
+    char name[PTQ_NAME_SIZE];
+    int index = 0;
 
+    if (model->node[0].real) {
+        unique_name(model, "quantize", "", name);
+        index = ptq_add_op(model, PTQ_OP_QUANTIZE, name, 0);
+    }
     im->coded = 1;
-    model->node[0].q = *q;
-    for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS && !model->node[0].real; c++) {
+    model->node[index].q = *q;
+    for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS && !index; c++) {
         model->mean[c] = (float)(q->zero_point + 128);
         model->std[c] = 1 / q->scale;
     }
+    return index;
 }
 
 static int import_input(tflite_importer *im, flat_table subgraph) {
@@ -289,14 +298,14 @@ static int import_input(tflite_importer *im, flat_table subgraph) {
                 : ptq_add_real_input(im->model, name, shape[0], shape[1], shape[2]);
     if (index < 0)
         return fail("%s: %s", im->path, im->model->error.text);
+    input->node = 0;
     if (tflite_qparams(im, input, &q))
-        tflite_code_input(im, &q);
+        input->node = tflite_code_input(im, &q);
     else if (input->type != TFLITE_FLOAT32 && input->type != TFLITE_UINT8)
         return fail("%s: its input is neither float nor int8 or uint8 with one scale; convert the "
                     "model with one of these as its input's type",
                     im->path);
     im->input = number;
-    input->node = 0;
     return 0;
 }
 

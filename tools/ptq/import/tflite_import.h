@@ -116,8 +116,9 @@ void tflite_finish(tflite_importer *im, int index, int64_t activation);
 /* The result is the same tensor as one that there is. */
 void tflite_same(tflite_importer *im, const tflite_tensor *from);
 
-/* The input's codes are given: where it is pixels, they become the pixels themselves. */
-void tflite_code_input(tflite_importer *im, const ptq_qparams *q);
+/* The input's codes are given: where it is pixels, they become the pixels themselves. The node that
+   has them. */
+int tflite_code_input(tflite_importer *im, const ptq_qparams *q);
 
 /* ---- Operators ---- */
 

@@ -104,19 +104,23 @@ static int set_bias(tflite_importer *im, int coded, int channels, ptq_tensor *ou
     return 1;
 }
 
-/* The layer computes with integers if its input and weights are codes; with codes on one side alone
-   TensorFlow Lite computes on real numbers, or, of older versions, codes its input on the way. */
+/* On codes a layer computes with integers. On real numbers with codes for weights TensorFlow Lite
+   finds codes of the input image by image, which it calls hybrid, and is dynamic quantization here;
+   weights that a DEQUANTIZE made real are real. */
 static void finish_layer(tflite_importer *im, int index, const weights *w, int64_t activation) {
     ptq_node *node = index < 0 ? NULL : &im->model->node[index];
     int coded = node && im->model->node[node->input[0]].q.type != PTQ_TYPE_F32;
+    int packed = w->from->type == TFLITE_INT8 && tflite_operand(im, 1)->constant < 0;
 
-    if (coded && w->from->type != TFLITE_INT8) {
+    if (coded && !packed) {
         tflite_refuse(im, "its input is int8 and its weights are not");
         return;
     }
-    if (node && (!set_weight(im, w, coded, &node->param[PTQ_PARAM_WEIGHT]) ||
+    if (node && (!set_weight(im, w, packed, &node->param[PTQ_PARAM_WEIGHT]) ||
                  !set_bias(im, coded, w->dim[0], &node->param[PTQ_PARAM_BIAS])))
         return;
+    if (node && packed && !coded) /* with a scale for each channel the input's codes are affine */
+        node->dynamic = w->from->scale.count > 1 ? 1 : PTQ_DYNAMIC_SYMMETRIC;
     tflite_finish(im, index, activation);
 }
 

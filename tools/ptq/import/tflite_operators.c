@@ -217,9 +217,8 @@ static void import_quantize(tflite_importer *im) {
         return;
     }
     if (of->type == TFLITE_UINT8) {
-        tflite_code_input(im, &q);
-        to->node = 0;
-    } else if (from == 0 && im->model->nodes == 1 && im->model->node[0].q.type == PTQ_TYPE_F32) {
+        to->node = tflite_code_input(im, &q);
+    } else if (from == 0 && !im->model->node[0].real && im->model->nodes == 1) {
         im->coded = 1; /* of pixels --mean and --std say what the network's numbers are */
         im->model->node[0].q = q;
         to->node = 0;
