@@ -560,9 +560,11 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
    `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused, as
-   is what is not UTF-8. Two others mean something: "class_names", a JSON array with a string for
+   is what is not UTF-8. Three others mean something: "class_names", a JSON array with a string for
    each class, and "resize", how pictures are brought to the model's size: "crop" (the shorter side
-   first, then the middle) or "stretch". ptq_model_check refuses what is neither. */
+   first, then the middle) or "stretch". A third, "arithmetic", says how integers are brought from
+   one scale to another: "onnx", the default, "xnnpack" or "fixed", as TensorFlow Lite does on large
+   processors and on microcontrollers; see [OPERATORS]. ptq_model_check refuses other values. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
@@ -2311,9 +2313,26 @@ typedef struct ptq__clamp {
     int32_t zero_point, low, high; /* low <= zero_point <= high */
 } ptq__clamp;
 
+/* How integers are brought from one scale to another: a property of the model, which its metadata
+   tell. The formulas stand with each operator. */
+typedef enum ptq__arithmetic {
+    PTQ__ONNX,    /* in single precision: ONNX Runtime's */
+    PTQ__XNNPACK, /* sums alike; additions, averages and softmax as TensorFlow Lite's kernels */
+    PTQ__FIXED    /* sums in integers too: TensorFlow Lite's reference, CMSIS-NN */
+} ptq__arithmetic;
+
+/* A real factor as an integer, multiplier 2^(shift - 31), with 2^30 <= |multiplier|. */
+typedef struct ptq__fixed {
+    int32_t multiplier;
+    int shift; /* -31 and more; at most 30 */
+} ptq__fixed;
+
 /* The constants of an addition of codes: see ptq__add_codes. */
 typedef struct ptq__adder {
     float ratio_a, ratio_b, offset;
+    ptq__fixed fixed_a, fixed_b, fixed_sum; /* unless arithmetic is PTQ__ONNX */
+    int32_t zero_a, zero_b;
+    ptq__arithmetic arithmetic;
     ptq__clamp clamp;
 } ptq__adder;
 
@@ -2341,13 +2360,15 @@ struct ptq__step {
     int groups, deep;                 /* deep: input channels of a group, C / groups */
     int taps;                         /* inputs that one result depends on: deep * KH * KW */
     ptq_activation act;               /* fused, or what the operator itself is */
+    ptq__arithmetic arithmetic;
     ptq__clamp clamp;                 /* coded results: of the operator's own ... */
     ptq__adder adder;                 /* ... and of an addition, own or fused */
     float average;                    /* average of the whole image: see ptq__average_code */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
-    float *multiplier;  /* integer convolution and dense: one for each channel; else NULL */
+    float *multiplier;  /* integer convolution and dense: one for each channel; else NULL ... */
+    ptq__fixed *fixed;  /* ... and the same for PTQ__FIXED; else NULL */
     void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
@@ -2433,29 +2454,90 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
     }
 }
 
+static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
+    const char *name = ptq_model_get_meta(model, "arithmetic");
+    if (name && !strcmp(name, "xnnpack"))
+        return PTQ__XNNPACK;
+    return name && !strcmp(name, "fixed") ? PTQ__FIXED : PTQ__ONNX;
+}
+
+/* TensorFlow Lite's way to multiply an integer by a real factor M, which it keeps as an integer:
+   M = m 2^(e - 31) with m = round(2^31 f), M = f 2^e, 1/2 <= f < 1. Then
+       x M = round(round_up(x m / 2^31) / 2^-e),
+   the first rounded half up, the second half away from zero: Jacob et al. 2018, 2.2. */
+static ptq__fixed ptq__fixed_of(double factor) {
+    ptq__fixed fixed = {0, 0};
+    int64_t m = (int64_t)floor(frexp(factor, &fixed.shift) * 2147483648.0 + 0.5);
+    if (m == INT64_C(1) << 31) {
+        m /= 2;
+        fixed.shift++;
+    }
+    if (fixed.shift < -31) /* nothing is left of any integer */
+        m = fixed.shift = 0;
+    if (fixed.shift > 30) {
+        fixed.shift = 30;
+        m = INT32_MAX;
+    }
+    fixed.multiplier = (int32_t)m;
+    return fixed;
+}
+
+/* Shifting up may wrap, as it does there; no scale of a layer needs it. */
+static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
+    int up = by.shift > 0 ? by.shift : 0, down = up - by.shift;
+    int64_t product = (int64_t)(int32_t)((uint32_t)x << up) * by.multiplier;
+    int64_t high = (product + (product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30))) /
+                   (INT64_C(1) << 31); /* rounds towards zero */
+    int64_t unit = INT64_C(1) << down, rest = high & (unit - 1);
+    return (int32_t)((high - rest) / unit + (rest > (unit - 1) / 2 + (high < 0)));
+}
+
+/* The average of n codes: rounded half away from zero, in all arithmetics but ONNX Runtime's. */
+static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clamp) {
+    int32_t code = (sum > 0 ? sum + n / 2 : sum - n / 2) / n;
+    code = code < clamp->low ? clamp->low : code;
+    return code > clamp->high ? clamp->high : code;
+}
+
 /* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
    QLinearAdd:
        y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
    b's product is rounded first, then everything once: so the order of the operands matters, and is
-   the graph's. */
+   the graph's. As TensorFlow Lite's ADD, with s = 2 max(sa, sb) and all products fixed:
+       y = ((a - za) 2^20 (sa/s) + (b - zb) 2^20 (sb/s)) (s / (2^20 sy)) + zy */
 
 /* What does not depend on the image: two ratios, and what the three zero points come to. */
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
-                                ptq_activation act) {
+                                ptq_activation act, ptq__arithmetic arithmetic) {
     ptq__adder adder;
+    double twice = 2.0 * (double)(a->scale > b->scale ? a->scale : b->scale);
     adder.ratio_a = ptq__div(a->scale, y->scale);
     adder.ratio_b = ptq__div(b->scale, y->scale);
     float zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
     adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
+    adder.fixed_a = ptq__fixed_of((double)a->scale / twice);
+    adder.fixed_b = ptq__fixed_of((double)b->scale / twice);
+    adder.fixed_sum = ptq__fixed_of(twice / (1048576.0 * (double)y->scale));
+    adder.zero_a = a->zero_point;
+    adder.zero_b = b->zero_point;
+    adder.arithmetic = arithmetic;
     adder.clamp = ptq__clamp_of(y, act);
     return adder;
 }
 
 /* a and b: codes as they lie in memory, the zero point not taken off. */
 static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
-    float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
-    sum = ptq__fma((float)a, adder->ratio_a, sum);
-    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
+    const ptq__clamp *clamp = &adder->clamp;
+    if (adder->arithmetic == PTQ__ONNX) {
+        float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
+        sum = ptq__fma((float)a, adder->ratio_a, sum);
+        return ptq__to_code(sum, 0, clamp->low, clamp->high);
+    }
+    int32_t x = ptq__fixed_multiply((a - adder->zero_a) * (1 << 20), adder->fixed_a);
+    int32_t y = ptq__fixed_multiply((b - adder->zero_b) * (1 << 20), adder->fixed_b);
+    int32_t code = ptq__fixed_multiply(x + y, adder->fixed_sum) + clamp->zero_point;
+    code = code < clamp->low ? clamp->low : code;
+    return code > clamp->high ? clamp->high : code;
 }
 
 /* H x W x C, H x W x C -> H x W x C: kernels walk both operands with one index. */
@@ -2593,6 +2675,14 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
     if (!ptq__is_normal(product))
         return 0; /* refused by ptq__check_sums */
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
+}
+
+/* The same for PTQ__FIXED: rounded once, to an integer. */
+static ptq__fixed ptq__fixed_multiplier(const ptq_model *model, const ptq_node *node, int channel) {
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    double in = (double)model->node[node->input[0]].q.scale;
+    double out = (double)(node->residual ? &node->mid : &node->q)->scale;
+    return ptq__fixed_of(in * (double)weight->scale[weight->scales > 1 ? channel : 0] / out);
 }
 
 /* Sum of |w - z| of one output channel. */
@@ -2735,14 +2825,20 @@ static inline void ptq__finish_real(const ptq__step *step, const ptq__frame *fra
 
 /* The same of an accumulator; the logits may stay real numbers. */
 static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int at, int32_t acc,
-                             float multiplier) {
+                             int channel) {
     const ptq__clamp *clamp = &step->clamp;
     int32_t code, other;
     if (!ptq__is_coded(step->node)) {
-        ptq__finish_real(step, frame, at, ptq__mul((float)acc, multiplier));
+        ptq__finish_real(step, frame, at, ptq__mul((float)acc, step->multiplier[channel]));
         return;
     }
-    code = ptq_requantize(acc, multiplier, clamp->zero_point, clamp->low, clamp->high);
+    if (step->fixed) {
+        code = ptq__fixed_multiply(acc, step->fixed[channel]) + clamp->zero_point;
+        code = code < clamp->low ? clamp->low : code > clamp->high ? clamp->high : code;
+    } else {
+        code = ptq_requantize(acc, step->multiplier[channel], clamp->zero_point, clamp->low,
+                              clamp->high);
+    }
     if (frame->mid)
         ptq__store(frame->mid, at, code);
     if (frame->in[1]) {
@@ -2790,7 +2886,7 @@ static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, cons
                 int32_t acc = ptq__dot(step, patch, mass, o);
                 if (step->multiplier) {
                     acc += bias ? ((const int32_t *)bias)[o] : 0;
-                    ptq__finish_code(step, frame, at, acc, step->multiplier[o]);
+                    ptq__finish_code(step, frame, at, acc, o);
                 } else {
                     float scale = ptq__mul(q->scale, weight->scale[weight->scales > 1 ? o : 0]);
                     float sum = ptq__mul((float)acc, scale);
@@ -2960,17 +3056,20 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
         float taps = (float)ptq__pool_taps(step, &clip);
         for (int c = 0; c < channels; c++) {
-            int32_t most = ptq__load(x, first + c, q->type);
+            int32_t most = ptq__load(x, first + c, q->type), total = 0;
             ptq__float sum = 0, code;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
                 for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
+                    total += ptq__load(x, at, q->type);
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
                     else if (ptq__load(x, at, q->type) > most)
                         most = ptq__load(x, at, q->type);
                 }
-            if (!largest) {
+            if (!largest && step->arithmetic != PTQ__ONNX) {
+                most = ptq__average_fixed(total, (int32_t)taps, &step->clamp);
+            } else if (!largest) {
                 code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
                 most = ptq__to_code(code, 0, low, high);
             }
@@ -2984,10 +3083,13 @@ static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame)
     const ptq_qparams *q = &step->from[0]->q;
     int channels = step->in[2], pixels = step->in[0] * step->in[1];
     for (int c = 0; c < channels; c++) {
-        int32_t sum = -pixels * q->zero_point;
+        int32_t sum = 0;
         for (int i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        ptq__store(frame->out, c, ptq__average_code(step, sum));
+        ptq__store(frame->out, c,
+                   step->arithmetic == PTQ__ONNX
+                       ? ptq__average_code(step, sum - pixels * q->zero_point)
+                       : ptq__average_fixed(sum, pixels, &step->clamp));
     }
 }
 
@@ -3009,7 +3111,10 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
     return ptq__check_ratios(model, node, err);
 }
 
-/* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
+/* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. On
+   codes x of scale s, as TensorFlow Lite: y = rne(256 exp(s (x[c] - max)) / sum) - 128, which stands
+   for (y + 128) / 256. In double precision: no exponential of a C library is so wrong that it would
+   change a code but at a tie. */
 
 /* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
@@ -3031,6 +3136,23 @@ static void ptq__softmax(const float *x, float *y, int n) {
 
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
+}
+
+static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_qparams *q = &step->from[0]->q;
+    int n = step->elements, largest = 0;
+    double sum = 0;
+    for (int i = 1; i < n; i++)
+        if (ptq__load(frame->in[0], i, q->type) > ptq__load(frame->in[0], largest, q->type))
+            largest = i;
+    int32_t max = ptq__load(frame->in[0], largest, q->type);
+    for (int i = 0; i < n; i++)
+        sum += exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max));
+    for (int i = 0; i < n; i++) {
+        double share = exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max)) / sum;
+        int32_t code = (int32_t)rint(256 * share) - 128;
+        ptq__store(frame->out, i, code > 127 ? 127 : code);
+    }
 }
 
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
@@ -3075,6 +3197,7 @@ enum {
 /* How an operator is converted: what its integer form does with codes. */
 typedef enum ptq__codes {
     PTQ__NO_CODES,     /* there is none: real numbers on both sides */
+    PTQ__SHARE_CODES,  /* likewise; but where a file brings codes of 1/256 on its own they stay */
     PTQ__SAME_CODES,   /* the input's codes are chosen among, so its scale stays */
     PTQ__OWN_CODES,    /* the result has a scale of its own */
     PTQ__WEIGHT_CODES, /* likewise, where the weights are integers too */
@@ -3163,8 +3286,9 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__SHARE_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL},
+        {ptq__softmax_f32, ptq__softmax_int, NULL}},
     {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
     {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
@@ -3218,11 +3342,11 @@ static void ptq__describe_step(ptq__step *step) {
         step->average =
             ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (second && !node->residual)
-        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
+        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act, step->arithmetic);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
-        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
+        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act, step->arithmetic);
     else if (second)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
+        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act, step->arithmetic);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
@@ -3862,17 +3986,24 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
     int coded = ptq__is_coded(node), from = ptq__is_coded(a);
     int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    const ptq_qparams share = {PTQ_TYPE_S8, 8, 1.0f / 256, -128};
     if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
         return 0;
     switch (ptq__operator_of(node)->codes) {
     case PTQ__NO_CODES: /* real numbers in, real numbers out */
         return !coded && !from;
+    case PTQ__SHARE_CODES:
+        return coded == from && (!coded || ptq__same_qparams(&node->q, &share));
     case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
     case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
     case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
         return from == integer && coded <= integer;
+    case PTQ__OWN_CODES: /* an average has a scale of its own in one arithmetic only */
+        return coded == from &&
+               (!coded || node->input[1] >= 0 || ptq__arithmetic_of(model) == PTQ__ONNX ||
+                ptq__same_qparams(&node->q, &a->q));
     case PTQ__TO_CODES:
         return coded && !from;
     case PTQ__FROM_CODES:
@@ -4081,7 +4212,8 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     const char *reason = NULL;
     int k = 0, *input;
     if (kind == PTQ_FUSION_NONE ||
-        (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
+        (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node) ||
+                       ptq__arithmetic_of(fuser->old) != PTQ__ONNX)))
         k = -1;
     else if (kind != PTQ_FUSION_RESIDUAL)
         reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
@@ -4340,6 +4472,7 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     step->index = index;
     for (int k = 0; k < 2; k++)
         step->from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+    step->arithmetic = ptq__arithmetic_of(model);
     ptq__describe_step(step);
     ptq__choose_kernel(step, mode);
     if (ptq__has_weight(node->op))
@@ -4349,6 +4482,12 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
                           "multipliers", err));
         for (int c = 0; c < node->shape[2]; c++)
             step->multiplier[c] = ptq__multiplier(model, node, c);
+    }
+    if (step->multiplier && step->arithmetic == PTQ__FIXED && ptq__is_coded(node)) {
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, (size_t)node->shape[2], "multipliers",
+                          err));
+        for (int c = 0; c < node->shape[2]; c++)
+            step->fixed[c] = ptq__fixed_multiplier(model, node, c);
     }
     return ptq__vectorize(plan, step, err);
 }
@@ -4438,6 +4577,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
     for (int k = 0; k < plan->steps; k++) {
         ptq__free(allocator, plan->step[k].owned);
         ptq__free(allocator, plan->step[k].multiplier);
+        ptq__free(allocator, plan->step[k].fixed);
         ptq__free(allocator, plan->step[k].packed);
     }
     ptq__free(allocator, plan->table);
@@ -6591,7 +6731,7 @@ static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const 
 static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
     ptq__codes codes = ptq__operator_of(node)->codes;
-    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES &&
+    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES && codes != PTQ__SHARE_CODES &&
            ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
@@ -8523,11 +8663,15 @@ PTQ_API size_t ptq_class_name(const ptq_model *model, int index, char *buffer, s
 /* A name for each class, and one of two rules for pictures. */
 static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err) {
     const char *resize = ptq_model_get_meta(model, "resize");
+    const char *arithmetic = ptq_model_get_meta(model, "arithmetic");
     const int *shape = model->node[ptq_model_logits(model)].shape;
     int count, classes = (int)ptq__shape_elements(3, shape);
     PTQ__TRY(ptq__class_names(model, INT_MAX, NULL, &count, err));
     PTQ__FAIL_IF(ptq_model_get_meta(model, "class_names") && count != classes, PTQ_BAD_FILE,
                  "metadata class_names has %d names, the model has %d classes", count, classes);
+    PTQ__FAIL_IF(arithmetic && ptq__arithmetic_of(model) == PTQ__ONNX && strcmp(arithmetic, "onnx"),
+                 PTQ_BAD_FILE, "metadata arithmetic is '%s'; it must be onnx, xnnpack or fixed",
+                 ptq__quoted(ptq__span_of(arithmetic)).text);
     PTQ__FAIL_IF(resize && strcmp(resize, "crop") && strcmp(resize, "stretch"), PTQ_BAD_FILE,
                  "metadata resize is '%s'; it must be crop or stretch",
                  ptq__quoted(ptq__span_of(resize)).text);
@@ -8941,10 +9085,13 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     return PTQ_OK;
 }
 
-/* "2" where a model uses what version 1 did not know, real inputs, so that older readers refuse it
-   instead of computing something else; "1" for all others. */
+/* "2" where a model uses what version 1 did not know, real inputs, another arithmetic, so that older
+   readers refuse it instead of computing something else; "1" for all others. */
 static const char *ptq__format_version(const ptq_model *model) {
-    return model->nodes && model->node[0].real ? "2" : "1";
+    int newer = ptq__arithmetic_of(model) != PTQ__ONNX;
+    for (int i = 0; i < model->nodes; i++)
+        newer |= model->node[i].real || model->node[i].dynamic == PTQ_DYNAMIC_SYMMETRIC;
+    return newer ? "2" : "1";
 }
 
 /* The graph of the file, without parameters. */
@@ -11919,7 +12066,10 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
-    if (!family || (coded && !ptq__can_add(family, step)))
+    int known = !coded || step->arithmetic == PTQ__ONNX ||
+                (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
+                step->node->op == PTQ_OP_MAX_POOL;
+    if (!family || !known || (coded && !ptq__can_add(family, step)))
         return PTQ_OK;
     if (ptq__has_weight(step->node->op))
         return ptq__vectorize_weights(plan, family, step, err);
