@@ -3307,6 +3307,15 @@ static int ptq__has_key(const ptq_node *node, unsigned key) {
 /* Weights that can be quantized. */
 static int ptq__has_weight(ptq_op op) { return (ptq__operators[op].keys & PTQ__KEY_W) != 0; }
 
+/* Whether codes keep their scale: where the operator chooses among them; and averages, which have a
+   scale of their own in ONNX Runtime's arithmetic only. */
+static int ptq__keeps_scale(const ptq_model *model, const ptq_node *node) {
+    const ptq__operator *op = ptq__operator_of(node);
+    int average = op->codes == PTQ__OWN_CODES &&
+                  (op->keys & PTQ__KEY_KERNEL || op->properties & PTQ__WHOLE);
+    return op->codes == PTQ__SAME_CODES || (average && ptq__arithmetic_of(model) != PTQ__ONNX);
+}
+
 /* How a result is clamped: what is fused behind the operator, or the operator itself. */
 static ptq_activation ptq__act_of(const ptq_node *node) {
     ptq_activation own = ptq__operators[node->op].act;
@@ -3996,14 +4005,13 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
         return coded == from && (!coded || ptq__same_qparams(&node->q, &share));
     case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__OWN_CODES:
+        return coded == from && (!coded || !ptq__keeps_scale(model, node) ||
+                                 ptq__same_qparams(&node->q, &a->q));
     case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
     case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
         return from == integer && coded <= integer;
-    case PTQ__OWN_CODES: /* an average has a scale of its own in one arithmetic only */
-        return coded == from &&
-               (!coded || node->input[1] >= 0 || ptq__arithmetic_of(model) == PTQ__ONNX ||
-                ptq__same_qparams(&node->q, &a->q));
     case PTQ__TO_CODES:
         return coded && !from;
     case PTQ__FROM_CODES:
@@ -4212,9 +4220,10 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     const char *reason = NULL;
     int k = 0, *input;
     if (kind == PTQ_FUSION_NONE ||
-        (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node) ||
-                       ptq__arithmetic_of(fuser->old) != PTQ__ONNX)))
+        (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
         k = -1;
+    else if (kind == PTQ_FUSION_RESIDUAL && ptq__arithmetic_of(fuser->old) != PTQ__ONNX)
+        reason = "the model's arithmetic adds apart from the convolution";
     else if (kind != PTQ_FUSION_RESIDUAL)
         reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
     else if ((k = ptq__residual_host(fuser, node)) < 0)
@@ -6735,12 +6744,12 @@ static int ptq__goes_integer(const ptq__converter *cv, int index) {
            ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
-/* How the result of an integer node is coded. Operators that choose among the codes of their input
-   keep them; the logits stay real numbers, straight from the accumulators, unless asked for. */
+/* How the result of an integer node is coded. Operators that keep the scale of their input keep its
+   codes; the logits stay real numbers, straight from the accumulators, unless asked for. */
 static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
+    if (ptq__keeps_scale(cv->model, from)) {
         to->q = cv->model->node[to->input[0]].q;
         return PTQ_OK;
     }
@@ -12066,6 +12075,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
+    /* In other arithmetics than ONNX Runtime's only sums without an addition are alike, and maxima. */
     int known = !coded || step->arithmetic == PTQ__ONNX ||
                 (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
                 step->node->op == PTQ_OP_MAX_POOL;

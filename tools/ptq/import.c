@@ -27,7 +27,8 @@ static const command_help help = {
     "import FILE.keras|FILE.h5|FILE.onnx|FILE.tflite|FILE.safetensors -o MODEL.safetensors",
     "Reads a convolutional network of Keras (.keras, .h5) or in ONNX (.onnx; float, or quantized\n"
     "in QDQ or QOperator form), of TensorFlow Lite (.tflite; float or int8), or the tensors of a\n"
-    "safetensors file such as a PyTorch state_dict, and writes a model file with its graph. Weights keep every bit, codes too;\n"
+    "safetensors file such as a PyTorch state_dict, and writes a model file with its graph. "
+    "Weights keep every bit, codes too;\n"
     "16-bit and 64-bit reals become single precision. Networks take pixels of 0..255 unless the\n"
     "file itself scales them, or --mean and --std say how the network was trained.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8, unless --graph gives the text "
@@ -228,8 +229,8 @@ int command_import(int argc, char **argv) {
     if (!path || !o.output)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
     o.kind = kind_to_import(path);
-    status = import_file(&o, path, &model) || set_preprocessing(&o, model) ||
-             set_facts(&o.known, model);
+    status =
+        import_file(&o, path, &model) || set_preprocessing(&o, model) || set_facts(&o.known, model);
     if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
     if (!status) {

@@ -14,7 +14,11 @@ enum { CODE_BYTE = 0, CODE_BUILTIN = 3 }; /* the second since there are more tha
 enum { SUBGRAPH_INPUTS = 1, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS };
 enum { OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS, OPERATOR_OPTIONS = 4 };
 
-enum { ACTIVATION_NONE = 0, ACTIVATION_RELU = 1, ACTIVATION_RELU6 = 3 }; /* ActivationFunctionType */
+enum {
+    ACTIVATION_NONE = 0,
+    ACTIVATION_RELU = 1,
+    ACTIVATION_RELU6 = 3
+}; /* ActivationFunctionType */
 
 /* ---- Refusals ---- */
 
@@ -211,9 +215,9 @@ static int begin_operator(tflite_importer *im, flat_table table, flat_vector cod
         code = flat_integer(&im->file, entry, CODE_BUILTIN, 4, 0);
         code = old > code ? old : code;
     }
-    im->operator = tflite_find_operator((int)code);
+    im->operator= tflite_find_operator((int)code);
     if (!im->operator)
-        im->operator = &unknown;
+        im->operator= & unknown;
     im->options = flat_child(&im->file, table, OPERATOR_OPTIONS);
     im->reads = flat_list(&im->file, table, OPERATOR_INPUTS, 4);
     im->makes = flat_list(&im->file, table, OPERATOR_OUTPUTS, 4);
@@ -286,16 +290,16 @@ static int import_input(tflite_importer *im, flat_table subgraph) {
                     inputs.count);
     input = &im->tensor[number];
     if (input->rank < 2 || input->dim[0] != 1 || input->data.count)
-        return fail("%s: its input must be 1 x H x W x C, or 1 x K; make the file with a batch of 1",
-                    im->path);
+        return fail(
+            "%s: its input must be 1 x H x W x C, or 1 x K; make the file with a batch of 1",
+            im->path);
     if (input->rank == 2) /* features stand in a row */
         shape[1] = input->dim[1];
     else
         memcpy(shape + 4 - input->rank, input->dim + 1, (size_t)(input->rank - 1) * sizeof(int));
     unique_name(im->model, "input", "", name);
-    index = is_picture(shape)
-                ? ptq_add_input(im->model, name, shape[0], shape[1], shape[2])
-                : ptq_add_real_input(im->model, name, shape[0], shape[1], shape[2]);
+    index = is_picture(shape) ? ptq_add_input(im->model, name, shape[0], shape[1], shape[2])
+                              : ptq_add_real_input(im->model, name, shape[0], shape[1], shape[2]);
     if (index < 0)
         return fail("%s: %s", im->path, im->model->error.text);
     input->node = 0;

@@ -88,8 +88,8 @@ static int set_bias(tflite_importer *im, int coded, int channels, ptq_tensor *ou
 
     if (im->refused)
         return 0;
-    if (from && (tflite_elements(from) != (size_t)channels ||
-                 from->type == TFLITE_INT64 || (coded && from->type != TFLITE_INT32))) {
+    if (from && (tflite_elements(from) != (size_t)channels || from->type == TFLITE_INT64 ||
+                 (coded && from->type != TFLITE_INT32))) {
         tflite_refuse(im, "its biases are not one number a channel, %s",
                       coded ? "of 32 bits" : "real or of 32 bits");
         return 0;

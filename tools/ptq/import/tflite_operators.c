@@ -186,13 +186,12 @@ static int is_same_coding(tflite_importer *im, const tflite_tensor *a, const tfl
     for (int i = 0; i < 2; i++) {
         if (both[i]->scale.count != 1 || tflite_width(both[i]->type) != 1)
             return 0;
-        zero[i] = both[i]->zero_point.count
-                      ? flat_integer_at(&im->file, both[i]->zero_point, 0, 8)
-                      : 0;
+        zero[i] =
+            both[i]->zero_point.count ? flat_integer_at(&im->file, both[i]->zero_point, 0, 8) : 0;
         zero[i] -= both[i]->type == TFLITE_UINT8 ? 128 : 0;
     }
-    return zero[0] == zero[1] && flat_real_at(&im->file, a->scale, 0) ==
-                                     flat_real_at(&im->file, b->scale, 0);
+    return zero[0] == zero[1] &&
+           flat_real_at(&im->file, a->scale, 0) == flat_real_at(&im->file, b->scale, 0);
 }
 
 /* The input takes on the codes that are made of it; elsewhere a node makes them. */
@@ -269,8 +268,7 @@ static const tflite_operator operators[] = {
     {24, "RNN", "rnn", NULL, NO_RECURRENCE},
     {25, "SOFTMAX", "softmax", import_softmax, NULL},
     {28, "TANH", "tanh", NULL, NO_OPERATOR},
-    {32, "CUSTOM", "custom", NULL,
-     "it is an operator of somebody's own; make the file without it"},
+    {32, "CUSTOM", "custom", NULL, "it is an operator of somebody's own; make the file without it"},
     {34, "PAD", "pad", import_pad, NULL},
     {36, "GATHER", "gather", NULL, NO_OPERATOR},
     {39, "TRANSPOSE", "transpose", NULL,

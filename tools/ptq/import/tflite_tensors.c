@@ -68,8 +68,8 @@ static int read_data(tflite_importer *im, flat_table table, int number, tflite_t
     if (buffer < 0 || (size_t)buffer >= im->buffers.count)
         return fail("%s: tensor %d is kept in buffer %lld, and there are %zu", im->path, number,
                     (long long)buffer, im->buffers.count);
-    out->data = flat_list(&im->file, flat_table_at(&im->file, im->buffers, (size_t)buffer),
-                          BUFFER_DATA, 1);
+    out->data =
+        flat_list(&im->file, flat_table_at(&im->file, im->buffers, (size_t)buffer), BUFFER_DATA, 1);
     if (out->data.count && out->rank >= 0 && width &&
         out->data.count / width != tflite_elements(out))
         return fail("%s: tensor %d has %zu elements, its buffer %zu bytes", im->path, number,
