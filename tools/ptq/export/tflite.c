@@ -8,6 +8,7 @@
 
 #include "export/flat_writer.h"
 #include "ptq.h"
+#include "shared/engine.h"
 #include "shared/output.h"
 
 /* Operators, as BuiltinOperator numbers them, with the kind of their options in BuiltinOptions and
@@ -345,8 +346,6 @@ static int is_flat(const writer *w, const ptq_node *node) {
 
 static int collect(writer *w) {
     const ptq_model *model = w->model;
-    const char *arithmetic = ptq_model_get_meta(model, "arithmetic");
-
     for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
 
@@ -357,7 +356,8 @@ static int collect(writer *w) {
         if (i && write_operator(w, node, w->of[node->input[0]], w->of[i]))
             return 1;
     }
-    if (w->coded && (!arithmetic || strcmp(arithmetic, "onnx") == 0))
+
+    if (w->coded && has_onnx_arithmetic(model))
         return fail("the model has ONNX Runtime's arithmetic, and TensorFlow Lite would give other "
                     "codes; quantize with --arithmetic xnnpack");
     return 0;

@@ -136,6 +136,11 @@ ptq_status arithmetic_open(const ptq_plan *plan, const ptq_session *session, con
                              "explain: '%s' is no integer convolution, dense layer or average over"
                              " the image with an element (%d, %d, %d)",
                              node, y, x, c);
+    if (!has_onnx_arithmetic(model))
+        return ptq_error_set(err, PTQ_UNSUPPORTED,
+                             "explain: '%s' is computed by TensorFlow Lite's arithmetic; only that of"
+                             " models without an arithmetic of their own is explained",
+                             node);
     made.node = &model->node[index];
     made.y = y;
     made.x = x;

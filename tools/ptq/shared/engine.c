@@ -42,6 +42,12 @@ int engine_adopt(ptq_model *model, const char *isa, engine *out) {
     return 0;
 }
 
+int has_onnx_arithmetic(const ptq_model *model) {
+    const char *name = ptq_model_get_meta(model, "arithmetic");
+
+    return !name || strcmp(name, "onnx") == 0;
+}
+
 int engine_open(const char *path, int fuse, const char *isa, engine *out) {
     ptq_model *model = NULL;
     ptq_error err;
