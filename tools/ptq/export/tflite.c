@@ -10,6 +10,7 @@
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 
 /* Operators, as BuiltinOperator numbers them, with the kind of their options in BuiltinOptions and
    the versions from which on they take real numbers and int8. */
@@ -352,7 +353,8 @@ static int collect(writer *w) {
         if (check_codes(model, node))
             return 1;
         w->coded |= node->q.type != PTQ_TYPE_F32;
-        w->of[i] = new_result(w, node->out, node, &node->q, is_flat(w, node));
+        w->of[i] = new_result(w, node->residual ? node->out : node->name, node, &node->q,
+                              is_flat(w, node));
         if (i && write_operator(w, node, w->of[node->input[0]], w->of[i]))
             return 1;
     }
@@ -541,18 +543,60 @@ static int write_graph(writer *w, size_t model) {
     return 0;
 }
 
+/* What the network alone does not say, for ptq import: each in a buffer behind those of tensors. */
+static const char *const kept_metas[] = {"arithmetic", "class_names", "resize"};
+enum { MEAN, STD, NUMBERS, KEPT = NUMBERS + sizeof kept_metas / sizeof *kept_metas };
+
+static void write_metadata(writer *w, size_t model) {
+    flat_writer *to = &w->to;
+    size_t list = flat_new_vector(to, KEPT, 4, 4);
+
+    flat_link(to, flat_field(to, model, 6), list);
+    for (int i = 0; i < (int)KEPT; i++) {
+        size_t table = flat_new_table(to, "44");
+        char name[64];
+
+        snprintf(name, sizeof name, "ptq.%s",
+                 i == MEAN  ? "mean"
+                 : i == STD ? "std"
+                            : kept_metas[i - NUMBERS]);
+        flat_link(to, flat_element(list, (size_t)i, 4), table);
+        flat_put(to, flat_field(to, table, 1), 4, w->tensors + 1 + i);
+        flat_link(to, flat_field(to, table, 0), flat_new_text(to, name));
+    }
+}
+
+static void write_kept(writer *w, int i, size_t at) {
+    const char *text = i < NUMBERS ? NULL : ptq_model_get_meta(w->model, kept_metas[i - NUMBERS]);
+    const float *numbers = i == MEAN ? w->model->mean : w->model->std;
+    size_t data;
+
+    if (i >= NUMBERS) {
+        flat_link(&w->to, at, flat_new_text(&w->to, text ? text : ""));
+        return;
+    }
+    data = flat_new_vector(&w->to, 4 * PTQ_MAX_PIXEL_CHANNELS, 1, 16);
+    flat_link(&w->to, at, data);
+    for (size_t c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        flat_put_real(&w->to, flat_element(data, c, 4), numbers[c]);
+}
+
 static void write_buffers(writer *w, size_t model) {
     flat_writer *to = &w->to;
-    size_t list = flat_new_vector(to, (size_t)w->tensors + 1, 4, 4);
+    int count = w->tensors + 1 + (int)KEPT;
+    size_t list = flat_new_vector(to, (size_t)count, 4, 4);
 
     flat_link(to, flat_field(to, model, 4), list);
-    for (int i = 0; i <= w->tensors; i++) {
-        const tensor *t = i ? &w->tensor[i - 1] : NULL;
+    for (int i = 0; i < count; i++) {
+        const tensor *t = i && i <= w->tensors ? &w->tensor[i - 1] : NULL;
+        int kept = i - w->tensors - 1;
         int constant = t && (t->count || t->numbers || (t->from && t->type != INT8));
-        size_t table = flat_new_table(to, constant ? "4" : "");
+        size_t table = flat_new_table(to, constant || kept >= 0 ? "4" : "");
 
         flat_link(to, flat_element(list, (size_t)i, 4), table);
-        if (constant)
+        if (kept >= 0)
+            write_kept(w, kept, flat_field(to, table, 0));
+        else if (constant)
             write_numbers(w, t, flat_field(to, table, 0));
     }
 }
@@ -563,17 +607,41 @@ static int write_file(writer *w, const char *path) {
     ptq_error err;
 
     flat_begin(to, "TFL3");
-    model = flat_new_table(to, "44444");
+    model = flat_new_table(to, "4444404");
     flat_link(to, FLAT_ROOT, model);
     flat_put(to, flat_field(to, model, 0), 4, 3);
     write_kinds(w, model);
     if (write_graph(w, model))
         return 1;
     flat_link(to, flat_field(to, model, 3), flat_new_text(to, "written by ptq"));
+    write_metadata(w, model);
     write_buffers(w, model);
     if (to->failed)
         return fail("no memory for the file");
     return ptq_file_write(path, to->bytes, to->size, &err) ? fail("%s", err.text) : 0;
+}
+
+/* What a program has to feed, which the file itself does not say: real numbers are preprocessed
+   outside, and so are codes, for which a pixel less 128 is enough where each pixel has its own. */
+static void tell_input(const writer *w) {
+    const ptq_model *model = w->model;
+    const ptq_node *input = &model->node[0];
+    char mean[256], std[256];
+    int plain = input->q.type == PTQ_TYPE_S8;
+
+    for (int p = 0; p < 256 && plain; p++)
+        for (int c = 0; c < input->shape[2] && c < PTQ_MAX_PIXEL_CHANNELS; c++)
+            plain &=
+                ptq_quantize(((float)p - model->mean[c]) / model->std[c], &input->q) == p - 128;
+    list_channels(model, model->mean, 1, mean, sizeof mean);
+    list_channels(model, model->std, 1, std, sizeof std);
+    if (plain)
+        say("input: int8, pixel - 128\n");
+    else if (input->q.type == PTQ_TYPE_S8)
+        say("input: int8, ((pixel - %s) / %s) / %g %+d, rounded\n", mean, std,
+            (double)input->q.scale, (int)input->q.zero_point);
+    else if (scales_pixels(model))
+        say("input: float, (x - %s) / %s\n", mean, std);
 }
 
 /* Float models without batch norms: these fold into the layers before them. */
@@ -605,6 +673,8 @@ int export_tflite(const char *model_path, const char *out_path) {
     w->operation = calloc((size_t)model->nodes * MOST_EACH, sizeof *w->operation);
     status = !w->tensor || !w->operation ? fail("no memory for the file")
                                          : collect(w) || write_file(w, out_path);
+    if (!status)
+        tell_input(w);
     flat_free(&w->to);
     free(w->tensor);
     free(w->operation);

@@ -9,7 +9,8 @@
 #include "shared/names.h"
 
 /* Fields: see the schema. */
-enum { MODEL_CODES = 1, MODEL_SUBGRAPHS };
+enum { MODEL_CODES = 1, MODEL_SUBGRAPHS, MODEL_METADATA = 6 };
+enum { METADATA_NAME, METADATA_BUFFER, BUFFER_DATA = 0 };
 enum { CODE_BYTE = 0, CODE_BUILTIN = 3 }; /* the second since there are more than 127 */
 enum { SUBGRAPH_INPUTS = 1, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS };
 enum { OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS, OPERATOR_OPTIONS = 4 };
@@ -183,13 +184,26 @@ static int find_part(const char *name, const char *word, const char **begin, siz
     return 0;
 }
 
-/* By the constant that it reads, else by its result. */
+/* A name without a path is the layer's own, unless it is the one that the converter gives to
+   results. */
+static int is_plain(const char *name) {
+    static const char legal[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.";
+
+    return *name && !name[strspn(name, legal)] && strncmp(name, "Identity", 8) != 0;
+}
+
+/* By its result, or by the constant that it reads. */
 static void name_operator(tflite_importer *im) {
     int by[2] = {tensor_number(im, im->reads, 1), tensor_number(im, im->makes, 0)};
     char names[TFLITE_NAME_SIZE], part[PTQ_NAME_SIZE];
     const char *begin = im->operator->word;
     size_t length = strlen(begin);
 
+    tflite_tensor_name(im, by[1], names, sizeof names);
+    if (is_plain(names)) {
+        unique_name(im->model, names, "", im->name);
+        return;
+    }
     for (int k = 0; k < 2; k++) {
         tflite_tensor_name(im, by[k] < 0 ? 0 : by[k], names, sizeof names);
         if (by[k] >= 0 && find_part(names, im->operator->word, &begin, &length))
@@ -343,30 +357,67 @@ static int set_arithmetic(tflite_importer *im, const char *arithmetic) {
     if (!im->coded)
         return arithmetic ? fail("%s computes with real numbers; leave out --arithmetic", im->path)
                           : 0;
-    if (ptq_model_set_meta(im->model, "arithmetic", arithmetic ? arithmetic : "xnnpack", &err))
+    if (!arithmetic && !(arithmetic = ptq_model_get_meta(im->model, "arithmetic")))
+        arithmetic = "xnnpack";
+    if (ptq_model_set_meta(im->model, "arithmetic", arithmetic, &err))
         return fail("%s: %s", im->path, err.text);
     return 0;
+}
+
+/* What ptq export writes beside the network: preprocessing, and metadata of the model file. */
+static int read_metadata(tflite_importer *im, flat_table model) {
+    flat_vector entries = flat_list(&im->file, model, MODEL_METADATA, 4);
+    char name[64], text[4096];
+    ptq_error err;
+
+    for (size_t i = 0; i < entries.count && i < TFLITE_MOST_TENSORS; i++) {
+        flat_table entry = flat_table_at(&im->file, entries, i);
+        int64_t buffer = flat_integer(&im->file, entry, METADATA_BUFFER, 4, 0);
+        flat_table holder = {0, 0, 0};
+        flat_vector data;
+
+        flat_text(&im->file, entry, METADATA_NAME, name, sizeof name);
+        if (buffer < 0 || (size_t)buffer >= im->buffers.count || strncmp(name, "ptq.", 4) != 0)
+            continue;
+        holder = flat_table_at(&im->file, im->buffers, (size_t)buffer);
+        data = flat_list(&im->file, holder, BUFFER_DATA, 1);
+        if (strcmp(name, "ptq.mean") == 0 || strcmp(name, "ptq.std") == 0) {
+            float *to = strcmp(name, "ptq.mean") == 0 ? im->model->mean : im->model->std;
+
+            for (size_t c = 0; c < data.count / 4 && c < PTQ_MAX_PIXEL_CHANNELS; c++)
+                to[c] = flat_real_at(&im->file, data, c);
+            continue;
+        }
+        flat_text(&im->file, holder, BUFFER_DATA, text, sizeof text);
+        if (*text && ptq_model_set_meta(im->model, name + 4, text, &err))
+            return fail("%s: %s", im->path, err.text);
+    }
+    return 0;
+}
+
+static int tell_damage(const tflite_importer *im) {
+    return im->file.damage == SIZE_MAX
+               ? 0
+               : fail("%s: what stands at byte %zu points out of the file, which is cut off or "
+                      "damaged; write it anew",
+                      im->path, im->file.damage);
 }
 
 static int import_graph(tflite_importer *im, const char *arithmetic) {
     flat_table model = flat_root(&im->file), subgraph;
     flat_vector subgraphs = flat_list(&im->file, model, MODEL_SUBGRAPHS, 4);
     ptq_error err;
-    int status;
 
+    if (tell_damage(im))
+        return 1;
     if (!subgraphs.count)
         return fail("%s: there is no graph in it; the file is damaged", im->path);
     subgraph = flat_table_at(&im->file, subgraphs, 0);
     if (ptq_model_create(NULL, &im->model, &err))
         return fail("%s: %s", im->path, err.text);
-    status = tflite_read_tensors(im, model, subgraph) || import_input(im, subgraph) ||
-             import_operators(im, model, subgraph);
-    if (im->file.damage != SIZE_MAX)
-        return fail("%s: what stands at byte %zu points out of the file, which is cut off or "
-                    "damaged; write it anew",
-                    im->path, im->file.damage);
-    if (status || tell_problems(im) || import_output(im, subgraph) ||
-        set_arithmetic(im, arithmetic))
+    if (tflite_read_tensors(im, model, subgraph) || import_input(im, subgraph) ||
+        import_operators(im, model, subgraph) || read_metadata(im, model) || tell_damage(im) ||
+        tell_problems(im) || import_output(im, subgraph) || set_arithmetic(im, arithmetic))
         return 1;
     return ptq_model_check(im->model, &err) ? fail("%s: %s", im->path, err.text) : 0;
 }
