@@ -3,7 +3,8 @@
 #include "import/tflite.h" /* the tool's */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const tflite_options options = {NULL, 0};
     ptq_model *model = NULL;
 
-    return check_imported(import_tflite(put_into_file(data, size), NULL, &model), model);
+    return check_imported(import_tflite(put_into_file(data, size), &options, &model), model);
 }

@@ -16,7 +16,8 @@
 #include "shared/pixels.h"
 
 typedef struct import_options {
-    const char *output, *mean, *std, *arithmetic;
+    const char *output, *mean, *std;
+    tflite_options lite;
     torch_options torch;
     assumed open;
     file_kind kind; /* of the file to import */
@@ -68,7 +69,10 @@ static int parse(int argc, char **argv, import_options *o, char **path) {
         {"arithmetic", 0, "NAME",
          "of integers (.tflite): xnnpack (default), as TensorFlow Lite computes; fixed, as on "
          "microcontrollers; onnx",
-         .text = &o->arithmetic},
+         .text = &o->lite.arithmetic},
+        {"real-weights", 0, NULL,
+         "of hybrid layers (.tflite), codes of weights as real numbers: to quantize them anew",
+         .flag = &o->lite.real_weights},
         {"classes", 0, "A,B,C", "names of the classes, or a file with one a line",
          .text = &o->known.classes},
         {"resize", 0, "RULE",
@@ -109,13 +113,13 @@ static int import_file(import_options *o, const char *path, ptq_model **out) {
         return fail("%s says itself how it pads and which epsilon it has; leave out --padding and "
                     "--epsilon",
                     path);
-    if (o->kind != KIND_TFLITE && o->arithmetic)
-        return fail("--arithmetic goes with .tflite files");
+    if (o->kind != KIND_TFLITE && (o->lite.arithmetic || o->lite.real_weights))
+        return fail("--arithmetic and --real-weights go with .tflite files");
     if (o->kind == KIND_TFLITE && (o->open.epsilon || o->open.padding))
         return fail("%s says itself how it pads; leave out --padding and --epsilon", path);
     switch (o->kind) {
     case KIND_TFLITE:
-        return import_tflite(path, o->arithmetic, out);
+        return import_tflite(path, &o->lite, out);
     case KIND_HDF5:
     case KIND_KERAS:
         return read_keras(path, &o->open, out);

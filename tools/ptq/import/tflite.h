@@ -4,9 +4,13 @@
 
 #include "ptq.h"
 
+typedef struct tflite_options {
+    const char *arithmetic; /* which one integers follow; NULL: TensorFlow Lite's usual one */
+    int real_weights;       /* codes of weights on real inputs become real numbers */
+} tflite_options;
+
 /* The model of such a file: float, or with 8-bit integers, whose codes, scales and zero points are
-   kept as they are. `arithmetic`: which one integers follow, NULL for TensorFlow Lite's usual one.
-   0, or 1 after an error on standard error. */
-int import_tflite(const char *path, const char *arithmetic, ptq_model **out);
+   kept as they are. 0, or 1 after an error on standard error. */
+int import_tflite(const char *path, const tflite_options *options, ptq_model **out);
 
 #endif

@@ -351,7 +351,8 @@ static int import_output(tflite_importer *im, flat_table subgraph) {
 /* ---- The file ---- */
 
 /* Integers follow TensorFlow Lite's arithmetic, which the model says. */
-static int set_arithmetic(tflite_importer *im, const char *arithmetic) {
+static int set_arithmetic(tflite_importer *im) {
+    const char *arithmetic = im->given->arithmetic;
     ptq_error err;
 
     if (!im->coded)
@@ -403,7 +404,7 @@ static int tell_damage(const tflite_importer *im) {
                       im->path, im->file.damage);
 }
 
-static int import_graph(tflite_importer *im, const char *arithmetic) {
+static int import_graph(tflite_importer *im) {
     flat_table model = flat_root(&im->file), subgraph;
     flat_vector subgraphs = flat_list(&im->file, model, MODEL_SUBGRAPHS, 4);
     ptq_error err;
@@ -417,12 +418,12 @@ static int import_graph(tflite_importer *im, const char *arithmetic) {
         return fail("%s: %s", im->path, err.text);
     if (tflite_read_tensors(im, model, subgraph) || import_input(im, subgraph) ||
         import_operators(im, model, subgraph) || read_metadata(im, model) || tell_damage(im) ||
-        tell_problems(im) || import_output(im, subgraph) || set_arithmetic(im, arithmetic))
+        tell_problems(im) || import_output(im, subgraph) || set_arithmetic(im))
         return 1;
     return ptq_model_check(im->model, &err) ? fail("%s: %s", im->path, err.text) : 0;
 }
 
-int import_tflite(const char *path, const char *arithmetic, ptq_model **out) {
+int import_tflite(const char *path, const tflite_options *options, ptq_model **out) {
     tflite_importer *im = calloc(1, sizeof *im);
     void *bytes = NULL;
     size_t size = 0;
@@ -432,12 +433,13 @@ int import_tflite(const char *path, const char *arithmetic, ptq_model **out) {
     if (!im)
         return fail("no memory to import %s", path);
     im->path = path;
+    im->given = options;
     if (ptq_file_read(path, 0, NULL, &bytes, &size, &err)) {
         free(im);
         return fail("%s", err.text);
     }
     flat_open(bytes, size, &im->file);
-    status = import_graph(im, arithmetic);
+    status = import_graph(im);
     ptq_bytes_free(bytes, NULL);
     free(im->tensor);
     if (status)

@@ -50,6 +50,7 @@ typedef struct tflite_problem {
 
 typedef struct tflite_importer {
     const char *path;
+    const tflite_options *given;
     flat_file file;
     flat_vector buffers, tensor_tables;
     tflite_tensor *tensor;

@@ -110,7 +110,8 @@ static int set_bias(tflite_importer *im, int coded, int channels, ptq_tensor *ou
 static void finish_layer(tflite_importer *im, int index, const weights *w, int64_t activation) {
     ptq_node *node = index < 0 ? NULL : &im->model->node[index];
     int coded = node && im->model->node[node->input[0]].q.type != PTQ_TYPE_F32;
-    int packed = w->from->type == TFLITE_INT8 && tflite_operand(im, 1)->constant < 0;
+    int packed = w->from->type == TFLITE_INT8 && tflite_operand(im, 1)->constant < 0 &&
+                 (coded || !im->given->real_weights);
 
     if (coded && !packed) {
         tflite_refuse(im, "its input is int8 and its weights are not");
