@@ -2488,11 +2488,14 @@ static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
     return (int32_t)((high - rest) / unit + (rest > (unit - 1) / 2 + (high < 0)));
 }
 
-/* The average of n codes: rounded half away from zero, in all arithmetics but ONNX Runtime's. */
-static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clamp) {
-    int32_t code = (sum > 0 ? sum + n / 2 : sum - n / 2) / n;
+static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
     code = code < clamp->low ? clamp->low : code;
     return code > clamp->high ? clamp->high : code;
+}
+
+/* The average of n codes of a window: rounded half away from zero, as AVERAGE_POOL_2D. */
+static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clamp) {
+    return ptq__clamp_code((sum > 0 ? sum + n / 2 : sum - n / 2) / n, clamp);
 }
 
 /* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
@@ -2531,9 +2534,7 @@ static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
     }
     int32_t x = ptq__fixed_multiply((a - adder->zero_a) * (1 << 20), adder->fixed_a);
     int32_t y = ptq__fixed_multiply((b - adder->zero_b) * (1 << 20), adder->fixed_b);
-    int32_t code = ptq__fixed_multiply(x + y, adder->fixed_sum) + clamp->zero_point;
-    code = code < clamp->low ? clamp->low : code;
-    return code > clamp->high ? clamp->high : code;
+    return ptq__clamp_code(ptq__fixed_multiply(x + y, adder->fixed_sum) + clamp->zero_point, clamp);
 }
 
 /* H x W x C, H x W x C -> H x W x C: kernels walk both operands with one index. */
@@ -2830,7 +2831,7 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
     }
     if (step->fixed) {
         code = ptq__fixed_multiply(acc, step->fixed[channel]) + clamp->zero_point;
-        code = code < clamp->low ? clamp->low : code > clamp->high ? clamp->high : code;
+        code = ptq__clamp_code(code, clamp);
     } else {
         code = ptq_requantize(acc, step->multiplier[channel], clamp->zero_point, clamp->low,
                               clamp->high);
@@ -3074,18 +3075,24 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     }
 }
 
-/* The global pool of codes: H x W x C -> 1 x 1 x C. */
+/* The global pool of codes: H x W x C -> 1 x 1 x C. As TensorFlow Lite's MEAN, of n codes:
+       y = M(sum x, sx / (n sy)) + zy - round(zx sx / sy), halves away from zero. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
+    float out = step->node->q.scale;
     int channels = step->in[2], pixels = step->in[0] * step->in[1];
+    ptq__fixed share = ptq__fixed_of((double)ptq__div(q->scale, ptq__mul((float)pixels, out)));
+    int32_t zero = (int32_t)roundf(ptq__div(ptq__mul((float)q->zero_point, q->scale), out));
     for (int c = 0; c < channels; c++) {
-        int32_t sum = 0;
+        int32_t sum = 0, code;
         for (int i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        ptq__store(frame->out, c,
-                   step->arithmetic == PTQ__ONNX
-                       ? ptq__average_code(step, sum - pixels * q->zero_point)
-                       : ptq__average_fixed(sum, pixels, &step->clamp));
+        if (step->arithmetic == PTQ__ONNX)
+            code = ptq__average_code(step, sum - pixels * q->zero_point);
+        else
+            code = ptq__clamp_code(ptq__fixed_multiply(sum, share) + step->clamp.zero_point - zero,
+                                   &step->clamp);
+        ptq__store(frame->out, c, code);
     }
 }
 
@@ -3303,12 +3310,11 @@ static int ptq__has_key(const ptq_node *node, unsigned key) {
 /* Weights that can be quantized. */
 static int ptq__has_weight(ptq_op op) { return (ptq__operators[op].keys & PTQ__KEY_W) != 0; }
 
-/* Whether codes keep their scale: where the operator chooses among them; and averages, which have a
-   scale of their own in ONNX Runtime's arithmetic only. */
+/* Whether codes keep their scale: where the operator chooses among them; and averages of windows,
+   which have a scale of their own in ONNX Runtime's arithmetic only. */
 static int ptq__keeps_scale(const ptq_model *model, const ptq_node *node) {
     const ptq__operator *op = ptq__operator_of(node);
-    int average = op->codes == PTQ__OWN_CODES &&
-                  (op->keys & PTQ__KEY_KERNEL || op->properties & PTQ__WHOLE);
+    int average = op->codes == PTQ__OWN_CODES && op->keys & PTQ__KEY_KERNEL;
     return op->codes == PTQ__SAME_CODES || (average && ptq__arithmetic_of(model) != PTQ__ONNX);
 }
 
@@ -6807,9 +6813,12 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    const ptq_scheme *given = ptq__scheme_of(cv, from);
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    ptq_scheme own = *given, *scheme = &own;
     int p = 0, changes = ptq__has_weight(from->op);
+    if (from->op == PTQ_OP_DENSE && ptq__arithmetic_of(cv->model) != PTQ__ONNX)
+        own.weight_per_tensor = 1; /* as FULLY_CONNECTED has it */
     if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
         PTQ__TRY(ptq__convert_weight(weight, scheme, to, (float *)from->param[PTQ_PARAM_BIAS].data,

@@ -32,6 +32,7 @@ enum {
     SOFTMAX,
     PAD,
     QUANTIZE,
+    MEAN,
     KINDS
 };
 
@@ -40,7 +41,7 @@ static const kind kinds[KINDS] = {
     [DEPTHWISE] = {4, 2, {1, 3}},  [DEQUANTIZE] = {6, 0, {1, 2}},   [DENSE] = {9, 8, {1, 4}},
     [MAX_POOL] = {17, 5, {1, 2}},  [RELU] = {19, 0, {1, 2}},        [RELU6] = {21, 0, {1, 2}},
     [RESHAPE] = {22, 17, {1, 1}},  [SOFTMAX] = {25, 9, {1, 2}},     [PAD] = {34, 0, {1, 2}},
-    [QUANTIZE] = {114, 0, {1, 1}},
+    [QUANTIZE] = {114, 0, {1, 1}}, [MEAN] = {40, 27, {1, 2}},
 };
 
 enum { FLOAT32 = 0, INT32 = 2, INT8 = 9 }; /* TensorType */
@@ -202,12 +203,12 @@ static int write_pool(writer *w, const ptq_node *node, int from, int out) {
 }
 
 static int write_global_pool(writer *w, const ptq_node *node, int from, int out) {
-    operation *op = new_operation(w, AVERAGE_POOL, from, out);
-    const int *shape = w->model->node[node->input[0]].shape;
+    const int axes[2] = {1, 2};
+    operation *op;
+    int numbers = new_integers(w, node->name, ".axes", axes, 2, 1);
 
-    op->padding = VALID;
-    memcpy(op->stride, shape, sizeof op->stride);
-    memcpy(op->window, shape, sizeof op->window);
+    op = new_operation(w, MEAN, from, out);
+    op->in[op->inputs++] = numbers;
     return 0;
 }
 
@@ -468,6 +469,7 @@ static size_t write_options(writer *w, const operation *op) {
                          : op->kind == DENSE     ? "1"
                          : op->kind == SOFTMAX   ? "4"
                          : op->kind == ADD       ? "1"
+                         : op->kind == MEAN      ? "1"
                          : op->kind == RESHAPE   ? ""
                                                  : "144441";
     size_t table = flat_new_table(to, fields);
@@ -476,6 +478,8 @@ static size_t write_options(writer *w, const operation *op) {
         flat_put_real(to, flat_field(to, table, 0), 1);
     if (op->kind == DENSE || op->kind == ADD)
         flat_put(to, flat_field(to, table, 0), 1, op->act);
+    if (op->kind == MEAN) /* keeps the dimensions, as 1 x 1 */
+        flat_put(to, flat_field(to, table, 0), 1, 1);
     if (fields[0] == 0 || fields[1] == 0)
         return table;
     flat_put(to, flat_field(to, table, 0), 1, op->padding);
@@ -545,7 +549,7 @@ static int write_graph(writer *w, size_t model) {
 
 /* What the network alone does not say, for ptq import: each in a buffer behind those of tensors. */
 static const char *const kept_metas[] = {"arithmetic", "class_names", "resize"};
-enum { MEAN, STD, NUMBERS, KEPT = NUMBERS + sizeof kept_metas / sizeof *kept_metas };
+enum { KEPT_MEAN, KEPT_STD, NUMBERS, KEPT = NUMBERS + sizeof kept_metas / sizeof *kept_metas };
 
 static void write_metadata(writer *w, size_t model) {
     flat_writer *to = &w->to;
@@ -557,9 +561,9 @@ static void write_metadata(writer *w, size_t model) {
         char name[64];
 
         snprintf(name, sizeof name, "ptq.%s",
-                 i == MEAN  ? "mean"
-                 : i == STD ? "std"
-                            : kept_metas[i - NUMBERS]);
+                 i == KEPT_MEAN  ? "mean"
+                 : i == KEPT_STD ? "std"
+                                 : kept_metas[i - NUMBERS]);
         flat_link(to, flat_element(list, (size_t)i, 4), table);
         flat_put(to, flat_field(to, table, 1), 4, w->tensors + 1 + i);
         flat_link(to, flat_field(to, table, 0), flat_new_text(to, name));
@@ -568,7 +572,7 @@ static void write_metadata(writer *w, size_t model) {
 
 static void write_kept(writer *w, int i, size_t at) {
     const char *text = i < NUMBERS ? NULL : ptq_model_get_meta(w->model, kept_metas[i - NUMBERS]);
-    const float *numbers = i == MEAN ? w->model->mean : w->model->std;
+    const float *numbers = i == KEPT_MEAN ? w->model->mean : w->model->std;
     size_t data;
 
     if (i >= NUMBERS) {

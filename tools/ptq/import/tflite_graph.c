@@ -310,7 +310,7 @@ static int import_input(tflite_importer *im, flat_table subgraph) {
     if (input->rank == 2) /* features stand in a row */
         shape[1] = input->dim[1];
     else
-        memcpy(shape + 4 - input->rank, input->dim + 1, (size_t)(input->rank - 1) * sizeof(int));
+        memcpy(shape + (4 - input->rank), input->dim + 1, (size_t)(input->rank - 1) * sizeof(int));
     unique_name(im->model, "input", "", name);
     index = is_picture(shape) ? ptq_add_input(im->model, name, shape[0], shape[1], shape[2])
                               : ptq_add_real_input(im->model, name, shape[0], shape[1], shape[2]);

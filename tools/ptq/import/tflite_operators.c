@@ -68,7 +68,8 @@ static int pool_field(tflite_importer *im, int field) {
     return 0;
 }
 
-/* A window that covers the image, moved nowhere, is the average or maximum of the whole. */
+/* On real numbers an average over a window that covers the image is a global one; on codes that is
+   MEAN, which rounds otherwise. */
 static void import_pool(tflite_importer *im, ptq_op op) {
     int from = tflite_node(im, 0, NULL), whole, index;
     int64_t padding = flat_integer(&im->file, im->options, POOL_PADDING, 1, PADDING_SAME);
@@ -88,7 +89,8 @@ static void import_pool(tflite_importer *im, ptq_op op) {
         return;
     }
     whole = op == PTQ_OP_AVG_POOL && o.kernel_h == shape[0] && o.kernel_w == shape[1] &&
-            (padding != PADDING_SAME || (o.stride_h >= shape[0] && o.stride_w >= shape[1]));
+            (padding != PADDING_SAME || (o.stride_h >= shape[0] && o.stride_w >= shape[1])) &&
+            im->model->node[from].q.type == PTQ_TYPE_F32;
     index = whole ? ptq_add_op(im->model, PTQ_OP_GLOBAL_AVG_POOL, im->name, from)
                   : ptq_add_pool(im->model, op, im->name, from, &o);
     tflite_finish(im, index, flat_integer(&im->file, im->options, POOL_ACTIVATION, 1, 0));
@@ -111,11 +113,6 @@ static void import_mean(tflite_importer *im) {
     }
     if (seen != (1 << 1 | 1 << 2) || tflite_operand(im, 0)->rank != 4) {
         tflite_refuse(im, "it is taken over other dimensions than height and width");
-        return;
-    }
-    if (!same_scale(im)) {
-        tflite_refuse(im, "it changes the scale of its codes; use a global average pool as "
-                          "AVERAGE_POOL_2D");
         return;
     }
     tflite_finish(im, ptq_add_op(im->model, PTQ_OP_GLOBAL_AVG_POOL, im->name, from), 0);
