@@ -40,6 +40,19 @@ static int32_t average_of(const ptq_node *n, const kept *x, int y0, int x0, int 
     return (int32_t)round((double)sum / taps);
 }
 
+/* MEAN: in one step, and what its zero point comes to is rounded apart. */
+static int32_t mean_of(const ptq_node *n, const kept *x, int c) {
+    int pixels = x->node->shape[0] * x->node->shape[1];
+    float share = x->q.scale / ((float)pixels * n->q.scale);
+    float zero = (float)x->q.zero_point * x->q.scale / n->q.scale;
+    int64_t sum = 0;
+
+    for (int i = 0; i < pixels; i++)
+        sum += code_at(x, (size_t)(i * x->node->shape[2] + c));
+    return limited((int64_t)scaled(sum, (double)share) + n->q.zero_point - (int64_t)roundf(zero),
+                   limits_of(&n->q, PTQ_ACTIVATION_NONE));
+}
+
 static int32_t layer_of(const ptq_node *n, const kept *x, int y0, int x0, int o, int fixed) {
     int64_t acc = accumulator(n, x, y0, x0, o);
     code_limits l = limits_of(&n->q, n->act);
@@ -54,16 +67,13 @@ static int32_t layer_of(const ptq_node *n, const kept *x, int y0, int x0, int o,
 static int32_t expected_code(const ptq_node *n, const kept *a, const kept *b, const int *at, int i,
                              int fixed) {
     int y0 = at[0] * n->stride[0] - n->pad[0], x0 = at[1] * n->stride[1] - n->pad[1];
-    ptq_node whole = *n;
 
     if (n->op == PTQ_OP_ADD)
         return sum_of(a, b, n, (size_t)i);
     if (n->op == PTQ_OP_AVG_POOL)
         return average_of(n, a, y0, x0, at[2]);
-    if (n->op == PTQ_OP_GLOBAL_AVG_POOL) {
-        memcpy(whole.kernel, a->node->shape, sizeof whole.kernel);
-        return average_of(&whole, a, 0, 0, at[2]);
-    }
+    if (n->op == PTQ_OP_GLOBAL_AVG_POOL)
+        return mean_of(n, a, at[2]);
     return layer_of(n, a, y0, x0, at[2], fixed);
 }
 
@@ -247,11 +257,17 @@ static void test_average(void **state) {
     m = small_model("xnnpack",
                     "input input shape=1x2x2 q=s8:8:1:0\n"
                     "a conv2d in=input channels=2 kernel=1x1 bias=0 w=s8 q=s8:8:1:0\n"
-                    "b global_avg_pool in=a q=s8:8:1:0\n",
+                    "b avg_pool in=a kernel=1x2 pad=valid q=s8:8:1:0\n"
+                    "c global_avg_pool in=a q=s8:8:0.5:-3\n"
+                    "d dense in=b channels=1 bias=0 w=s8 q=s8:8:1:0\n"
+                    "e dense in=c channels=1 bias=0 w=s8 q=s8:8:1:0\nf add in=d,e q=s8:8:1:0\n",
                     weights);
     codes_of(m, in, "b", codes, 2);
     assert_int_equal(codes[0], 2);
     assert_int_equal(codes[1], -2);
+    codes_of(m, in, "c", codes, 2); /* 3 and -3 in a scale of half the size, less 3 */
+    assert_int_equal(codes[0], 0);
+    assert_int_equal(codes[1], -6);
     ptq_model_free(m);
 }
 
@@ -283,7 +299,7 @@ static void test_file_tells_it(void **state) {
     const int weights[4] = {1, 0, 0, 1};
     static const char lines[] = "input input shape=1x2x2 q=s8:8:1:0\n"
                                 "a conv2d in=input channels=2 kernel=1x1 bias=0 w=s8 q=s8:8:1:0\n"
-                                "b global_avg_pool in=a q=s8:8:2:0\n";
+                                "b avg_pool in=a kernel=1x2 pad=valid q=s8:8:2:0\n";
     static const char *const version[] = {"\"format_version\":\"1\"", "\"format_version\":\"2\""};
     ptq_model *m, *back = NULL;
     void *bytes = NULL;
