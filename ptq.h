@@ -2326,8 +2326,9 @@ typedef struct ptq__fixed {
 /* The constants of an addition of codes: see ptq__add_codes. */
 typedef struct ptq__adder {
     float ratio_a, ratio_b, offset;
-    ptq__fixed fixed_a, fixed_b, fixed_sum; /* unless arithmetic is PTQ__ONNX */
-    int32_t zero_a, zero_b;
+    ptq__fixed fixed_a, fixed_b, fixed_sum;  /* PTQ__FIXED */
+    int32_t multiple_a, multiple_b, shift;   /* PTQ__XNNPACK */
+    int32_t zero_a, zero_b;                  /* both */
     ptq__arithmetic arithmetic;
     ptq__clamp clamp;
 } ptq__adder;
@@ -2502,7 +2503,9 @@ static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clam
    QLinearAdd:
        y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
    b's product is rounded first, then everything once: so the order of the operands matters, and is
-   the graph's. As TensorFlow Lite's ADD, with s = 2 max(sa, sb) and all products fixed:
+   the graph's. As XNNPACK's, with 2^k >= 2^20 / max(sa/sy, sb/sy) > 2^(k-1) and halves up:
+       y = round(((a - za) rne(2^k sa/sy) + (b - zb) rne(2^k sb/sy)) / 2^k) + zy
+   As TensorFlow Lite's own, with s = 2 max(sa, sb) and all products fixed:
        y = ((a - za) 2^20 (sa/s) + (b - zb) 2^20 (sb/s)) (s / (2^20 sy)) + zy */
 
 /* What does not depend on the image: two ratios, and what the three zero points come to. */
@@ -2514,6 +2517,10 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
     adder.ratio_b = ptq__div(b->scale, y->scale);
     float zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
     adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
+    frexp((double)(adder.ratio_a > adder.ratio_b ? adder.ratio_a : adder.ratio_b), &adder.shift);
+    adder.shift = 21 - adder.shift;
+    adder.multiple_a = (int32_t)rint(ldexp((double)adder.ratio_a, adder.shift));
+    adder.multiple_b = (int32_t)rint(ldexp((double)adder.ratio_b, adder.shift));
     adder.fixed_a = ptq__fixed_of((double)a->scale / twice);
     adder.fixed_b = ptq__fixed_of((double)b->scale / twice);
     adder.fixed_sum = ptq__fixed_of(twice / (1048576.0 * (double)y->scale));
@@ -2532,8 +2539,17 @@ static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
         sum = ptq__fma((float)a, adder->ratio_a, sum);
         return ptq__to_code(sum, 0, clamp->low, clamp->high);
     }
-    int32_t x = ptq__fixed_multiply((a - adder->zero_a) * (1 << 20), adder->fixed_a);
-    int32_t y = ptq__fixed_multiply((b - adder->zero_b) * (1 << 20), adder->fixed_b);
+    a -= adder->zero_a;
+    b -= adder->zero_b;
+    if (adder->arithmetic == PTQ__XNNPACK) {
+        int64_t sum = (int64_t)a * adder->multiple_a + (int64_t)b * adder->multiple_b;
+        int64_t unit = INT64_C(1) << adder->shift;
+        sum += unit / 2;
+        sum = (sum - (int64_t)((uint64_t)sum & (uint64_t)(unit - 1))) / unit; /* rounds down */
+        return ptq__clamp_code((int32_t)sum + clamp->zero_point, clamp);
+    }
+    int32_t x = ptq__fixed_multiply(a * (1 << 20), adder->fixed_a);
+    int32_t y = ptq__fixed_multiply(b * (1 << 20), adder->fixed_b);
     return ptq__clamp_code(ptq__fixed_multiply(x + y, adder->fixed_sum) + clamp->zero_point, clamp);
 }
 
@@ -3075,23 +3091,20 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     }
 }
 
-/* The global pool of codes: H x W x C -> 1 x 1 x C. As TensorFlow Lite's MEAN, of n codes:
-       y = M(sum x, sx / (n sy)) + zy - round(zx sx / sy), halves away from zero. */
+/* The global pool of codes: H x W x C -> 1 x 1 x C. XNNPACK has ONNX Runtime's formula; in integers
+   it is M(sum (x - zx), sx / (n sy)) + zy. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    float out = step->node->q.scale;
     int channels = step->in[2], pixels = step->in[0] * step->in[1];
-    ptq__fixed share = ptq__fixed_of((double)ptq__div(q->scale, ptq__mul((float)pixels, out)));
-    int32_t zero = (int32_t)roundf(ptq__div(ptq__mul((float)q->zero_point, q->scale), out));
+    ptq__fixed share = ptq__fixed_of((double)q->scale / (pixels * (double)step->node->q.scale));
     for (int c = 0; c < channels; c++) {
-        int32_t sum = 0, code;
+        int32_t sum = -pixels * q->zero_point, code;
         for (int i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        if (step->arithmetic == PTQ__ONNX)
-            code = ptq__average_code(step, sum - pixels * q->zero_point);
-        else
-            code = ptq__clamp_code(ptq__fixed_multiply(sum, share) + step->clamp.zero_point - zero,
-                                   &step->clamp);
+        code = step->arithmetic == PTQ__FIXED
+                   ? ptq__clamp_code(ptq__fixed_multiply(sum, share) + step->clamp.zero_point,
+                                     &step->clamp)
+                   : ptq__average_code(step, sum);
         ptq__store(frame->out, c, code);
     }
 }

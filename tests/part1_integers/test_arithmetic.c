@@ -22,14 +22,21 @@ static int32_t limited(int64_t code, code_limits l) {
     return (int32_t)(code < l.low ? l.low : code > l.high ? l.high : code);
 }
 
-static int32_t sum_of(const kept *a, const kept *b, const ptq_node *n, size_t i) {
-    double sa = (double)a->q.scale, sb = (double)b->q.scale, most = 2 * fmax(sa, sb);
-    int64_t x = (int64_t)(code_at(a, i) - a->q.zero_point) * 1048576;
-    int64_t y = (int64_t)(code_at(b, i) - b->q.zero_point) * 1048576;
-    int64_t sum = (int64_t)scaled(x, sa / most) + scaled(y, sb / most);
+static int32_t sum_of(const kept *a, const kept *b, const ptq_node *n, size_t i, int fixed) {
+    double sa = (double)a->q.scale, sb = (double)b->q.scale, most = 2 * fmax(sa, sb), unit;
+    float ra = a->q.scale / n->q.scale, rb = b->q.scale / n->q.scale;
+    int64_t x = code_at(a, i) - a->q.zero_point, y = code_at(b, i) - b->q.zero_point;
 
-    return limited(scaled(sum, most / (1048576 * (double)n->q.scale)) + n->q.zero_point,
-                   limits_of(&n->q, n->act));
+    if (fixed) {
+        x = (int64_t)scaled(x * 1048576, sa / most) + scaled(y * 1048576, sb / most);
+        x = scaled(x, most / (1048576 * (double)n->q.scale));
+    } else {
+        unit = exp2(20 - floor(log2((double)fmaxf(ra, rb))));
+        x = (int64_t)floor(
+            ((double)x * rint((double)ra * unit) + (double)y * rint((double)rb * unit)) / unit +
+            0.5);
+    }
+    return limited(x + n->q.zero_point, limits_of(&n->q, n->act));
 }
 
 static int32_t average_of(const ptq_node *n, const kept *x, int y0, int x0, int c) {
@@ -40,17 +47,16 @@ static int32_t average_of(const ptq_node *n, const kept *x, int y0, int x0, int 
     return (int32_t)round((double)sum / taps);
 }
 
-/* MEAN: in one step, and what its zero point comes to is rounded apart. */
-static int32_t mean_of(const ptq_node *n, const kept *x, int c) {
+static int32_t mean_of(const ptq_node *n, const kept *x, int c, int fixed) {
     int pixels = x->node->shape[0] * x->node->shape[1];
-    float share = x->q.scale / ((float)pixels * n->q.scale);
-    float zero = (float)x->q.zero_point * x->q.scale / n->q.scale;
+    double share = (double)x->q.scale / (pixels * (double)n->q.scale);
     int64_t sum = 0;
 
     for (int i = 0; i < pixels; i++)
-        sum += code_at(x, (size_t)(i * x->node->shape[2] + c));
-    return limited((int64_t)scaled(sum, (double)share) + n->q.zero_point - (int64_t)roundf(zero),
-                   limits_of(&n->q, PTQ_ACTIVATION_NONE));
+        sum += code_at(x, (size_t)(i * x->node->shape[2] + c)) - x->q.zero_point;
+    return fixed ? limited((int64_t)scaled(sum, share) + n->q.zero_point,
+                           limits_of(&n->q, PTQ_ACTIVATION_NONE))
+                 : averaged(sum, pixels, &x->q, &n->q);
 }
 
 static int32_t layer_of(const ptq_node *n, const kept *x, int y0, int x0, int o, int fixed) {
@@ -69,11 +75,11 @@ static int32_t expected_code(const ptq_node *n, const kept *a, const kept *b, co
     int y0 = at[0] * n->stride[0] - n->pad[0], x0 = at[1] * n->stride[1] - n->pad[1];
 
     if (n->op == PTQ_OP_ADD)
-        return sum_of(a, b, n, (size_t)i);
+        return sum_of(a, b, n, (size_t)i, fixed);
     if (n->op == PTQ_OP_AVG_POOL)
         return average_of(n, a, y0, x0, at[2]);
     if (n->op == PTQ_OP_GLOBAL_AVG_POOL)
-        return mean_of(n, a, at[2]);
+        return mean_of(n, a, at[2], fixed);
     return layer_of(n, a, y0, x0, at[2], fixed);
 }
 
