@@ -1,7 +1,8 @@
 # The command-line tool, read by Makefile, and what is made with it: data, examples, figures, the
 # page for browsers, timings.
 
-.PHONY: no-stb mcu bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
+.PHONY: no-stb mcu bench bench-peers bench-train evidence bench-web web check-web figures lib \
+        print-build FORCE
 
 print-build:
 	@echo $(BUILD)
@@ -225,12 +226,16 @@ RUN_bench-peers = sh tools/bench/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers'
 bench-train: $(BUILD)/ptq $(BUILD)/shapes10
 	@sh tools/bench/bench_train.sh $^
 
+#: make evidence  what each step of best and best-high adds, at several bits: an hour or two
+evidence: $(BUILD)/ptq
+	@sh tools/docs/evidence.sh $<
+
 # ---- Microcontrollers, under QEMU ----
 
 #: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
-#:               CPU=cortex-m4 one alone, IMAGES=200
+#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200
 mcu: $(BUILD)/ptq $(BUILD)/shapes10
-	@IMAGES='$(IMAGES)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
+	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 

@@ -191,6 +191,8 @@ static void set_window(operation *op, const ptq_node *node) {
 static int write_pool(writer *w, const ptq_node *node, int from, int out) {
     operation *op;
 
+    if (node->ceil_mode)
+        return fail("node %s: TensorFlow Lite's pools round sizes down", node->name);
     if (is_padded(node) && !(node->op == PTQ_OP_AVG_POOL && node->include_pad))
         return fail("node %s: TensorFlow Lite's pools pad as SAME does, or not at all; give it one "
                     "of these paddings",
@@ -210,6 +212,14 @@ static int write_global_pool(writer *w, const ptq_node *node, int from, int out)
     op = new_operation(w, MEAN, from, out);
     op->in[op->inputs++] = numbers;
     return 0;
+}
+
+/* Options of convolutions end in the dilation, which is left out where there is none: 1. */
+static int check_dilation(const ptq_node *node) {
+    return node->dilation[0] == 1 && node->dilation[1] == 1
+               ? 0
+               : fail("node %s: dilated convolutions are not exported to TensorFlow Lite",
+                      node->name);
 }
 
 static int check_weights(const ptq_node *node) {
@@ -243,7 +253,7 @@ static int write_conv(writer *w, const ptq_node *node, int from, int out) {
     int own = out;
     operation *op;
 
-    if (check_weights(node))
+    if (check_weights(node) || check_dilation(node))
         return 1;
     if (node->residual)
         own = new_result(w, node->name, node, &node->mid, 0);

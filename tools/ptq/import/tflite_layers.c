@@ -125,17 +125,14 @@ static void finish_layer(tflite_importer *im, int index, const weights *w, int64
     tflite_finish(im, index, activation);
 }
 
-static int read_stride(tflite_importer *im, int field) {
-    int64_t stride = flat_integer(&im->file, im->options, field, 4, 1);
+/* A stride or a dilation. */
+static int read_step(tflite_importer *im, int field) {
+    int64_t step = flat_integer(&im->file, im->options, field, 4, 1);
 
-    if (stride >= 1 && stride <= 65535)
-        return (int)stride;
-    tflite_refuse(im, "its stride is %lld", (long long)stride);
+    if (step >= 1 && step <= 65535)
+        return (int)step;
+    tflite_refuse(im, "its stride or dilation is %lld", (long long)step);
     return 1;
-}
-
-static int read_dilation(tflite_importer *im, int field) {
-    return flat_integer(&im->file, im->options, field, 4, 1) != 1;
 }
 
 /* What both kinds of convolution share: groups 0 stands for one a channel of the input. */
@@ -157,8 +154,10 @@ static void convolve(tflite_importer *im, int depthwise, int64_t activation) {
     o.groups = depthwise ? in : weight->dim[3] > 0 ? in / weight->dim[3] : 0;
     o.kernel_h = weight->dim[1];
     o.kernel_w = weight->dim[2];
-    o.stride_w = read_stride(im, CONV_STRIDE_W);
-    o.stride_h = read_stride(im, CONV_STRIDE_H);
+    o.dilation_w = read_step(im, depthwise ? DEPTHWISE_DILATION_W : CONV_DILATION_W);
+    o.dilation_h = read_step(im, depthwise ? DEPTHWISE_DILATION_H : CONV_DILATION_H);
+    o.stride_w = read_step(im, CONV_STRIDE_W);
+    o.stride_h = read_step(im, CONV_STRIDE_H);
     if (o.groups < 1 || (!depthwise && in % weight->dim[3]) || (depthwise && taps % in)) {
         tflite_refuse(im, "its weights are for another number of channels than its input has");
         return;
@@ -181,20 +180,12 @@ static void convolve(tflite_importer *im, int depthwise, int64_t activation) {
 }
 
 void tflite_conv(tflite_importer *im) {
-    if (read_dilation(im, CONV_DILATION_W) || read_dilation(im, CONV_DILATION_H)) {
-        tflite_refuse(im, "it is dilated");
-        return;
-    }
     convolve(im, 0, flat_integer(&im->file, im->options, CONV_ACTIVATION, 1, 0));
 }
 
 /* The number of results for each channel, depth_multiplier, is told by the weights as well, which
    TensorFlow Lite itself goes by. */
 void tflite_depthwise(tflite_importer *im) {
-    if (read_dilation(im, DEPTHWISE_DILATION_W) || read_dilation(im, DEPTHWISE_DILATION_H)) {
-        tflite_refuse(im, "it is dilated");
-        return;
-    }
     convolve(im, 1, flat_integer(&im->file, im->options, DEPTHWISE_ACTIVATION, 1, 0));
 }
 
