@@ -197,7 +197,8 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
 
 $(BUILD)/figures: tools/docs/figures.c $(BUILD)/tool/report/svg.o \
-                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic) $(BUILD)/ptq_impl.o
+                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic nodes search) \
+                  $(BUILD)/ptq_impl.o
 	$(Q)$(COMPILE) -Itools/ptq $(filter %.c %.o,$^) -lm -o $@
 
 # ---- Timings ----

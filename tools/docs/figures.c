@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "measure/explain.h"
+#include "measure/nodes.h"
 #include "ptq.h"
 #include "report/svg.h"
 
@@ -830,8 +831,8 @@ static int draw_interval(source *s, FILE *out) {
 }
 
 static int draw_sensitivity(source *s, FILE *out) {
-    ptq_search_options options = {0};
-    ptq_sensitivity_report report;
+    search_options options = {0};
+    node_ranking report;
     bar bars[MOST_BARS] = {{"", 0}};
     int n = 0, i;
 
@@ -839,7 +840,7 @@ static int draw_sensitivity(source *s, FILE *out) {
     options.images = &s->subset.dataset;
     options.measure = SAMPLES / 2;
     if (calibrate(s) ||
-        did(s, ptq_measure_sensitivity(s->fused, s->calibration, &options, &report, &s->err)))
+        did(s, rank_nodes(s->fused, s->calibration, &options, &report, &s->err)))
         return 1;
     for (i = 0; i < report.items && n < MOST_BARS; i++) {
         int node = ptq_model_find(s->fused, report.item[i].node);

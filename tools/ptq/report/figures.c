@@ -122,8 +122,7 @@ static void draw_frontier(FILE *out, const report *r, const subject *s, int tens
     frontier_point(out, r, &x, &y, &r->baseline, 5);
     for (int i = 0; i < r->models; i++)
         frontier_point(out, r, &x, &y, &r->model[i], i % 5);
-    svg_label(out, WIDTH / 2.0, bottom + 30, "small mid f-mut",
-              "file size; bars: 95 % intervals");
+    svg_label(out, WIDTH / 2.0, bottom + 30, "small mid f-mut", "file size; bars: 95 % intervals");
     svg_end(out);
 }
 
@@ -200,7 +199,7 @@ static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor) 
     svg_begin(out, WIDTH, height, "Signal to quantization noise of every tensor");
     svg_ticks(out, &x, height - 34, top, "%g");
     for (i = 0; i < s->layers.items; i++) {
-        const ptq_layer_error *item = &s->layers.item[i];
+        const layer_error *item = &s->layers.item[i];
         double y = top + row * i, db = isfinite(item->sqnr_db) ? item->sqnr_db : x.high;
 
         svg_label(out, x.from - 6, y + 14, "small end", item->name);

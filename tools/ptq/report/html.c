@@ -56,7 +56,7 @@ static const char *judgement(const ptq_comparison *c) {
 }
 
 static void write_verdict(FILE *out, const report *r, const subject *s) {
-    const ptq_layer_error *weak = weakest_layer(s);
+    const layer_error *weak = weakest_layer(s);
     const ptq_comparison *c = &s->compared;
     verdict found = judge(c, r->margin);
     char text[200];
