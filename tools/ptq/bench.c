@@ -243,8 +243,8 @@ static int bench_all(const bench_options *o) {
     table_options options = {0};
 
     if (o->threads != 1 || o->isa || o->all_images || o->lines)
-        return fail("--table measures every instruction set on one and two threads; leave out "
-                    "--threads, --isa, --all and --lines");
+        return misuse("--table measures every instruction set on one and two threads; leave out "
+                      "--threads, --isa, --all and --lines");
     options.model = o->model;
     options.quantized = o->quantized;
     options.data = &o->data;
@@ -266,12 +266,13 @@ int command_bench(int argc, char **argv) {
     if (o.table)
         return bench_all(&o);
     if (o.quantized)
-        return fail("--quantized names the second model of --table; give one model with --model");
+        return misuse("--quantized names the second model of --table; give one model with --model");
     o.batch = o.batch ? o.batch : 1;
     o.seconds = o.seconds ? o.seconds : 2;
     if (o.threads > MOST_THREADS || o.threads > o.batch)
-        return fail("%d threads share a call: --batch must be at least that, and --threads at most "
-                    "%d",
-                    o.threads, MOST_THREADS);
+        return misuse(
+            "%d threads share a call: --batch must be at least that, and --threads at most "
+            "%d",
+            o.threads, MOST_THREADS);
     return bench_one(&made);
 }

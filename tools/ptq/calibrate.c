@@ -33,7 +33,7 @@ static const command_help help = {
     "Fuses a float model, runs it on training images and keeps the range and the histogram of "
     "every\n"
     "tensor. The same images give the same file, in whatever order, parts and threads.",
-    "ptq calibrate --model resnet8.safetensors --data data/cifar-10-batches-bin -o cal.json"};
+    "ptq calibrate --model resnet8.safetensors --data pictures -o cal.json"};
 
 static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
@@ -121,7 +121,7 @@ static int merge_files(const calibrate_options *o, char **paths) {
     int status = 0;
 
     if (!paths[0] || !paths[1])
-        return fail("--merge needs at least two calibrations; see 'ptq calibrate --help'");
+        return misuse("--merge needs at least two calibrations; see 'ptq calibrate --help'");
     if (check_output(o->output))
         return 1;
     if (ptq_calibration_load(paths[0], NULL, &calibration, &err))
@@ -151,7 +151,7 @@ static void gather_columns(const ptq_observer *seen, uint64_t column[COLUMNS]) {
 
 /* A column's height is the logarithm of its count. */
 static void draw_columns(const uint64_t column[COLUMNS], char line[COLUMNS + 1]) {
-    static const char ink[] = " .:-=+*#%@";
+    static const char shades[] = " .:-=+*#%@";
     uint64_t most = 1;
 
     for (int i = 0; i < COLUMNS; i++)
@@ -159,7 +159,7 @@ static void draw_columns(const uint64_t column[COLUMNS], char line[COLUMNS + 1])
     for (int i = 0; i < COLUMNS; i++) {
         double height = log1p((double)column[i]) / log1p((double)most);
 
-        line[i] = ink[column[i] ? 1 + (int)(height * 8) : 0];
+        line[i] = shades[column[i] ? 1 + (int)(height * 8) : 0];
     }
     line[COLUMNS] = 0;
 }
@@ -292,15 +292,15 @@ static int inspect(const calibrate_options *o) {
 
 static int choose(const calibrate_options *o, char **paths) {
     if (o->inspected && (o->merge || o->output))
-        return fail("--inspect only shows a calibration; leave out --merge and -o");
+        return misuse("--inspect only shows a calibration; leave out --merge and -o");
     if (o->json && !o->inspected)
-        return fail("--json goes with --inspect; the calibration itself is JSON");
+        return misuse("--json goes with --inspect; the calibration itself is JSON");
     if (!o->merge && paths[0])
-        return fail("unexpected argument '%s'; see 'ptq calibrate --help'", paths[0]);
+        return misuse("unexpected argument '%s'; see 'ptq calibrate --help'", paths[0]);
     if (o->inspected)
         return json_setup(o->json) || inspect(o);
     if (!o->output)
-        return fail("-o FILE is needed; see 'ptq calibrate --help'");
+        return misuse("-o FILE is needed; see 'ptq calibrate --help'");
     return o->merge ? merge_files(o, paths) : calibrate(o);
 }
 

@@ -29,7 +29,7 @@ static const command_help help = {
     "Classifies the test images and counts what is right; with a baseline, both models on the "
     "same\n"
     "images. A float model is fused first; a self-test vector in the file is checked.",
-    "ptq eval --model resnet8_int8.safetensors --baseline resnet8.safetensors --flips"};
+    "ptq eval --model int8.safetensors --baseline resnet8.safetensors --flips"};
 
 static int parse(int argc, char **argv, eval_options *o) {
     const option_spec specs[] = {
@@ -352,7 +352,7 @@ int command_eval(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if ((o.show_flips || o.layers) && !o.baseline)
-        return fail("--flips and --layers compare with a float model; give it with --baseline");
+        return misuse("--flips and --layers compare with a float model; give it with --baseline");
     if (o.threads == 0)
         o.threads = count_cores();
     if (read_margin(o.margin_text, &o.margin) || json_setup(o.json) ||

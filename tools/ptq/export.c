@@ -14,7 +14,7 @@ typedef struct export_options {
 
 static const command_help help = {
     "export [--model MODEL] --onnx OUT.onnx [--form qdq|qoperator]\n"
-    "       ptq export [--model MODEL] --c-header OUT.h [--standalone] [--name PREFIX]",
+    "       ptq export [--model MODEL] --c-header OUT.h [--standalone]",
     "ONNX: float models and quantized ones; qdq puts QuantizeLinear and DequantizeLinear around\n"
     "float operators, qoperator uses integer operators throughout.\n\n"
     "C: one header with the weights as constants, all memory static, one function from pixels to\n"
@@ -42,11 +42,11 @@ static int parse(int argc, char **argv, export_options *o) {
 
 static int check_options(const export_options *o) {
     if (!o->onnx == !o->c_header)
-        return fail("say what to write: --onnx OUT.onnx or --c-header OUT.h");
+        return misuse("say what to write: --onnx OUT.onnx or --c-header OUT.h");
     if (o->onnx && (o->standalone || o->name))
-        return fail("--standalone and --name go with --c-header");
+        return misuse("--standalone and --name go with --c-header");
     if (o->c_header && o->form)
-        return fail("--form goes with --onnx");
+        return misuse("--form goes with --onnx");
     return 0;
 }
 

@@ -23,7 +23,7 @@ typedef struct import_options {
 } import_options;
 
 static const command_help help = {
-    "import FILE.keras|FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
+    "import FILE -o MODEL.safetensors [OPTIONS]",
     "Reads a convolutional network of Keras (.keras, .h5) or in ONNX (.onnx; float, or quantized\n"
     "in QDQ or QOperator form), or the tensors of a safetensors file such as a PyTorch\n"
     "state_dict, and writes a model file with its graph. Weights keep every bit, codes too;\n"
@@ -96,7 +96,7 @@ static file_kind kind_to_import(const char *path) {
 
 static int import_file(import_options *o, const char *path, ptq_model **out) {
     if (o->kind != KIND_STATE_DICT && (o->torch.map || o->torch.graph))
-        return fail("--map and --graph go with .safetensors files");
+        return misuse("--map and --graph go with .safetensors files");
     if (o->kind == KIND_ONNX && (o->open.epsilon || o->open.padding))
         return fail("%s says itself how it pads and which epsilon it has; leave out --padding and "
                     "--epsilon",
@@ -123,7 +123,7 @@ static int set_preprocessing(const import_options *o, ptq_model *model) {
     if (!o->mean && !o->std)
         return 0;
     if (channels > PTQ_MAX_PIXEL_CHANNELS)
-        return fail("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
+        return misuse("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
     if (scales_pixels(model) && !scales_unit_pixels(model))
         return fail("%s scales its pixels itself; leave out --mean and --std",
                     o->torch.graph ? o->torch.graph : "the file");
@@ -213,10 +213,10 @@ int command_import(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!path || !o.output)
-        return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
+        return misuse("a file to import and -o MODEL are needed; see 'ptq import --help'");
     o.kind = kind_to_import(path);
-    status = import_file(&o, path, &model) || set_preprocessing(&o, model) ||
-             set_facts(&o.known, model);
+    status =
+        import_file(&o, path, &model) || set_preprocessing(&o, model) || set_facts(&o.known, model);
     if (!status && ptq_model_save(model, o.output, &err))
         status = fail("%s", err.text);
     if (!status) {

@@ -484,7 +484,7 @@ int command_info(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (o.cpu && (named || o.model || o.fuse))
-        return fail("--cpu is about this machine, not a model; leave out the model and --fuse");
+        return misuse("--cpu is about this machine, not a model; leave out the model and --fuse");
     if (json_setup(o.json))
         return 1;
     if (o.cpu)

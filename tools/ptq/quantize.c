@@ -26,11 +26,11 @@
 typedef struct quantize_options {
     data_options data;
     const char *model, *output, *calibration, *json, *preset, *weight_method, *activation_method,
-        *percentile, *activation_type, *rounding, *refit, *equalize, *bias_correction, *fit_ranges,
-        *confirm, *node[MOST_NODES], *average_bits, *accuracy_drop;
+        *percentile, *activation_type, *rounding, *refit, *bias_correction, *node[MOST_NODES],
+        *average_bits, *accuracy_drop;
     int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
         weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
-        budget;
+        budget, equalize, fit_ranges, confirm; /* the last three: -1 as the preset has it */
     const char *margin_text;
     double margin; /* points that a model may be worse by */
 } quantize_options;
@@ -78,14 +78,14 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"rounding", 0, "HOW", "of weights: nearest or learned", .text = &o->rounding},
         {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always",
          .text = &o->refit},
-        {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
-         .text = &o->equalize},
+        {"equalize", 0, NULL, "channels to like ranges first, below 8 activation bits",
+         .choice = &o->equalize},
         {"bias-correction", 0, "HOW", "of weights rounded to nearest: none, empirical, analytic",
          .text = &o->bias_correction},
-        {"fit-ranges", 0, "YES", "ranges by the logits' error, below 8 activation bits: yes or no",
-         .text = &o->fit_ranges},
-        {"confirm", 0, "YES", "keep of all that only what a part of the images confirms: yes or no",
-         .text = &o->confirm},
+        {"fit-ranges", 0, NULL, "ranges by the logits' error, below 8 activation bits",
+         .choice = &o->fit_ranges},
+        {"confirm", 0, NULL, "keep of all that only what a part of the images confirms",
+         .choice = &o->confirm},
         {"code-logits", 0, NULL, "logits are codes", .flag = &o->code_logits},
         {"float-logits", 0, NULL, "logits are real numbers", .flag = &o->float_logits},
         {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
@@ -107,9 +107,8 @@ static int parse(int argc, char **argv, quantize_options *o) {
 
     char about[2048];
     const command_help help = {
-        "quantize [--model MODEL] [--data PATH] [--preset NAME] -o OUT [OPTIONS]",
-        describe(about, sizeof about),
-        "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
+        "quantize [--model MODEL] [--data PATH] -o OUT [OPTIONS]", describe(about, sizeof about),
+        "ptq quantize -m resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
 }
@@ -147,11 +146,11 @@ static int scheme_error(const char *where, const ptq_scheme *scheme) {
 
     if (!ptq_scheme_check(scheme, &err))
         return 0;
-    return where ? fail("--node %s: %s", where, err.text) : fail("%s", err.text);
+    return where ? misuse("--node %s: %s", where, err.text) : misuse("%s", err.text);
 }
 
 static int exclude(int a, int b, const char *names) {
-    return a && b ? fail("%s exclude each other; give one of them", names) : 0;
+    return a && b ? misuse("%s exclude each other; give one of them", names) : 0;
 }
 
 static int refuse_for_mode(const quantize_options *o, const ptq_scheme *scheme) {
@@ -162,13 +161,14 @@ static int refuse_for_mode(const quantize_options *o, const ptq_scheme *scheme) 
                       o->float_logits || o->bias_correction;
 
     if (scheme->mode == PTQ_MODE_HALF && (weights || activations))
-        return fail("preset %s has no integers whose bits or ranges could be chosen; take another "
-                    "preset, or leave the choice out",
-                    o->preset);
+        return misuse(
+            "preset %s has no integers whose bits or ranges could be chosen; take another "
+            "preset, or leave the choice out",
+            o->preset);
     if (scheme->mode == PTQ_MODE_DYNAMIC && activations)
-        return fail("preset %s finds the range of activations per image and rounds to nearest; "
-                    "only weights can be chosen",
-                    o->preset);
+        return misuse("preset %s finds the range of activations per image and rounds to nearest; "
+                      "only weights can be chosen",
+                      o->preset);
     return exclude(o->per_tensor, o->per_channel, "--per-tensor and --per-channel") ||
            exclude(o->weight_affine, o->weight_symmetric,
                    "--weight-affine and --weight-symmetric") ||
@@ -181,7 +181,7 @@ static int either(const char *option, const char *word, const char *first, const
         return 0;
     if (strcmp(word, second) == 0)
         return 1;
-    fail("--%s is %s or %s, not '%s'", option, first, second, word);
+    misuse("--%s is %s or %s, not '%s'", option, first, second, word);
     return -1;
 }
 
@@ -196,7 +196,7 @@ static int set_range(const char *option, const char *name, ptq_method *out) {
     for (int i = 0; i < PTQ_METHOD_COUNT; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
                                  ptq_name(PTQ_NAMES_METHOD, (unsigned)i));
-    return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
+    return misuse("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
 static int set_percentile(const quantize_options *o, ptq_scheme *scheme) {
@@ -205,20 +205,11 @@ static int set_percentile(const quantize_options *o, ptq_scheme *scheme) {
     if (!o->activation_method)
         scheme->activation_method = PTQ_METHOD_PERCENTILE;
     if (scheme->activation_method != PTQ_METHOD_PERCENTILE)
-        return fail("--percentile goes with --activation-range percentile");
+        return misuse("--percentile goes with --activation-range percentile");
     scheme->percentile = strtof(o->percentile, &end);
     if (end == o->percentile || *end || !(scheme->percentile > 50 && scheme->percentile <= 100))
-        return fail("--percentile must be over 50 and at most 100, not '%s'", o->percentile);
+        return misuse("--percentile must be over 50 and at most 100, not '%s'", o->percentile);
     return 0;
-}
-
-/* A switch, where it was given. */
-static int set_switch(const char *option, const char *word, int *out) {
-    int chosen = word ? either(option, word, "no", "yes") : *out;
-
-    if (chosen >= 0)
-        *out = chosen;
-    return chosen < 0;
 }
 
 static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
@@ -229,8 +220,8 @@ static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
             scheme->bias = (ptq_bias_correction)i;
             return 0;
         }
-    return o->bias_correction ? fail("--bias-correction is none, empirical or analytic, not '%s'",
-                                     o->bias_correction)
+    return o->bias_correction ? misuse("--bias-correction is none, empirical or analytic, not '%s'",
+                                       o->bias_correction)
                               : 0;
 }
 
@@ -268,10 +259,10 @@ static int apply_choices(const quantize_options *o, ptq_scheme *scheme) {
             return 1;
         scheme->refit = chosen ? PTQ_REFIT_ALWAYS : PTQ_REFIT_NEVER;
     }
-    return set_bias_correction(o, scheme) ||
-           set_switch("equalize", o->equalize, &scheme->equalize) ||
-           set_switch("fit-ranges", o->fit_ranges, &scheme->fit_ranges) ||
-           set_switch("confirm", o->confirm, &scheme->confirm);
+    scheme->equalize = o->equalize < 0 ? scheme->equalize : o->equalize;
+    scheme->fit_ranges = o->fit_ranges < 0 ? scheme->fit_ranges : o->fit_ranges;
+    scheme->confirm = o->confirm < 0 ? scheme->confirm : o->confirm;
+    return set_bias_correction(o, scheme);
 }
 
 /* "w4", "a6", "w8a6": bits over the main scheme. 0 if it is something else. */
@@ -299,11 +290,13 @@ static int read_how(const quantize_options *o, const char *option, const char *h
         return 0;
     *out = *base;
     if (!read_shorthand(how, out))
-        return fail("--node %s: '%s' is no preset, not float, and not bits from 2 to 8 like w4, a6 "
-                    "or w8a6; see 'ptq quantize --help'",
-                    option, how);
+        return misuse(
+            "--node %s: '%s' is no preset, not float, and not bits from 2 to 8 like w4, a6 "
+            "or w8a6; see 'ptq quantize --help'",
+            option, how);
     if (base->mode == PTQ_MODE_HALF)
-        return fail("--node %s: preset %s has no bits to change; name a preset", option, o->preset);
+        return misuse("--node %s: preset %s has no bits to change; name a preset", option,
+                      o->preset);
     return 0;
 }
 
@@ -322,9 +315,9 @@ static int add_override(job *work, const char *option) {
     ptq_override *made = &work->override[work->overrides];
 
     if (!equals || equals == option || !equals[1])
-        return fail("--node must be PATTERN=HOW, as in 'block3.*=w4', not '%s'", option);
+        return misuse("--node must be PATTERN=HOW, as in 'block3.*=w4', not '%s'", option);
     if ((size_t)(equals - option) >= sizeof work->pattern[0])
-        return fail("--node: the pattern is too long; use * for a part of it");
+        return misuse("--node: the pattern is too long; use * for a part of it");
     memcpy(pattern, option, (size_t)(equals - option));
     pattern[equals - option] = 0;
     made->pattern = pattern;
@@ -349,7 +342,7 @@ static int choose_scheme(job *work) {
     ptq_error err;
 
     if (ptq_preset(work->given->preset, &work->scheme, &err))
-        return fail("%s", err.text);
+        return misuse("%s", err.text);
     if (refuse_for_mode(work->given, &work->scheme) || apply_choices(work->given, &work->scheme) ||
         scheme_error(NULL, &work->scheme))
         return 1;
@@ -444,7 +437,7 @@ static int read_positive(const char *option, const char *text, double *out) {
         return 0;
     *out = strtod(text, &end);
     return *end || end == text || !(*out > 0) || *out > 100
-               ? fail("--%s: '%s' is not a number over 0, at most 100", option, text)
+               ? misuse("--%s: '%s' is not a number over 0, at most 100", option, text)
                : 0;
 }
 
@@ -456,18 +449,28 @@ static int choose_goal(job *work) {
     if (!has_goal(work))
         return 0;
     if (work->given->node[0] || work->given->weight_bits)
-        return fail("a goal chooses the bits of every layer; leave out --weight-bits and --node");
+        return misuse("a goal chooses the bits of every layer; leave out --weight-bits and --node");
     if (work->given->dry_run)
-        return fail("what a goal leads to is found by converting; leave out --dry-run");
+        return misuse("what a goal leads to is found by converting; leave out --dry-run");
     if (work->scheme.mode != PTQ_MODE_INTEGER)
-        return fail("preset %s has no bits to choose; name another", work->given->preset);
+        return misuse("preset %s has no bits to choose; name another", work->given->preset);
     work->learns = 1; /* or is measured on images, at least */
     return 0;
 }
 
+/* Each learns from the images in a pass of its own. */
+static size_t count_layers(const ptq_model *model) {
+    size_t layers = 0;
+
+    for (int i = 1; i < model->nodes; i++)
+        layers += model->node[i].param[PTQ_PARAM_WEIGHT].rank >= 2;
+    return layers;
+}
+
 static int convert(job *work) {
     ptq_convert_options options = {0};
-    progress state = progress_start("learn rounding");
+    progress state =
+        progress_start_steps("learn rounding", "layer", count_layers(work->ready.model));
     int mixes = has_goal(work);
     ptq_model *made = NULL;
     ptq_status status;
@@ -865,14 +868,15 @@ static void close_job(job *work) {
 }
 
 int command_quantize(int argc, char **argv) {
-    quantize_options o = {.preset = "best", .seed = 42};
+    quantize_options o = {
+        .preset = "best", .seed = 42, .equalize = -1, .fit_ranges = -1, .confirm = -1};
     int parsed = parse(argc, argv, &o), status;
     job *work;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o.output && !o.dry_run)
-        return fail("-o OUT is needed; see 'ptq quantize --help'");
+        return misuse("-o OUT is needed; see 'ptq quantize --help'");
     if (o.threads == 0)
         o.threads = count_cores();
     if (read_margin(o.margin_text, &o.margin) || json_setup(o.json))

@@ -58,19 +58,20 @@ static int parse(int argc, char **argv, report_options *o) {
         {0}};
     char about[1024];
     const command_help help = {
-        "report --model MODEL [--model MODEL ...] --baseline FLOATMODEL [--data PATH] -o OUT.html",
+        "report --model MODEL ... --baseline FLOATMODEL -o OUT.html [OPTIONS]",
         describe(about, sizeof about),
-        "ptq report -m int8.safetensors -m w4a8.safetensors -b resnet8.safetensors -o report.html"};
+        "ptq report -m int8.safetensors -b resnet8.safetensors -o report.html"};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
 }
 
 static int check_options(const report_options *o) {
     if (!o->wanted.model[0] || !o->wanted.baseline)
-        return fail("name the quantized model with --model and the float model it comes from with "
-                    "--baseline");
+        return misuse(
+            "name the quantized model with --model and the float model it comes from with "
+            "--baseline");
     if (!o->output == !o->png.path)
-        return fail("say where to write the page with -o OUT.html, or one figure with --png");
+        return misuse("say where to write the page with -o OUT.html, or one figure with --png");
     if (o->png.path && check_png(&o->png))
         return 1;
     return check_output(o->output ? o->output : o->png.path);

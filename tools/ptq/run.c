@@ -29,12 +29,12 @@ static const command_help help = {
     "run [--model MODEL] --images FILE --logits OUT.f32|OUT.npy [OPTIONS]\n"
     "       ptq run [--model MODEL] --images FILE --top N\n"
     "       ptq run [--model MODEL] --images FILE --explain NODE,Y,X,C [--image K]\n"
-    "       ptq run [--model MODEL] --images FILE --side-by-side FLOATMODEL [--image K]",
+    "       ptq run [--model MODEL] --images FILE --side-by-side MODEL [--image K]",
     "Runs a model over images, or other items, and writes the logits: float32, little-endian, one\n"
     "row of classes for each image; or as codes, where the model has logits that are codes. "
     "Labels\n"
     "are not needed. FILE is whatever other commands take as --data; of a folder, its test images.",
-    "ptq run --model resnet8.safetensors --images test_batch.bin --logits logits.f32"};
+    "ptq run --model resnet8.safetensors --images test_batch.bin --top 3"};
 
 static int parse(int argc, char **argv, run_options *o) {
     const option_spec specs[] = {
@@ -223,7 +223,7 @@ static int read_element(const run_options *o, char name[PTQ_NAME_SIZE], int at[3
 
     if (!comma || length == 0 || length >= PTQ_NAME_SIZE ||
         sscanf(comma, ",%9d,%9d,%9d%c", &at[0], &at[1], &at[2], &end) != 3)
-        return fail("--explain must be NODE,Y,X,C, as in conv1,0,0,0, not '%s'", o->explain);
+        return misuse("--explain must be NODE,Y,X,C, as in conv1,0,0,0, not '%s'", o->explain);
     memcpy(name, o->explain, length);
     name[length] = 0;
     return 0;
@@ -323,8 +323,8 @@ int command_run(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o.data.data || (!o.logits && !o.top && !o.codes && !o.tensors && !o.explain && !o.beside))
-        return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
-                    "run --help'");
+        return misuse("--images, and what to do with them, such as --logits, are needed; see 'ptq "
+                      "run --help'");
     if (o.threads == 0)
         o.threads = count_cores();
     if (data_find(&o.data, &from) || find_model_for(o.model, from.path, model_path) ||

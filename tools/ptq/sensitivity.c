@@ -65,16 +65,16 @@ static int choose_scheme(const sensitivity_options *o, ptq_scheme *scheme) {
     ptq_error err;
 
     if (ptq_preset(o->preset, scheme, &err))
-        return fail("%s", err.text);
+        return misuse("%s", err.text);
     if (scheme->mode != PTQ_MODE_INTEGER)
-        return fail("preset %s does not compute on integers; choose another", o->preset);
+        return misuse("preset %s does not compute on integers; choose another", o->preset);
     if (o->weight_bits)
         scheme->weight_bits = o->weight_bits;
     if (o->activation_bits)
         scheme->activation_bits = o->activation_bits;
     if (o->per_tensor)
         scheme->weight_per_tensor = 1;
-    return ptq_scheme_check(scheme, &err) ? fail("%s", err.text) : 0;
+    return ptq_scheme_check(scheme, &err) ? misuse("%s", err.text) : 0;
 }
 
 static int look(job *work) {

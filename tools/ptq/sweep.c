@@ -105,8 +105,8 @@ typedef struct job {
 
 static int add_choice(list *to, const char *text, size_t length, const char *option) {
     if (length == 0 || length >= NAME || to->items == MOST_CHOICES)
-        return fail("--%s: the list has an item that is empty or too long, or more than %d items",
-                    option, MOST_CHOICES);
+        return misuse("--%s: the list has an item that is empty or too long, or more than %d items",
+                      option, MOST_CHOICES);
     memcpy(to->item[to->items], text, length);
     to->item[to->items++][length] = 0;
     return 0;
@@ -137,8 +137,8 @@ static int read_numbers(const char *text, const char *option, int least, int mos
         long value = strtol(out->item[i], &end, 10);
 
         if (*end || value < least || value > most)
-            return fail("--%s: '%s' is not a number from %d to %d", option, out->item[i], least,
-                        most);
+            return misuse("--%s: '%s' is not a number from %d to %d", option, out->item[i], least,
+                          most);
     }
     return 0;
 }
@@ -158,7 +158,7 @@ static int read_presets(const sweep_options *o, list *out) {
         return 1;
     for (int i = 0; i < out->items; i++)
         if (ptq_preset(out->item[i], &scheme, &err))
-            return fail("%s", err.text);
+            return misuse("%s", err.text);
     return 0;
 }
 
@@ -174,7 +174,7 @@ static int read_ranges(const sweep_options *o, list *out) {
         return 1;
     for (int i = 0; o->ranges && i < out->items; i++)
         if (ptq_find_name(PTQ_NAMES_METHOD, out->item[i]) < 0)
-            return fail("--activation-ranges: there is no range '%s'", out->item[i]);
+            return misuse("--activation-ranges: there is no range '%s'", out->item[i]);
     return 0;
 }
 
@@ -183,7 +183,7 @@ static int read_scales(const sweep_options *o, list *out) {
         return 1;
     for (int i = 0; o->scales && i < out->items; i++)
         if (strcmp(out->item[i], "channel") != 0 && strcmp(out->item[i], "tensor") != 0)
-            return fail("--scales: '%s' is neither channel nor tensor", out->item[i]);
+            return misuse("--scales: '%s' is neither channel nor tensor", out->item[i]);
     return 0;
 }
 
@@ -655,7 +655,7 @@ int command_sweep(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o.output)
-        return fail("-o OUT.csv is needed; see 'ptq sweep --help'");
+        return misuse("-o OUT.csv is needed; see 'ptq sweep --help'");
     if (o.threads == 0)
         o.threads = count_cores();
     if (json_setup(o.json))

@@ -71,6 +71,6 @@ int read_margin(const char *given, double *margin) {
         return 0;
     *margin = strtod(given, &end);
     if (end == given || *end || !(*margin > 0 && *margin <= 100))
-        return fail("--margin must be a number of percentage points above 0, not '%s'", given);
+        return misuse("--margin must be a number of percentage points above 0, not '%s'", given);
     return 0;
 }

@@ -120,7 +120,7 @@ int save_png(const report *r, const png_request *wanted) {
 
 int check_png(const png_request *wanted) {
     if (!find_figure(wanted->figure))
-        return fail("there is no figure '%s'; ptq report --help lists them", wanted->figure);
+        return misuse("there is no figure '%s'; ptq report --help lists them", wanted->figure);
     return 0;
 }
 

@@ -13,7 +13,7 @@ int read_channels(const char *option, const char *text, int channels, float leas
 
         if (end == text || !(value >= (double)least && value < 1e6) ||
             (*end != (c + 1 < channels ? ',' : 0) && !(c == 0 && !*end)))
-            return fail("--%s must be one %snumber, or one for each of %d channels with commas",
+            return misuse("--%s must be one %snumber, or one for each of %d channels with commas",
                         option, least > 0 ? "positive " : "", channels);
         out[c] = (float)value;
         for (int k = 1; c == 0 && !*end && k < channels; k++)
