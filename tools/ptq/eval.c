@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "data/find.h"
 #include "measure/accuracy.h"
+#include "measure/meaning.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -15,6 +16,7 @@
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 
 typedef struct eval_options {
     data_options data;
@@ -157,6 +159,35 @@ static void print_layers(const ptq_layer_report *report, size_t images) {
     }
 }
 
+static evidence evidence_of(const pair *both) {
+    evidence e = {&both->compared, both->model.path, both->baseline.path, NULL, 0, 0, 0, 0};
+
+    e.scheme = ptq_model_get_meta(both->model.ready.model, "scheme");
+    e.classes = (size_t)both->model.result.classes;
+    e.margin = both->given->margin;
+    return e;
+}
+
+/* The last line: what it comes to. Alone, a model can only be said to be right so often. */
+static void print_meaning(const pair *both) {
+    const ptq_evaluation *a = &both->model.result;
+    evidence e = evidence_of(both);
+    double low, high;
+
+    if (both->given->baseline) {
+        say_meaning(&e);
+        fflush(stdout);
+        warn_of_loss(&e);
+        return;
+    }
+    ptq_share_interval(a->correct, a->total, &low, &high);
+    say("\n");
+    say_wrapped(0,
+                "In short: it is right on %.1f %% of these images, and on 95 %% of sets like them "
+                "on %.1f to %.1f %%; what quantization cost is seen beside a --baseline.",
+                100 * fraction(a->correct, a->total), 100 * low, 100 * high);
+}
+
 static void print_report(const pair *both) {
     const char *const *name = both->class_name;
     const ptq_evaluation *a = &both->model.result;
@@ -182,6 +213,7 @@ static void print_report(const pair *both) {
         print_flips(both, name);
     if (both->given->layers)
         print_layers(&both->layers, both->layer_images);
+    print_meaning(both);
 }
 
 /* ---- JSON ---- */
@@ -255,10 +287,14 @@ static json_t *layers_json(const ptq_layer_report *report) {
 
 static int write_json(const pair *both) {
     json_t *root = outcome_json(&both->model, both);
+    char text[MEANING_SIZE];
+    evidence e;
 
     if (both->given->baseline) {
         json_object_set_new(root, "baseline", outcome_json(&both->baseline, both));
         json_set_comparison(root, &both->compared, both->given->margin);
+        e = evidence_of(both);
+        json_object_set_new(root, "in_short", json_string(meaning_text(&e, text)));
         json_object_set_new(json_object_get(root, "flips"), "images", flips_json(both));
     }
     if (both->given->layers)
@@ -322,6 +358,7 @@ static int evaluate(pair *both) {
 
     if (open_outcome(both->given, both->given->model, both->from.path, &both->model) ||
         (baseline && open_outcome(both->given, baseline, both->from.path, &both->baseline)) ||
+        warn_of_pixels_in(baseline ? both->baseline.path : both->model.path, "import it again") ||
         data_open(&both->from, PTQ_SPLIT_TEST, both->model.ready.plan, &opened))
         return 1;
     data = data_view(opened);

@@ -10,6 +10,7 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/meaning.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -18,6 +19,7 @@
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 #include "shared/progress.h"
 
 #define MOST_NODES 64
@@ -136,6 +138,7 @@ typedef struct job {
     ptq_mix_report mix;
     ptq_evaluation before, after;
     ptq_comparison compared;
+    int seen; /* measured on calibration images, as there are no others */
     char accuracy[ACCURACY_SIZE];
 } job;
 
@@ -501,16 +504,37 @@ static int convert(job *work) {
 
 /* ---- Measuring ---- */
 
-/* Both models on the test images, and the outcome into the metadata. */
-static int measure(job *work) {
-    const ptq_dataset *data = data_view(work->test);
+/* Both models on the same images. */
+static int measure_on(job *work, const ptq_dataset *data) {
     ptq_error err;
 
     if (evaluate_plan(work->quantized.plan, data, "measure", work->given->threads, &work->after) ||
         evaluate_plan(work->ready.plan, data, "measure float", work->given->threads, &work->before))
         return 1;
-    if (ptq_compare(&work->before, &work->after, &work->compared, &err))
-        return fail("%s", err.text);
+    return ptq_compare(&work->before, &work->after, &work->compared, &err) ? fail("%s", err.text)
+                                                                           : 0;
+}
+
+/* Without test images those that were calibrated on have to do. They cannot show how good a model
+   is, but a bad one they give away. */
+enum { MOST_SEEN = 500 };
+
+static int measure_seen(job *work) {
+    ptq_dataset some = work->drawn.subset.dataset;
+
+    some.count = some.count < MOST_SEEN ? some.count : MOST_SEEN;
+    work->seen = 1;
+    return measure_on(work, &some);
+}
+
+/* On the test images; the outcome goes into the metadata. */
+static int measure(job *work) {
+    ptq_error err;
+
+    if (!work->test)
+        return work->drawn.data && data_is_labelled(work->drawn.data) ? measure_seen(work) : 0;
+    if (measure_on(work, data_view(work->test)))
+        return 1;
     snprintf(work->accuracy, sizeof work->accuracy, "%zu of %zu, float %zu, agree %zu",
              work->after.correct, work->after.total, work->before.correct, work->compared.agree);
     if (ptq_model_set_meta(work->quantized.model, "accuracy", work->accuracy, &err))
@@ -521,7 +545,7 @@ static int measure(job *work) {
 static int finish_model(job *work) {
     ptq_error err;
 
-    if (work->test && !work->given->no_measure && measure(work))
+    if (!work->given->no_measure && measure(work))
         return 1;
     if (ptq_self_test_add(work->quantized.model, &err) ||
         ptq_model_save(work->quantized.model, work->given->output, &err))
@@ -677,8 +701,32 @@ static void print_mix(const ptq_mix_report *mix) {
     say("%s\n\n", mix->met ? "* meets the goal" : "* comes closest: no model meets the goal");
 }
 
+static evidence evidence_of(const job *work) {
+    evidence e = {&work->compared, work->given->output, work->model_path, NULL, 0, 0, 0, 0};
+
+    e.scheme = ptq_model_get_meta(work->quantized.model, "scheme");
+    e.classes = (size_t)work->after.classes;
+    e.calibrated = work->calibration ? work->calibration->images : 0;
+    e.seen = work->seen;
+    e.margin = work->given->margin;
+    return e;
+}
+
+static void print_meaning(const job *work) {
+    evidence e = evidence_of(work);
+
+    say_meaning(&e);
+    fflush(stdout);
+    warn_of_loss(&e);
+}
+
 static void print_result(const job *work) {
+    char before[COUNT_SIZE], after[COUNT_SIZE];
+
     print_mix(&work->mix);
+    if (work->seen)
+        say("measured  on %zu of the calibration images: no test images with labels are there\n",
+            work->after.total);
     if (work->after.total) {
         print_accuracy("accuracy", &work->after);
         print_accuracy("float", &work->before);
@@ -687,9 +735,12 @@ static void print_result(const job *work) {
         say("accuracy  not measured%s\n",
             work->given->no_measure ? "" : ": there are no test images with labels");
     }
-    say("bytes     %zu of parameters, before %zu; the file has %zu\n", work->plan.bytes_after,
-        work->plan.bytes_before, file_size(work->given->output));
-    say("written   %s\n", work->given->output);
+    say("bytes     %s of parameters, before %s\n", count_text(work->plan.bytes_after, after),
+        count_text(work->plan.bytes_before, before));
+    say_written(work->given->output, "%s bytes",
+                count_text(file_size(work->given->output), before));
+    if (work->after.total)
+        print_meaning(work);
 }
 
 /* ---- JSON ---- */
@@ -734,11 +785,16 @@ static json_t *floats_json(const job *work) {
 
 static void set_measured(json_t *root, const job *work) {
     json_t *baseline = json_object();
+    char text[MEANING_SIZE];
+    evidence e;
 
     json_object_set_new(root, "overall", json_overall(&work->after));
     json_object_set_new(baseline, "overall", json_overall(&work->before));
     json_object_set_new(root, "baseline", baseline);
     json_set_comparison(root, &work->compared, work->given->margin);
+    e = evidence_of(work);
+    json_object_set_new(root, "in_short", json_string(meaning_text(&e, text)));
+    json_object_set_new(root, "measured_on_calibration_images", json_boolean(work->seen));
 }
 
 /* The whole frontier; what was not measured has only its size and what was predicted. */
@@ -840,7 +896,8 @@ static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!work->given->dry_run && check_output(work->given->output)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
-        open_data(work) || get_calibration(work) || convert(work) || ask_fusion(work))
+        open_data(work) || warn_of_pixels_in(work->model_path, "import it again") ||
+        get_calibration(work) || convert(work) || ask_fusion(work))
         return 1;
     if (!work->given->dry_run && finish_model(work))
         return 1;
