@@ -135,8 +135,8 @@ test_keras_import() {
 test_model() {
     accepts info "$model"
     prints "block3.conv2"
-    prints "^block2.conv1  *conv2d 3x3/2  *float  *16x16x32  *4640  *18560  *1179648$"
-    prints "^total  *[0-9]*  *[0-9]*  *[0-9]*$"
+    prints "^block2.conv1  *conv2d 3x3/2  *16x16x32  *4,640  *18,560  *1,179,648$"
+    prints "^total  *[0-9,]*  *[0-9,]*  *[0-9,]*$"
     accepts info "$model" --fuse
     prints "block3.add"
     refuses "scalar" bench --model "$model" --isa nonsense

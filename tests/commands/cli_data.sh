@@ -372,7 +372,7 @@ test_pictures() {
     grep -q ">c1<" "$dir/page.html" || wrong "no names of classes in the report"
     one=$(ls "$dir"/mine/test/c1/*.jpg | head -n 1)
     tool run --model "$dir/three8" --images "$one" --logits "$dir/one.npy"
-    prints "^1 images x 3 logits"
+    prints "^written .*: 1 images x 3 logits"
     refuses "is read and would be overwritten" ptq report -m "$dir/three8" -b "$dir/three" "$@" \
         --png "$dir/mine/test/../test/c1/$(basename "$one")"
     [ -s "$one" ] || wrong "a picture was overwritten"

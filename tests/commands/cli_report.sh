@@ -29,7 +29,7 @@ occurs() {
 test_page() {
     report -o "$dir/page.html"
     grep -q "ptq report --advice" "$dir/page.html" || wrong "how to get advice is not said"
-    prints "3 models, 40 test images"
+    prints "^written .*page.html: 3 models, 40 test images"
     [ "$(occurs "<svg")" -eq "$(occurs "</svg>")" ] || wrong "svg elements do not close"
     [ "$(occurs "<svg")" -gt 40 ] || wrong "only $(occurs "<svg") figures"
     [ "$(occurs "tw&lt;o")" -gt 3 ] || wrong "the second model's name is not escaped"

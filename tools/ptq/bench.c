@@ -136,9 +136,11 @@ static double images_per_second(const timing *took) {
 }
 
 static void print_timing(const timing *took) {
-    say("batch %-4d  median %.1f us, min %.1f us per image; %.0f images/s over %zu images\n",
-        took->images, took->median_us, took->min_us, images_per_second(took),
-        took->calls * (size_t)took->images);
+    char rate[COUNT_SIZE], all[COUNT_SIZE];
+
+    say("batch %-4d  median %.1f us, min %.1f us an image; %s images/s (%s run)\n", took->images,
+        took->median_us, took->min_us, count_text((uint64_t)images_per_second(took), rate),
+        count_text(took->calls * (uint64_t)took->images, all));
 }
 
 /* The name must be one word. */

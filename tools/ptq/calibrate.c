@@ -75,7 +75,7 @@ static int save(const calibrate_options *o, const ptq_calibration *calibration) 
     print_warnings(calibration);
     if (ptq_calibration_save(calibration, o->output, &err))
         return fail("%s", err.text);
-    say("%zu images, %d tensors in %s\n", calibration->images, calibration->tensors, o->output);
+    say_written(o->output, "%zu images, %d tensors", calibration->images, calibration->tensors);
     return 0;
 }
 
@@ -208,9 +208,9 @@ static int print_calibration(const calibrate_options *o, const ptq_calibration *
         calibration->images, calibration->classes, calibration->tensors,
         (unsigned long long)calibration->model, text ? text : "");
     free(text);
-    say("Ranges are those of 8 bits; 'average' is the mean of each image's smallest and largest\n"
-        "value. Histograms go from the smallest to the largest value, exact zeros aside; darker\n"
-        "means more values, on a logarithmic scale.\n");
+    say_wrapped(0, "Ranges are those of 8 bits; 'average' is the mean of each image's smallest and "
+                   "largest value. Histograms go from the smallest to the largest value, exact "
+                   "zeros aside; darker means more values, on a logarithmic scale.");
     for (int i = 0; i < calibration->tensors; i++)
         if (print_tensor(&calibration->tensor[i]))
             return 1;

@@ -95,7 +95,7 @@ static void close_outcome(outcome *from) {
 static void print_classes(const ptq_evaluation *result, const ptq_evaluation *baseline,
                           const char *const *name) {
     say("\n%-12s %7s %7s %9s%s\n", "class", "right", "of", "accuracy",
-        baseline ? "   baseline                 change" : "");
+        baseline ? "   baseline                change" : "");
     for (int c = 0; c < result->classes; c++) {
         double share = 100 * fraction(result->class_correct[c], result->class_total[c]);
 
@@ -114,14 +114,16 @@ static void print_confusion(const char *what, const ptq_evaluation *result,
                             const char *const *name) {
     int classes = result->classes;
 
+    int wide = classes <= 10 ? 5 : 4;
+
     say("\n%s; rows: what it is, columns: what the model says\n%-12s", what, "");
     for (int c = 0; c < classes; c++)
-        say(" %6.6s", name[c]);
+        say(" %*.*s", wide, wide, name[c]);
     say("\n");
     for (int label = 0; label < classes; label++) {
         say("%-12s", name[label]);
         for (int c = 0; c < classes; c++)
-            say(" %6zu", result->confusion[label * classes + c]);
+            say(" %*zu", wide, result->confusion[label * classes + c]);
         say("\n");
     }
 }
@@ -182,22 +184,24 @@ static void print_meaning(const pair *both) {
     }
     ptq_share_interval(a->correct, a->total, &low, &high);
     say("\n");
-    say_wrapped(0,
-                "In short: it is right on %.1f %% of these images, and on 95 %% of sets like them "
-                "on %.1f to %.1f %%; what quantization cost is seen beside a --baseline.",
-                100 * fraction(a->correct, a->total), 100 * low, 100 * high);
+    say_wrapped(
+        0,
+        "In short: it is right on %.1f %% of these images (95 %% interval %.1f to %.1f %%); "
+        "--baseline shows what quantization cost.",
+        100 * fraction(a->correct, a->total), 100 * low, 100 * high);
 }
 
 static void print_report(const pair *both) {
     const char *const *name = both->class_name;
     const ptq_evaluation *a = &both->model.result;
     const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
+    char bytes[COUNT_SIZE];
 
-    say("model     %s (%s, %zu bytes)\n", both->model.path, both->model.backend,
-        file_size(both->model.path));
+    say_wrapped(10, "model     %s (%s, %s bytes)", both->model.path, both->model.backend,
+                count_text(file_size(both->model.path), bytes));
     if (b)
-        say("baseline  %s (%s, %zu bytes)\n", both->baseline.path, both->baseline.backend,
-            file_size(both->baseline.path));
+        say_wrapped(10, "baseline  %s (%s, %s bytes)", both->baseline.path, both->baseline.backend,
+                    count_text(file_size(both->baseline.path), bytes));
     say("data      %s\n", both->from.path);
     print_accuracy("accuracy", a);
     if (b) {

@@ -64,6 +64,6 @@ int command_export(int argc, char **argv) {
         return export_c_header(path, o.c_header, o.name, o.standalone);
     if (export_onnx(path, o.onnx, o.form))
         return 1;
-    say("%s: ONNX in %s\n", path, o.onnx);
+    say_written(o.onnx, "%s as ONNX", path);
     return 0;
 }

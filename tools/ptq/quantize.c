@@ -665,12 +665,18 @@ static int ask_fusion(job *work) {
     return 0;
 }
 
+static void print_plan_row(const char *node, const char *what, size_t from, size_t to) {
+    char before[COUNT_SIZE], after[COUNT_SIZE];
+
+    say("%-18s %-41s %9s %9s\n", node, what, count_text(from, before), count_text(to, after));
+}
+
 static void print_plan(const ptq_convert_report *plan) {
-    say("\n%-24s %-44s %9s %9s\n", "node", "becomes", "bytes", "after");
+    say("\n%-18s %-41s %9s %9s\n", "node", "becomes", "bytes", "after");
     for (int i = 0; i < plan->items; i++)
-        say("%-24s %-44s %9zu %9zu\n", plan->item[i].node, plan->item[i].what,
-            plan->item[i].bytes_before, plan->item[i].bytes_after);
-    say("%-24s %-44s %9zu %9zu\n", "parameters", "", plan->bytes_before, plan->bytes_after);
+        print_plan_row(plan->item[i].node, plan->item[i].what, plan->item[i].bytes_before,
+                       plan->item[i].bytes_after);
+    print_plan_row("parameters", "", plan->bytes_before, plan->bytes_after);
     say("\nThis was a dry run: nothing was written.\n");
 }
 

@@ -78,7 +78,7 @@ static int check_options(const report_options *o) {
 }
 
 static int save_page(const report *r, const char *path) {
-    char *text = NULL;
+    char *text = NULL, bytes[COUNT_SIZE];
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     ptq_status status;
@@ -95,8 +95,8 @@ static int save_page(const report *r, const char *path) {
     free(text);
     if (status)
         return fail("%s", err.text);
-    say("%d model%s, %zu test images: %s (%zu bytes)\n", r->models, r->models > 1 ? "s" : "",
-        r->images.count, path, size);
+    say_written(path, "%d model%s, %zu test images, %s bytes", r->models, r->models > 1 ? "s" : "",
+                r->images.count, count_text(size, bytes));
     return 0;
 }
 

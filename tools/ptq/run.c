@@ -144,7 +144,7 @@ static int run_images(const run_options *o, const engine *ready, const ptq_datas
         return 1;
     }
     if (o->logits)
-        say("%zu images x %d logits in %s\n", result.total, result.classes, o->logits);
+        say_written(o->logits, "%zu images x %d logits", result.total, result.classes);
     for (size_t i = 0; i < result.total && o->top; i++)
         print_top(data, i, result.logits + i * (size_t)result.classes, o->top);
     ptq_release(&result.memory);
@@ -187,7 +187,7 @@ static int run_codes(const run_options *o, const engine *ready, const ptq_datase
         status = make_codes(session, data, item, codes, classes) ||
                  write_words(o->codes, codes, data->count, classes, 'i');
     if (!status)
-        say("%zu images x %zu codes in %s\n", data->count, classes, o->codes);
+        say_written(o->codes, "%zu images x %zu codes", data->count, classes);
     ptq_session_free(session);
     free(item);
     free(codes);
@@ -254,10 +254,10 @@ static int explain(const run_options *o, const engine *ready, const ptq_dataset 
 
 static void print_side(const run_options *o, const float *one, const float *other, int classes,
                        int label, const ptq_dataset *set) {
-    say("image %d of %s\n%-12s %14s %14s %14s\n", o->image, o->data.data, "class", "model", "other",
+    say("image %d of %s\n%-12s %12s %12s %12s\n", o->image, o->data.data, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
-        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", set->class_name[c], (double)one[c],
+        say("%-12s %12.7g %12.7g %12.7g%s%s%s\n", set->class_name[c], (double)one[c],
             (double)other[c], (double)one[c] - (double)other[c],
             c == ptq_argmax(one, classes) ? "  <- model" : "",
             c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");

@@ -273,7 +273,7 @@ static int write_result(run *r) {
         return 1;
     if (ptq_model_save(r->result, r->options.output, &err))
         return fail("%s", err.text);
-    say("written to %s\n", r->options.output);
+    say_written(r->options.output, "%zu parameters", trainer_size(r->engine));
     return 0;
 }
 
@@ -320,8 +320,9 @@ static void run_close(run *r) {
 static int train(run *r) {
     if (prepare(r))
         return 1;
-    say("training on %zu images, %zu held out; %zu parameters, %d threads\n%s\n", r->data.count,
-        (size_t)r->set.holdout, trainer_size(r->engine), r->options.threads, r->text);
+    say("training on %zu images, %zu held out; %zu parameters, %d threads\n", r->data.count,
+        (size_t)r->set.holdout, trainer_size(r->engine), r->options.threads);
+    say_wrapped(2, "%s", r->text);
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     while (r->epoch < (uint64_t)r->set.epochs)

@@ -41,7 +41,7 @@ static ptq_error number(float value) {
 typedef struct element {
     const ptq_model *model;
     const ptq_node *node;
-    int y, x, c, at; /* at: in the result, (y W + x) C + c */
+    int y, x, c, at;                  /* at: in the result, (y W + x) C + c */
     ptq_tensor in, first, sum, other; /* input; result before and after the fused addition; what
                                          was added */
     ptq_step_info step;
@@ -103,12 +103,11 @@ static void put_result(growing *text, const element *e, int sum) {
     }
     code = ptq_requantize(sum, m, q->zero_point, low, high);
     put(text,
-        " / output scale %s\n"
-        "%d * %s = %s; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+        "\n    / output scale %s\n"
+        "%d * %s = %s\n    clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
         "code stands for %s\n",
         number(q->scale).text, sum, number(m).text, number(result).text, low - (int)q->zero_point,
-        high - (int)q->zero_point, (int)q->zero_point, code,
-        number(ptq_dequantize(code, q)).text);
+        high - (int)q->zero_point, (int)q->zero_point, code, number(ptq_dequantize(code, q)).text);
 }
 
 /* The addition fused behind it. */
@@ -119,8 +118,8 @@ static void put_residual(growing *text, const element *e) {
     put(text, "residual code %d stands for %s\n", other,
         number(ptq_tensor_real(&e->other, (size_t)e->at)).text);
     put(text,
-        "sum %d * %s + (%d * %s + %s); clamped to %d..%d, rounded half to even: code %d, stands"
-        " for %s\n",
+        "sum %d * %s + (%d * %s + %s)\n    clamped to %d..%d, rounded half to even: code %d, "
+        "stands for %s\n",
         first ? other : own, number(e->step.ratio[0]).text, first ? own : other,
         number(e->step.ratio[1]).text, number(e->step.shift).text, (int)e->step.sum_low,
         (int)e->step.sum_high, code_at(&e->sum, e->at),

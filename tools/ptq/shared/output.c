@@ -110,6 +110,19 @@ void say_wrapped(int indent, const char *format, ...) {
         put_wrapped(stdout, 0, indent, text);
 }
 
+void say_line(int indent, const char *format, ...) {
+    char text[LINE_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (isatty(STDOUT_FILENO))
+        say_wrapped(indent, "%s", text);
+    else
+        say("%s\n", text);
+}
+
 void say_written(const char *path, const char *format, ...) {
     char text[LINE_SIZE];
     va_list args;

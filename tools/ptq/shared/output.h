@@ -40,6 +40,9 @@ void say(const char *format, ...) PRINTF_LIKE(1, 2);
    the first. */
 void say_wrapped(int indent, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* The same, but one line where standard output is no terminal: for programs that look for it. */
+void say_line(int indent, const char *format, ...) PRINTF_LIKE(2, 3);
+
 /* One paragraph to a stream: the first line begins in column `at`, where the cursor stands, the
    others after `indent` blanks; none is longer than 80 columns, single words aside. */
 void put_wrapped(FILE *to, int at, int indent, const char *text);
