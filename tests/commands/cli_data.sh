@@ -554,7 +554,7 @@ test_cases() {
 # Pictures of folders without parts are divided by their names: always alike, none is in both.
 test_division() {
     tool calibrate --model "$dir/three" --data "$dir/mine/train" -o "$dir/c.json"
-    train=$(sed -n 's/^\([0-9]*\) images.*/\1/p' "$dir/out")
+    train=$(sed -n 's/^written .*: \([0-9]*\) images,.*/\1/p' "$dir/out")
     tool eval --model "$dir/three" --data "$dir/mine/train"
     test=$(sed -n 's/^accuracy  [0-9]* of \([0-9]*\) .*/\1/p' "$dir/out")
     [ $((train + test)) -eq 60 ] || wrong "$train and $test pictures of 60"
