@@ -80,7 +80,7 @@
      [GRAPH]     nodes, builder, ResNet8            [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
-     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
+     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
      [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [EXPECT]
      [DATA]      data sets, CIFAR-10, sampling      [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
      [OBSERVE]   ranges from data
@@ -738,10 +738,6 @@ typedef enum ptq_support {
 /* Linux lets a process use AMX only after it has asked for permission, which happens here (and in
    ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
 PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
-
-/* Compares its kernels with the scalar ones on random networks, always the same, in a tenth of a
-   second: codes must be equal, real numbers close. PTQ_BAD_NUMBER names the tensor that differs. */
-PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
 typedef struct ptq_plan_options {
     ptq_isa isa; /* PTQ_UNSUPPORTED if it is not available here */
@@ -11936,151 +11932,6 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 }
 #endif /* PTQ__VECTOR */
 
-#ifndef PTQ_RUN_ONLY
-/* ---- [SELF-TEST] ------------------------------------------------------------------------- */
-
-/* Networks with every kind of layer that has vector kernels: on codes of either kind, with weights
-   that do and do not fit bytes, and on real numbers; of sizes that fill vectors and tiles and leave
-   parts of them. */
-static const char *const ptq__self_tests[] = {
-    "ptq-graph 1\ninput input shape=9x21x3 q=u8:8:1:3\n"
-    "a conv2d in=input channels=40 kernel=3x3 w=s8 act=relu q=u8:8:2:0\n"
-    "b conv2d in=a channels=40 kernel=3x3 stride=2x1 pad=1,1,1,1 w=s8 q=s8:8:1:-9\n"
-    "c conv2d in=b channels=40 kernel=3x3 bias=0 w=s8 q=s8:8:1:5\n"
-    "d conv2d in=c,b channels=40 kernel=1x1 w=s7 mid=s8:8:1:5 q=u8:8:1:90 add=first out=sum\n"
-    "e conv2d in=sum channels=40 groups=40 kernel=3x3 stride=2x2 w=s8 q=u8:8:1:7\n"
-    "f max_pool in=e kernel=2x3 q=u8:8:1:7\ng dense in=f channels=11 w=s8\n",
-    "ptq-graph 1\ninput input shape=6x17x15 q=s8:8:1:-3\n"
-    "a conv2d in=input channels=21 groups=3 kernel=2x3 w=u8 q=s8:8:2:-50 act=relu6\n"
-    "b conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=u5 q=u8:8:2:100\n"
-    "c conv2d in=a channels=21 kernel=1x4 stride=1x2 pad=valid w=s2 q=u8:8:2:80\n"
-    "e add in=c,b act=relu q=u8:6:8:20\nf avg_pool in=e kernel=3x2 q=u8:7:4:9\n"
-    "g conv2d in=f channels=21 groups=21 kernel=2x5 w=u8 q=s8:8:3:1\n"
-    "h global_avg_pool in=g q=s8:8:1:7\ni dense in=h channels=33 w=s8 q=u8:8:1:128\n",
-    "ptq-graph 1\ninput input shape=7x18x5\n"
-    "a conv2d in=input channels=24 kernel=3x3 act=relu w=f16\n"
-    "b conv2d in=a channels=24 groups=24 kernel=5x3 stride=1x2 act=relu6\n"
-    "c conv2d in=b channels=24 kernel=3x3\nd conv2d in=c,b channels=24 kernel=1x1 add=second "
-    "out=s\n"
-    "e add in=c,s act=relu\nf max_pool in=e kernel=3x3 stride=2x2\ng avg_pool in=f kernel=2x2\n"
-    "h global_avg_pool in=g\ni dense in=h channels=19\n"};
-
-/* Weights, anywhere in their range or at its ends only, and biases. */
-static ptq_status ptq__fill_randomly(ptq_model *model, ptq_node *node, ptq_rng *rng,
-                                     ptq_error *err) {
-    ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
-    int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S;
-    int coded = ptq__is_integer_type(w->type), rails = !ptq_rng_below(rng, 4);
-    size_t n = ptq_tensor_elements(w);
-    float reach = 1 / sqrtf((float)(n / (size_t)w->dim[0]));
-    float scale = 1.28f * reach / (float)(1 << w->bits % 16);
-    int32_t low = 0, high = 0;
-    if (coded)
-        ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
-    for (size_t i = 0; i < ptq_tensor_elements(b); i++)
-        if (coded)
-            ((int32_t *)b->data)[i] = (int32_t)ptq_rng_below(rng, 10001) - 5000;
-        else
-            ((float *)b->data)[i] = ptq_rng_float(rng) - 0.5f;
-    for (size_t i = 0; i < n; i++) {
-        float real = (ptq_rng_float(rng) - 0.5f) * reach;
-        int32_t code = low + (int32_t)ptq_rng_below(rng, (uint32_t)(high - low + 1));
-        if (coded)
-            ptq_tensor_set_code(w, i, !rails ? code : code > (low + high) / 2 ? high : low);
-        else if (w->type == PTQ_TYPE_F16)
-            ((uint16_t *)w->data)[i] = ptq_f32_to_f16(real);
-        else
-            ((float *)w->data)[i] = real;
-    }
-    return !coded
-               ? PTQ_OK
-               : ptq_tensor_set_scale(
-                     w, &scale, 1, is_signed ? 0 : low + (int32_t)ptq_rng_below(rng, 1u << w->bits),
-                     &model->allocator, err);
-}
-
-/* A network from its text. */
-static ptq_status ptq__probe_model(const char *text, ptq_rng *rng, ptq_model **out,
-                                   ptq_error *err) {
-    ptq_model *model = NULL;
-    ptq_status status;
-    int i;
-    PTQ__TRY(ptq_graph_parse(text, strlen(text), NULL, &model, err));
-    for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
-        if (ptq__has_weight(model->node[i].op))
-            status = ptq__fill_randomly(model, &model->node[i], rng, err);
-    PTQ__FINISH(status, ptq_model_free(model), model, out);
-}
-
-/* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
-static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b, const char *name,
-                                     ptq_error *err) {
-    ptq_tensor x, y;
-    float largest = 0, distance = 0;
-    PTQ__TRY(ptq_session_tensor(a, name, &x, err));
-    PTQ__TRY(ptq_session_tensor(b, name, &y, err));
-    size_t n = ptq_tensor_elements(&x);
-    for (size_t i = 0; i < n; i++) {
-        float u = ptq_tensor_number(&x, i), v = ptq_tensor_number(&y, i);
-        largest = fabsf(u) > largest ? fabsf(u) : largest;
-        distance = fabsf(u - v) > distance ? fabsf(u - v) : distance;
-    }
-    if (distance > (ptq__is_coded(&a->plan->info.model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "the %s kernels differ from scalar ones by %g in tensor %s",
-                             ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
-    return PTQ_OK;
-}
-
-/* All tensors of a run on random pixels, from 0 to 255 or only these two, under the scalar kernels
-   and under those of `isa`. */
-static ptq_status ptq__probe(ptq_isa isa, const ptq_model *model, ptq_rng *rng, ptq_error *err) {
-    ptq_plan *plan[2] = {NULL, NULL};
-    ptq_session *session[2] = {NULL, NULL};
-    ptq_plan_options options;
-    ptq_session_options keep;
-    uint8_t *pixels = NULL;
-    size_t n = ptq__shape_elements(3, model->node[0].shape);
-    int rails = !ptq_rng_below(rng, 4);
-    ptq_status status = PTQ__NEW(NULL, &pixels, n, "a random image", err);
-    memset(&options, 0, sizeof options);
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    for (size_t i = 0; i < n && !status; i++)
-        pixels[i] = (uint8_t)(rails ? 255 * ptq_rng_below(rng, 2) : ptq_rng_below(rng, 256));
-    for (int k = 0; k < 2; k++) {
-        options.isa = k ? isa : PTQ_ISA_SCALAR;
-        PTQ__THEN(status, ptq_plan_create(model, &options, &plan[k], err));
-        PTQ__THEN(status, ptq_session_create(plan[k], &keep, &session[k], err));
-        PTQ__THEN(status, ptq_run(session[k], pixels, 1, NULL, NULL, err));
-    }
-    for (int k = 1; k < model->nodes; k++) {
-        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].name, err));
-        PTQ__THEN(status, ptq__probe_compare(session[0], session[1], model->node[k].out, err));
-    }
-    ptq__free(NULL, pixels);
-    for (int k = 0; k < 2; k++) {
-        ptq_session_free(session[k]);
-        ptq_plan_free(plan[k]);
-    }
-    return status;
-}
-
-PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    ptq_rng rng;
-    ptq_rng_seed(&rng, 1, 7);
-    for (int i = 0; i < 9 && !status; i++) {
-        ptq_model *model = NULL;
-        status = ptq__probe_model(ptq__self_tests[i % 3], &rng, &model, err);
-        PTQ__THEN(status, ptq__probe(isa, model, &rng, err));
-        ptq_model_free(model);
-    }
-    return status;
-}
-
-#endif /* PTQ_RUN_ONLY */
-
 /* =============================================================================================
    PART FOUR: SEARCH
    What lowers the loss of accuracy: built on part one, from outside. For readers who know part one
@@ -14072,7 +13923,6 @@ PTQ__LEFT_OUT(ptq_model_write, const ptq_model *m, void **b, size_t *s)
 PTQ__LEFT_OUT(ptq_calibration_write, const ptq_calibration *c, void **b, size_t *s)
 PTQ__LEFT_OUT(ptq_calibration_parse, const void *b, size_t s, const ptq_allocator *a,
               ptq_calibration **o)
-PTQ__LEFT_OUT(ptq_kernel_self_test, ptq_isa i)
 #ifndef PTQ_NO_STDIO
 PTQ__LEFT_OUT(ptq_quantize_files, const char *m, const char *d, const char *o, const char *s)
 PTQ__LEFT_OUT(ptq_measure_files, const char *m, const char *b, const char *d, ptq_comparison *o)

@@ -93,8 +93,14 @@ $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
 # What explains an element is the tool's; the accumulators to compare it with are worked out here.
-$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(BUILD)/tool/measure/explain.o
-$(BUILD)/test_integer $(BUILD)/test_real: $(BUILD)/tool/measure/explain.o
+EXPLAINER := $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic)
+$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(EXPLAINER)
+$(BUILD)/test_integer $(BUILD)/test_real: $(EXPLAINER)
+
+# And so is what compares kernels.
+KERNEL_TESTS := $(addprefix $(BUILD)/,test_kernels test_kernels_emulated)
+$(KERNEL_TESTS): LINKED := $(BUILD)/tool/measure/kernel_test.o
+$(KERNEL_TESTS): $(BUILD)/tool/measure/kernel_test.o
 
 vpath test_%.c $(sort $(dir $(TEST_SOURCES)))
 $(TESTS): $(BUILD)/%: %.c $(BUILD)/ptq_impl.o
@@ -163,13 +169,13 @@ $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/networks.h \
 # harness are called.
 FUZZED_TOOL = $(filter-out %/main.o,$(TOOL_OBJECTS))
 WRAPPED     = count_cores images_open progress_show pthread_create ptq_calibrate \
-              ptq_calibration_load ptq_convert ptq_evaluate ptq_kernel_self_test \
+              ptq_calibration_load ptq_convert ptq_evaluate test_kernels \
               ptq_observer_range ptq_resnet8 seconds_now trainer_create
 $(BUILD)/fuzz-arguments: LINKED = $(FUZZED_TOOL) $(addprefix -Wl$(COMMA)--wrap=,$(WRAPPED)) \
                                   $(LIB_LDFLAGS)
 $(BUILD)/fuzz-arguments: $(FUZZED_TOOL)
 
 # This one sees internals, and its vector kernels take minutes to instrument.
-$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) \
-                       | $(BUILD)
-	$(Q)$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@
+$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h tools/ptq/measure/kernel_test.c ptq.h \
+                       $(filter %.c,$(FUZZ_DRIVER)) | $(BUILD)
+	$(Q)$(CC) $(CFLAGS) $< tools/ptq/measure/kernel_test.c $(FUZZ_DRIVER) -lm -o $@

@@ -26,7 +26,10 @@ missing() {
     [ -f /usr/include/onnx/onnx.proto ] || echo "libonnx-dev ONNX"
     /usr/bin/python3 -c 'import onnx' 2>/dev/null || echo "python3-onnx the official checker of ONNX"
     /usr/bin/python3 -c 'import h5py' 2>/dev/null || echo "python3-h5py the tests of Keras files"
-    /usr/bin/python3 -c 'import numpy' 2>/dev/null || echo "python3-numpy the example for Python"
+    for module in numpy cffi setuptools wheel pytest; do
+        /usr/bin/python3 -c "import $module" 2>/dev/null || echo "python3-$module the package for Python"
+    done
+    /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || echo "python3-venv the package for Python"
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"
     sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"

@@ -186,8 +186,8 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
 
-$(BUILD)/figures: tools/docs/figures.c $(BUILD)/tool/report/svg.o $(BUILD)/tool/measure/explain.o \
-                  $(BUILD)/ptq_impl.o
+$(BUILD)/figures: tools/docs/figures.c $(BUILD)/tool/report/svg.o \
+                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic) $(BUILD)/ptq_impl.o
 	$(Q)$(COMPILE) -Itools/ptq $(filter %.c %.o,$^) -lm -o $@
 
 # ---- Timings ----

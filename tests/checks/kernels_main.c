@@ -10,6 +10,7 @@
 #define PTQ_IMPLEMENTATION
 #include "ptq.h"
 
+#include "../../tools/ptq/measure/kernel_test.c"
 #include "../shared/probes.h"
 
 enum { MOST_IMAGES = 200, CLASSES = 10 };
@@ -24,7 +25,7 @@ static int check_networks(ptq_isa isa, long count) {
     ptq_error err;
     long seed;
     int integer;
-    if (ptq_kernel_self_test(isa, &err))
+    if (test_kernels(isa, &err))
         return failed(name, "self-test", &err);
     for (seed = 0; seed < 2 * count; seed++) {
         integer = seed % 2 == 0;

@@ -1,148 +1,63 @@
-# The example for Python: ctypes and numpy on the shared library. In the first variant alone.
+# tools/python: the package and its example. In the first variant alone; quickly, around the library
+# that is compiled already, else as a user installs it, from the folder and from the source
+# distribution, away from this project.
 . tests/shared/cli.sh
 if [ "$BUILD" != build ]; then
     echo "skipped: runs in build/ only"
     exit 77
 fi
 python=/usr/bin/python3
-if ! $python -c 'import numpy' 2>/dev/null; then
-    echo "python3-numpy is not installed: examples/python is not tested"
-    exit 77
-fi
-float=examples/models/resnet8-shapes10.safetensors
-int8=build/models/resnet8-shapes10-int8.safetensors
-images=$dir/images.bin
-export PYTHONDONTWRITEBYTECODE=1
-export PYTHONPATH=examples/python
-
-# classifies WORDS ARGS: the example prints WORDS.
-classifies() {
-    words=$1
-    shift
-    $python examples/python/classify.py "$@" >"$dir/out" 2>"$dir/err" || wrong "classify.py $*"
-    prints "$words"
-}
-
-# fails WORDS ARGS: one line on standard error, exit status 1.
-fails() {
-    words=$1
-    shift
-    ! $python examples/python/classify.py "$@" >"$dir/out" 2>"$dir/err" || wrong "no failure of $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] && grep -q "^classify.py: .*$words" "$dir/err" ||
-        wrong "classify.py $* does not say '$words'"
-}
-
-make -s lib >"$dir/err" 2>&1 || wrong "make lib"
-head -c $((300 * 3073)) build/shapes10-data/test_batch.bin >"$images"
-classifies "^integers 1862 of 2000 right, 93.10 %"
-prints "^float    1857 of 2000 right"
-prints "^same class on 99.60 %"
-fails "missing.bin" "$dir/missing.bin" "$float" "$int8"
-fails "records of 3,073 bytes" README.md "$float" "$int8"
-fails "cannot be opened" "$images" "$dir/missing" "$int8"
-
-# The same logits as the tool's to the last bit, whatever the layout of the array.
-accepts run --model "$int8" --images "$images" --logits "$dir/logits.f32"
-$python - "$images" "$int8" "$dir/logits.f32" "$dir/images.npy" >"$dir/out" 2>"$dir/err" <<'TEST' || wrong "ptq.py"
-import sys
-import numpy as np
-import classify
-import ptq
-
-path, model_path, logits_path, array_path = sys.argv[1:]
-images, labels = classify.read_cifar10(path)
-wanted = np.fromfile(logits_path, dtype=np.float32).reshape(-1, 10)
-assert images.shape == (300, 32, 32, 3) and labels.max() == 9
-np.save(array_path, np.ascontiguousarray(images))
-
-# Objects go in any order; what is needed stays.
-session = ptq.Session(ptq.Plan(ptq.Model(model_path)))
-assert np.array_equal(session.run(images), wanted)
-assert np.array_equal(session.run(images[::2]), wanted[::2])
-assert np.array_equal(session.run(np.asfortranarray(images)), wanted)
-assert session.run(images[:0]).shape == (0, 10)
-session.close()
-session.close()
-model = ptq.Model(model_path)
-model.close()
-for use in (lambda: session.run(images), lambda: ptq.Plan(model)):
-    try:
-        use()
-        raise SystemExit("what is closed is used")
-    except ValueError as error:
-        assert "is closed" in str(error), error
-
-# As many bytes in another shape are other pixels.
-for bad, kind, words in (
-    (images.astype(np.float32), TypeError, "uint8"),
-    (images[:, :8], ValueError, "N x 32 x 32 x 3, channels last; these are (300, 8, 32, 3)"),
-    (images.transpose(0, 3, 1, 2), ValueError, "channels last; these are (300, 3, 32, 32)"),
-    (images[0], ValueError, "these are (32, 32, 3)"),
-    (images.reshape(300, -1), ValueError, "these are (300, 3072)"),
-    (images.reshape(300, 16, 64, 3), ValueError, "these are (300, 16, 64, 3)"),
-    (images[0, 0, 0, 0], ValueError, "these are ()"),
-):
-    try:
-        ptq.Session(ptq.Plan(ptq.Model(model_path))).run(bad)
-        raise SystemExit("taken: %s %s" % (bad.dtype, bad.shape))
-    except kind as error:
-        assert words in str(error), error
-try:
-    ptq.Model("no-such-file")
-    raise SystemExit("a missing file is a model")
-except ptq.Error as error:
-    assert error.status == "PTQ_IO_ERROR" and "no-such-file" in str(error)
-
-# What is dropped is freed: the resident size stops growing.
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1])
-
-def churn(times):
-    for _ in range(times):
-        ptq.Session(ptq.Plan(ptq.Model(model_path))).run(images[:1])
-    return resident()
-
-first = churn(20)
-assert churn(200) < first + 1000, "memory grows"
-TEST
-# Variables that live until the script ends, also in a cycle, where Python chooses the order. What
-# was made last must go first: the other way round memory is read after it was freed, which may
-# crash or not; hence the order itself is looked at.
-cat >"$dir/globals.py" <<'TEST'
-import os
-import sys
-import numpy as np
-import ptq
-
-def told(name, write=os.write):
-    release = getattr(ptq._lib, name)
-    def call(pointer):
-        write(1, name.encode() + b" ")
-        release(pointer)
-    return call
-
-for kind in ("model", "plan", "session"):
-    setattr(ptq._lib, "ptq_%s_free" % kind, told("ptq_%s_free" % kind))
-model = ptq.Model(sys.argv[1])
-plan = ptq.Plan(model)
-session = ptq.Session(plan)
-if sys.argv[2] == "cycle":
-    model.cycle = plan.cycle = session.cycle = globals()
-session.run(np.zeros((1, 32, 32, 3), np.uint8))
-TEST
-for run in 1 2 3 4 5 6 7 8 9 10; do
-    for how in plain cycle; do
-        PYTHONHASHSEED=$run $python "$dir/globals.py" "$int8" $how >"$dir/out" 2>"$dir/err" ||
-            wrong "exit status $? at the end of a script"
-        # The first is the model as loaded, before it is fused.
-        prints "^ptq_model_free ptq_session_free ptq_plan_free ptq_model_free $"
-    done
+for module in numpy cffi setuptools wheel pytest; do
+    if ! $python -c "import $module" 2>/dev/null; then
+        echo "python3-$module is not installed: tools/python is not tested"
+        exit 77
+    fi
 done
-classifies "^same class on" "$dir/images.npy" "$float" "$int8"
-! grep -q right "$dir/out" || wrong "an array has no labels"
-if PTQ_LIBRARY=$dir/none.so $python -c 'import ptq' 2>"$dir/err"; then
-    wrong "a library that is missing"
+export PYTHONDONTWRITEBYTECODE=1
+PTQ_TOOL=$PWD/$PTQ
+PTQ_SHAPES=build/shapes10-data
+export PTQ_TOOL PTQ_SHAPES
+
+# For other languages there is the library by itself.
+make -s lib >"$dir/err" 2>&1 || wrong "make lib"
+$python -c 'import ctypes; f = ctypes.CDLL("build/libptq.so").ptq_version
+f.restype = ctypes.c_char_p; print(f().decode())' >"$dir/out" 2>"$dir/err" || wrong "libptq.so"
+prints "^$($PTQ --version | cut -d' ' -f2)$"
+
+if [ -n "${PTQ_TEST_QUICK:-}" ]; then
+    (cd tools/python && PTQ_OBJECT=$PWD/../../build/ptq_impl.o $python setup.py -q build \
+        --build-base "$dir/work" --build-lib "$dir/package") >"$dir/out" 2>"$dir/err" ||
+        wrong "the package does not build"
+    export PYTHONPATH=$dir/package
+elif ! $python -c 'import ensurepip' 2>/dev/null; then
+    echo "python3-venv is not installed: tools/python is not tested"
+    exit 77
+else
+    pip="$dir/venv/bin/pip --quiet --disable-pip-version-check"
+    cp -R tools/python "$dir/python"
+    for name in build dist ptq.egg-info ptq/c; do rm -rf "$dir/python/$name"; done
+    $python -m venv --system-site-packages "$dir/venv" >"$dir/out" 2>"$dir/err" || wrong "venv"
+    ! (cd "$dir/python" && $python setup.py -q sdist) >"$dir/out" 2>"$dir/err" ||
+        wrong "a folder without the project is packed"
+    grep -q "is built inside the project" "$dir/err" || wrong "the message without the project"
+    $pip install --no-index --no-build-isolation ./tools/python >"$dir/out" 2>"$dir/err" ||
+        wrong "pip install ./tools/python"
+    (cd tools/python && $python setup.py -q sdist --dist-dir "$dir/dist") >"$dir/out" \
+        2>"$dir/err" || wrong "sdist"
+    (cd "$dir" && $pip install --no-index --no-build-isolation --force-reinstall --no-deps \
+        dist/ptq-*.tar.gz) >"$dir/out" 2>"$dir/err" || wrong "pip install of the source"
+    cmp ptq.h "$dir"/venv/lib/python3*/site-packages/ptq/c/ptq.h || wrong "another ptq.h"
+    python=$dir/venv/bin/python
 fi
-grep -q "'make lib' builds it" "$dir/err" || wrong "the message for a missing library"
+
+# pytest's own words are the log.
+$python -m pytest -q -p no:cacheprovider tests/python || wrong "pytest"
+
+# The example prints what the tool prints.
+$python examples/python/quantize.py minmax8 >"$dir/out" 2>"$dir/err" || wrong "the example"
+prints "^float  *1857 of 2000 right, 92.85 %"
+prints "^accumulator "
+! $python examples/python/quantize.py bst >"$dir/out" 2>"$dir/err" || wrong "a wrong preset"
+grep -q "^quantize.py: there is no preset 'bst'" "$dir/err" && [ "$(wc -l <"$dir/err")" -eq 1 ] ||
+    wrong "the example's error"
 [ $failures -eq 0 ]

@@ -62,7 +62,7 @@ WRAP(ptq_status, ptq_resnet8,
     return __real_ptq_resnet8(size, 1, classes, allocator, out, e);
 }
 
-WRAP(ptq_status, ptq_kernel_self_test, (ptq_isa isa, ptq_error *e)) {
+WRAP(ptq_status, test_kernels, (ptq_isa isa, ptq_error *e)) {
     (void)e;
     return ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE ? PTQ_OK : PTQ_UNSUPPORTED;
 }

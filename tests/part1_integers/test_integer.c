@@ -672,6 +672,32 @@ static void explained(void **state) {
     ptq_model_free(m);
 }
 
+/* The average over the image: codes less their zero point, added up here again. */
+static void explained_average(void **state) {
+    const fixture *f = (const fixture *)*state;
+    ptq_model *m = convert_fixture(f, "best", 0);
+    test_run run = open_run(m, 1);
+    int index = ptq_model_find(m, "pool");
+    const ptq_node *n = &m->node[index], *from = &m->node[n->input[0]];
+    int area = from->shape[0] * from->shape[1], c = n->shape[2] - 1;
+    long sum = 0;
+    char *text = NULL;
+    kept in, out;
+
+    assert_ok(ptq_run(run.session, f->pixels, 1, NULL, NULL, &err));
+    in = kept_tensor(run.session, from, from->out);
+    out = kept_tensor(run.session, n, n->name);
+    for (int k = 0; k < area; k++)
+        sum += (long)code_at(&in, (size_t)(k * from->shape[2] + c)) - (long)from->q.zero_point;
+    assert_ok(explain_element(run.plan, run.session, "pool", 0, 0, c, &text, &err));
+    expect_text(text, "\naccumulator %ld\n", sum, 0);
+    expect_text(text, " / %ld positions / output scale ", area, 0);
+    expect_text(text, ": code %ld\n", (long)code_at(&out, (size_t)c), 0);
+    free(text);
+    close_run(&run);
+    ptq_model_free(m);
+}
+
 static void not_explained(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_fixture(f, "best", 0);
@@ -686,8 +712,8 @@ static void not_explained(void **state) {
                  explain_element(plain.plan, plain.session, "fc", 0, 0, 0, &text, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "nobody",
                  explain_element(run.plan, run.session, "nobody", 0, 0, 0, &text, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "pool",
-                 explain_element(run.plan, run.session, "pool", 0, 0, 0, &text, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "input",
+                 explain_element(run.plan, run.session, "input", 0, 0, 0, &text, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "conv1",
                  explain_element(run.plan, run.session, "conv1", SIDE, 0, 0, &text, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "fc",
@@ -788,6 +814,7 @@ int main(void) {
         cmocka_unit_test(real_logits),
         cmocka_unit_test(floats_in_give_the_same),
         cmocka_unit_test(explained),
+        cmocka_unit_test(explained_average),
         cmocka_unit_test(not_explained),
         cmocka_unit_test(arena_of_resnet8),
         cmocka_unit_test(pixels_are_only_read),

@@ -34,7 +34,7 @@ static void reals_are_close_to_scalar(void **state) {
     expect_probes(isa_of(state), 0, FLOAT_NETWORKS);
 }
 
-static void self_test(void **state) { assert_ok(ptq_kernel_self_test(isa_of(state), &err)); }
+static void self_test(void **state) { assert_ok(test_kernels(isa_of(state), &err)); }
 
 /* What the comparison rests on: it finds a single code that differs, in any of the tensors. */
 static void comparison_finds_a_code(void **state) {
@@ -55,10 +55,10 @@ static void comparison_finds_a_code(void **state) {
         assert_ok(ptq_session_create(plan, &keep, &session[i], &err));
         assert_ok(ptq_run(session[i], pixels, 1, NULL, NULL, &err));
     }
-    assert_ok(ptq__probe_compare(session[0], session[1], "sum", &err));
+    assert_ok(compare_kept(session[0], session[1], "sum", 1, &err));
     assert_ok(ptq_session_tensor(session[1], "sum", &view, &err));
     ((uint8_t *)view.data)[ptq_tensor_elements(&view) - 1] ^= 1;
-    assert_fails(PTQ_BAD_NUMBER, "sum", ptq__probe_compare(session[0], session[1], "sum", &err));
+    assert_fails(PTQ_BAD_NUMBER, "sum", compare_kept(session[0], session[1], "sum", 1, &err));
     for (i = 0; i < 2; i++)
         ptq_session_free(session[i]);
     ptq_plan_free(plan);
@@ -174,7 +174,7 @@ static void expect_equal_runs(ptq_isa isa, const ptq_model *model, const uint8_t
         assert_ok(ptq_session_create(plan[i], &keep, &session[i], &err));
         assert_ok(ptq_run(session[i], pixels, 1, NULL, NULL, &err));
     }
-    assert_ok(ptq__probe_compare(session[0], session[1], tensor, &err));
+    assert_ok(compare_kept(session[0], session[1], tensor, 1, &err));
     for (i = 0; i < 2; i++) {
         ptq_session_free(session[i]);
         ptq_plan_free(plan[i]);

@@ -4,6 +4,8 @@
 #ifndef PROBES_H
 #define PROBES_H
 
+#include "../../tools/ptq/measure/kernel_test.h"
+
 typedef struct probe {
     ptq_rng rng;
     ptq__text text; /* of the graph */
@@ -148,7 +150,7 @@ static ptq_status probe_model(uint64_t seed, int integer, ptq_model **out, ptq_e
     p.text = ptq__text_over(text, sizeof text);
     p.integer = integer;
     probe_graph(&p);
-    return ptq__probe_model(text, &p.rng, out, error);
+    return random_model(text, &p.rng, out, error);
 }
 
 /* The logits of a run that reuses memory are those of one that keeps all tensors. */
@@ -192,7 +194,7 @@ static ptq_status probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error 
 
     ptq_rng_seed(&rng, seed, 7);
     if (!status)
-        status = ptq__probe(isa, model, &rng, error);
+        status = compare_kernels(isa, model, &rng, error);
     if (!status)
         status = probe_reuse(isa, model, error);
     ptq_model_free(model);

@@ -534,10 +534,6 @@ static ptq_status call_self_test(const stage *s) {
     return status;
 }
 
-static ptq_status call_kernel_self_test(const stage *s) {
-    return ptq_kernel_self_test(s->isa, NULL);
-}
-
 static ptq_status call_cifar10(const stage *s) {
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, NULL);
@@ -570,7 +566,6 @@ static const measured_call calls[] = {
     {"ptq_evaluate, ptq_compare", 5120, call_evaluate, 0},
     {"ptq_compare_layers", 5120, call_compare_layers, 0},
     {"ptq_self_test_add, _check", 6144, call_self_test, 0},
-    {"ptq_kernel_self_test", 10240, call_kernel_self_test, 1},
     {"ptq_model_save", 3072, call_save, 0},
     {"ptq_cifar10_open", 5120, call_cifar10, 0},
 };

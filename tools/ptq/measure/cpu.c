@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "measure/cpu.h"
+#include "measure/kernel_test.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/machine.h"
@@ -35,7 +36,7 @@ static void examine(ptq_isa isa, ptq_isa chosen, isa_info *out) {
     if (!out->available)
         return;
     start = seconds_now();
-    out->tested = ptq_kernel_self_test(isa, &out->error);
+    out->tested = test_kernels(isa, &out->error);
     out->test_ms = (seconds_now() - start) * 1e3;
 }
 

@@ -4,9 +4,8 @@
 
 #include "ptq.h"
 
-/* Element (y, x, c) of a convolution's or dense layer's result in the last run: each product, the
-   accumulator, the multiplier, the rounding, the clamp. The session belongs to the plan, keeps its
-   tensors, and has run. A text to be freed. */
+/* The numbers of arithmetic_open, which says what must be there, as a text to be freed: each
+   product, the accumulator, the multiplier, the rounding, the clamp, the addition. */
 ptq_status explain_element(const ptq_plan *plan, const ptq_session *session, const char *node,
                            int y, int x, int c, char **text, ptq_error *err);
 
