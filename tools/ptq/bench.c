@@ -29,7 +29,7 @@
 
 typedef struct bench_options {
     data_options data;
-    const char *model, *quantized, *isa, *json;
+    const char *model, *quantized, *isa, *json, *show;
     int batch, threads, seconds, all_images, lines, table;
 } bench_options;
 
@@ -58,6 +58,7 @@ static int parse(int argc, char **argv, bench_options *o) {
         {"quantized", 'q', "MODEL",
          "--table: the integer model (default: made for its speed alone)", .text = &o->quantized,
          .file = READ_FILE},
+        OPTION_SHOW(o->show, "checksum, for which nothing is timed"),
         {"lines", 0, NULL, "print RESULT lines, to compare with other programs", .flag = &o->lines},
         {0}};
 
@@ -206,16 +207,21 @@ static int write_json(const report *made) {
 #endif
 
 static int bench(const engine *ready, team *crew, report *made) {
+    made->sum_images =
+        crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
+    made->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready->plan)->isa);
+    if (made->given->show) {
+        say("checksum %016llx of the logits of %zu images\n",
+            (unsigned long long)team_checksum(crew, made->sum_images, 1), made->sum_images);
+        return team_check(crew);
+    }
     if (measure(made->given, crew, made->given->batch, &made->batched))
         return 1;
     made->single = made->batched;
     if (made->given->batch > 1 && !made->given->lines &&
         measure(made->given, crew, 1, &made->single))
         return 1;
-    made->sum_images =
-        crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
     made->sum = team_checksum(crew, made->sum_images, 1);
-    made->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready->plan)->isa);
     find_machine(made->machine, sizeof made->machine);
     describe_precision(ready->model, made->precision, sizeof made->precision);
     print_report(made, crew);
@@ -257,13 +263,14 @@ static int bench_all(const bench_options *o) {
 }
 
 int command_bench(int argc, char **argv) {
+    static const char *const parts[] = {"checksum", NULL};
     bench_options o = {.threads = 1};
     int parsed = parse(argc, argv, &o);
     report made = {.given = &o};
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (json_setup(o.json))
+    if (check_part(o.show, parts) || json_setup(o.json))
         return 1;
     if (o.table)
         return bench_all(&o);

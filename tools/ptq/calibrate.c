@@ -17,12 +17,13 @@
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/suggest.h"
 
 #define COLUMNS 64 /* of the histogram */
 
 typedef struct calibrate_options {
     data_options data;
-    const char *model, *output, *inspected, *json;
+    const char *model, *output, *inspected, *json, *tensor;
     int samples, seed, threads, merge;
 } calibrate_options;
 
@@ -49,6 +50,7 @@ static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
         {"merge", 0, NULL, "merge the calibrations named", .flag = &o->merge},
         {"inspect", 0, "FILE", "show what a calibration holds", .text = &o->inspected,
          .file = READ_FILE},
+        {"tensor", 0, "NAME", "with --inspect: only this tensor", .text = &o->tensor},
         {"json", 0, "FILE", "with --inspect: write it as JSON (-: standard output)",
          .text = &o->json, .file = WRITTEN_FILE},
         {0}};
@@ -201,6 +203,19 @@ static int print_tensor(const ptq_calibrated *tensor) {
     return 0;
 }
 
+static int print_one(const calibrate_options *o, const ptq_calibration *calibration) {
+    suggestion near = {o->tensor, NULL, 0};
+    char text[SUGGESTION_SIZE];
+
+    for (int i = 0; i < calibration->tensors; i++) {
+        if (strcmp(calibration->tensor[i].name, o->tensor) == 0)
+            return print_tensor(&calibration->tensor[i]);
+        suggest(&near, calibration->tensor[i].name);
+    }
+    return fail("%s has no tensor '%s'%s", o->inspected, o->tensor,
+                suggestion_text(&near, "", text));
+}
+
 static int print_calibration(const calibrate_options *o, const ptq_calibration *calibration) {
     char *text = calibration_warnings(calibration);
 
@@ -212,9 +227,9 @@ static int print_calibration(const calibrate_options *o, const ptq_calibration *
                    "largest value. Histograms go from the smallest to the largest value, exact "
                    "zeros aside; darker means more values, on a logarithmic scale.");
     for (int i = 0; i < calibration->tensors; i++)
-        if (print_tensor(&calibration->tensor[i]))
+        if (!o->tensor && print_tensor(&calibration->tensor[i]))
             return 1;
-    return 0;
+    return o->tensor ? print_one(o, calibration) : 0;
 }
 
 #ifdef PTQ_HAVE_jansson
@@ -293,6 +308,8 @@ static int inspect(const calibrate_options *o) {
 static int choose(const calibrate_options *o, char **paths) {
     if (o->inspected && (o->merge || o->output))
         return misuse("--inspect only shows a calibration; leave out --merge and -o");
+    if (o->tensor && !o->inspected)
+        return misuse("--tensor goes with --inspect");
     if (o->json && !o->inspected)
         return misuse("--json goes with --inspect; the calibration itself is JSON");
     if (!o->merge && paths[0])

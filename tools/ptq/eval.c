@@ -20,7 +20,7 @@
 
 typedef struct eval_options {
     data_options data;
-    const char *model, *baseline, *calibration, *json;
+    const char *model, *baseline, *calibration, *json, *show;
     int threads, no_fuse, show_confusion, show_flips, layers;
     const char *margin_text;
     double margin; /* points that a model may be worse by */
@@ -48,6 +48,7 @@ static int parse(int argc, char **argv, eval_options *o) {
          .least = 1},
         {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
          .text = &o->calibration, .file = READ_FILE},
+        OPTION_SHOW(o->show, "accuracy, comparison, classes, layers"),
         {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
         OPTION_JSON(o->json),
         {0}};
@@ -156,7 +157,7 @@ static void print_layers(const ptq_layer_report *report, size_t images) {
     for (int i = 0; i < report->items; i++) {
         const ptq_layer_error *item = &report->item[i];
 
-        say("%-24s %9.2f %14.6g %8.4f %%\n", item->name, item->sqnr_db, (double)item->largest,
+        say("%-24s %9.1f %14.3g %8.4f %%\n", item->name, item->sqnr_db, (double)item->largest,
             100 * item->clipped);
     }
 }
@@ -191,33 +192,51 @@ static void print_meaning(const pair *both) {
         100 * fraction(a->correct, a->total), 100 * low, 100 * high);
 }
 
-static void print_report(const pair *both) {
-    const char *const *name = both->class_name;
-    const ptq_evaluation *a = &both->model.result;
-    const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
+static void print_head(const pair *both) {
     char bytes[COUNT_SIZE];
 
     say_wrapped(10, "model     %s (%s, %s bytes)", both->model.path, both->model.backend,
                 count_text(file_size(both->model.path), bytes));
-    if (b)
+    if (both->given->baseline)
         say_wrapped(10, "baseline  %s (%s, %s bytes)", both->baseline.path, both->baseline.backend,
                     count_text(file_size(both->baseline.path), bytes));
     say("data      %s\n", both->from.path);
-    print_accuracy("accuracy", a);
-    if (b) {
-        print_accuracy("baseline", b);
-        print_comparison(&both->compared, both->given->margin);
-    }
-    print_classes(a, b, name);
+}
+
+static void print_details(const pair *both) {
+    const char *const *name = both->class_name;
+    const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
+
     if (both->given->show_confusion)
-        print_confusion("model", a, name);
+        print_confusion("model", &both->model.result, name);
     if (both->given->show_confusion && b)
         print_confusion("baseline", b, name);
     if (both->given->show_flips)
         print_flips(both, name);
-    if (both->given->layers)
+}
+
+static void print_report(const pair *both) {
+    const char *part = both->given->show;
+    const ptq_evaluation *a = &both->model.result;
+    const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
+    int compares = shows_part(part, "comparison");
+
+    if (!part)
+        print_head(both);
+    if (shows_part(part, "accuracy") || compares)
+        print_accuracy("accuracy", a);
+    if (b && compares) {
+        print_accuracy("baseline", b);
+        print_comparison(&both->compared, both->given->margin);
+    }
+    if (shows_part(part, "classes"))
+        print_classes(a, b, both->class_name);
+    if (!part)
+        print_details(both);
+    if (both->given->layers && shows_part(part, "layers"))
         print_layers(&both->layers, both->layer_images);
-    print_meaning(both);
+    if (!part)
+        print_meaning(both);
 }
 
 /* ---- JSON ---- */
@@ -385,6 +404,7 @@ static int evaluate(pair *both) {
 }
 
 int command_eval(int argc, char **argv) {
+    static const char *const parts[] = {"accuracy", "comparison", "classes", "layers", NULL};
     eval_options o = {0};
     int parsed = parse(argc, argv, &o);
     pair both = {.given = &o};
@@ -394,9 +414,11 @@ int command_eval(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if ((o.show_flips || o.layers) && !o.baseline)
         return misuse("--flips and --layers compare with a float model; give it with --baseline");
+    if (o.show && strcmp(o.show, "layers") == 0 && !o.layers)
+        return misuse("--show layers goes with --layers N, the number of images");
     if (o.threads == 0)
         o.threads = count_cores();
-    if (read_margin(o.margin_text, &o.margin) || json_setup(o.json) ||
+    if (check_part(o.show, parts) || read_margin(o.margin_text, &o.margin) || json_setup(o.json) ||
         data_find(&o.data, &both.from))
         return 1;
     status = evaluate(&both);

@@ -14,7 +14,7 @@
 #include "shared/output.h"
 
 typedef struct info_options {
-    const char *model, *json;
+    const char *model, *json, *show;
     int fuse, graph_alone, cpu;
 } info_options;
 
@@ -31,6 +31,7 @@ static int parse(int argc, char **argv, info_options *o, char **named) {
         {"fuse", 0, NULL, "fuse first, and tell what was fused", .flag = &o->fuse},
         {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it",
          .flag = &o->graph_alone},
+        OPTION_SHOW(o->show, "total, fusion"),
         {"cpu", 0, NULL, "show the instruction sets instead, and test their kernels",
          .flag = &o->cpu},
         {"json", 0, "FILE", "write it as JSON (-: standard output)", .text = &o->json,
@@ -219,7 +220,7 @@ static void print_metadata(const ptq_model *model) {
 }
 
 static void print_fusions(const ptq_fuse_report *report) {
-    say("\nfusion:\n");
+    say("fusion:\n");
     for (int i = 0; i < report->items; i++) {
         const ptq_fusion *item = &report->item[i];
 
@@ -318,7 +319,23 @@ static void print_info(const model_info *info) {
                 count_text(info->arena, arena), count_text(info->session, session),
                 count_text(info->session_keep, kept), info->isa);
     print_metadata(info->model);
-    if (info->given->fuse)
+    if (!info->given->fuse)
+        return;
+    say("\n");
+    print_fusions(&info->report);
+}
+
+/* --show: of the sums a sentence, of the fusions the list. */
+static void print_parts(const model_info *info) {
+    char parameters[COUNT_SIZE], bytes[COUNT_SIZE], macs[COUNT_SIZE];
+
+    if (!info->given->show)
+        print_info(info);
+    else if (shows_part(info->given->show, "total"))
+        say("%s numbers in %s bytes, %s multiplications for an image\n",
+            count_text(info->total.parameters, parameters),
+            count_text(info->total.param_bytes, bytes), count_text(info->total.macs, macs));
+    else
         print_fusions(&info->report);
 }
 
@@ -462,6 +479,7 @@ static int print_graph(const char *path) {
 }
 
 int command_info(int argc, char **argv) {
+    static const char *const parts[] = {"total", "fusion", NULL};
     info_options o = {0};
     char *named = NULL;
     int parsed = parse(argc, argv, &o, &named);
@@ -470,9 +488,10 @@ int command_info(int argc, char **argv) {
 
     if (parsed)
         return parsed == OPTIONS_BAD;
+    o.fuse |= o.show && strcmp(o.show, "fusion") == 0;
     if (o.cpu && (named || o.model || o.fuse))
         return misuse("--cpu is about this machine, not a model; leave out the model and --fuse");
-    if (json_setup(o.json))
+    if (check_part(o.show, parts) || json_setup(o.json))
         return 1;
     if (o.cpu)
         return show_cpu(o.json != NULL);
@@ -482,7 +501,7 @@ int command_info(int argc, char **argv) {
         return print_graph(info.path);
     status = gather(&info);
     if (!status)
-        print_info(&info);
+        print_parts(&info);
     if (!status && o.json)
         status = write_json(&info);
     if (!status && info.self_test && info.self_test != PTQ_NOT_READY)

@@ -22,7 +22,7 @@
 typedef struct run_options {
     data_options data; /* its `data` is --images */
     const char *model, *logits, *codes, *explain, *beside, *tensors;
-    int threads, no_fuse, image, top;
+    int threads, no_fuse, image, top, brief;
 } run_options;
 
 static const command_help help = {
@@ -53,6 +53,7 @@ static int parse(int argc, char **argv, run_options *o) {
          .text = &o->tensors, .file = WRITTEN_FILE},
         {"explain", 0, "NODE,Y,X,C", "show how one element of a node's result comes about",
          .text = &o->explain},
+        {"brief", 0, NULL, "with --explain: without the products", .flag = &o->brief},
         {"side-by-side", 0, "MODEL", "show the logits beside those of another model",
          .text = &o->beside, .file = READ_FILE},
         {"image", 0, "K", "which image is explained or shown (default 0)", .number = &o->image},
@@ -229,14 +230,23 @@ static int read_element(const run_options *o, char name[PTQ_NAME_SIZE], int at[3
     return 0;
 }
 
+/* What becomes of the sum begins with a line of its own, that of the bias. */
+static const char *after_products(const char *text) {
+    const char *found = strstr(text, "\nbias ");
+
+    return found ? found + 1 : text;
+}
+
 static int print_explanation(const run_options *o, const engine *ready, const ptq_session *session,
                              const char *name, const int at[3]) {
     char *text = NULL;
+    const char *shown;
     ptq_error err;
 
     if (explain_element(ready->plan, session, name, at[0], at[1], at[2], &text, &err))
         return fail("%s; 'ptq info' lists the nodes", err.text);
-    say("image %d of %s\n%s", o->image, o->data.data, text);
+    shown = o->brief ? after_products(text) : text;
+    say("image %d of %s\n%s", o->image, o->data.data, shown);
     free(text);
     return 0;
 }

@@ -18,7 +18,7 @@
 
 typedef struct sensitivity_options {
     data_options data;
-    const char *model, *json, *preset;
+    const char *model, *json, *preset, *show;
     int samples, seed, measure, threads, weight_bits, activation_bits, per_tensor;
 } sensitivity_options;
 
@@ -44,6 +44,7 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
         {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
         {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        OPTION_SHOW(o->show, "nodes, advice"),
         OPTION_JSON(o->json),
         {0}};
 
@@ -101,7 +102,7 @@ static void print_cost(const char *name, const ptq_divergence *cost, size_t imag
         100 * cost->agreement, agreement_text(cost->agreement, images, interval), cost->delta_pp);
 }
 
-static void print_report(const job *work) {
+static void print_nodes(const job *work) {
     const ptq_sensitivity_report *report = &work->report;
 
     say("model     %s\nscheme    %s\n", work->model_path, work->scheme);
@@ -114,7 +115,18 @@ static void print_report(const job *work) {
     for (int i = 0; i < report->items; i++)
         print_cost(report->item[i].node, &report->item[i].cost, report->images);
     print_cost("all of them", &report->whole, report->images);
-    say("\n");
+}
+
+static void print_report(const job *work) {
+    const ptq_sensitivity_report *report = &work->report;
+    const char *part = work->given->show;
+
+    if (shows_part(part, "nodes"))
+        print_nodes(work);
+    if (!shows_part(part, "advice"))
+        return;
+    if (!part)
+        say("\n");
     say_wrapped(0, "%s",
                 report->advices ? "What would help, the most first, in agreement on these images:"
                                 : "None of the changes tried would help.");
@@ -173,6 +185,7 @@ static int run(job *work) {
 }
 
 int command_sensitivity(int argc, char **argv) {
+    static const char *const parts[] = {"nodes", "advice", NULL};
     sensitivity_options o = {.preset = "best", .seed = 42, .measure = 500};
     job work = {0};
     int parsed = parse(argc, argv, &o), status;
@@ -181,7 +194,7 @@ int command_sensitivity(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if (o.threads == 0)
         o.threads = count_cores();
-    if (json_setup(o.json))
+    if (check_part(o.show, parts) || json_setup(o.json))
         return 1;
     work.given = &o;
     status = run(&work);

@@ -256,3 +256,18 @@ int parse_options(int argc, char **argv, const option_spec *specs, const command
         positional[i] = argv[optind + i];
     return check_files(specs, argv + optind, argc - optind);
 }
+
+int check_part(const char *wanted, const char *const *words) {
+    char known[256] = "";
+    size_t used = 0;
+
+    for (int i = 0; words[i] && wanted; i++) {
+        if (strcmp(wanted, words[i]) == 0)
+            return 0;
+        used +=
+            (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", words[i]);
+    }
+    return wanted ? misuse("--show: there is no part '%s'; there are %s", wanted, known) : 0;
+}
+
+int shows_part(const char *wanted, const char *word) { return !wanted || !strcmp(wanted, word); }

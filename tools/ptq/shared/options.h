@@ -35,6 +35,13 @@ typedef struct command_help {
 
 enum { OPTIONS_OK, OPTIONS_HELP, OPTIONS_BAD };
 
+/* The value of --show, a command's name for a part of what it prints: whether `wanted` (NULL: all)
+   is one of the words, which end with NULL. 0, or 1 after an error; and whether a part is shown. */
+int check_part(const char *wanted, const char *const *words);
+int shows_part(const char *wanted, const char *word);
+#define OPTION_SHOW(to, parts)                                                                     \
+    { "show", 0, "PART", "print this part alone: " parts, .text = &(to) }
+
 /* Fills the targets of the options given; the others keep what they hold, the default. The list
    ends with a NULL name. The other arguments, of which there may be at most `most`, go to
    `positional`; they name files to read. No file to write may be one that is read (files.h). A
