@@ -81,24 +81,43 @@ static void warm_up(team *crew) {
     while (seconds_now() - start < WARM_UP_SECONDS);
 }
 
-/* Calls until the time is over and 15 were made, or once through all images. */
-static size_t record_calls(const bench_options *o, team *crew, double *sample) {
-    size_t pass = crew->images->count / (size_t)crew->call_images, calls = 0;
-    double begin = seconds_now(), now = begin;
+/* Once through all images, which are read between the calls: they may be more than memory holds.
+   The result is the number of calls; 0 after an error. */
+static size_t record_pass(team *crew, double *sample) {
+    size_t batch = (size_t)crew->call_images, pass = crew->images->all / batch, calls = 0;
     progress state = progress_start("bench");
+    int bad = 0;
+
+    pass = pass < 1 ? 1 : pass < MOST_CALLS ? pass : MOST_CALLS;
+    while (calls < pass && !bad) {
+        double start;
+
+        crew->first = 0;
+        bad = crew->images->source && images_load(crew->images, calls * batch, batch);
+        start = seconds_now();
+        team_call(crew);
+        sample[calls++] = seconds_now() - start;
+        progress_show(&state, calls, pass);
+    }
+    progress_end(&state);
+    return bad || (crew->images->source && images_load(crew->images, 0, crew->images->count))
+               ? 0
+               : calls;
+}
+
+/* Calls until the time is over and 15 were made. */
+static size_t record_calls(const bench_options *o, team *crew, double *sample) {
+    size_t calls = 0;
+    double begin = seconds_now(), now = begin;
 
     crew->first = 0;
-    while (calls < MOST_CALLS &&
-           (o->all_images ? calls < pass : calls < 15 || now - begin < o->seconds)) {
+    while (calls < MOST_CALLS && (calls < 15 || now - begin < o->seconds)) {
         double start = seconds_now();
 
         team_call(crew);
         now = seconds_now();
         sample[calls++] = now - start;
-        if (o->all_images)
-            progress_show(&state, calls, pass);
     }
-    progress_end(&state);
     return calls;
 }
 
@@ -111,7 +130,11 @@ static int measure(const bench_options *o, team *crew, int images, timing *out) 
     crew->call_images = images;
     warm_up(crew);
     out->images = images;
-    out->calls = record_calls(o, crew, sample);
+    out->calls = o->all_images ? record_pass(crew, sample) : record_calls(o, crew, sample);
+    if (!out->calls) {
+        free(sample);
+        return 1;
+    }
     out->seconds = 0;
     for (size_t i = 0; i < out->calls; i++)
         out->seconds += sample[i];
@@ -162,7 +185,8 @@ static void print_report(const report *made, const team *crew) {
     }
     say("machine     %s\nmodel       %s (%s, %s), %d thread%s\nimages      %zu%s\n", made->machine,
         made->model_path, made->precision, made->isa, made->given->threads,
-        made->given->threads > 1 ? "s" : "", crew->images->count,
+        made->given->threads > 1 ? "s" : "",
+        made->given->all_images ? crew->images->all : crew->images->count,
         !crew->images->random ? ""
         : crew->images->real  ? " of random numbers"
                               : " of random pixels");
@@ -237,8 +261,8 @@ static int bench_one(report *made) {
     if (find_model(made->given->model, made->model_path) ||
         engine_open(made->model_path, 1, made->given->isa, &ready))
         return 1;
-    status = images_open(&made->given->data, ready.plan, (size_t)made->given->batch,
-                         made->given->all_images ? 0 : FEW_IMAGES, &images) ||
+    status = images_open(&made->given->data, ready.plan, (size_t)made->given->batch, FEW_IMAGES,
+                         made->given->all_images, &images) ||
              team_create(ready.plan, &images, made->given->threads, made->given->batch, &crew) ||
              bench(&ready, &crew, made);
     team_free(&crew);

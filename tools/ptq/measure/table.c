@@ -219,7 +219,7 @@ static int open_entry(table *made, const subject *from, ptq_isa isa) {
         return fail("%s", err.text);
     if (!made->images.pixels &&
         images_open(made->options->data, e->plan, (size_t)made->options->batch,
-                    (size_t)made->options->batch, &made->images))
+                    (size_t)made->options->batch, 0, &made->images))
         return 1;
     if (ptq_plan_get_info(e->plan)->pixels * (made->images.real ? sizeof(float) : 1) !=
         made->images.image_bytes)

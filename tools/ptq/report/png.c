@@ -79,7 +79,7 @@ static char *with_style(const char *svg, size_t *size) {
     if (!out)
         return NULL;
     fprintf(out, "%.*s<style>", (int)(inside - svg), svg);
-    write_figure_style(out, 1);
+    write_figure_style(out, 1, REPORT_TEXT);
     fprintf(out, "</style>%s", inside);
     if (fclose(out)) {
         free(text);
