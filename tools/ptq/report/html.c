@@ -19,7 +19,7 @@
 /* ---- Style ---- */
 
 static const char page_style[] =
-    "*{box-sizing:border-box}body{margin:0 auto;max-width:1240px;padding:16px;"
+    "*{box-sizing:border-box}body{margin:0 auto;max-width:1280px;padding:16px;"
     "font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}"
     "h1{font-size:1.5rem;margin:.2em 0}h2{font-size:1.15rem;margin:2em 0 .4em}"
     "p{max-width:46em;margin:.5em 0}.muted{color:var(--mut)}"
@@ -30,7 +30,8 @@ static const char page_style[] =
     ".bar span{display:block;height:.6em;min-width:1px;background:var(--c1)}"
     ".figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(400px,100%),1fr));"
     "gap:20px;align-items:start}figure{margin:0;overflow-x:auto}"
-    "figcaption{font-size:.9rem;max-width:400px}svg{display:block}"
+    "figcaption{font-size:.9rem;max-width:400px}figcaption::first-letter{text-transform:uppercase}"
+    "svg{display:block}"
     "section{border-top:1px solid var(--lin);margin-top:2em}"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.2em 1em;margin:.5em 0}"
     "dt{color:var(--mut)}dd{margin:0;overflow-wrap:anywhere}"
@@ -119,7 +120,7 @@ const char *report_meaning(const report *r, char text[MEANING_SIZE]) {
     else
         snprintf(text, MEANING_SIZE,
                  "%s is recommended: the smallest file that these %s images show to be no worse "
-                 "than float by %g %s, with %s bytes %.1f times smaller than float's.",
+                 "than float by %g %s, with %s bytes, %.1f times smaller than float's.",
                  bargain->name, count_text(r->images.count, images), r->margin,
                  points_word(r->margin), count_text(bargain->bytes, bytes),
                  (double)r->baseline.bytes / (double)bargain->bytes);
