@@ -144,7 +144,7 @@ static int commit(const mistake_options *o, const mistake *wanted) {
         ptq_scheme_write(&at.scheme, scheme, sizeof scheme);
         say("mistake   %s: %s\nscheme    %s; calibrated on %d images\n\n", wanted->name,
             wanted->about, scheme, at.samples);
-        say("%-38s %11s  %8s  %7s  %9s\n", "", "right", "accuracy", "points", "agreement");
+        say("%-42s %11s %8s %6s %8s\n", "", "right", "accuracy", "points", "agree");
         status = wanted->commit(&at);
     }
     clean_up(&at);

@@ -31,7 +31,7 @@ int draw_kernel(source *s, FILE *out) {
     return 0;
 }
 
-/* The rows of ptq mistake: 38 columns of text, then numbers; the change is behind the percent sign.
+/* The rows of ptq mistake: 42 columns of text, then numbers; the change is behind the percent sign.
    Of each mistake the first row, which is right, is left out. */
 int draw_mistakes(source *s, FILE *out) {
     bar bars[MOST_BARS] = {{"", 0}};
@@ -41,13 +41,13 @@ int draw_mistakes(source *s, FILE *out) {
     (void)s;
     while (n < MOST_BARS && fgets(line, sizeof line, stdin)) {
         char *percent = strchr(line, '%');
-        size_t end = 38;
+        size_t end = 42;
 
         if (strncmp(line, "mistake ", 8) == 0) {
             snprintf(name, sizeof name, "%.50s", line + 10);
             row = 0;
         }
-        if (!percent || strlen(line) < 60 || strncmp(line + 43, " of ", 4) != 0 || !row++ ||
+        if (!percent || strlen(line) < 60 || strncmp(line + 47, " of ", 4) != 0 || !row++ ||
             strstr(line, "right") || strstr(line, "exact sums") || strstr(line, "7-bit"))
             continue;
         while (end && line[end - 1] == ' ')
