@@ -9761,12 +9761,15 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #pragma GCC diagnostic pop
 #endif
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
-#define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see PTQ__DOT_OF_FOUR */
+#ifdef PTQ__EMULATE /* for tests, which bring functions in place of all that AVX2 lacks */
+#define PTQ__AVX512 PTQ__AVX2
 #define PTQ__AVXVNNI PTQ__AVX2
-#define PTQ__AVX512VNNI PTQ__AVX512
+#define PTQ__AVX512VNNI PTQ__AVX2
+#define PTQ__AMX PTQ__AVX2
 #define PTQ__HAS_AVXVNNI 1
+#define PTQ__HAS_AMX 1
 #else
+#define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #define PTQ__AVXVNNI __attribute__((target("avx2,fma,avxvnni")))
 #define PTQ__AVX512VNNI                                                                            \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
@@ -9775,18 +9778,15 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #else
 #define PTQ__HAS_AVXVNNI 0
 #endif
-#endif
-#ifdef PTQ__EMULATE_AMX /* for tests, which bring functions in place of its five instructions */
-#define PTQ__AMX PTQ__AVX512
-#define PTQ__HAS_AMX 1
 /* Only Linux lets us ask for AMX; the other names of its ABI have other numbers of system calls. */
-#elif defined(__linux__) && defined(__LP64__) &&                                                   \
+#if defined(__linux__) && defined(__LP64__) &&                                                   \
     (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 #define PTQ__AMX                                                                                   \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8")))
 #define PTQ__HAS_AMX 1
 #else
 #define PTQ__HAS_AMX 0
+#endif
 #endif
 #define PTQ__BUILT_ISAS                                                                            \
     (1u << PTQ_ISA_SSE2 | 1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI |     \
@@ -9845,7 +9845,7 @@ static unsigned ptq__saved_registers(void) {
     return low;
 }
 
-#if !PTQ__HAS_AMX || defined(PTQ__EMULATE_AMX)
+#if !PTQ__HAS_AMX || defined(PTQ__EMULATE)
 #define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
 #else
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
@@ -9878,6 +9878,9 @@ static unsigned ptq__cpu_isas(void) {
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return isas;
     isas |= 1u << PTQ_ISA_AVX2;
+#ifdef PTQ__EMULATE
+    return PTQ__BUILT_ISAS;
+#endif
     if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
@@ -9885,9 +9888,6 @@ static unsigned ptq__cpu_isas(void) {
         if (c7 >> 11 & 1)
             isas |= 1u << PTQ_ISA_AVX512VNNI;
     }
-#ifdef PTQ__EMULATE_VNNI
-    isas |= (isas & (1u << PTQ_ISA_AVX2 | 1u << PTQ_ISA_AVX512)) << 1;
-#endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
     return isas & PTQ__BUILT_ISAS;
@@ -10389,7 +10389,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     PTQ__FINISH_ALL(I##_finish_rest, I, TARGET)                                                    \
     PTQ__FINISH_FOURS(F, I, TARGET)
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
+/* The transforms of ptq__winograd_rows. H: a vector of staged numbers, of 32 bits or of 16. First
    X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
    difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
@@ -10429,40 +10429,40 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
     }
 
-/* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
-#define PTQ__GATHER(NAME, TARGET, I, S)                                                            \
+/* Then the sums M. S: numbers as in V, but with a sign, of which QUARTER makes a fourth. */
+#define PTQ__GATHER(NAME, TARGET, V, S, QUARTER)                                                   \
     /* Two outputs from one row of A M. */                                                         \
-    TARGET PTQ__INLINE void NAME##_pair(const I *m, I bias, char *left, char *right) {             \
-        S one = (S)(m[0] + m[1] + m[2]) >> 2, two = (S)(m[1] - m[2] - m[3]) >> 2;                  \
-        I##_store(left, (I)one + bias);                                                            \
-        I##_store(right, (I)two + bias);                                                           \
+    TARGET PTQ__INLINE void NAME##_pair(const V *m, V bias, char *left, char *right) {             \
+        S one = (S)(m[0] + m[1] + m[2]) QUARTER, two = (S)(m[1] - m[2] - m[3]) QUARTER;            \
+        V##_store(left, (V)one + bias);                                                            \
+        V##_store(right, (V)two + bias);                                                           \
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, ptq__sums row, int rows,                  \
                                      const ptq__finish *finish) {                                  \
-        enum { SIZE = sizeof(I) };                                                                 \
+        enum { SIZE = sizeof(V) };                                                                 \
         int v, tile, j;                                                                            \
         ptrdiff_t plane = ptq__sums_plane(k, row.vectors), pixel = row.vectors * SIZE;             \
         ptrdiff_t below = 2 * k->tiles * pixel;                                                    \
         for (v = 0; v < row.vectors; v++) {                                                        \
             const char *from = planes + v * SIZE;                                                  \
             char *to = row.at + v * SIZE;                                                          \
-            I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
+            V bias = V##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
-                I top[4], bottom[4];                                                               \
+                V top[4], bottom[4];                                                               \
                 PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
-                    I second = I##_load(from + (4 + j) * plane);                                   \
-                    I third = I##_load(from + (8 + j) * plane);                                    \
-                    top[j] = I##_load(from + j * plane) + second + third;                          \
-                    bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
+                    V second = V##_load(from + (4 + j) * plane);                                   \
+                    V third = V##_load(from + (8 + j) * plane);                                    \
+                    top[j] = V##_load(from + j * plane) + second + third;                          \
+                    bottom[j] = second - third - V##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
                 NAME##_pair(bottom, bias, to + below, to + below + pixel);                         \
             }                                                                                      \
         }                                                                                          \
         for (; rows > 0; rows--, row.at += below, row.out += k->out[1] * k->out[2])                \
-            I##_finish_row(&row, finish);                                                          \
+            V##_finish_row(&row, finish);                                                          \
     }                                                                                              \
                                                                                                    \
     static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
@@ -10834,11 +10834,15 @@ typedef struct ptq__family {
         return x;                                                                                  \
     }
 
+#ifndef PTQ__EMULATE
+/* Written out since GCC otherwise collects the products of several steps before it adds them, for
+   which there are no registers. */
+#define PTQ__ADD_WORDS(sum, products) __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products))
+#endif
+
 /* And what SSE2 lacks. Exact are both products:
 
-   I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
-   otherwise collects the products of several steps before it adds them, for which there are no
-   registers.
+   I_dot2: of two codes of 16 bits; nothing saturates.
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
    I_dot2 take four. */
@@ -10847,7 +10851,7 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
     TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
         I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
-        __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
+        PTQ__ADD_WORDS(sum, products);                                                             \
         return sum;                                                                                \
     }                                                                                              \
     TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \
@@ -10855,20 +10859,11 @@ typedef struct ptq__family {
         return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
 
-/* VNNI: four products, summed exactly, by one instruction; or by others in its place. */
-#ifdef PTQ__EMULATE_VNNI
-#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
-    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
-        I even = (I)_mm##W##_srai_epi16(_mm##W##_slli_epi16((__m##W##i)w, 8), 8);                  \
-        I odd = (I)_mm##W##_srai_epi16((__m##W##i)w, 8);                                           \
-        return I##_dot2(I##_dot2(sum, x & 0x00ff00ffu, even), x >> 8 & 0x00ff00ffu, odd);          \
-    }
-#else
+/* VNNI: four products, summed exactly, by one instruction. */
 #define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
     TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
         return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
     }
-#endif
 
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
 PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
@@ -10910,10 +10905,12 @@ PTQ__STAGES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
-PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
+PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256, >> 2)
+PTQ__SCATTER(ptq__filter256, PTQ__AVX2, ptq__f256)
+PTQ__GATHER(ptq__filter256, PTQ__AVX2, ptq__f256, ptq__f256, *0.25f)
 PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
-PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes, NULL, 4,
-            8, 4, 6)
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes,
+            &ptq__filter256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
@@ -10963,9 +10960,11 @@ PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
 PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
-PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
-PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes, NULL,
-            8, 16, 4, 8)
+PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
+PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f256)
+PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
+            &ptq__filter512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
@@ -10983,7 +10982,7 @@ PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
    instruction multiplies both and adds to a tile of sums, exactly: unsigned codes times signed
    weights in 32 bits. */
 
-#ifndef PTQ__EMULATE_AMX
+#ifndef PTQ__EMULATE
 /* GCC's intrinsics do not say what memory they read and write: nothing may move across a fence, and
    what it points to must have been written. */
 #define ptq__tile_fence(memory) __asm__ volatile("" : : "r"(memory) : "memory")
@@ -11385,11 +11384,13 @@ PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
-PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128, >> 2)
 #endif
+PTQ__SCATTER(ptq__filter128, PTQ__BASE, ptq__f128)
+PTQ__GATHER(ptq__filter128, PTQ__BASE, ptq__f128, ptq__f128, *0.25f)
 PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
-PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
-            8, 4, PTQ__WIDE)
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes,
+            &ptq__filter128, 4, 8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
             ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
@@ -11488,7 +11489,8 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    Products are summed over the input channels before A: so each of the 16 places is a 1 x 1
    convolution of its own, of the tiles as pixels. In integers all this is exact. Inputs become at
    most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
-   is a multiple of 4: see ptq__can_winograd. */
+   is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
+   orders; a fourth of one is exact. */
 
 /* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
@@ -11621,7 +11623,7 @@ static int ptq__can_winograd(const ptq__step *step) {
     int geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
                    step->stride[1] == 1 && step->groups == 1;
     return geometry && step->in[2] >= 8 && out[0] > 1 && out[1] > 1 &&
-           ptq__sums_below(step, 1 << 29);
+           (!step->multiplier || ptq__sums_below(step, 1 << 29));
 }
 
 /* Then the layer's shape, in the engine's terms. */
@@ -11739,30 +11741,33 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight: as float, or as integer of 8 or 16 bits; less its zero point. */
-static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
-    int code = step->multiplier ? ptq__weight_code(step, from) : 0;
-    float real = step->multiplier ? (float)code : ((const float *)step->weight)[from];
-    int16_t half = (int16_t)code;
-    if (size == 4)
-        memcpy(to, &real, sizeof real);
-    else if (size == 2)
+/* One weight, codes less their zero point; and as it is packed: as float, or as integer of 8 or 16
+   bits. */
+static float ptq__weight_number(const ptq__step *step, size_t from) {
+    return step->multiplier ? (float)ptq__weight_code(step, from)
+                            : ((const float *)step->weight)[from];
+}
+
+static void ptq__put_weight(float weight, int codes, char *to) {
+    int16_t half = codes == 2 ? (int16_t)weight : 0;
+    if (codes == 1)
+        memcpy(to, &weight, sizeof weight);
+    else if (codes == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)code;
+        *to = (char)weight;
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
-static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane) {
+static void ptq__put_places(const ptq__step *step, size_t from, int codes, char *to,
+                            ptrdiff_t plane) {
     static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
-    int w[9];
-    for (int i = 0; i < 9; i++)
-        w[i] = ptq__weight_code(step, from + (size_t)i);
-    for (int i = 0; i < PTQ__PLACES; i++) {
-        int16_t code = 0;
+    for (int i = 0; i < PTQ__PLACES; i++, to += plane) {
+        double sum = 0;
         for (int j = 0; j < 9; j++)
-            code = (int16_t)(code + g[i / 4][j / 3] * g[i % 4][j % 3] * w[j]);
-        memcpy(to + i * plane, &code, sizeof code);
+            sum += g[i / 4][j / 3] * g[i % 4][j % 3] *
+                   (double)ptq__weight_number(step, from + (size_t)j);
+        ptq__put_weight((float)sum, codes, to);
     }
 }
 
@@ -11796,7 +11801,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
 /* What a panel needs. Weights: run by run of taps, word by word, lane by lane. Memory is zeroed. */
 static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
     int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, lane;
-    int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
+    int wide = k->engine->lanes * panel->vectors, codes = k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->words * wide * PTQ__WORD;
     for (int i = 0; i < deep * (k->tiles ? 1 : taps); i++)
         for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
@@ -11805,9 +11810,10 @@ static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const p
                        ptq__weight_offset(k->engine, wide, code, lane);
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             if (k->tiles)
-                ptq__copy_places(step, from * (size_t)taps, to, bytes);
+                ptq__put_places(step, from * (size_t)taps, codes, to, bytes);
             else
-                ptq__copy_weight(step, from * (size_t)taps + (size_t)tap, size, to);
+                ptq__put_weight(ptq__weight_number(step, from * (size_t)taps + (size_t)tap), codes,
+                                to);
         }
     for (lane = 0; lane < panel->channels; lane++)
         ptq__pack_channel(k, step, panel->first + lane, panel->lane + lane);

@@ -87,7 +87,8 @@ linked = $(if $(filter $@,$(OWN_COPY)),,$(1))
 # What of them is not about vector kernels does without these; and what is not about how the
 # compiler optimizes them is compiled in half the time.
 $(addprefix $(BUILD)/test_,file net observe ops run tensor): private CFLAGS += -DPTQ_NO_SIMD -O1
-$(BUILD)/test_kernels_emulated: private CFLAGS += -O1
+$(BUILD)/test_kernels_emulated: private CFLAGS += -O1 -Wno-psabi
+$(BUILD)/test_manifest: private CFLAGS += -Wno-psabi
 
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)

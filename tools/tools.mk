@@ -230,15 +230,13 @@ web: $(WEB)/ptq.html
 $(WEB)/ptq.html: $(WEB_PARTS) $(wildcard examples/web/* examples/models/*)
 	@sh examples/web/build.sh examples/web/page.html $(WEB) >$@.part && mv $@.part $@
 
-$(WEB)/simd.o: private CFLAGS += -msimd128
-$(WEB)/%.o: examples/web/ptq_web.c ptq.h
+$(WEB)/simd.wasm: private CFLAGS += -msimd128
+$(WEB)/%.wasm: examples/web/ptq_web.c tools/ptq/measure/arithmetic.c \
+               tools/ptq/measure/arithmetic.h ptq.h
 	@mkdir -p $(@D)
-	$(Q)$(WASM_CC) $(filter-out -pthread -fsanitize% -fno-sanitize%,$(CFLAGS)) -c $< -o $@
-
-.SECONDARY: $(WEB)/simd.o $(WEB)/scalar.o
-$(WEB)/%.wasm: $(WEB)/%.o
-	$(Q)$(WASM_CC) -nostartfiles -Wl,--no-entry,--strip-all,--stack-first,-z,stack-size=1048576 \
-	    $< -o $@
+	$(Q)$(WASM_CC) $(filter-out -pthread -fsanitize% -fno-sanitize%,$(CFLAGS)) -Itools/ptq \
+	    -nostartfiles -Wl,--no-entry,--strip-all,--stack-first,-z,stack-size=1048576 \
+	    $(filter %.c,$^) -o $@
 
 $(WEB)/shapes10/test_batch.bin: $(BUILD)/shapes10
 	@rm -rf $(@D) && mkdir -p $(WEB)

@@ -48,26 +48,81 @@ export function shrink(bitmap) {
     return Uint8Array.from(sums, (sum) => Math.round(sum / scale ** 2));
 }
 
-// The channels of a tensor as tiles of a square, one pixel apart. `ramp` is a name from above.
-export function drawMap(canvas, { height, width, channels, values }, low, high, ramp) {
+// Where the channels of a tensor lie, as tiles of a square, one pixel apart.
+export function tiles({ height, width, channels }) {
     const columns = Math.ceil(Math.sqrt(channels));
     const rows = Math.ceil(channels / columns);
     const gap = width > 1 ? 1 : 0;
     const edge = Math.max(columns * (width + gap), rows * (height + gap)) - gap;
+    return { columns, gap, edge };
+}
+
+// The pixel of the map that element (y, x, c) is.
+export function pixelOf(tensor, { y, x, c }) {
+    const { columns, gap } = tiles(tensor);
+    return {
+        row: Math.floor(c / columns) * (tensor.height + gap) + y,
+        column: (c % columns) * (tensor.width + gap) + x,
+    };
+}
+
+// The other way round; of a gap or an empty tile, the element that is nearest.
+export function elementAt(tensor, row, column) {
+    const { columns, gap } = tiles(tensor);
+    const { height, width, channels } = tensor;
+    const within = (value, end) => Math.max(0, Math.min(end - 1, value));
+    const down = Math.floor(row / (height + gap));
+    const across = within(Math.floor(column / (width + gap)), columns);
+    return {
+        c: within(down * columns + across, channels),
+        y: within(row - down * (height + gap), height),
+        x: within(column - across * (width + gap), width),
+    };
+}
+
+const tables = {};
+const tableOf = (ramp) =>
+    (tables[ramp] ??= Array.from({ length: 256 }, (_, i) => [
+        ...colourAt(ramps[ramp], i / 255).map(Math.round),
+        255,
+    ]));
+
+// The colour of a ramp, by its name, at 0..1, and the one of text upon it.
+export function colours(ramp, at) {
+    const [r, g, b] = tableOf(ramp)[Math.round(255 * Math.max(0, Math.min(1, at)))];
+    const light = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    return [`rgb(${r} ${g} ${b})`, light > 0.18 ? '#000' : '#fff'];
+}
+
+const linear = (part) => {
+    const v = part / 255;
+    return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+};
+
+// A tensor's channels as tiles. `shade` makes 0..1 of a value; `ramp` is a name from above.
+export function drawMap(canvas, tensor, shade, ramp) {
+    const { edge } = tiles(tensor);
+    const { channels, width } = tensor;
     const image = new ImageData(edge, edge);
-    const table = Array.from({ length: 256 }, (_, i) => [...colourAt(ramps[ramp], i / 255), 255]);
-    const step = 255 / (high - low || 1);
-    values.forEach((value, i) => {
+    const table = tableOf(ramp);
+    tensor.values.forEach((value, i) => {
         const c = i % channels;
         const x = Math.floor(i / channels) % width;
         const y = Math.floor(i / channels / width);
-        const row = Math.floor(c / columns) * (height + gap) + y;
-        const column = (c % columns) * (width + gap) + x;
-        const shade = Math.max(0, Math.min(255, Math.round((value - low) * step)));
-        image.data.set(table[shade], 4 * (row * edge + column));
+        const { row, column } = pixelOf(tensor, { y, x, c });
+        const at = Math.round(255 * Math.max(0, Math.min(1, shade(value))));
+        image.data.set(table[at], 4 * (row * edge + column));
     });
     canvas.width = canvas.height = edge;
     canvas.getContext('2d').putImageData(image, 0, 0);
+}
+
+// One channel of a tensor.
+export function drawChannel(canvas, tensor, c, shade, ramp) {
+    const { height, width, channels, values } = tensor;
+    const one = { height, width, channels: 1, values: [] };
+    for (let i = c; i < values.length; i += channels) one.values.push(values[i]);
+    drawMap(canvas, one, shade, ramp);
 }
 
 export function drawScale(box, ends, ramp) {
@@ -86,10 +141,28 @@ export function drawEnds(box, ends) {
     );
 }
 
-function shape(name, attributes) {
+export function shape(name, attributes) {
     const made = document.createElementNS('http://www.w3.org/2000/svg', name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     return made;
+}
+
+// The bars of counts at whole numbers least..most, each as wide as a code, and between their middles
+// the finer counts of what was rounded: `fine` to a code. The picture is 720 x 170.
+export function drawWeights(svg, { least, most, codes, fine, real }) {
+    const wide = 720 / (most - least + 1);
+    const bars = (counts, step, name, inset) => {
+        const tallest = Math.log1p(Math.max(...counts)) || 1;
+        return counts.map((count, i) => {
+            const height = (150 * Math.log1p(count)) / tallest;
+            const place = { x: i * step + inset, width: Math.max(step - 2 * inset, 0.5) };
+            return shape('rect', { class: name, ...place, y: 164 - height, height });
+        });
+    };
+    svg.replaceChildren(
+        ...bars(codes, wide, 'range', wide > 8 ? 1 : 0),
+        ...bars(real, wide / fine, 'in', 0.25),
+    );
 }
 
 // Bars as high as the logarithm of their counts; behind them the range low..high that codes reach,

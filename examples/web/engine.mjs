@@ -1,7 +1,14 @@
 // ptq.h in WebAssembly, for JavaScript: the page uses it, and node in the tests. See ptq_web.c.
 
 export const FLOAT = 0,
-    INTEGER = 1;
+    INTEGER = 1,
+    PROBE = 2;
+
+// What the module says of an element, in its order: see arithmetic.h.
+const EXPLAINED =
+    'channels height width top left channel inputZero inputScale weightScale bias sum multiplier ' +
+    'scaled coded scale zero low high code value adds ownFirst residual residualValue ratio0 ' +
+    'ratio1 shift addedLow addedHigh addedCode addedValue';
 
 // The smallest module that uses a 128-bit instruction: valid only where those are known.
 const simdProbe = new Uint8Array([
@@ -68,6 +75,11 @@ export class Engine {
         });
     }
 
+    // The same with a text.
+    name(text, work) {
+        return this.lend(new TextEncoder().encode(`${text}\0`), work);
+    }
+
     read(Type, at, count) {
         return new Type(this.wasm.memory.buffer, at, count).slice();
     }
@@ -121,6 +133,11 @@ export class Engine {
         else convert(0, 0);
     }
 
+    // One layer with these bits, all others with 8: runs as PROBE.
+    convertOne(layer, weightBits, activationBits) {
+        this.name(layer, (at) => this.check(this.wasm.convert_one(at, weightBits, activationBits)));
+    }
+
     parameterBytes(kind) {
         this.need(kind);
         return this.wasm.parameter_bytes(kind);
@@ -156,21 +173,24 @@ export class Engine {
         );
     }
 
-    // Microseconds per picture: median and least of `rounds` measurements of `repeat` runs each,
-    // after as many without looking at the clock, in which the browser's compiler takes its time.
-    time(kind, picture, rounds, repeat) {
-        this.need(kind);
-        return this.lend(picture, (at) => {
-            const once = () => this.check(this.wasm.run(kind, at, 1, repeat, 0, 0));
-            const times = [];
-            for (let i = 0; i < rounds; i++) once();
-            for (let i = 0; i < rounds; i++) {
-                const start = performance.now();
-                once();
-                times.push(((performance.now() - start) * 1000) / repeat);
-            }
-            times.sort((a, b) => a - b);
-            return { median: times[rounds >> 1], least: times[0] };
+    // Microseconds that a picture takes in each network: { least, median } of `rounds`, of `repeat`
+    // runs each. The networks take turns, so that what else the machine does falls on both; the
+    // first round, in which the browser's compiler takes its time, does not count.
+    time(picture, rounds, repeat) {
+        this.need(FLOAT);
+        this.need(INTEGER);
+        const times = [[], []];
+        this.lend(picture, (at) => {
+            for (let i = 0; i <= rounds; i++)
+                for (const kind of [FLOAT, INTEGER]) {
+                    const start = performance.now();
+                    this.check(this.wasm.run(kind, at, 1, repeat, 0, 0));
+                    if (i) times[kind].push(((performance.now() - start) * 1000) / repeat);
+                }
+        });
+        return times.map((list) => {
+            list.sort((a, b) => a - b);
+            return { least: list[0], median: list[rounds >> 1] };
         });
     }
 
@@ -218,5 +238,62 @@ export class Engine {
             this.wasm.histogram(tensor, from, to, columns, at);
             return this.read(Float64Array, at, columns);
         });
+    }
+
+    // The nodes of the integer network: { name, op, inputs, out, and what else its line says }.
+    // `out` is the result after a fused addition.
+    get nodes() {
+        this.need(INTEGER);
+        const at = this.wasm.graph();
+        const text = this.text(at);
+        this.wasm.release(at);
+        return text
+            .trim()
+            .split('\n')
+            .slice(1)
+            .map((line) => {
+                const [name, op, ...rest] = line.split(' ');
+                const values = Object.fromEntries(rest.map((part) => part.split('=')));
+                return { name, out: name, op, ...values, inputs: values.in?.split(',') ?? [] };
+            });
+    }
+
+    // Weights of a node in steps of their codes, and the codes, or null where it has none.
+    weights(node, most = 1 << 16) {
+        return this.name(node, (name) =>
+            this.borrow([4 * most, 4 * most], (steps, codes) => {
+                const count = this.wasm.weights(name, steps, codes, most);
+                return count
+                    ? {
+                          steps: this.read(Float32Array, steps, count),
+                          codes: this.read(Int32Array, codes, count),
+                      }
+                    : null;
+            }),
+        );
+    }
+
+    // The 95 % interval of a share of which k of n were seen.
+    interval(k, n) {
+        return this.borrow([16], (at) => {
+            this.wasm.interval(k, n, at);
+            return [...this.read(Float64Array, at, 2)];
+        });
+    }
+
+    // The arithmetic of one element of the last picture looked at: EXPLAINED, and the codes less
+    // their zero points, channels x height x width; `weights` is null in an average.
+    explain(node, y, x, c) {
+        this.name(node, (at) => this.check(this.wasm.explain(at, y, x, c)));
+        const keys = EXPLAINED.split(' ');
+        const numbers = this.read(Float64Array, this.wasm.explained_numbers(), keys.length);
+        const found = Object.fromEntries(keys.map((key, i) => [key, numbers[i]]));
+        const count = found.channels * found.height * found.width;
+        const list = (pointer) => pointer && this.read(Int32Array, pointer, count);
+        return {
+            ...found,
+            inputs: list(this.wasm.explained_inputs()),
+            weights: list(this.wasm.explained_weights()) || null,
+        };
     }
 }

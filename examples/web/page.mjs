@@ -1,25 +1,13 @@
 // The page: what is shown, and when. engine.mjs computes, draw.mjs draws.
 import { Engine, readRecords, hasSimd, FLOAT, INTEGER } from './engine.mjs';
-import { SIZE, shrink, drawPicture, drawMap, drawScale, drawEnds, drawHistogram } from './draw.mjs';
-
-const $ = (id) => document.getElementById(id);
-const all = (selector) => [...document.querySelectorAll(selector)];
-const pause = () => new Promise((resume) => setTimeout(resume));
-const dark = matchMedia('(prefers-color-scheme: dark)');
-
-const number = (value) => value.toLocaleString('en');
-const short = (value) => String(+value.toPrecision(3));
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const bits = (n) => `${n} bits`;
-const argmax = (values) => values.indexOf(Math.max(...values));
-
-// A file that the page carries, as bytes.
-function embedded(id) {
-    const text = atob($(id).textContent);
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    return bytes;
-}
+import { $, all, argmax, bits, embedded, fail, guard, isCurrent } from './state.mjs';
+import { number, pause, percent, say, state } from './state.mjs';
+import { SIZE, shrink, drawPicture } from './draw.mjs';
+import { blame, listenInside, showInside } from './inside.mjs';
+import { addPoint, drawCurve } from './curve.mjs';
+import { endStory, hands, startStory, tellBack, tellNext } from './story.mjs';
+import { explainTerms } from './terms.mjs';
+import { scenes } from './scenes.mjs';
 
 // The networks; other keys are ids of embedded files. One is calibrated here, on pictures that the
 // page carries; of the other's, which may not be passed on, it has what calibration keeps.
@@ -33,43 +21,16 @@ const networks = {
     cifar10: {
         about:
             'Knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and ' +
-            'trucks, one filling the picture. Choose a photograph of yours.',
+            'trucks, one filling the picture. The samples are drawn, too few to count right ' +
+            'answers; choose a photograph of yours.',
         classes: () => 'airplane automobile bird cat deer dog frog horse ship truck'.split(' '),
         calibration: 'cifar10-calibration',
     },
 };
 
-// `turn` counts what the reader asked for: work that goes on over pauses stops when it is not the
-// latest any more. Learning goes on until bits or network change.
-const state = {
-    turn: 0,
-    build: '',
-    engine: null,
-    worker: null, // while it learns
-    name: '', // of the network
-    classes: [],
-    samples: null,
-    floatFound: null, // the float network's class of every sample
-    picture: null,
-    sample: -1, // which one the picture is
-    tensor: 3, // looked at
-};
-
-const isCurrent = (turn) => turn === state.turn;
-
 function newTurn() {
     $('facts').ariaBusy = 'true';
     return ++state.turn;
-}
-
-// Screen readers say what changes: then only what does.
-function say(id, text) {
-    if ($(id).textContent !== text) $(id).textContent = text;
-}
-
-function fail(problem) {
-    say('verdict', problem.message ?? String(problem));
-    $('facts').ariaBusy = 'false';
 }
 
 // ---- Answers ----
@@ -108,12 +69,13 @@ function showAnswers() {
     performance.mark(integer.length ? 'both answers' : 'float answer');
 }
 
-async function showTime(id, kind, turn) {
+async function showTimes(turn) {
     await pause();
     if (!isCurrent(turn)) return;
-    const { median } = state.engine.time(kind, state.picture, 9, 3);
-    const time = median < 1000 ? `${median.toFixed(0)} µs` : `${(median / 1000).toFixed(1)} ms`;
-    say(id, `${time} for the picture`);
+    state.engine.time(state.picture, 9, 3).forEach(({ least }, kind) => {
+        const time = least < 1000 ? `${least.toFixed(0)} µs` : `${(least / 1000).toFixed(1)} ms`;
+        say(kind === FLOAT ? 'float-cost' : 'integer-cost', `${time} for the picture`);
+    });
 }
 
 // ---- Facts ----
@@ -154,6 +116,7 @@ async function showAccuracy(turn) {
     const right = (found) => found.filter((c, i) => c === samples.labels[i]).length;
     const same = integer.filter((c, i) => c === float[i]).length;
     fact('right', `${right(float)} → ${right(integer)}`, `of ${samples.count} test pictures`);
+    addPoint(...chosenBits(), state.learned, right(integer), samples.count);
     fact('same', same, `of ${samples.count}`);
 }
 
@@ -195,11 +158,12 @@ const scalesFrom = () =>
 // The integer network anew, rounded to nearest, and all that shows it.
 async function requantize() {
     const turn = newTurn();
-    state.worker?.terminate();
+    state.giveUp();
     showBits();
     await pause();
     if (!isCurrent(turn) || !state.engine?.calibrationImages) return;
     state.engine.convert(...chosenBits());
+    state.learned = false;
     const learns = Boolean(networks[state.name].training);
     say(
         'made',
@@ -230,125 +194,50 @@ function startWorker(message) {
     return worker;
 }
 
+// What the worker makes; null where the work was given up, which state.giveUp does.
 const answerOf = (worker) =>
     new Promise((accept, refuse) => {
         worker.onmessage = ({ data }) => (data instanceof Error ? refuse(data) : accept(data));
         worker.onerror = (event) => refuse(new Error(event.message));
-    });
+        state.giveUp = () => accept(null);
+    }).finally(() => worker.terminate());
 
 // Learning takes seconds, so that it happens beside the page, in an engine of its own.
 async function learn() {
     const begun = performance.now();
     $('learn').disabled = true;
-    say(
-        'made',
-        'Learning: the codes of a channel are chosen together, layer by layer, so that the ' +
-            'error on the calibration pictures is least …',
-    );
-    state.worker = startWorker({
+    const tick = () => {
+        const seconds = Math.round((performance.now() - begun) / 1000);
+        $('made').textContent =
+            'Learning: the codes of a channel are chosen together, layer by layer, so that the ' +
+            `error on the calibration pictures is least … ${seconds} s`;
+    };
+    const ticking = setInterval(tick, 1000);
+    tick();
+    const worker = startWorker({
         wasm: embedded(state.build),
         model: embedded(`${state.name}-model`),
         pictures: trainingPictures(),
         chosen: chosenBits(),
     });
-    const made = await answerOf(state.worker);
-    state.worker.terminate();
+    const made = await answerOf(worker).finally(() => clearInterval(ticking));
+    if (!made) return;
     state.engine.load(INTEGER, made);
+    state.learned = true;
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
     say('made', `${scalesFrom()}codes learned in ${seconds} seconds. Moving a slider rounds anew.`);
     $('learn').disabled = false;
     await showAll(newTurn());
 }
 
-// ---- Inside ----
-
-const rangeOf = (values) =>
-    values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [0, 0]);
-
-// Both networks' values of a tensor, their difference, and the signal-to-noise ratio in decibels.
-function compare(tensor) {
-    const float = state.engine.values(FLOAT, tensor);
-    const integer = state.engine.values(INTEGER, tensor);
-    const difference = { ...float, values: integer.values.map((v, i) => v - float.values[i]) };
-    const power = (values) => values.reduce((sum, v) => sum + v * v, 0);
-    const noise = power(difference.values);
-    const sqnr = noise ? 10 * Math.log10(power(float.values) / noise) : Infinity;
-    return { float, integer, difference, sqnr };
-}
-
-function layerChoice(name, tensor) {
-    const item = document.createElement('label');
-    item.innerHTML =
-        '<input type="radio" name="layer" class="hidden">' +
-        '<span class="chip"><b></b><small></small><i aria-hidden="true"></i></span>';
-    item.querySelector('b').textContent = name;
-    item.firstChild.checked = tensor === state.tensor;
-    item.firstChild.onchange = () => {
-        state.tensor = tensor;
-        showInside();
-    };
-    return item;
-}
-
-function showLayers(names, compared) {
-    const box = document.querySelector('.layers');
-    if (box.children.length === 0) box.replaceChildren(...names.map(layerChoice));
-    compared.forEach(({ float, sqnr }, i) => {
-        const item = box.children[i];
-        const level = Number.isFinite(sqnr) ? `${sqnr.toFixed(1)} dB` : 'no signal';
-        item.querySelector('small').innerHTML =
-            `<span>${float.height}×${float.width}×${float.channels}</span> ` +
-            `<span>${sqnr === Infinity ? 'equal' : level}</span>`;
-        const share = Math.min(Math.max(sqnr / 50, 0.01), 1);
-        item.querySelector('i').style.transform = `scaleX(${share})`;
-    });
-}
-
-function showMaps(name, { float, integer, difference }) {
-    const [low, high] = rangeOf(float.values);
-    const [least, most] = rangeOf(difference.values);
-    const largest = Math.max(-least, most);
-    const signed = dark.matches ? 'dark' : 'light';
-    drawMap($('float-map'), float, low, high, 'values');
-    drawMap($('integer-map'), integer, low, high, 'values');
-    drawMap($('difference-map'), difference, -largest, largest, signed);
-    drawScale($('float-scale'), [low, high].map(short), 'values');
-    drawScale($('integer-scale'), [low, high].map(short), 'values');
-    drawScale($('difference-scale'), [-largest, 0, largest].map(short), signed);
-    $('float-map').ariaLabel =
-        `${name} in float: ${float.channels} channels, ${short(low)} to ${short(high)}`;
-    $('integer-map').ariaLabel = `${name} in integers, on the same scale`;
-    $('difference-map').ariaLabel = `Difference: at most ${short(largest)}`;
-}
-
-function rangeText({ low, high, scale, bits: width, clipped, zeros }) {
-    const share = clipped < 1e-4 ? 'less than 0.01 %' : `${(100 * clipped).toFixed(2)} %`;
-    const codes = scale
-        ? `${number(1 << width)} codes, ${short(scale)} apart, reach from ${short(low)} to ` +
-          `${short(high)}; of the values ${clipped ? share : 'none'} lie beyond and are clipped.`
-        : 'These are real numbers in both networks.';
-    return `${codes} Exactly 0, and left out, are ${percent(zeros)}. Heights are logarithmic.`;
-}
-
-function showHistogram(tensor) {
-    const range = state.engine.range(tensor);
-    const from = Math.min(range.min, range.low);
-    const to = Math.max(range.max, range.high);
-    const counts = state.engine.histogram(tensor, from, to, 120);
-    drawHistogram($('histogram'), counts, { from, to, ...range });
-    drawEnds($('axis'), [from, to].map(short));
-    say('range', rangeText(range));
-    $('histogram').ariaLabel =
-        `Values from ${short(range.min)} to ${short(range.max)}. ${rangeText(range)}`;
-}
-
-function showInside() {
-    state.engine.look(state.picture);
-    const names = state.engine.tensorNames;
-    const compared = names.map((_, i) => compare(i));
-    showLayers(names, compared);
-    showMaps(names[state.tensor], compared[state.tensor]);
-    showHistogram(state.tensor);
+// One number of bits after the other; ends with the one that was chosen before.
+async function fillCurve() {
+    const before = $('weight-bits').value;
+    const [, activations] = chosenBits();
+    $('fill').disabled = true;
+    for (let n = 2; n <= 8; n++) await setBits(n, activations);
+    await setBits(before, activations);
+    $('fill').disabled = false;
 }
 
 // ---- Pictures and networks ----
@@ -358,9 +247,8 @@ async function showAll(turn) {
     await pause();
     if (!isCurrent(turn) || !state.engine.has(INTEGER)) return;
     showInside();
-    $('save').disabled = $('measure').disabled = false;
-    await showTime('float-cost', FLOAT, turn);
-    await showTime('integer-cost', INTEGER, turn);
+    for (const id of ['save', 'measure', 'fill', 'blame']) $(id).disabled = false;
+    await showTimes(turn);
     if (!isCurrent(turn)) return;
     showSize();
     if (state.samples) await showAccuracy(turn);
@@ -374,13 +262,39 @@ function setPicture(pixels, caption, sample) {
     $('caption').textContent = caption;
 }
 
-function choosePicture(i) {
-    const { pixels, labels } = state.samples;
+// Pictures to choose from: of test pictures two of each class, else drawn scenes, one of each.
+function picturesOf({ classes, samples }) {
+    if (!samples)
+        return classes.map((name) => ({
+            name,
+            caption: `Drawn: ${name}`,
+            pixels: drawScene(name),
+        }));
+    const seen = {};
     const size = 3 * SIZE * SIZE;
-    setPicture(pixels.slice(i * size, (i + 1) * size), `Sample: ${state.classes[labels[i]]}`, i);
+    return [...samples.labels].flatMap((label, i) => {
+        seen[label] = (seen[label] ?? 0) + 1;
+        const name = `${classes[label]} ${seen[label]}`;
+        const pixels = samples.pixels.slice(i * size, (i + 1) * size);
+        return seen[label] > 2 ? [] : [{ name, caption: `Sample: ${classes[label]}`, pixels }];
+    });
 }
 
-function sampleChoice(i, name) {
+function drawScene(name) {
+    const canvas = document.createElement('canvas');
+    canvas.width = canvas.height = 512;
+    const to = canvas.getContext('2d');
+    to.scale(8, 8);
+    scenes[name](to);
+    return shrink(canvas);
+}
+
+function choosePicture(i) {
+    const { pixels, caption } = state.choices[i];
+    setPicture(pixels, caption, i);
+}
+
+function sampleChoice({ name, pixels }, i) {
     const item = document.createElement('label');
     item.innerHTML = '<input type="radio" name="sample" class="hidden"><canvas></canvas>';
     item.firstChild.ariaLabel = name;
@@ -389,32 +303,26 @@ function sampleChoice(i, name) {
         choosePicture(i);
         showAll(newTurn()).catch(fail);
     };
-    drawPicture(item.lastChild, state.samples.pixels.subarray(3 * SIZE * SIZE * i));
+    drawPicture(item.lastChild, pixels);
     return item;
 }
 
-// Two of each class.
 function showSamples() {
-    const seen = {};
-    const choices = [];
-    state.samples?.labels.forEach((label, i) => {
-        seen[label] = (seen[label] ?? 0) + 1;
-        if (seen[label] <= 2)
-            choices.push(sampleChoice(i, `${state.classes[label]} ${seen[label]}`));
-    });
-    document.querySelector('.thumbs').replaceChildren(...choices);
-    for (const part of all('#samples, .of-samples')) part.hidden = !state.samples;
+    document.querySelector('.thumbs').replaceChildren(...state.choices.map(sampleChoice));
+    for (const part of all('.of-samples')) part.hidden = !state.samples;
+    if (state.samples) drawCurve();
 }
 
 async function openNetwork(name) {
     const turn = newTurn();
     const network = networks[name];
-    state.worker?.terminate();
+    state.giveUp();
     const samples = network.samples ? readRecords(embedded(network.samples)) : null;
     Object.assign(state, { name, samples, classes: network.classes(), floatFound: null });
-    $('learn').disabled = $('save').disabled = $('measure').disabled = true;
+    state.choices = picturesOf(state);
+    for (const id of ['learn', 'save', 'measure', 'fill', 'blame']) $(id).disabled = true;
     $('about').textContent = network.about;
-    if (!state.picture) choosePicture(0);
+    if (!state.picture || state.sample >= 0) choosePicture(0); // a picture of one's own stays
     state.engine.load(FLOAT, embedded(`${name}-model`));
     showAnswers();
     await pause();
@@ -431,9 +339,9 @@ async function takeFile(file) {
     try {
         bitmap = await createImageBitmap(file);
     } catch {
-        fail(`${file.name} is no picture that this browser can read; try a PNG or a JPEG.`);
-        return;
+        throw new Error(`${file.name} is no picture that this browser can read; try PNG or JPEG.`);
     }
+    endStory();
     setPicture(shrink(bitmap), file.name || 'Pasted picture', -1);
     document.querySelector('[name=network][value=cifar10]').checked = true;
     if (state.name === 'cifar10') await showAll(newTurn());
@@ -451,13 +359,10 @@ async function measure() {
         const engine = await Engine.start(embedded(build));
         engine.load(FLOAT, embedded(`${state.name}-model`));
         engine.load(INTEGER, integer);
-        const times = [];
-        for (const kind of [FLOAT, INTEGER]) {
-            say('measured', `Measuring ${build} …`);
-            await pause();
-            times[kind] = engine.time(kind, state.picture, 60, 5).median;
-            cells[2 * kind + column].textContent = times[kind].toFixed(0);
-        }
+        say('measured', `Measuring ${build} …`);
+        await pause();
+        const times = engine.time(state.picture, 60, 5).map(({ least }) => least);
+        times.forEach((time, kind) => (cells[2 * kind + column].textContent = time.toFixed(0)));
         cells[4 + column].textContent = (times[FLOAT] / times[INTEGER]).toFixed(2);
     }
     const missing = hasSimd() ? '' : ' This browser has no vector instructions in WebAssembly.';
@@ -466,6 +371,19 @@ async function measure() {
 }
 
 // ---- The page ----
+
+// As the sliders do; where the bits are chosen already, and rounded to nearest, nothing is done.
+async function setBits(weights, activations) {
+    const same = String(chosenBits()) === String([+weights, +activations]) && !state.learned;
+    if (same && state.engine.has(INTEGER)) return;
+    $('weight-bits').value = weights;
+    $('activation-bits').value = activations;
+    await requantize();
+}
+
+async function settled() {
+    while ($('facts').ariaBusy === 'true') await new Promise((resume) => setTimeout(resume, 20));
+}
 
 function save() {
     const [weights, activations] = chosenBits();
@@ -477,33 +395,50 @@ function save() {
 }
 
 function listen() {
-    const guard = (work) => async (event) => {
-        try {
-            await work(event);
-        } catch (problem) {
-            fail(problem);
-        }
-    };
     const dragging = (yes) => document.body.classList.toggle('dragging', yes);
-    $('weight-bits').oninput = $('activation-bits').oninput = guard(requantize);
-    $('file').onchange = guard(() => takeFile($('file').files[0]));
+    $('weight-bits').oninput = $('activation-bits').oninput = guard('bits', requantize);
+    $('file').onchange = guard('picture', () => takeFile($('file').files[0]));
     for (const choice of all('[name=network]'))
-        choice.onchange = guard(() => openNetwork(choice.value));
-    $('learn').onclick = guard(learn);
-    $('save').onclick = guard(save);
-    $('measure').onclick = guard(measure);
-    dark.onchange = guard(() => state.engine?.has(INTEGER) && showInside());
-    document.onpaste = guard((event) => takeFile(event.clipboardData.files[0]));
+        choice.onchange = guard('picture', () => {
+            endStory();
+            return openNetwork(choice.value);
+        });
+    $('learn').onclick = guard('bits', learn);
+    $('save').onclick = guard('bits', save);
+    $('measure').onclick = guard('speed', measure);
+    listenInside();
+    explainTerms();
+    Object.assign(hands, { setBits, learn, settled });
+    $('next').onclick = guard('story', tellNext);
+    $('back').onclick = guard('story', tellBack);
+    $('skip').onclick = endStory;
+    $('again').onclick = guard('story', async () => {
+        await openStory();
+        scrollTo(0, 0);
+    });
+    $('blame').onclick = guard('inside', blame);
+    $('fill').onclick = guard('bits', fillCurve);
+    document.onpaste = guard('picture', (event) => takeFile(event.clipboardData.files[0]));
     document.ondragover = (event) => {
         event.preventDefault();
         dragging(true);
     };
     document.ondragleave = (event) => event.relatedTarget || dragging(false);
-    document.ondrop = guard((event) => {
+    document.ondrop = guard('picture', (event) => {
         event.preventDefault();
         dragging(false);
         return takeFile(event.dataTransfer.files[0]);
     });
+}
+
+// The story is that of a drawn picture.
+async function openStory() {
+    document.querySelector('[name=network][value=shapes10]').checked = true;
+    if (state.name !== 'shapes10') await openNetwork('shapes10');
+    choosePicture(0);
+    showSamples();
+    await showAll(newTurn());
+    await startStory();
 }
 
 // #scalar in the address asks for the build without vector instructions.
@@ -513,6 +448,7 @@ async function start() {
     state.build = hasSimd() && location.hash !== '#scalar' ? 'simd' : 'scalar';
     state.engine = await Engine.start(embedded(state.build));
     await openNetwork('shapes10');
+    if (!$('story').hidden) await startStory();
 }
 
-start().catch(fail);
+start().catch((problem) => fail(problem));

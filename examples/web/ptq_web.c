@@ -10,9 +10,12 @@
 #define PTQ_IMPLEMENTATION
 #include "../../ptq.h"
 
+#include "../../tools/ptq/measure/arithmetic.h"
+
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-enum { FLOAT, INTEGER, KINDS };
+/* PROBE: an integer network to try something with, never shown. */
+enum { FLOAT, INTEGER, PROBE, KINDS };
 
 /* A network made ready: a session to be timed, and one that keeps every tensor to be looked at. */
 typedef struct network {
@@ -84,6 +87,7 @@ EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size) {
         ptq_calibration_free(calibration);
         calibration = NULL;
         network_close(&networks[INTEGER]);
+        network_close(&networks[PROBE]);
     }
     status = ptq_model_parse(bytes, size, NULL, &model, &error);
     if (!status)
@@ -170,9 +174,20 @@ EXPORT(calibration_images) size_t calibration_images(void) {
     return calibration ? calibration->images : 0;
 }
 
-/* Makes the integer network: scales of least squared error, one for each output channel of the
-   weights. Codes are rounded to nearest if `pictures` is NULL, which takes a moment. Else they are
-   learned, as by the preset "best", from `count` pictures that were calibrated on: seconds. */
+/* Scales of least squared error, one for each output channel of the weights. */
+static ptq_scheme scheme_of(int weight_bits, int activation_bits) {
+    ptq_scheme scheme = {0};
+
+    scheme.weight_bits = weight_bits;
+    scheme.activation_bits = activation_bits;
+    scheme.weight_method = PTQ_METHOD_MSE;
+    scheme.activation_method = PTQ_METHOD_MSE;
+    return scheme;
+}
+
+/* Makes the integer network. Codes are rounded to nearest if `pictures` is NULL, which takes a
+   moment. Else they are learned, as by the preset "best", from `count` pictures that were
+   calibrated on: seconds. */
 EXPORT(convert)
 ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count) {
     const ptq_dataset data = as_dataset(pictures, count);
@@ -180,10 +195,7 @@ ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures
     ptq_model *model = NULL;
     ptq_status status;
 
-    options.scheme.weight_bits = weight_bits;
-    options.scheme.activation_bits = activation_bits;
-    options.scheme.weight_method = PTQ_METHOD_MSE;
-    options.scheme.activation_method = PTQ_METHOD_MSE;
+    options.scheme = scheme_of(weight_bits, activation_bits);
     if (pictures) {
         options.scheme.rounding = PTQ_ROUNDING_LEARNED;
         options.scheme.refit = PTQ_REFIT_BELOW_8;
@@ -191,6 +203,21 @@ ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures
     }
     status = ptq_convert(networks[FLOAT].model, calibration, &options, &model, NULL, &error);
     return status ? status : network_open(&networks[INTEGER], model);
+}
+
+/* The probe: one layer with these bits, all others with 8, rounded to nearest. */
+EXPORT(convert_one)
+ptq_status convert_one(const char *layer, int weight_bits, int activation_bits) {
+    ptq_override override = {layer, scheme_of(weight_bits, activation_bits)};
+    ptq_convert_options options = {0};
+    ptq_model *model = NULL;
+    ptq_status status;
+
+    options.scheme = scheme_of(8, 8);
+    options.override = &override;
+    options.overrides = 1;
+    status = ptq_convert(networks[FLOAT].model, calibration, &options, &model, NULL, &error);
+    return status ? status : network_open(&networks[PROBE], model);
 }
 
 /* ---- Running ---- */
@@ -287,4 +314,101 @@ EXPORT(histogram) void histogram(int tensor, double from, double to, int columns
         if (seen->bin[b] && at >= 0 && at < columns)
             counts[(int)at] += (double)seen->bin[b];
     }
+}
+
+/* ---- The network and its weights ---- */
+
+/* The integer network as text, a line for each node, released by the caller; NULL without memory. */
+EXPORT(graph) char *graph(void) {
+    size_t size = ptq_graph_write(networks[INTEGER].model, NULL, 0) + 1;
+    char *text = malloc(size);
+
+    if (text)
+        ptq_graph_write(networks[INTEGER].model, text, size);
+    return text;
+}
+
+/* Weights of a node, output channel by output channel: the real ones in steps of their codes, and
+   the codes. Returns how many there are, at most `most`; 0 where the node has none that are coded. */
+EXPORT(weights) size_t weights(const char *node, float *steps, int *codes, size_t most) {
+    const ptq_model *coded = networks[INTEGER].model, *real = networks[FLOAT].model;
+    int i = ptq_model_find(coded, node), k = ptq_model_find(real, node);
+    const ptq_tensor *from, *to;
+    size_t n;
+
+    if (i < 0 || k < 0)
+        return 0;
+    from = &real->node[k].param[PTQ_PARAM_WEIGHT];
+    to = &coded->node[i].param[PTQ_PARAM_WEIGHT];
+    n = ptq_tensor_elements(to);
+    if (!to->scales || n > most || n != ptq_tensor_elements(from))
+        return 0;
+    for (size_t j = 0; j < n; j++) {
+        size_t channel = to->scales > 1 ? j / (n / (size_t)to->dim[0]) : 0;
+
+        steps[j] = ptq_tensor_real(from, j) / to->scale[channel];
+        codes[j] = (int)ptq_tensor_number(to, j);
+    }
+    return n;
+}
+
+/* Lowest and highest of the shares that `k` of `n` may come from, with 95 %: to `out`, two. */
+EXPORT(interval) void interval(size_t k, size_t n, double *out) {
+    ptq_share_interval(k, n, out, out + 1);
+}
+
+/* ---- One element ---- */
+
+static arithmetic explained;
+
+/* The arithmetic of an element of the last picture looked at, for the three functions below; they
+   are there until the next call. */
+EXPORT(explain) ptq_status explain(const char *node, int y, int x, int c) {
+    arithmetic_close(&explained);
+    return arithmetic_open(networks[INTEGER].plan, networks[INTEGER].keeping, node, y, x, c,
+                           &explained, &error);
+}
+
+EXPORT(explained_inputs) const int *explained_inputs(void) { return explained.input; }
+
+EXPORT(explained_weights) const int *explained_weights(void) { return explained.weight; }
+
+/* The other members, in the order of engine.mjs. */
+EXPORT(explained_numbers) const double *explained_numbers(void) {
+    static double all[31];
+    const arithmetic *a = &explained;
+    const double now[] = {a->window[0],
+                          a->window[1],
+                          a->window[2],
+                          a->top,
+                          a->left,
+                          a->channel,
+                          a->input_zero_point,
+                          (double)a->input_scale,
+                          (double)a->weight_scale,
+                          a->bias,
+                          a->sum,
+                          (double)a->multiplier,
+                          (double)a->scaled,
+                          a->coded,
+                          (double)a->scale,
+                          a->zero_point,
+                          a->low,
+                          a->high,
+                          a->code,
+                          (double)a->value,
+                          a->adds,
+                          a->own_first,
+                          a->residual,
+                          (double)a->residual_value,
+                          (double)a->ratio[0],
+                          (double)a->ratio[1],
+                          (double)a->shift,
+                          a->added_low,
+                          a->added_high,
+                          a->added_code,
+                          (double)a->added_value};
+
+    memcpy(all, now, sizeof all);
+    return all;
 }

@@ -108,6 +108,42 @@ accepts train --qat "$dir/q.safetensors" --model "$dir/a.safetensors" --data "$d
 grep -q "; 20 of 20 held-out answers are the same" "$dir/out" || wrong "integers answer otherwise"
 accepts eval --model "$dir/qat.safetensors" --data "$dir/data/data_batch_1.bin"
 
+# Preset best-high learns on from best's codes, the same with one thread and two, killed or not; what
+# it writes diverges less from float than best's model on the images held out, or is best's.
+before= # exec: in place of the shell, so that a signal reaches it
+high() { # OUTPUT OPTIONS...
+    $before "$PTQ" quantize --preset best-high --model "$dir/a.safetensors" --data "$dir/data" --samples 120 \
+        --weight-bits 2 --activation-bits 3 --no-measure -o "$@" >"$dir/out" 2>"$dir/err"
+}
+high "$dir/h1.safetensors" --threads 2 --json "$dir/h.json" || wrong "learning on fails"
+prints "learned   500 steps at rate .*: KL .* on 24 images held out"
+grep -q '"kept": true' "$dir/h.json" || wrong "nothing was learned"
+awk -F'[:,]' '/"kl_before"/ { before = $2 } /"kl_after"/ { after = $2 }
+    END { exit !(after > 0 && after < before) }' "$dir/h.json" || wrong "the divergence did not fall"
+grep -aq "learned on: 500 steps, rate" "$dir/h1.safetensors" || wrong "the model does not say how it was made"
+accepts eval --model "$dir/h1.safetensors" --data "$dir/data/data_batch_1.bin"
+high "$dir/h2.safetensors" --threads 1 || wrong "learning on fails with one thread"
+same "$dir/h1.safetensors" "$dir/h2.safetensors" "threads change what is learned"
+(before=exec && high "$dir/h3.safetensors" --checkpoint "$dir/h.ck") &
+pid=$!
+while [ ! -e "$dir/h.ck" ] && kill -0 $pid 2>/dev/null; do sleep 0.001; done
+kill $pid 2>/dev/null
+wait $pid 2>/dev/null
+[ -e "$dir/h.ck" ] || wrong "no checkpoint of learning on"
+high "$dir/h3.safetensors" --checkpoint "$dir/h.ck" --resume || wrong "learning on is not resumed"
+same "$dir/h1.safetensors" "$dir/h3.safetensors" "an interruption changes what is learned"
+not_high() { # WORDS OPTIONS...
+    words=$1
+    shift
+    refuses "$words" quantize --preset best-high --model "$dir/a.safetensors" --data "$dir/data" \
+        --no-measure -o "$dir/x" "$@"
+}
+not_high "other settings" --checkpoint "$dir/h.ck" --resume --seed 7
+not_high "needs --checkpoint" --resume
+not_high "is not a number over 0" --minutes 0
+not_high "at least 100 calibration images" --samples 99
+not_high "belong to --preset best-high" --preset best --minutes 1
+
 refuses "no subcommand\|is needed" train
 refuses "must be a number" train -o "$dir/x" --rate fast
 refuses "unknown optimizer" train -o "$dir/x" --optimizer adagrad

@@ -1,6 +1,5 @@
 /* As test_kernels.c, also for instruction sets that this processor lacks: see emulation.h. */
-#define PTQ__EMULATE_VNNI
-#define PTQ__EMULATE_AMX
+#define PTQ__EMULATE
 #include "emulation.h"
 #define GROUP_TEARDOWN tiles_are_released
 

@@ -63,7 +63,7 @@ typedef struct setup {
 
 static setup start_with(const ptq_model *model, const ptq_model *origin, const char *isa,
                         int threads, int frozen) {
-    trainer_options options = {BATCH, threads, isa, 0.1f, frozen};
+    trainer_options options = {BATCH, threads, isa, 0.1f, frozen, 0, 0};
     const int *shape = model->node[0].shape;
     setup made;
 
@@ -386,10 +386,14 @@ static void test_step_gradient(void **state) {
     dv[19] = 10000;
     for (int k = 0; k < COUNT(names); k++) {
         const kernel_set *set = kernels_find(names[k]);
+        double outside[2] = {1, 2};
 
         if (!set)
             continue;
-        expect_close(set->step_gradient(&t, y, dv, 1, 20), 0.4 + 3 + 100 - 2000 - 5000, 1e-3);
+        expect_close(set->step_gradient(&t, y, dv, 1, 20, outside), 0.4 + 3 + 100 - 2000 - 5000,
+                     1e-3);
+        expect_close(outside[0], 1 + 1000, 0); /* added */
+        expect_close(outside[1], 2 + 100, 0);
         set->value(&t, y, 1, 20, out);
         expect_close(out[0], 0.5, 0);
         expect_close(out[1], 0, 0);
@@ -498,8 +502,8 @@ static double pair_loss(trainer *t, pair *p) {
 }
 
 /* A few steps, then the integers that are exported answer as the fake quantization did. */
-static void check_integers(pair *made) {
-    trainer_options options = {BATCH, 2, NULL, 0.1f, 0};
+static void check_integers(pair *made, int from_codes) {
+    trainer_options options = {BATCH, 2, NULL, 0.1f, 0, from_codes, 0};
     trainer_source source = {noise_fill, &made->from};
     optimizer_options adam = {OPTIMIZER_ADAMW, 0.9, 0, 0};
     int params, classes[BATCH], labels[BATCH];
@@ -509,7 +513,7 @@ static void check_integers(pair *made) {
     optimizer descent;
     trainer *t;
 
-    assert_ok(trainer_create(made->q, made->fused, &options, &t, &err));
+    assert_ok(trainer_create(made->q, from_codes ? NULL : made->fused, &options, &t, &err));
     p = trainer_params(t, &params);
     assert_int_equal(optimizer_create(&adam, trainer_size(t), trainer_state(t), &descent), 0);
     for (int i = 0; i < 5; i++) {
@@ -548,7 +552,8 @@ static void test_integers_do_what_was_trained(void **state) {
                        make_pair(random_resnet8(8, 6, 10, 4, NULL), schemes[k])};
 
         for (int m = 0; m < COUNT(made); m++) {
-            check_integers(&made[m]);
+            check_integers(&made[m], 0);
+            check_integers(&made[m], 1);
             free_pair(&made[m]);
         }
     }
@@ -559,7 +564,7 @@ static void test_integers_do_what_was_trained(void **state) {
 static void test_zero_point_at_either_end(void **state) {
     ptq_scheme scheme = {
         .weight_bits = 3, .weight_per_tensor = 1, .weight_affine = 1, .activation_bits = 3};
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0};
     pair p = make_pair(random_resnet8(8, 3, 3, 4, NULL), scheme);
 
     (void)state;
@@ -602,15 +607,16 @@ static double lsq_factor(const ptq_model *q, const trainer_param *p) {
 
 /* The direction that scales the result of node `first`, and all results behind it: its real weights
    with their step sizes, and the step sizes of these results, grow by the same share, so that every
-   code stays what it is. What the engine's gradients make of it, without LSQ's factor. */
-static double scaling_slope(trainer *t, const ptq_model *q, int first, float *direction) {
+   code stays what it is. Weights that count in codes stay, too. What the engine's gradients make of it, without LSQ's factor. */
+static double scaling_slope(trainer *t, const ptq_model *q, int first, int from_codes,
+                            float *direction) {
     int params;
     const trainer_param *p = trainer_params(t, &params);
     const float *gradient = trainer_gradient(t), *now = trainer_state(t);
     double sum = 0;
 
     for (int i = 0; i < params; i++) {
-        int weights = p[i].node == first && p[i].param == PTQ_PARAM_WEIGHT;
+        int weights = !from_codes && p[i].node == first && p[i].param == PTQ_PARAM_WEIGHT;
         int step =
             (p[i].node == first && p[i].param == TRAINER_WEIGHT_STEP) ||
             (p[i].node >= first && (p[i].param == TRAINER_STEP || p[i].param == TRAINER_MID_STEP));
@@ -638,15 +644,16 @@ static double loss_along(trainer *t, pair *p, const float *start, const float *d
    that the steps were charged with, and values that passed straight through, then cancel. That
    holds from every node on that all paths run through. Biases are 0, since their rounding depends
    on steps. */
-static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const *from, int count) {
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+static void check_scaling(ptq_model *model, ptq_scheme scheme, int from_codes,
+                          const char *const *from, int count) {
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, from_codes, 0};
     pair p = make_pair(model, scheme);
     const trainer_param *param;
     float *start, *direction;
     trainer *t;
     int params;
 
-    assert_ok(trainer_create(p.q, p.fused, &options, &t, &err));
+    assert_ok(trainer_create(p.q, from_codes ? NULL : p.fused, &options, &t, &err));
     param = trainer_params(t, &params);
     for (int i = 0; i < params; i++)
         for (size_t k = 0; param[i].param == PTQ_PARAM_BIAS && k < param[i].count; k++)
@@ -661,7 +668,7 @@ static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const
 
         memcpy(trainer_state(t), start, trainer_size(t) * sizeof *start);
         pair_loss(t, &p);
-        slope = scaling_slope(t, p.q, ptq_model_find(p.q, from[i]), direction);
+        slope = scaling_slope(t, p.q, ptq_model_find(p.q, from[i]), from_codes, direction);
         wanted =
             (loss_along(t, &p, start, direction, h) - loss_along(t, &p, start, direction, -h)) /
             (2 * h);
@@ -691,15 +698,131 @@ static void test_step_gradients_through_the_engine(void **state) {
         .weight_bits = 4, .weight_per_tensor = 1, .weight_affine = 1, .activation_bits = 2};
 
     (void)state;
-    check_scaling(parse(chain), three, nodes, COUNT(nodes));
-    check_scaling(parse(chain), affine, nodes, COUNT(nodes));
-    check_scaling(random_resnet8(8, 5, 4, 4, NULL), three, ends, COUNT(ends));
+    for (int from_codes = 0; from_codes < 2; from_codes++) {
+        check_scaling(parse(chain), three, from_codes, nodes, COUNT(nodes));
+        check_scaling(parse(chain), affine, from_codes, nodes, COUNT(nodes));
+        check_scaling(random_resnet8(8, 5, 4, 4, NULL), three, from_codes, ends, COUNT(ends));
+    }
+}
+
+/* ---- Learning on from codes, towards a teacher ---- */
+
+static const trainer_param *find_param(const trainer *t, int param) {
+    int params;
+    const trainer_param *p = trainer_params(t, &params);
+
+    for (int i = 0; i < params; i++)
+        if (p[i].param == param)
+            return &p[i];
+    fail_msg("no parameter %d", param);
+    return NULL;
+}
+
+/* Two classes, weights and biases 0, so that this model's softmax is 1/2, 1/2. The teacher's at
+   temperature 2 is softmax(1, 0) = 0.731059, 0.268941; its entropy 0.582203. So the divergence is
+   4 (log 2 - 0.582203) = 0.443777, its slope along the first bias 2 (0.5 - 0.731059). */
+static void test_divergence_from_a_teacher(void **state) {
+    ptq_model *model = parse("ptq-graph 1\ninput input shape=1x1x3\n"
+                             "fc dense in=input channels=2\n");
+    setup s = start_with(model, NULL, NULL, 1, 0);
+    trainer_source source = {fill, &s.from};
+    float teacher[2 * BATCH], own[2 * BATCH];
+    const trainer_param *bias;
+    trainer_result result;
+
+    (void)state;
+    for (int i = 0; i < BATCH; i++) {
+        teacher[2 * i] = 2;
+        teacher[2 * i + 1] = 0;
+    }
+    trainer_step_towards(s.engine, source, BATCH, teacher, 2, &result);
+    expect_close(result.loss, 0.443777, 1e-5);
+    bias = find_param(s.engine, PTQ_PARAM_BIAS);
+    expect_close((double)trainer_gradient(s.engine)[bias->offset], -0.462117, 1e-5);
+    expect_close((double)trainer_gradient(s.engine)[bias->offset + 1], 0.462117, 1e-5);
+    trainer_state(s.engine)[bias->offset] = 5;
+    trainer_logits(s.engine, source, BATCH, own);
+    for (int i = 0; i < 2 * BATCH; i++)
+        expect_close((double)own[i], i % 2 ? 0 : 5, 0);
+    trainer_step_towards(s.engine, source, BATCH, own, 2, &result);
+    expect_close(result.loss, 0, 1e-9);
+    trainer_free(s.engine);
+    ptq_model_free(model);
+}
+
+/* What has not learned yet is what it was: every code, and scales up to the rounding of their
+   logarithms. The state counts in codes. */
+static void test_learns_on_from_its_codes(void **state) {
+    ptq_scheme scheme = {.weight_bits = 3, .activation_bits = 4};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 1, 0};
+    pair p = make_pair(parse(chain), scheme);
+    const trainer_param *weights;
+    ptq_model *out;
+    trainer *t;
+
+    (void)state;
+    assert_ok(trainer_create(p.q, NULL, &options, &t, &err));
+    assert_ok(ptq_model_copy(p.q, NULL, &out, &err));
+    weights = find_param(t, PTQ_PARAM_WEIGHT);
+    expect_close((double)trainer_state(t)[weights->offset],
+                 (double)ptq_tensor_number(&p.q->node[weights->node].param[0], 0), 0);
+    assert_ok(trainer_export(t, trainer_state(t), out, &err));
+    for (int i = 1; i < out->nodes; i++) {
+        const ptq_node *was = &p.q->node[i], *is = &out->node[i];
+
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(was->param[k].size, is->param[k].size);
+            if (was->param[k].size)
+                assert_memory_equal(was->param[k].data, is->param[k].data, was->param[k].size);
+        }
+        assert_int_equal(was->q.zero_point, is->q.zero_point);
+        expect_close((double)is->q.scale, (double)was->q.scale, 1e-6);
+    }
+    ptq_model_free(out);
+    trainer_free(t);
+    free_pair(&p);
+}
+
+/* Steps so small that all results of `a` are clamped: the next zero point then moves each of them
+   by one step, and the loss by the gradient. Rounded logits would hide that; they are floats. */
+static void test_zero_point_gradient(void **state) {
+    ptq_scheme scheme = {.weight_bits = 4, .activation_bits = 2};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 1, 0};
+    pair p = make_pair(parse("ptq-graph 1\ninput input shape=5x5x3\n"
+                             "a conv2d in=input channels=9 kernel=3x3\n"
+                             "fc dense in=a channels=4\n"),
+                       scheme);
+    const trainer_param *zero, *step;
+    double gradient, above, below;
+    float *now;
+    trainer *t;
+
+    (void)state;
+    assert_ok(trainer_create(p.q, NULL, &options, &t, &err));
+    zero = find_param(t, TRAINER_ZERO);
+    step = find_param(t, TRAINER_STEP);
+    now = trainer_state(t);
+    now[step->offset] = logf(1e-3f);
+    now[zero->offset] = 1;
+    pair_loss(t, &p);
+    gradient = (double)trainer_gradient(t)[zero->offset];
+    now[zero->offset] = 2;
+    above = pair_loss(t, &p);
+    now[zero->offset] = 0.4f; /* rounded */
+    below = pair_loss(t, &p);
+    assert_true(fabs(gradient) > 1e-6);
+    expect_close((above - below) / 2 / gradient, 1, 0.02);
+    now[zero->offset] = 7; /* there are the codes 0 to 3 */
+    assert_ok(trainer_export(t, now, p.q, &err));
+    assert_int_equal(p.q->node[zero->node].q.zero_point, 3);
+    trainer_free(t);
+    free_pair(&p);
 }
 
 /* ---- Numbers that are none ---- */
 
 static void test_check_names_the_node(void **state) {
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0};
     pair p = make_pair(parse(chain), (ptq_scheme){.weight_bits = 3, .activation_bits = 3});
     const trainer_param *param;
     trainer *t;
@@ -734,8 +857,9 @@ static void test_check_names_the_node(void **state) {
 
 static void test_refusals(void **state) {
     ptq_model *model = parse(every_operator), *fused, *q, *image;
-    trainer_options options = {BATCH, 1, NULL, 0.1f, 0}, no_batch = {0, 1, NULL, 0.1f, 0};
-    trainer_options no_thread = {1, 0, NULL, 0.1f, 0}, no_isa = {1, 1, "mmx", 0.1f, 0};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0, 0, 0},
+                    no_batch = {0, 1, NULL, 0.1f, 0, 0, 0};
+    trainer_options no_thread = {1, 0, NULL, 0.1f, 0, 0, 0}, no_isa = {1, 1, "mmx", 0.1f, 0, 0, 0};
     noise from = {model, 9 * 7 * 4, 4};
     ptq_dataset images = {BATCH, 9, 7, 4, 4, PTQ_TYPE_U8, noise_get, &from, NULL};
     ptq_scheme dynamic = {.mode = PTQ_MODE_DYNAMIC}, integer = {.weight_bits = 8};
@@ -778,6 +902,9 @@ int main(void) {
         cmocka_unit_test(test_integers_do_what_was_trained),
         cmocka_unit_test(test_zero_point_at_either_end),
         cmocka_unit_test(test_step_gradients_through_the_engine),
+        cmocka_unit_test(test_divergence_from_a_teacher),
+        cmocka_unit_test(test_learns_on_from_its_codes),
+        cmocka_unit_test(test_zero_point_gradient),
         cmocka_unit_test(test_check_names_the_node),
         cmocka_unit_test(test_refusals),
     };

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pixelOf, tiles } from '../../examples/web/draw.mjs';
 import { readRecords } from '../../examples/web/engine.mjs';
 import { Browser } from './browser.mjs';
 
@@ -11,8 +12,9 @@ const [program, web, ptq, dir] = process.argv.slice(2).map((path, i) => (i ? res
 const url = pathToFileURL(join(web, 'ptq.html')).href;
 const models = fileURLToPath(new URL('../../examples/models', import.meta.url));
 const samples = join(web, 'shapes10/test_batch.bin');
-const desktop = { width: 1280, height: 900 },
-    phone = { width: 390, height: 844 };
+const desktop = { width: 1280, height: 900 };
+const sizes = { desktop, tablet: { width: 800, height: 1100 }, phone: { width: 390, height: 844 } };
+const photographed = 'airplane automobile bird cat deer dog frog horse ship truck'.split(' ');
 let failures = 0;
 
 function tell(what, problems) {
@@ -169,6 +171,135 @@ async function checkLearning(page, classes) {
     ]);
 }
 
+// ---- One pixel, as the tool explains it ----
+
+// Presses where an element of a map lies, as a mouse does.
+async function press(page, canvas, tensor, { y, x, c }) {
+    const { row, column } = pixelOf(tensor, { y, x, c });
+    const { edge } = tiles(tensor);
+    const frame = await page.value(`(() => {
+        document.getElementById('${canvas}').scrollIntoView({ block: 'center' });
+        const { left, top, width } = document.getElementById('${canvas}').getBoundingClientRect();
+        return { left, top, width };
+    })()`);
+    const place = {
+        x: frame.left + ((column + 0.5) / edge) * frame.width,
+        y: frame.top + ((row + 0.5) / edge) * frame.width,
+        button: 'left',
+        clickCount: 1,
+    };
+    for (const type of ['mousePressed', 'mouseReleased'])
+        await page.send('Input.dispatchMouseEvent', { type, ...place });
+}
+
+// The numbers of `ptq run --explain`, as the page must show them.
+function nativeNumbers(model, image, node, { y, x, c }) {
+    const explain = ['--image', image, '--explain', [node, y, x, c].join()];
+    const text = execFileSync(ptq, ['run', '--model', model, '--images', samples, ...explain]);
+    const found = (pattern) => pattern.exec(text)?.slice(1) ?? [];
+    return [
+        ...found(/accumulator (-?\d+)/),
+        ...found(/multiplier (\S+) =/),
+        ...found(/ \* \S+ = (\S+); clamped/),
+        ...found(/zero point \d+: code (\d+)/),
+        ...found(/code stands for (\S+)/),
+        ...found(/result \S+ \* \S+ = (\S+), a real number/),
+        ...found(/half to even: code (\d+), stands for/),
+    ];
+}
+
+async function checkPixels(page) {
+    const model = await saved(page, 'resnet8-shapes10-w8a8.safetensors');
+    const image = await page.value(`(() => {
+        document.querySelectorAll('[name=sample]')[0].click();
+        return 0;
+    })()`);
+    await page.until(settled);
+    const wrong = [];
+    for (const [layer, node, canvas, height, channels, spot] of [
+        ['conv1.relu', 'conv1', 'float-map', 32, 16, { y: 0, x: 31, c: 5 }],
+        ['block2.shortcut', 'block2.shortcut', 'integer-map', 16, 32, { y: 7, x: 3, c: 30 }],
+        ['block3.add.relu', 'block3.conv2', 'difference-map', 8, 64, { y: 7, x: 0, c: 63 }],
+        ['pool', 'pool', 'integer-map', 1, 64, { y: 0, x: 0, c: 40 }],
+        ['fc', 'fc', 'float-map', 1, 10, { y: 0, x: 0, c: 7 }],
+    ]) {
+        await page.value(`document.querySelector('[name=layer][value="${layer}"]').click()`);
+        await press(page, canvas, { height, width: height, channels }, spot);
+        const said = `${layer} at row ${spot.y}, column ${spot.x}, channel ${spot.c}`;
+        const text = (await shown(page, 'arithmetic')).replaceAll('−', '-');
+        const wanted = nativeNumbers(model, image, node, spot);
+        wrong.push(
+            equal(await shown(page, 'element'), said, 'the element'),
+            wanted.length < 3 && `ptq says little of ${layer}`,
+            ...wanted.map((part) => !text.includes(part) && `${layer} lacks ${part}: ${text}`),
+        );
+    }
+    await page.value(`document.querySelector('[name=layer][value="block1.conv2"]').click()`);
+    await page.value(`document.getElementById('integer-map').focus()`);
+    const before = await page.value(`+document.getElementById('column').value`);
+    await page.press('ArrowRight');
+    const after = await page.value(`+document.getElementById('column').value`);
+    wrong.push(equal(after, Math.min(before + 1, 31), 'the column after an arrow key'));
+    tell('pixels of five layers have the arithmetic of ptq run --explain', wrong);
+}
+
+// ---- The story ----
+
+const told = `document.getElementById('story').ariaBusy !== 'true' &&
+    !document.getElementById('next').disabled`;
+
+async function checkStory(page) {
+    const wrong = [];
+    await page.until(told);
+    for (const [number, pattern] of [
+        [1, /It was trained.*it says: ring, with 99/],
+        [2, /says ring too.*of 310,824.*answer to 9\d of 100|says ring too.*answer to 100 of 100/],
+        [3, /Float says ring, integer crescent/],
+        [4, /block1.conv1 hurts most: \d+\.\d %, and the answer is crescent/],
+        [5, /the pixel of block1.conv1.relu that is furthest from float, by \d+/],
+        [6, /Rounded each for itself: 94 → 2\d.*calibration pictures: 94 → [6-9]\d/],
+    ]) {
+        const text = await shown(page, 'story-text');
+        const title = await shown(page, 'story-title');
+        if (!title.startsWith(`${number} of 6`) || !pattern.test(text))
+            wrong.push(`step ${number} says '${title} ${text}'`);
+        if (number === 4)
+            wrong.push(
+                equal(
+                    await page.value(`document.querySelector('.guilty input').value`),
+                    'block1.conv1.relu',
+                    'the guilty layer',
+                ),
+            );
+        await page.value(`document.getElementById('next').click()`);
+        if (number < 6) await page.until(told, 180);
+    }
+    wrong.push(
+        !(await page.value(`document.getElementById('story').hidden`)) && 'it does not end',
+        equal(await page.value(`document.querySelectorAll('#curve g').length`), 3, 'the curve'),
+    );
+    tell('the story tells what the page shows', wrong);
+}
+
+// Back to 8 bits, and every number of bits tried: a point for each.
+async function checkCurve(page) {
+    await page.value(`document.getElementById('weight-bits').focus()`);
+    await page.press('ArrowRight', 6);
+    await page.until(
+        `document.getElementById('size').textContent.startsWith('80,128') && ${settled}`,
+    );
+    const start = Date.now();
+    await page.value(`document.getElementById('fill').click()`);
+    await page.until(`!document.getElementById('fill').disabled && ${settled}`, 120);
+    const rows = await page.value(`[...document.querySelectorAll('#curve-table tr')]
+        .map((row) => row.textContent)`);
+    tell(`the curve fills in, in ${((Date.now() - start) / 1000).toFixed(1)} s`, [
+        equal(rows.length, 8, 'the number of points'),
+        equal(await shown(page, 'weight-shown'), '8 bits', 'the slider afterwards'),
+        rows.some((row) => !/\d %\d.*% ?\d|%.*%.*%/.test(row)) && `a row is ${rows[0]}`,
+    ]);
+}
+
 // The answers for a record of the samples in a file of its own, by the network for photographs.
 async function checkOwn(page, what, record, classes, integer) {
     const own = join(dir, 'own.bin');
@@ -181,6 +312,26 @@ async function checkOwn(page, what, record, classes, integer) {
         ),
         sameTop(await top(page, 'integer'), nativeTop(integer, own, classes)[0]),
     ]);
+}
+
+// The drawn scenes: the float network knows each.
+async function checkScenes(page, classes) {
+    await page.value(`document.querySelector('[name=network][value=cifar10]').click()`);
+    await page.until(`document.querySelectorAll('[name=sample]').length === 10 && ${settled}`);
+    const wrong = [];
+    for (const [i, name] of classes.entries()) {
+        await page.value(`document.querySelectorAll('[name=sample]')[${i}].click()`);
+        await page.until(settled);
+        wrong.push(
+            equal(await shown(page, 'caption'), `Drawn: ${name}`, 'the caption'),
+            equal((await top(page, 'float'))[0][0], name, 'the first class'),
+        );
+    }
+    wrong.push(
+        (await page.value(`document.getElementById('fill').checkVisibility()`)) &&
+            'ten scenes are counted',
+    );
+    tell('the network for photographs knows its ten scenes', wrong);
 }
 
 // Files that are chosen, dropped and pasted.
@@ -209,7 +360,10 @@ async function checkFiles(page, classes) {
     }
     writeFileSync(join(dir, 'broken.png'), 'no picture');
     await page.chooseFile('#file', join(dir, 'broken.png'));
-    await page.until(`document.getElementById('verdict').textContent.includes('broken.png')`, 10);
+    await page.until(
+        `document.getElementById('picture-problem').textContent.includes('broken.png')`,
+        10,
+    );
     tell('a file that is no picture is named', []);
 }
 
@@ -225,8 +379,8 @@ async function checkNames(page) {
             ),
     );
     const reached = new Set();
-    await page.value(`document.activeElement.blur(); window.scrollTo(0, 0)`);
-    for (let i = 0; i < 12; i++) {
+    await page.value(`document.querySelector('.skip').focus()`);
+    for (let i = 0; i < 40; i++) {
         await page.press('Tab');
         reached.add(await page.value(`document.activeElement.id || document.activeElement.name`));
     }
@@ -240,6 +394,9 @@ async function checkNames(page) {
             'activation-bits',
             'save',
             'layer',
+            'float-map',
+            'row',
+            'blame',
             'measure',
         ]
             .filter((id) => !reached.has(id))
@@ -273,18 +430,36 @@ const lowContrast = `(() => {
     return found;
 })()`;
 
+// Texts of at least 12 pixels; what is pressed, of 24 (WCAG 2.2, 2.5.8). The bars of channels do what
+// the field beside them does.
+const tooSmall = `(() => {
+    const shown = (element) => element.checkVisibility({ visibilityProperty: true }) &&
+        !element.closest('script, style, .hidden, .skip, #drop');
+    const texts = [...document.querySelectorAll('body *')].filter((element) => shown(element) &&
+        [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) &&
+        (element.ownerSVGElement ? 0.92 : 1) * parseFloat(getComputedStyle(element).fontSize) < 12 &&
+        !(element.ownerSVGElement && element.ownerSVGElement.clientWidth < 500));
+    const pressed = [...document.querySelectorAll('button, input:not(.hidden), .node, .thumbs label')]
+        .filter((element) => shown(element) && !element.closest('.channel-bars'))
+        .filter((element) => {
+            const { width, height } = element.getBoundingClientRect();
+            return width < 24 || height < 24;
+        });
+    return [...texts, ...pressed].map((e) => (e.id || e.className || e.tagName) + ' ' +
+        e.textContent.trim().slice(0, 20));
+})()`;
+
 async function checkLooks(browser) {
-    for (const [name, size] of [
-        ['desktop', desktop],
-        ['phone', phone],
-    ]) {
+    for (const [name, size] of Object.entries(sizes)) {
         for (const scheme of ['light', 'dark']) {
             const page = await browser.open(url, { ...size, scheme });
             await page.until(settled);
+            await page.until(told);
             writeFileSync(join(web, `${name}-${scheme}.png`), await page.picture());
             const width = await page.value(`document.scrollingElement.scrollWidth`);
-            tell(`${name}, ${scheme}: contrast, width, console`, [
+            tell(`${name}, ${scheme}: contrast, sizes, width, console`, [
                 ...(await page.value(lowContrast)).map((text) => `low contrast: ${text}`),
+                ...(await page.value(tooSmall)).map((text) => `too small: ${text}`),
                 width > size.width && `it is ${width} pixels wide`,
                 ...page.problems,
             ]);
@@ -328,22 +503,15 @@ async function checkAll(browser) {
     );
     const first = { float: await top(page, 'float'), integer: await top(page, 'integer') };
     const classes = readFileSync(join(web, 'shapes10/batches.meta.txt'), 'utf8').trim().split('\n');
+    await checkStory(page);
+    await checkCurve(page);
     await checkAnswers(page, classes);
+    await checkPixels(page);
     await checkNames(page);
     await checkSlider(page, classes);
     await checkLearning(page, classes);
-    await checkFiles(page, [
-        'airplane',
-        'automobile',
-        'bird',
-        'cat',
-        'deer',
-        'dog',
-        'frog',
-        'horse',
-        'ship',
-        'truck',
-    ]);
+    await checkScenes(page, photographed);
+    await checkFiles(page, photographed);
     await checkSpeed(page);
     tell('nothing is said in the console', page.problems);
     tell(

@@ -15,8 +15,7 @@
    real numbers, and their last bits differ from one instruction set to the next: the processor's
    are hidden meanwhile, and scalar kernels do it, the same everywhere. Real weights are compared on
    scalar kernels only, softmax (the C library's expf) not at all. */
-#define PTQ__EMULATE_VNNI
-#define PTQ__EMULATE_AMX
+#define PTQ__EMULATE
 #include "emulation.h"
 
 static int hide_processor;

@@ -1,12 +1,12 @@
 /* ptq train: trains a float model. */
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
 #include "ptq.h"
 #include "shared/files.h"
+#include "shared/interrupt.h"
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
@@ -151,13 +151,6 @@ static int write_log(const run *r) {
 
 /* ---- Epochs ---- */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number) {
-    (void)number;
-    interrupted = 1;
-}
-
 static double rate_now(const run *r) {
     uint64_t warmup = (uint64_t)(r->set.warmup * (double)r->steps);
 
@@ -236,7 +229,7 @@ static int run_epoch(run *r) {
     progress shown = progress_start("training");
 
     train_images_shuffle(&r->data, &r->set, r->epoch);
-    while (r->step < r->steps && !interrupted) {
+    while (r->step < r->steps && !interrupts_came()) {
         if (take_step(r)) {
             progress_end(&shown);
             return 1;
@@ -278,8 +271,11 @@ static int write_result(run *r) {
 }
 
 static int prepare(run *r) {
-    trainer_options options = {r->set.batch, r->options.threads, r->options.isa, 0.1f,
-                               r->set.freeze};
+    trainer_options options = {.batch = r->set.batch,
+                               .threads = r->options.threads,
+                               .isa = r->options.isa,
+                               .momentum = 0.1f,
+                               .frozen_norm = r->set.freeze};
     ptq_error err;
 
     if (train_images_open(&r->options.data, &r->set, &r->data) ||
@@ -323,8 +319,7 @@ static int train(run *r) {
     say("training on %zu images, %zu held out; %zu parameters, %d threads\n", r->data.count,
         (size_t)r->set.holdout, trainer_size(r->engine), r->options.threads);
     say_wrapped(2, "%s", r->text);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    interrupts_watch();
     while (r->epoch < (uint64_t)r->set.epochs)
         if (run_epoch(r))
             return 1;
@@ -336,7 +331,6 @@ int command_train(int argc, char **argv) {
     run r;
     const train_options *o = &r.options;
 
-    interrupted = 0;
     memset(&r, 0, sizeof r);
     r.options.seed = 1;
     r.options.threads = count_cores();

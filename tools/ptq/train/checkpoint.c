@@ -1,4 +1,5 @@
 /* The checkpoint: everything that the rest of a run depends on. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,63 +7,107 @@
 #include "ptq.h"
 #include "shared/files.h"
 #include "shared/output.h"
+#include "train/checkpoint.h"
 #include "train/run.h"
 
-static int add_vector(ptq_archive *to, const char *name, float *values, size_t n, ptq_error *err) {
-    int dim = (int)n;
+static int add_vector(ptq_archive *to, const checkpoint_vector *v, ptq_error *err) {
+    int dim = (int)v->count;
     ptq_tensor vector;
 
-    return ptq_tensor_borrow(&vector, PTQ_TYPE_F32, 32, 1, &dim, values, n * sizeof *values, err) ||
-           ptq_archive_add(to, name, &vector, err);
+    return ptq_tensor_borrow(&vector, PTQ_TYPE_F32, 32, 1, &dim, v->values,
+                             v->count * sizeof *v->values, err) ||
+           ptq_archive_add(to, v->name, &vector, err);
 }
 
-static int fill_checkpoint(run *r, ptq_archive *to, ptq_error *err) {
-    char position[256];
-    size_t n = r->descent.size;
-
-    /* %a: all bits of the sum */
-    snprintf(position, sizeof position, "%llu %llu %llu %llu %a", (unsigned long long)r->epoch,
-             (unsigned long long)r->step, (unsigned long long)r->descent.steps,
-             (unsigned long long)r->correct, r->loss);
-    return add_vector(to, "state", trainer_state(r->engine), n, err) ||
-           add_vector(to, "first", r->descent.first, n, err) ||
-           add_vector(to, "second", r->descent.second, n, err) ||
-           add_vector(to, "average", r->descent.average, n, err) ||
-           ptq_archive_set_meta(to, "settings", r->text, err) ||
-           ptq_archive_set_meta(to, "position", position, err) ||
-           ptq_archive_set_meta(to, "history", r->history, err);
+static int fill(ptq_archive *to, const checkpoint_vector *vector, int vectors,
+                const checkpoint_texts *texts, ptq_error *err) {
+    for (int i = 0; i < vectors; i++)
+        if (add_vector(to, &vector[i], err))
+            return 1;
+    return ptq_archive_set_meta(to, "settings", texts->settings, err) ||
+           ptq_archive_set_meta(to, "position", texts->position, err) ||
+           (texts->history && ptq_archive_set_meta(to, "history", texts->history, err));
 }
 
-int checkpoint_save(run *r) {
+int checkpoint_write(const char *path, const checkpoint_vector *vector, int vectors,
+                     const checkpoint_texts *texts) {
     ptq_archive *archive = NULL;
     ptq_error err;
     int failed;
 
-    if (!r->options.checkpoint)
-        return 0;
-    failed = ptq_archive_create(NULL, &archive, &err) || fill_checkpoint(r, archive, &err)
+    failed = ptq_archive_create(NULL, &archive, &err) || fill(archive, vector, vectors, texts, &err)
                  ? fail("%s", err.text)
-                 : save_archive(archive, r->options.checkpoint);
+                 : save_archive(archive, path);
     ptq_archive_free(archive);
     return failed;
 }
 
-static const char *checkpoint_meta(const ptq_archive *archive, const char *key) {
+static const char *find_text(const ptq_archive *archive, const char *key) {
     for (int i = 0; i < archive->metas; i++)
         if (strcmp(archive->meta[i].key, key) == 0)
             return archive->meta[i].value;
     return "";
 }
 
-static int restore_vector(const run *r, const ptq_archive *archive, const char *name, float *to,
-                          size_t n) {
-    const ptq_tensor *from = ptq_archive_find(archive, name);
+static int restore_vector(const char *path, const ptq_archive *archive,
+                          const checkpoint_vector *to) {
+    const ptq_tensor *from = ptq_archive_find(archive, to->name);
 
-    if (!from || from->type != PTQ_TYPE_F32 || ptq_tensor_elements(from) != n)
+    if (!from || from->type != PTQ_TYPE_F32 || ptq_tensor_elements(from) != to->count)
         return fail("%s: no vector '%s' of %zu numbers; it is not a checkpoint of this network",
-                    r->options.checkpoint, name, n);
-    memcpy(to, from->data, n * sizeof *to);
+                    path, to->name, to->count);
+    memcpy(to->values, from->data, to->count * sizeof *to->values);
     return 0;
+}
+
+int checkpoint_read(const char *path, const char *wanted, const checkpoint_vector *vector,
+                    int vectors, checkpoint_texts *texts, ptq_archive **archive) {
+    *archive = NULL;
+    if (access(path, F_OK) != 0)
+        return 0;
+    if (read_archive(path, archive))
+        return 1;
+    texts->settings = find_text(*archive, "settings");
+    texts->position = find_text(*archive, "position");
+    texts->history = find_text(*archive, "history");
+    if (strcmp(texts->settings, wanted) != 0)
+        return fail("%s is of a run with other settings: %.400s", path, texts->settings);
+    for (int i = 0; i < vectors; i++)
+        if (restore_vector(path, *archive, &vector[i]))
+            return 1;
+    return 0;
+}
+
+int checkpoint_refuse_resume(int resume, const char *path) {
+    return resume && !path ? fail("--resume needs --checkpoint FILE") : 0;
+}
+
+/* ---- Of a run of ptq train ---- */
+
+enum { RUN_VECTORS = 4 };
+
+static void run_vectors(run *r, checkpoint_vector vector[RUN_VECTORS]) {
+    size_t n = r->descent.size;
+
+    vector[0] = (checkpoint_vector){"state", trainer_state(r->engine), n};
+    vector[1] = (checkpoint_vector){"first", r->descent.first, n};
+    vector[2] = (checkpoint_vector){"second", r->descent.second, n};
+    vector[3] = (checkpoint_vector){"average", r->descent.average, n};
+}
+
+int checkpoint_save(run *r) {
+    checkpoint_vector vector[RUN_VECTORS];
+    char position[256];
+    const checkpoint_texts texts = {r->text, position, r->history};
+
+    if (!r->options.checkpoint)
+        return 0;
+    run_vectors(r, vector);
+    /* %a: all bits of the sum */
+    snprintf(position, sizeof position, "%llu %llu %llu %llu %a", (unsigned long long)r->epoch,
+             (unsigned long long)r->step, (unsigned long long)r->descent.steps,
+             (unsigned long long)r->correct, r->loss);
+    return checkpoint_write(r->options.checkpoint, vector, RUN_VECTORS, &texts);
 }
 
 static int restore_position(run *r, const char *text) {
@@ -82,38 +127,28 @@ static int restore_position(run *r, const char *text) {
     return 0;
 }
 
-static int restore(run *r, const ptq_archive *archive) {
-    size_t n = r->descent.size;
-    const char *text = checkpoint_meta(archive, "settings");
-    char *history;
+static int restore_history(run *r, const char *text) {
+    char *history = strdup(text);
 
-    if (strcmp(text, r->text) != 0)
-        return fail("%s is of a run with other settings: %.400s", r->options.checkpoint, text);
-    history = strdup(checkpoint_meta(archive, "history"));
     if (!history)
         return fail("no memory");
     free(r->history);
     r->history = history;
-    return restore_vector(r, archive, "state", trainer_state(r->engine), n) ||
-           restore_vector(r, archive, "first", r->descent.first, n) ||
-           restore_vector(r, archive, "second", r->descent.second, n) ||
-           restore_vector(r, archive, "average", r->descent.average, n) ||
-           restore_position(r, checkpoint_meta(archive, "position"));
+    return 0;
 }
 
 int checkpoint_load(run *r) {
+    checkpoint_vector vector[RUN_VECTORS];
+    checkpoint_texts texts;
     ptq_archive *archive;
     int status;
 
-    if (!r->options.resume)
-        return 0;
-    if (!r->options.checkpoint)
-        return fail("--resume needs --checkpoint FILE");
-    if (access(r->options.checkpoint, F_OK) != 0)
-        return 0;
-    if (read_archive(r->options.checkpoint, &archive))
-        return 1;
-    status = restore(r, archive);
+    if (!r->options.resume || !r->options.checkpoint)
+        return checkpoint_refuse_resume(r->options.resume, r->options.checkpoint);
+    run_vectors(r, vector);
+    status =
+        checkpoint_read(r->options.checkpoint, r->text, vector, RUN_VECTORS, &texts, &archive) ||
+        (archive && (restore_history(r, texts.history) || restore_position(r, texts.position)));
     ptq_archive_free(archive);
     return status;
 }

@@ -87,9 +87,12 @@ static size_t add_numbers(trainer *t, int node, int param, size_t count, int tra
     return made->offset;
 }
 
+/* Of its own codes' model, what has none stays as it is. */
 static size_t add_param(trainer *t, int node, int param, int trained, int decayed) {
-    return add_numbers(t, node, param, ptq_tensor_elements(&origin_of(t, node)->param[param]),
-                       trained, decayed);
+    const ptq_tensor *from = &origin_of(t, node)->param[param];
+
+    trained = trained && !(t->options.from_codes && from->type == PTQ_TYPE_F32);
+    return add_numbers(t, node, param, ptq_tensor_elements(from), trained, decayed);
 }
 
 static int count_readers(const ptq_model *model, int node) {
@@ -107,7 +110,7 @@ static unit *new_unit(trainer *t, ptq_op op, int node) {
     u->node = &t->model->node[node];
     u->input[0] = u->input[1] = -1;
     u->weight = u->bias = u->gamma = u->beta = u->mean = u->variance = NONE;
-    u->step = u->weight_step = NONE;
+    u->step = u->weight_step = u->zero = NONE;
     memcpy(u->shape, u->node->shape, sizeof u->shape);
     return u;
 }
@@ -150,6 +153,9 @@ static void take_codes(trainer *t, unit *u, int node, const ptq_qparams *q, int 
         return;
     u->q = q;
     u->step = add_numbers(t, node, param, 1, 1, 0);
+    if (t->options.from_codes && !t->options.fixed_zeros)
+        u->zero =
+            add_numbers(t, node, param == TRAINER_STEP ? TRAINER_ZERO : TRAINER_MID_ZERO, 1, 1, 0);
 }
 
 static unit *compile_weights(trainer *t, int i) {
@@ -204,7 +210,8 @@ static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *
                              " model that the quantized one was made from",
                              node->name);
     real = &t->origin->node[found].param[PTQ_PARAM_WEIGHT];
-    if (real->type != PTQ_TYPE_F32 || node->dynamic || weight->type == PTQ_TYPE_F16)
+    if ((real->type != PTQ_TYPE_F32 && !t->options.from_codes) || node->dynamic ||
+        weight->type == PTQ_TYPE_F16)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "node %s has no float weights, or computes with"
                              " dynamic ranges or half precision; train float models, or integer"

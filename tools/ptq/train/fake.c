@@ -41,8 +41,12 @@ static float weight_step(const unit *u, const float *state, int o) {
         state[u->weight_step + (u->node->param[PTQ_PARAM_WEIGHT].scales > 1 ? (size_t)o : 0)]);
 }
 
-static float round_weight(float w, float step, code_span span) {
-    return rintf(clamped(w / step, span));
+static float round_code(float v, code_span span) { return rintf(clamped(v, span)); }
+
+/* A weight of the state, in codes. */
+static float latent_code(const trainer *t, const unit *u, const float *state, size_t k,
+                         float step) {
+    return t->options.from_codes ? state[u->weight + k] : state[u->weight + k] / step;
 }
 
 static code_span weight_span(const unit *u) {
@@ -59,8 +63,25 @@ void fake_weights(trainer *t, unit *u) {
         float step = weight_step(u, t->state, o);
 
         for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++)
-            u->rounded[k] = step * round_weight(t->state[u->weight + k], step, span);
+            u->rounded[k] = step * round_code(latent_code(t, u, t->state, k, step), span);
     }
+}
+
+/* Of weights that count in codes the step is a factor of the whole channel. An outermost code is
+   reached from half a code beyond it too, or a weight that begins there would stay for ever. */
+static double code_gradient(float v, float step, code_span span, float *g) {
+    double towards_step = (double)*g * (double)round_code(v, span);
+
+    *g = v > span.low - 0.5f && v < span.high + 0.5f ? *g * step : 0;
+    return towards_step;
+}
+
+static double weight_gradient(float v, code_span span, float *g) {
+    int inside = v > span.low && v < span.high;
+    double towards_step = (double)*g * (double)(round_code(v, span) - (inside ? v : 0));
+
+    *g = inside ? *g : 0;
+    return towards_step;
 }
 
 void fake_weight_gradient(trainer *t, const unit *u) {
@@ -75,11 +96,10 @@ void fake_weight_gradient(trainer *t, const unit *u) {
         double sum = 0;
 
         for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++) {
-            float v = t->state[u->weight + k] / step, *g = &t->gradient[u->weight + k];
-            int inside = v > span.low && v < span.high;
+            float v = latent_code(t, u, t->state, k, step), *g = &t->gradient[u->weight + k];
 
-            sum += (double)*g * (double)(rintf(clamped(v, span)) - (inside ? v : 0));
-            *g = inside ? *g : 0;
+            sum += t->options.from_codes ? code_gradient(v, step, span, g)
+                                         : weight_gradient(v, span, g);
         }
         t->gradient[u->weight_step + (scales > 1 ? (size_t)o : 0)] +=
             (float)(sum * (double)step * share);
@@ -95,10 +115,13 @@ static double input_step(const trainer *t, const unit *u, const float *state) {
     return in->q ? (double)fake_step(state[in->step]) : (double)in->node->q.scale;
 }
 
-/* The bias in units of input step times weight step, as it is added to integer products. Those are
-   coarse at few bits, so that training has to know. */
+double fake_bias_step(const trainer *t, const unit *u, const float *state, int o) {
+    return input_step(t, u, state) * (double)weight_step(u, state, o);
+}
+
+/* The bias in these units, which are coarse at few bits, so that training has to know. */
 static double round_bias(const trainer *t, const unit *u, const float *state, int o, double *step) {
-    *step = input_step(t, u, state) * (double)weight_step(u, state, o);
+    *step = fake_bias_step(t, u, state, o);
     return rint((double)state[u->bias + (size_t)o] / *step);
 }
 
@@ -111,8 +134,21 @@ float fake_bias(const trainer *t, const unit *u, int o) {
     return (float)(rounded * step);
 }
 
+int32_t fake_zero(const ptq_qparams *q, float number) {
+    int32_t low, high;
+    float zero = rintf(number);
+
+    ptq_code_range(q->type, q->bits, &low, &high);
+    return zero < (float)low ? low : zero > (float)high ? high : (int32_t)zero;
+}
+
+static code_span result_span(const trainer *t, const unit *u) {
+    return span_of(u->q->type, u->q->bits,
+                   u->zero == NONE ? u->q->zero_point : fake_zero(u->q, t->state[u->zero]));
+}
+
 void fake_codes(const trainer *t, unit *u) {
-    code_span span = span_of(u->q->type, u->q->bits, u->q->zero_point);
+    code_span span = result_span(t, u);
     float step = fake_step(t->state[u->step]);
 
     u->t.step = step;
@@ -126,11 +162,21 @@ void fake_codes(const trainer *t, unit *u) {
     }
 }
 
+/* With the zero point both ends of what can be represented move down. Where a ReLU holds the lower
+   one, the zero point is best at the lowest code, and stays. */
+static void zero_gradient(trainer *t, const unit *u) {
+    double sum = over_shards(u->outside_sum, 0, 2) + over_shards(u->outside_sum, 1, 2);
+
+    if (u->zero != NONE)
+        t->gradient[u->zero] = u->act ? 0 : (float)(-sum * (double)u->t.step);
+}
+
 void fake_step_gradient(trainer *t, const unit *u) {
-    code_span span = span_of(u->q->type, u->q->bits, u->q->zero_point);
+    code_span span = result_span(t, u);
     double sum = over_shards(u->step_sum, 0, 1), step = (double)u->t.step;
 
     t->gradient[u->step] = (float)(sum * step * share_of_step(u->size, span));
+    zero_gradient(t, u);
 }
 
 ptq_status fake_export(const trainer *t, const unit *u, const float *state, ptq_model *model,
@@ -148,7 +194,7 @@ ptq_status fake_export(const trainer *t, const unit *u, const float *state, ptq_
         for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++)
             ptq_tensor_set_code(weight, k,
                                 weight->zero_point +
-                                    (int32_t)round_weight(state[u->weight + k], step, span));
+                                    (int32_t)round_code(latent_code(t, u, state, k, step), span));
         if (!(fabs(b) < 2147483647.0))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: the bias of channel %d does not"

@@ -47,6 +47,15 @@ static int split(train_images *set, const settings *s) {
     return set->count ? 0 : fail("all %d images are held out; hold out fewer", s->holdout);
 }
 
+int train_images_adopt(train_images *set, const ptq_dataset *images) {
+    set->base = *images;
+    if (make_room(set))
+        return 1;
+    for (size_t i = 0; i < images->count; i++)
+        set->trained[set->count++] = i;
+    return 0;
+}
+
 int train_images_open(const data_options *given, const settings *s, train_images *set) {
     data_request from;
 

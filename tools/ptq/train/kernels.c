@@ -14,8 +14,8 @@
 #define LANES KERNEL_LANES
 typedef float lanes __attribute__((vector_size(KERNEL_LANES * sizeof(float))));
 
-/* Elementwise passes compare, which GCC 12 compiles lane by lane in vectors of 64 bytes. Memory
-   bounds them anyway. */
+/* For AVX2; and for elementwise passes, which compare: GCC 12 compiles that lane by lane in vectors
+   of 64 bytes. Memory bounds them anyway. */
 #define PACK 8
 typedef float pack __attribute__((vector_size(PACK * sizeof(float))));
 typedef int pack_mask __attribute__((vector_size(PACK * sizeof(int))));
@@ -33,215 +33,254 @@ typedef float pack;
 
 /* Vectors go through pointers: by value they would have a calling convention that depends on the
    instruction set. */
-INLINE void load(lanes *to, const float *from) { memcpy(to, from, sizeof *to); }
-
-INLINE void store(float *to, const lanes *from, int n) {
-    if (n >= LANES)
-        memcpy(to, from, sizeof *from);
-    else
-        memcpy(to, from, (size_t)n * sizeof *to);
-}
-
-INLINE void store_result(float *to, lanes *from, int n, int accumulate) {
-    lanes before;
-
-    if (accumulate) {
-        load(&before, to);
-        *from += before;
+#define STORES(V, WIDTH)                                                                           \
+    INLINE void store_##V(float *to, const V *from, int n) {                                       \
+        if (n >= (WIDTH))                                                                          \
+            memcpy(to, from, sizeof *from);                                                        \
+        else if (n > 0)                                                                            \
+            memcpy(to, from, (size_t)n * sizeof *to);                                              \
+    }                                                                                              \
+    INLINE void store_result_##V(float *to, V *from, int n, int accumulate) {                      \
+        V before;                                                                                  \
+        if (accumulate) {                                                                          \
+            memcpy(&before, to, sizeof before);                                                    \
+            *from += before;                                                                       \
+        }                                                                                          \
+        store_##V(to, from, n);                                                                    \
     }
-    store(to, from, n);
-}
+
+STORES(lanes, LANES)
+STORES(pack, PACK)
+
+/* How many results an instruction set keeps in registers: 32 vectors of 16 floats, 16 of 8, or few
+   at all. Vectors wider than the registers are no way: GCC 12 moves their halves through memory. */
+enum { TILES_SMALL, TILES_HALF, TILES_FULL };
 
 /* ---- Convolution ---- */
 
-#define LIST_1(X) X(0)
-#define LIST_4(X) X(0) X(1) X(2) X(3)
-#define LIST_8(X) LIST_4(X) X(4) X(5) X(6) X(7)
-#define LIST_16(X) LIST_8(X) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define LIST_1(X, V) X(0, V)
+#define LIST_4(X, V) X(0, V) X(1, V) X(2, V) X(3, V)
+#define LIST_8(X, V) LIST_4(X, V) X(4, V) X(5, V) X(6, V) X(7, V)
+#define LIST_16(X, V)                                                                              \
+    LIST_8(X, V) X(8, V) X(9, V) X(10, V) X(11, V) X(12, V) X(13, V) X(14, V) X(15, V)
 
-#define BEGIN_A(p) lanes a##p = start_a;
-#define BEGIN_B(p) lanes b##p = start_b;
-#define STEP_A(p) a##p += x[(p)*step] * wa;
-#define STEP_AB(p)                                                                                 \
+#define BEGIN_A(p, V) V a##p = start_a;
+#define BEGIN_B(p, V) V b##p = start_b;
+#define STEP_A(p, V) a##p += x[(p)*step] * wa;
+#define STEP_AB(p, V)                                                                              \
     a##p += x[(p)*step] * wa;                                                                      \
     b##p += x[(p)*step] * wb;
-#define END_A(p) store_result(to + (p)*r->dest_step, &a##p, n, r->accumulate);
-#define END_B(p) store_result(to + LANES + (p)*r->dest_step, &b##p, n - LANES, r->accumulate);
+#define END_A(p, V) store_result_##V(to + (p)*r->dest_step, &a##p, n, r->accumulate);
+#define END_B(p, V)                                                                                \
+    store_result_##V(to + width + (p)*r->dest_step, &b##p, n - (int)width, r->accumulate);
 
-/* P results next to each other, one vector of outputs, or two. Named accumulators stay in registers
-   where arrays may not. `step` is an argument because constants make short addresses. */
-#define CONV_TILES(P)                                                                              \
-    INLINE void conv_narrow_##P(const conv_row *r, size_t step, int x0, int o) {                   \
+/* P results next to each other, one vector V of outputs, or two. Named accumulators stay in
+   registers where arrays may not. `step` is an argument because constants make short addresses. */
+#define CONV_TILES(V, P)                                                                           \
+    INLINE void conv_narrow_##V##_##P(const conv_row *r, size_t step, int x0, int o) {             \
         const float *weight = r->weight + o;                                                       \
         size_t across = KERNEL_PADDED((size_t)r->outputs);                                         \
         float *to = r->dest + (size_t)x0 * r->dest_step + o;                                       \
         int n = r->outputs - o;                                                                    \
-        lanes wa, start_a;                                                                         \
-        load(&start_a, r->bias + o);                                                               \
-        LIST_##P(BEGIN_A) for (int u = 0; u < r->rows; u++) {                                      \
+        V wa, start_a;                                                                             \
+        memcpy(&start_a, r->bias + o, sizeof start_a);                                             \
+        LIST_##P(BEGIN_A, V) for (int u = 0; u < r->rows; u++) {                                   \
             const float *x = r->source + (size_t)u * r->pitch + (size_t)x0 * step;                 \
             for (const float *end = x + r->run; x < end; x++, weight += across) {                  \
-                load(&wa, weight);                                                                 \
-                LIST_##P(STEP_A)                                                                   \
+                memcpy(&wa, weight, sizeof wa);                                                    \
+                LIST_##P(STEP_A, V)                                                                \
             }                                                                                      \
         }                                                                                          \
-        LIST_##P(END_A)                                                                            \
+        LIST_##P(END_A, V)                                                                         \
     }                                                                                              \
-    INLINE void conv_wide_##P(const conv_row *r, size_t step, int x0, int o) {                     \
+    INLINE void conv_wide_##V##_##P(const conv_row *r, size_t step, int x0, int o) {               \
         const float *weight = r->weight + o;                                                       \
         size_t across = KERNEL_PADDED((size_t)r->outputs);                                         \
         float *to = r->dest + (size_t)x0 * r->dest_step + o;                                       \
         int n = r->outputs - o;                                                                    \
-        lanes wa, wb, start_a, start_b;                                                            \
-        load(&start_a, r->bias + o);                                                               \
-        load(&start_b, r->bias + o + LANES);                                                       \
-        LIST_##P(BEGIN_A) LIST_##P(BEGIN_B) for (int u = 0; u < r->rows; u++) {                    \
+        V wa, wb, start_a, start_b;                                                                \
+        const size_t width = sizeof wa / sizeof(float);                                            \
+        memcpy(&start_a, r->bias + o, sizeof start_a);                                             \
+        memcpy(&start_b, r->bias + o + width, sizeof start_b);                                     \
+        LIST_##P(BEGIN_A, V) LIST_##P(BEGIN_B, V) for (int u = 0; u < r->rows; u++) {              \
             const float *x = r->source + (size_t)u * r->pitch + (size_t)x0 * step;                 \
             for (const float *end = x + r->run; x < end; x++, weight += across) {                  \
-                load(&wa, weight);                                                                 \
-                load(&wb, weight + LANES);                                                         \
-                LIST_##P(STEP_AB)                                                                  \
+                memcpy(&wa, weight, sizeof wa);                                                    \
+                memcpy(&wb, weight + width, sizeof wb);                                            \
+                LIST_##P(STEP_AB, V)                                                               \
             }                                                                                      \
         }                                                                                          \
-        LIST_##P(END_A) LIST_##P(END_B)                                                            \
+        LIST_##P(END_A, V) LIST_##P(END_B, V)                                                      \
     }
 
-CONV_TILES(1)
-CONV_TILES(4)
-CONV_TILES(8)
-CONV_TILES(16)
+CONV_TILES(lanes, 1)
+CONV_TILES(lanes, 4)
+CONV_TILES(lanes, 8)
+CONV_TILES(lanes, 16)
+CONV_TILES(pack, 1)
+CONV_TILES(pack, 4)
 
 /* One vector of outputs for all results of the row. */
-INLINE void conv_narrow(const conv_row *r, size_t step, int o, int big) {
+INLINE void conv_narrow(const conv_row *r, size_t step, int o, int tiles) {
     int x = 0;
 
-    if (big)
+    if (tiles == TILES_FULL)
         for (; x + 16 <= r->count; x += 16)
-            conv_narrow_16(r, step, x, o);
+            conv_narrow_lanes_16(r, step, x, o);
     for (; x + 4 <= r->count; x += 4)
-        conv_narrow_4(r, step, x, o);
+        conv_narrow_lanes_4(r, step, x, o);
     for (; x < r->count; x++)
-        conv_narrow_1(r, step, x, o);
+        conv_narrow_lanes_1(r, step, x, o);
 }
 
+/* Two. */
 INLINE void conv_wide(const conv_row *r, size_t step, int o) {
     int x = 0;
 
     for (; x + 8 <= r->count; x += 8)
-        conv_wide_8(r, step, x, o);
+        conv_wide_lanes_8(r, step, x, o);
     for (; x < r->count; x++)
-        conv_wide_1(r, step, x, o);
+        conv_wide_lanes_1(r, step, x, o);
 }
 
-INLINE void conv_outputs(const conv_row *r, size_t step, int big) {
+INLINE void conv_half(const conv_row *r, size_t step, int o) {
+    int x = 0;
+
+    for (; x + 4 <= r->count; x += 4)
+        conv_wide_pack_4(r, step, x, o);
+    for (; x < r->count; x++)
+        conv_wide_pack_1(r, step, x, o);
+}
+
+INLINE void conv_outputs(const conv_row *r, size_t step, int tiles) {
     int o = 0;
 
-    if (big && LANES > 1)
+    if (tiles == TILES_FULL && LANES > 1)
         for (; o + 2 * LANES <= r->outputs; o += 2 * LANES)
             conv_wide(r, step, o);
+    if (tiles == TILES_HALF)
+        for (; o < r->outputs; o += 2 * PACK)
+            conv_half(r, step, o);
     for (; o < r->outputs; o += LANES)
-        conv_narrow(r, step, o, big);
+        conv_narrow(r, step, o, tiles);
 }
 
-INLINE void conv(const conv_row *r, int big) {
+INLINE void conv(const conv_row *r, int tiles) {
     switch (r->step) {
     case 16:
-        conv_outputs(r, 16, big);
+        conv_outputs(r, 16, tiles);
         break;
     case 32:
-        conv_outputs(r, 32, big);
+        conv_outputs(r, 32, tiles);
         break;
     case 64:
-        conv_outputs(r, 64, big);
+        conv_outputs(r, 64, tiles);
         break;
     default:
-        conv_outputs(r, r->step, big);
+        conv_outputs(r, r->step, tiles);
     }
 }
 
 /* ---- Gradient to the weights ---- */
 
-#define ZERO_A(j) lanes a##j = zero;
-#define ZERO_B(j) lanes b##j = zero;
-#define GRADIENT_A(j) a##j += x[j] * ga;
-#define GRADIENT_AB(j)                                                                             \
+#define ZERO_A(j, V) V a##j = zero;
+#define ZERO_B(j, V) V b##j = zero;
+#define GRADIENT_A(j, V) a##j += x[j] * ga;
+#define GRADIENT_AB(j, V)                                                                          \
     a##j += x[j] * ga;                                                                             \
     b##j += x[j] * gb;
-#define ADD_A(j)                                                                                   \
-    load(&before, to + (j)*across);                                                                \
-    a##j += before;                                                                                \
-    store(to + (j)*across, &a##j, LANES);
-#define ADD_B(j)                                                                                   \
-    load(&before, to + (j)*across + LANES);                                                        \
-    b##j += before;                                                                                \
-    store(to + (j)*across + LANES, &b##j, LANES);
+#define ADD_A(j, V) store_result_##V(to + (j)*across, &a##j, KERNEL_LANES, 1);
+#define ADD_B(j, V) store_result_##V(to + (j)*across + width, &b##j, KERNEL_LANES, 1);
 
-/* J neighbouring floats of the source against one vector of outputs, or two. Lanes beyond the
+/* J neighbouring floats of the source against one vector V of outputs, or two. Lanes beyond the
    outputs collect what belongs to others; nobody reads them. */
-#define GRADIENT_TILES(J)                                                                          \
-    INLINE void weights_narrow_##J(const conv_gradient *g, int u, int j, int o) {                  \
+#define GRADIENT_TILES(V, J)                                                                       \
+    INLINE void weights_narrow_##V##_##J(const conv_gradient *g, int u, int j, int o) {            \
         size_t across = KERNEL_PADDED((size_t)g->outputs);                                         \
         float *to = g->weight + (size_t)(u * g->run + j) * across + o;                             \
-        lanes ga, before, zero;                                                                    \
+        V ga, zero;                                                                                \
         memset(&zero, 0, sizeof zero);                                                             \
-        LIST_##J(ZERO_A) for (int y = 0; y < g->height; y++) {                                     \
+        LIST_##J(ZERO_A, V) for (int y = 0; y < g->height; y++) {                                  \
             const float *x = g->source + (size_t)y * g->source_down + (size_t)u * g->pitch + j;    \
             const float *d = g->gradient + (size_t)y * g->gradient_down + o;                       \
             for (int i = 0; i < g->width; i++, x += g->step, d += g->gradient_step) {              \
-                load(&ga, d);                                                                      \
-                LIST_##J(GRADIENT_A)                                                               \
+                memcpy(&ga, d, sizeof ga);                                                         \
+                LIST_##J(GRADIENT_A, V)                                                            \
             }                                                                                      \
         }                                                                                          \
-        LIST_##J(ADD_A)                                                                            \
+        LIST_##J(ADD_A, V)                                                                         \
     }                                                                                              \
-    INLINE void weights_wide_##J(const conv_gradient *g, int u, int j, int o) {                    \
+    INLINE void weights_wide_##V##_##J(const conv_gradient *g, int u, int j, int o) {              \
         size_t across = KERNEL_PADDED((size_t)g->outputs);                                         \
         float *to = g->weight + (size_t)(u * g->run + j) * across + o;                             \
-        lanes ga, gb, before, zero;                                                                \
+        V ga, gb, zero;                                                                            \
+        const size_t width = sizeof ga / sizeof(float);                                            \
         memset(&zero, 0, sizeof zero);                                                             \
-        LIST_##J(ZERO_A) LIST_##J(ZERO_B) for (int y = 0; y < g->height; y++) {                    \
+        LIST_##J(ZERO_A, V) LIST_##J(ZERO_B, V) for (int y = 0; y < g->height; y++) {              \
             const float *x = g->source + (size_t)y * g->source_down + (size_t)u * g->pitch + j;    \
             const float *d = g->gradient + (size_t)y * g->gradient_down + o;                       \
             for (int i = 0; i < g->width; i++, x += g->step, d += g->gradient_step) {              \
-                load(&ga, d);                                                                      \
-                load(&gb, d + LANES);                                                              \
-                LIST_##J(GRADIENT_AB)                                                              \
+                memcpy(&ga, d, sizeof ga);                                                         \
+                memcpy(&gb, d + width, sizeof gb);                                                 \
+                LIST_##J(GRADIENT_AB, V)                                                           \
             }                                                                                      \
         }                                                                                          \
-        LIST_##J(ADD_A) LIST_##J(ADD_B)                                                            \
+        LIST_##J(ADD_A, V) LIST_##J(ADD_B, V)                                                      \
     }
 
-GRADIENT_TILES(1)
-GRADIENT_TILES(4)
-GRADIENT_TILES(8)
-GRADIENT_TILES(16)
+GRADIENT_TILES(lanes, 1)
+GRADIENT_TILES(lanes, 4)
+GRADIENT_TILES(lanes, 8)
+GRADIENT_TILES(lanes, 16)
+GRADIENT_TILES(pack, 1)
+GRADIENT_TILES(pack, 4)
 
-INLINE void weights_of_row(const conv_gradient *g, int u, int big) {
-    int o = 0, j;
+INLINE void weights_wide(const conv_gradient *g, int u, int o) {
+    int j = 0;
 
-    if (big && LANES > 1) {
-        for (; o + 2 * LANES <= g->outputs; o += 2 * LANES) {
-            for (j = 0; j + 8 <= g->run; j += 8)
-                weights_wide_8(g, u, j, o);
-            for (; j < g->run; j++)
-                weights_wide_1(g, u, j, o);
-        }
-    }
-    for (; o < g->outputs; o += LANES) {
-        j = 0;
-        if (big)
-            for (; j + 16 <= g->run; j += 16)
-                weights_narrow_16(g, u, j, o);
-        for (; j + 4 <= g->run; j += 4)
-            weights_narrow_4(g, u, j, o);
-        for (; j < g->run; j++)
-            weights_narrow_1(g, u, j, o);
-    }
+    for (; j + 8 <= g->run; j += 8)
+        weights_wide_lanes_8(g, u, j, o);
+    for (; j < g->run; j++)
+        weights_wide_lanes_1(g, u, j, o);
 }
 
-INLINE void conv_weights(const conv_gradient *g, int big) {
+INLINE void weights_half(const conv_gradient *g, int u, int o) {
+    int j = 0;
+
+    for (; j + 4 <= g->run; j += 4)
+        weights_wide_pack_4(g, u, j, o);
+    for (; j < g->run; j++)
+        weights_wide_pack_1(g, u, j, o);
+}
+
+INLINE void weights_narrow(const conv_gradient *g, int u, int o, int tiles) {
+    int j = 0;
+
+    if (tiles == TILES_FULL)
+        for (; j + 16 <= g->run; j += 16)
+            weights_narrow_lanes_16(g, u, j, o);
+    for (; j + 4 <= g->run; j += 4)
+        weights_narrow_lanes_4(g, u, j, o);
+    for (; j < g->run; j++)
+        weights_narrow_lanes_1(g, u, j, o);
+}
+
+INLINE void weights_of_row(const conv_gradient *g, int u, int tiles) {
+    int o = 0;
+
+    if (tiles == TILES_FULL && LANES > 1)
+        for (; o + 2 * LANES <= g->outputs; o += 2 * LANES)
+            weights_wide(g, u, o);
+    if (tiles == TILES_HALF)
+        for (; o < g->outputs; o += 2 * PACK)
+            weights_half(g, u, o);
+    for (; o < g->outputs; o += LANES)
+        weights_narrow(g, u, o, tiles);
+}
+
+INLINE void conv_weights(const conv_gradient *g, int tiles) {
     for (int u = 0; u < g->rows; u++)
-        weights_of_row(g, u, big);
+        weights_of_row(g, u, tiles);
 }
 
 /* ---- Elementwise passes: whole vectors of channels first, then single ones ---- */
@@ -425,13 +464,25 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
     }
 }
 
-INLINE double step_gradient_all(const transform *t, const float *y, const float *dv, int pixels,
-                                int channels) {
-    size_t n = (size_t)pixels * (size_t)channels, i = 0;
-    pack x, g, v, inside, low, high, sum;
+/* Sum of a pack's elements. */
+INLINE double sum_pack(const pack *sum) {
     double total[PACK] = {0};
 
+    add_pack(total, sum);
+    for (int k = 1; k < PACK; k++)
+        total[0] += total[k];
+    return total[0];
+}
+
+INLINE double step_gradient_all(const transform *t, const float *y, const float *dv, int pixels,
+                                int channels, double *outside) {
+    size_t n = (size_t)pixels * (size_t)channels, i = 0;
+    pack x, g, v, inside, low, high, sum, below, above;
+    double total;
+
     memset(&sum, 0, sizeof sum);
+    memset(&below, 0, sizeof below);
+    memset(&above, 0, sizeof above);
     constant(&low, t->low);
     constant(&high, t->high);
     for (; i + PACK <= n; i += PACK) {
@@ -442,25 +493,29 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
         v = CHOOSE(x > low, x, low);
         v = CHOOSE(v < high, v, high);
         sum += g * (((v + ROUNDER) - ROUNDER) - inside);
+        below += ZERO_UNLESS(x <= low, g);
+        above += ZERO_UNLESS(x >= high, g);
     }
-    add_pack(total, &sum);
-    for (int k = 1; k < PACK; k++)
-        total[0] += total[k];
+    total = sum_pack(&sum);
+    outside[0] += sum_pack(&below);
+    outside[1] += sum_pack(&above);
     for (; i < n; i++) {
         float one = y[i] * t->scale[0], w = clamp(one, t->low, t->high);
+        int in = one > t->low && one < t->high;
 
-        total[0] += (double)dv[i] *
-                    (double)(((w + ROUNDER) - ROUNDER) - (one > t->low && one < t->high ? one : 0));
+        total += (double)dv[i] * (double)(((w + ROUNDER) - ROUNDER) - (in ? one : 0));
+        if (!in)
+            outside[one >= t->high] += (double)dv[i];
     }
-    return total[0];
+    return total;
 }
 
 /* ---- One set of functions for each instruction set ---- */
 
 /* Attributes stand in no parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
-#define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                       \
-    TARGET static void conv_##SET(const conv_row *r) { conv(r, BIG); }                             \
-    TARGET static void conv_weights_##SET(const conv_gradient *g) { conv_weights(g, BIG); }        \
+#define KERNEL_SET(SET, TARGET, PASSES, TILES)                                                     \
+    TARGET static void conv_##SET(const conv_row *r) { conv(r, TILES); }                           \
+    TARGET static void conv_weights_##SET(const conv_gradient *g) { conv_weights(g, TILES); }      \
     PASSES static void value_##SET(const transform *t, const float *y, int pixels, int channels,   \
                                    float *out) {                                                   \
         value_all(t, y, pixels, channels, out, 0);                                                 \
@@ -483,8 +538,8 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
         gradient_moments_all(t, y, dv, pivot, pixels, channels, sum, product);                     \
     }                                                                                              \
     PASSES static double step_gradient_##SET(const transform *t, const float *y, const float *dv,  \
-                                             int pixels, int channels) {                           \
-        return step_gradient_all(t, y, dv, pixels, channels);                                      \
+                                             int pixels, int channels, double *outside) {          \
+        return step_gradient_all(t, y, dv, pixels, channels, outside);                             \
     }                                                                                              \
     static const kernel_set set_##SET = {#SET,                                                     \
                                          conv_##SET,                                               \
@@ -498,7 +553,7 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 #define NO_TARGET
-KERNEL_SET(plain, NO_TARGET, NO_TARGET, 0)
+KERNEL_SET(plain, NO_TARGET, NO_TARGET, TILES_SMALL)
 
 static int is_wanted(const kernel_set *set, const char *name) {
     return !name || strcmp(set->name, name) == 0;
@@ -508,8 +563,8 @@ static int is_wanted(const kernel_set *set, const char *name) {
 
 #define AVX2 __attribute__((target("avx2,fma")))
 #define AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
-KERNEL_SET(avx2, AVX2, AVX2, 0)
-KERNEL_SET(avx512, AVX512, AVX2, 1)
+KERNEL_SET(avx2, AVX2, AVX2, TILES_HALF)
+KERNEL_SET(avx512, AVX512, AVX2, TILES_FULL)
 
 const kernel_set *kernels_find(const char *name) {
     __builtin_cpu_init();

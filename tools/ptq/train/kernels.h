@@ -66,9 +66,10 @@ typedef struct kernel_set {
                              const float *pivot, int pixels, int channels, double *sum,
                              double *product);
     /* The gradient to the step size (Esser et al. 2020, https://arxiv.org/abs/1902.08153, 2.1): the
-       sum of dv (round(v) - y / step [inside]) */
+       sum of dv (round(v) - y / step [inside]). To outside[0] and [1] are added the sums of dv
+       where v lies at the low end and at the high one: what moves with the zero point. */
     double (*step_gradient)(const transform *t, const float *y, const float *dv, int pixels,
-                            int channels);
+                            int channels, double outside[2]);
 } kernel_set;
 
 /* The best set of this processor, or the one of that name ("plain", "avx2", "avx512"); NULL if this

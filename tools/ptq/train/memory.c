@@ -54,12 +54,13 @@ static int allocate_unit(const trainer *t, unit *u) {
     u->square = calloc(c * TRAINER_SHARDS, sizeof(double));
     u->inverse = calloc(c, sizeof(double));
     u->step_sum = calloc(TRAINER_SHARDS, sizeof(double));
+    u->outside_sum = calloc(2 * TRAINER_SHARDS, sizeof(double));
     for (size_t i = 0; i < c; i++)
         u->t.scale[i] = u->t.a[i] = 1;
     u->t.low = u->act ? 0 : -INFINITY;
     u->t.high = u->act == PTQ_ACTIVATION_RELU6 ? 6 : INFINITY;
     if (!u->y || (!u->dy && u->op != PTQ_OP_INPUT) || !u->sum || !u->square || !u->inverse ||
-        !u->step_sum)
+        !u->step_sum || !u->outside_sum)
         return 0;
     return !has_weights(u) || allocate_weights(u);
 }
@@ -83,8 +84,11 @@ ptq_status units_allocate(trainer *t, ptq_error *err) {
     t->label = calloc((size_t)t->options.batch, sizeof *t->label);
     t->loss = calloc(TRAINER_SHARDS, sizeof *t->loss);
     t->correct = calloc(TRAINER_SHARDS, sizeof *t->correct);
+    t->log_softmax =
+        calloc(2 * TRAINER_SHARDS * channels_of(&t->unit[t->logits]), sizeof *t->log_softmax);
     t->scratch = calloc((size_t)t->options.threads * SCRATCHES, sizeof *t->scratch);
-    ok = t->state && t->gradient && t->label && t->loss && t->correct && t->scratch;
+    ok = t->state && t->gradient && t->label && t->loss && t->correct && t->scratch &&
+         t->log_softmax;
     for (int i = 0; ok && i < t->units; i++) {
         unit *u = &t->unit[i];
 
@@ -113,6 +117,7 @@ static void free_unit(unit *u) {
     free(u->square);
     free(u->inverse);
     free(u->step_sum);
+    free(u->outside_sum);
     free(u->partial_bias);
     free(u->rounded);
 }
@@ -129,4 +134,5 @@ void units_free(trainer *t) {
     free(t->label);
     free(t->loss);
     free(t->correct);
+    free(t->log_softmax);
 }

@@ -69,5 +69,6 @@ void sum_gradient(const trainer *t, const unit *u, int image, int shard) {
         t->kernel->gradient_moments(&u->t, y, dy, u->pivot, pixels, u->shape[2], u->sum + at,
                                     u->square + at);
     if (u->q)
-        u->step_sum[shard] += t->kernel->step_gradient(&u->t, y, dy, pixels, u->shape[2]);
+        u->step_sum[shard] += t->kernel->step_gradient(&u->t, y, dy, pixels, u->shape[2],
+                                                       u->outside_sum + 2 * (size_t)shard);
 }

@@ -48,6 +48,9 @@ typedef struct train_images {
 int train_images_open(const data_options *given, const settings *s, train_images *set);
 void train_images_close(train_images *set);
 
+/* Images that are open already, and stay the caller's: all are trained on. */
+int train_images_adopt(train_images *set, const ptq_dataset *images);
+
 /* Brings the images to what a model takes; classes 0: whatever their number is. */
 int train_images_fit(train_images *set, const ptq_model *model, int classes);
 

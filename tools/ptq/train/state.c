@@ -4,6 +4,20 @@
 
 #include "train/units.h"
 
+/* From codes, relative to the rate of a weight in codes. A bias counts in what the biases of its
+   layer are like, since they differ by orders of magnitude, after equalization above all. */
+static float rate_from_codes(const trainer *t, const trainer_param *p) {
+    double sum = 0;
+
+    if (p->param == PTQ_PARAM_WEIGHT)
+        return 1;
+    if (p->param != PTQ_PARAM_BIAS)
+        return is_step(p->param) ? 0.3f : 6;
+    for (size_t i = p->offset; i < p->offset + p->count; i++)
+        sum += (double)t->state[i] * (double)t->state[i];
+    return (float)(0.1 * sqrt(sum / (double)p->count));
+}
+
 /* With folded batch norm, weights of different layers differ in size by orders of magnitude; one
    learning rate suits all if it counts relative to the tensor's root mean square (Shazeer and Stern
    2018, https://arxiv.org/abs/1804.04235, 8). Logarithms are relative already. */
@@ -11,6 +25,10 @@ static void set_rate(trainer *t, trainer_param *p) {
     double sum = 0;
 
     p->rate = p->param < PTQ_PARAM_COUNT ? 1 : 0.1f;
+    if (t->options.from_codes) {
+        p->rate = rate_from_codes(t, p);
+        return;
+    }
     if (t->origin == t->model || p->param >= PTQ_PARAM_COUNT)
         return;
     for (size_t i = p->offset; i < p->offset + p->count; i++)
@@ -25,8 +43,22 @@ static void import_steps(trainer *t, const trainer_param *p) {
     if (p->param == TRAINER_WEIGHT_STEP)
         for (size_t k = 0; k < p->count; k++)
             to[k] = (float)log((double)node->param[PTQ_PARAM_WEIGHT].scale[k]);
-    else
+    else if (is_step(p->param))
         *to = (float)log((double)(p->param == TRAINER_STEP ? node->q.scale : node->mid.scale));
+    else
+        *to = (float)(p->param == TRAINER_ZERO ? node->q.zero_point : node->mid.zero_point);
+}
+
+/* Weights and biases from the model's own integers; the steps are known already. */
+static void import_codes(trainer *t, const unit *u) {
+    const ptq_tensor *weight = &u->node->param[PTQ_PARAM_WEIGHT];
+    const ptq_tensor *bias = &u->node->param[PTQ_PARAM_BIAS];
+
+    for (size_t k = 0; k < u->weights; k++)
+        t->state[u->weight + k] = ptq_tensor_number(weight, k) - (float)weight->zero_point;
+    for (int o = 0; u->bias != NONE && o < u->w.outputs; o++)
+        t->state[u->bias + (size_t)o] =
+            (float)((double)ptq_tensor_number(bias, (size_t)o) * fake_bias_step(t, u, t->state, o));
 }
 
 void state_import(trainer *t) {
@@ -41,8 +73,12 @@ void state_import(trainer *t) {
             for (size_t k = 0; k < p->count; k++)
                 t->state[p->offset + k] = ptq_tensor_number(from, k);
         }
-        set_rate(t, p);
     }
+    for (int i = 0; t->options.from_codes && i < t->units; i++)
+        if (t->unit[i].rounded)
+            import_codes(t, &t->unit[i]);
+    for (int i = 0; i < t->params; i++)
+        set_rate(t, &t->param[i]);
 }
 
 static double normal(ptq_rng *rng) {
@@ -77,6 +113,10 @@ static void export_steps(const trainer *t, const float *state, ptq_model *model)
             node->q.scale = fake_step(state[p->offset]);
         if (p->param == TRAINER_MID_STEP)
             node->mid.scale = fake_step(state[p->offset]);
+        if (p->param == TRAINER_ZERO)
+            node->q.zero_point = fake_zero(&node->q, state[p->offset]);
+        if (p->param == TRAINER_MID_ZERO)
+            node->mid.zero_point = fake_zero(&node->mid, state[p->offset]);
     }
     for (int i = 1; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];

@@ -164,6 +164,43 @@ static double image_loss(const float *logits, int classes, int label, float smoo
     return loss;
 }
 
+/* log(softmax(logits / temperature)). */
+static void log_softmax(const float *logits, int classes, double temperature, double *out) {
+    double sum = 0, top = (double)logits[ptq_argmax(logits, classes)];
+
+    for (int c = 0; c < classes; c++) {
+        out[c] = ((double)logits[c] - top) / temperature;
+        sum += exp(out[c]);
+    }
+    for (int c = 0; c < classes; c++)
+        out[c] -= log(sum);
+}
+
+/* T^2 sum p (log p - log q) of the teacher's p and this model's q, and its gradient T (q - p), over
+   images. */
+static double image_divergence(const trainer *t, const float *logits, const float *teacher,
+                               int classes, double *work, float *gradient) {
+    double *log_q = work, *log_p = work + classes, loss = 0, heat = (double)t->temperature;
+
+    log_softmax(logits, classes, heat, log_q);
+    log_softmax(teacher, classes, heat, log_p);
+    for (int c = 0; c < classes; c++) {
+        double p = exp(log_p[c]);
+
+        loss += heat * heat * p * (log_p[c] - log_q[c]);
+        gradient[c] = (float)(heat * (exp(log_q[c]) - p) / t->images);
+    }
+    return loss;
+}
+
+static double loss_of(trainer *t, int image, int shard, const float *logits, int classes,
+                      float *gradient) {
+    if (!t->teacher)
+        return image_loss(logits, classes, t->label[image], t->smoothing, t->images, gradient);
+    return image_divergence(t, logits, t->teacher + (size_t)image * (size_t)classes, classes,
+                            t->log_softmax + (size_t)shard * 2 * (size_t)classes, gradient);
+}
+
 static void loss_shard(trainer *t, int shard, int thread) {
     const unit *u = &t->unit[t->logits];
     int classes = u->shape[2];
@@ -173,8 +210,7 @@ static void loss_shard(trainer *t, int shard, int thread) {
     t->correct[shard] = 0;
     for (int i = shard_begin(t, shard); i < shard_begin(t, shard + 1); i++) {
         read_value(t, u, i, logits);
-        t->loss[shard] += image_loss(logits, classes, t->label[i], t->smoothing, t->images,
-                                     image_of(u, u->dy, i));
+        t->loss[shard] += loss_of(t, i, shard, logits, classes, image_of(u, u->dy, i));
         t->correct[shard] += ptq_argmax(logits, classes) == t->label[i];
         sum_gradient(t, u, i, shard);
     }
@@ -218,6 +254,7 @@ static void backward(trainer *t) {
         memset(u->sum, 0, channels_of(u) * TRAINER_SHARDS * sizeof *u->sum);
         memset(u->square, 0, channels_of(u) * TRAINER_SHARDS * sizeof *u->square);
         memset(u->step_sum, 0, TRAINER_SHARDS * sizeof *u->step_sum);
+        memset(u->outside_sum, 0, 2 * TRAINER_SHARDS * sizeof *u->outside_sum);
     }
     pool_run(t, loss_shard, TRAINER_SHARDS);
     for (int i = t->units - 1; i > 0; i--) {
@@ -231,9 +268,7 @@ static void backward(trainer *t) {
     }
 }
 
-void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
-                  trainer_result *out) {
-    t->smoothing = smoothing;
+static void take_step(trainer *t, trainer_source source, int images, trainer_result *out) {
     forward(t, source, images);
     backward(t);
     pool_run(t, weights_collect, t->units);
@@ -245,14 +280,42 @@ void trainer_step(trainer *t, trainer_source source, int images, float smoothing
     }
 }
 
-void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels) {
-    const unit *u = &t->unit[t->logits];
+void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
+                  trainer_result *out) {
+    t->smoothing = smoothing;
+    t->teacher = NULL;
+    take_step(t, source, images, out);
+}
+
+void trainer_step_towards(trainer *t, trainer_source source, int images, const float *logits,
+                          float temperature, trainer_result *out) {
+    t->teacher = logits;
+    t->temperature = temperature;
+    take_step(t, source, images, out);
+    t->teacher = NULL;
+}
+
+static void forward_only(trainer *t, trainer_source source, int images) {
     int frozen = t->options.frozen_norm;
-    float *logits = scratch(t, 0, SOURCE);
 
     t->options.frozen_norm = 1;
     forward(t, source, images);
     t->options.frozen_norm = frozen;
+}
+
+void trainer_logits(trainer *t, trainer_source source, int images, float *out) {
+    const unit *u = &t->unit[t->logits];
+
+    forward_only(t, source, images);
+    for (int i = 0; i < images; i++)
+        read_value(t, u, i, out + (size_t)i * channels_of(u));
+}
+
+void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels) {
+    const unit *u = &t->unit[t->logits];
+    float *logits = scratch(t, 0, SOURCE);
+
+    forward_only(t, source, images);
     for (int i = 0; i < images; i++) {
         read_value(t, u, i, logits);
         classes[i] = ptq_argmax(logits, u->shape[2]);
@@ -269,14 +332,16 @@ static const char *param_title(int param) {
                                                            "a variance",
                                                            "the step size of weights",
                                                            "the step size before the addition",
-                                                           "the step size of the result"};
+                                                           "the step size of the result",
+                                                           "the zero point before the addition",
+                                                           "the zero point of the result"};
 
     return title[param];
 }
 
 /* What the state says: step sizes must be normal numbers, as in the model file. */
 static int is_sound(const trainer_param *p, float value) {
-    return p->param < PTQ_PARAM_COUNT ? isfinite(value) : isnormal(fake_step(value));
+    return is_step(p->param) ? isnormal(fake_step(value)) : isfinite(value);
 }
 
 /* Of the last batch, in the order of computation: the first is the origin of all others. */

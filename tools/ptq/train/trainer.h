@@ -13,12 +13,20 @@
 
 /* Logarithms of step sizes, in quantization-aware training: of the weights; of ptq_node.mid; of
    ptq_node.q. Logarithms (Jain et al. 2020, https://arxiv.org/abs/1903.08066) because a step then
-   stays positive and one learning rate suits small and large ones. */
-enum { TRAINER_WEIGHT_STEP = PTQ_PARAM_COUNT, TRAINER_MID_STEP, TRAINER_STEP, TRAINER_PARAM_COUNT };
+   stays positive and one learning rate suits small and large ones. Then the zero points of the two
+   results, in codes, rounded in use. */
+enum {
+    TRAINER_WEIGHT_STEP = PTQ_PARAM_COUNT,
+    TRAINER_MID_STEP,
+    TRAINER_STEP,
+    TRAINER_MID_ZERO,
+    TRAINER_ZERO,
+    TRAINER_PARAM_COUNT
+};
 
 /* A part of the state vector: one parameter of one node, in the order of the model file. */
 typedef struct trainer_param {
-    int node, param; /* of the model: PTQ_PARAM_WEIGHT, _BIAS, _MEAN, _VARIANCE, or below */
+    int node, param; /* of the model: PTQ_PARAM_WEIGHT, _BIAS, _MEAN, _VARIANCE, or above */
     size_t offset, count;
     int trained; /* has a gradient; not so statistics, nor a bias that batch norm takes away */
     int decayed; /* weights of convolution and dense layers; not biases, gamma and beta */
@@ -33,6 +41,8 @@ typedef struct trainer_options {
     const char *isa; /* NULL: the best; see kernels_find */
     float momentum;  /* of the running statistics: share of the new batch */
     int frozen_norm; /* batch norm uses the running statistics and leaves them alone */
+    int from_codes;  /* a quantized model learns on from its own codes, without a source */
+    int fixed_zeros; /* then: zero points stay as they are */
 } trainer_options;
 
 /* An engine for the model, with a copy of its parameters. The model must outlive it.
@@ -43,7 +53,12 @@ typedef struct trainer_options {
    the model's scales on. `source` is the fused float model that it was made from, where the real
    weights come from; NULL for a float model. Batch norm is folded beforehand and not trained, as
    Nagel et al. 2021 (https://arxiv.org/abs/2106.08295, 4.2) advise: what is trained is exactly what
-   will run. */
+   will run.
+
+   From its own codes, a weight of the state counts in codes, at first the code itself: the middle
+   of all that rounds to it, so that none flips by a small step. The zero points of results without
+   a ReLU are learned as well (Bhalgat et al. 2020, https://arxiv.org/abs/2004.09576). Layers in
+   float are left alone. */
 ptq_status trainer_create(const ptq_model *model, const ptq_model *source,
                           const trainer_options *options, trainer **out, ptq_error *err);
 void trainer_free(trainer *t);
@@ -70,6 +85,16 @@ typedef struct trainer_result {
    https://arxiv.org/abs/1512.00567, 7), and the gradient of its mean. Running statistics move. */
 void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
                   trainer_result *out);
+
+/* The same with another loss: Kullback and Leibler's divergence of softmax(logits / temperature) of
+   this model from that of a teacher, whose logits are given (images x classes), times the square of
+   the temperature (Hinton et al. 2015, https://arxiv.org/abs/1503.02531). Labels count for
+   `correct` alone. */
+void trainer_step_towards(trainer *t, trainer_source source, int images, const float *logits,
+                          float temperature, trainer_result *out);
+
+/* Forward only: the logits, images x classes. */
+void trainer_logits(trainer *t, trainer_source source, int images, float *out);
 
 /* PTQ_BAD_NUMBER names the node of a parameter that is not finite, or of a step size that is no
    normal number; and, for a loss that is not finite, the first node whose results are not. A loss

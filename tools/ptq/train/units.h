@@ -49,9 +49,10 @@ typedef struct phase {
 } phase;
 
 typedef struct unit {
-    const ptq_qparams *q;     /* how the value is coded; NULL: not at all */
-    size_t step, weight_step; /* offsets in the state, or NONE */
-    double *step_sum;         /* shards */
+    const ptq_qparams *q;           /* how the value is coded; NULL: not at all */
+    size_t step, weight_step, zero; /* offsets in the state, or NONE */
+    double *step_sum;               /* shards */
+    double *outside_sum;            /* shards x 2: see kernel_set.step_gradient */
     ptq_op op; /* PTQ_OP_RELU: a copy, for what has no operator of its own before it */
     const ptq_node *node, *norm;
     ptq_activation act;
@@ -96,6 +97,9 @@ struct trainer {
     int *correct;
     int images; /* of the current step */
     float smoothing;
+    const float *teacher; /* its logits; NULL: labels count */
+    float temperature;
+    double *log_softmax; /* shards x 2 x classes */
     trainer_source source;
     int current; /* unit */
     pool workers;
@@ -113,6 +117,11 @@ static inline size_t channels_of(const unit *u) { return (size_t)u->shape[2]; }
 
 static inline float *image_of(const unit *u, float *batch, int image) {
     return batch + (size_t)image * u->size;
+}
+
+/* Whether a parameter is the logarithm of a step size. */
+static inline int is_step(int param) {
+    return param >= TRAINER_WEIGHT_STEP && param <= TRAINER_STEP;
 }
 
 /* Buffers of a thread, each for the largest image, padded or not. */
@@ -188,6 +197,12 @@ void fake_weights(trainer *t, unit *u);
 
 /* From the gradient to the rounded weights, in place, to those of real weights and steps. */
 void fake_weight_gradient(trainer *t, const unit *u);
+
+/* What a bias counts in, as it is added to integer products: input step times weight step. */
+double fake_bias_step(const trainer *t, const unit *u, const float *state, int o);
+
+/* A zero point from its number in the state. */
+int32_t fake_zero(const ptq_qparams *q, float number);
 
 /* The bias of output channel o, rounded if the weights are. */
 float fake_bias(const trainer *t, const unit *u, int o);
