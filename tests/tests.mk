@@ -9,7 +9,7 @@ given = $(if $(filter default undefined,$(origin $(1))),,$($(1)))
 #: make test     every test once with one compiler, CC=gcc, under sanitizers what reads files;
 #:               ONLY=NAME runs one alone, SAN=1 all under sanitizers, SAN= none
 #: make test-ci  the second compiler, all sanitizers, and what takes long
-#: make test-all check-all, analyze, coverage, test-onnx: an hour or so; TABLE=docs/targets.md keeps the table
+#: make test-all check-all, mcu, analyze, coverage, test-onnx: an hour or so; TABLE=docs/targets.md keeps the table
 #: make check-all  every compiler and processor at hand, under emulators; N=400 random networks,
 #:               TABLE=FILE for the result as a table
 #: make coverage how much of ptq.h the tests reach (gcc, lcov)
@@ -28,7 +28,7 @@ test-ci:
 	    sh tests/run.sh ci
 
 # What takes an hour, one after the other: all of them, even if one fails.
-TEST_ALL := check-all analyze coverage test-onnx
+TEST_ALL := check-all mcu analyze coverage test-onnx
 test-all:
 	@failed=; for target in $(TEST_ALL); do \
 	    echo "make $$target"; \

@@ -1,7 +1,7 @@
 # The command-line tool, read by Makefile, and what is made with it: data, examples, figures, the
 # page for browsers, timings.
 
-.PHONY: no-stb bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
+.PHONY: no-stb mcu bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
 
 print-build:
 	@echo $(BUILD)
@@ -68,10 +68,19 @@ $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(Q)$(COMPILE) $(FRAME) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
-EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels)
+EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels strips)
 .SECONDARY: $(EXPORTED)
 $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
+
+$(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening mve dsp thumb plain closing) \
+                     | $(BUILD)
+	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $^ >$@
+
+# Told here, for the compiler takes them for headers of the system, which it does not list.
+$(BUILD)/tool/export/c_header.o: $(BUILD)/library_runner.inc
+$(BUILD)/tool/export/c_standalone.o: $(BUILD)/standalone_kernels.inc
+$(BUILD)/tool/export/c_strips.o: $(BUILD)/strips.inc
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/*.c \
                   tools/ptq/*/*.c)) $(ONNX_OBJECT) $(STB_OBJECT)
@@ -214,6 +223,13 @@ RUN_bench-peers = sh tools/bench/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers'
 
 bench-train: $(BUILD)/ptq $(BUILD)/shapes10
 	@sh tools/bench/bench_train.sh $^
+
+# ---- Microcontrollers, under QEMU ----
+
+#: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
+#:               CPU=cortex-m4 one alone, IMAGES=200
+mcu: $(BUILD)/ptq $(BUILD)/shapes10
+	@IMAGES='$(IMAGES)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 

@@ -240,23 +240,24 @@ check_script() { # NAME SCRIPT RUNNER
 }
 
 # An exported network on a microcontroller: its logits, its size, and what it asks for.
-check_cortex() { # NAME CPU MACHINE
+check_mcu() { # NAME CPU
     wanted "$1" || return 0
-    compiler="arm-none-eabi-gcc -mcpu=$2 -Os"
-    why=$(lacks arm-none-eabi-gcc qemu-system-arm)
+    . examples/mcu/targets.sh
+    target "$2"
+    why=$(lacks $compiler $emulator)
+    board=$(echo "$machine" | sed 's/^-machine \([a-z0-9-]*\).*/\1/')
     if [ -n "$why" ]; then
-        skip "$1" "$compiler" "$3" "$why"
-    elif PTQ=$ptq sh examples/cortex-m/run.sh "$best" "$dir/200.bin" 200 "$2" \
-        >"$dir/log" 2>&1; then
+        skip "$1" "$compiler -O2" "$board" "$why"
+    elif PTQ=$ptq sh examples/mcu/run.sh "$best" "$dir/200.bin" 200 "$2" >"$dir/log" 2>&1; then
         ran=$((ran + 1))
-        tell "$1" "$compiler" "qemu-system-arm $3" "equal; $(awk '
+        tell "$1" "$compiler -O2" "$emulator $board" "equal; $(awk '
             /flash and RAM/ { getline; flash = $1; ram = $3 }
             /stack, bytes used/ { stack = $NF }
             /neither/ { none = substr($0, 3) }
-            END { printf "flash %d, RAM %d bytes, stack %d of them; %s", flash, ram, stack, none }
+            END { printf "flash %d, RAM %d, stack %d bytes; %s", flash, ram, stack, none }
             ' "$dir/log")"
     else
-        fail "$1" "$compiler" "qemu-system-arm $3"
+        fail "$1" "$compiler -O2" "$emulator $board"
     fi
 }
 
@@ -279,7 +280,8 @@ On Debian 12 all of it comes from
     apt-get install g++ clang lld tcc gcc-12-multilib musl-tools gcc-mingw-w64-x86-64-posix wine64 \\
         gcc-{aarch64-linux-gnu,arm-linux-gnueabihf,riscv64-linux-gnu,s390x-linux-gnu} \\
         libc6-dev-{arm64,armhf,riscv64,s390x}-cross qemu-user wasi-libc libclang-rt-dev-wasm32 nodejs \\
-        gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+        gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm \\
+        gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc
 
 *Equal*: compiled without a warning (\`$warn\`; tcc: \`-Wall -Werror\`), run,
 and the logits of int8 networks are those of the scalar kernels on x86-64, to the byte: $subject, under the
@@ -322,8 +324,11 @@ check_names 'file names' 'cc -std=c99 -O1 -DPTQ_NO_SIMD' ''
 check_names 'file names, Windows' 'x86_64-w64-mingw32-gcc -std=c99 -O1 -DPTQ_NO_SIMD' "$wine"
 check_script threads tests/check_threads.sh ThreadSanitizer
 check_script 'the page' tests/check_web.sh Chromium
-check_cortex Cortex-M4 cortex-m4 mps2-an386
-check_cortex Cortex-M55 cortex-m55 mps3-an547
+check_mcu Cortex-M0+ cortex-m0plus
+check_mcu Cortex-M4 cortex-m4
+check_mcu Cortex-M7 cortex-m7
+check_mcu Cortex-M55 cortex-m55
+check_mcu RV32IMAC rv32imac
 echo "$ran rows ran, $compiled only compiled, $skipped skipped, $failures failed"
 if [ -n "$table" ]; then
     write_table >"$table.tmp" && mv "$table.tmp" "$table"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # check_web.sh BUILD    Builds the page and opens it in Chromium without a window: nothing said in
-#                       the console, the answers of the native program, sliders by keyboard, names
-#                       for screen readers, contrast, telephone and desktop, light and dark.
-#                       Pictures of the page go to BUILD/web. What the machine lacks is named, and
-#                       skips it.
+#                       the console, the answers of the native program, the arithmetic of pixels
+#                       that are clicked, the story, sliders by keyboard, names for screen readers,
+#                       contrast and sizes at three widths, light and dark. Pictures of the page go
+#                       to BUILD/web. What the machine lacks is named, and skips it.
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-${BUILD:-build}}
 ptq=$build/ptq

@@ -208,6 +208,15 @@ function nativeNumbers(model, image, node, { y, x, c }) {
     ];
 }
 
+// The code that a pixel of the picture becomes, as the middle tap of the first convolution has it.
+function nativeInput(model, image, { y, x, c }) {
+    const explain = ['--image', image, '--explain', ['conv1', y, x, 0].join()];
+    const text = execFileSync(ptq, ['run', '--model', model, '--images', samples, ...explain]);
+    const taps = [...String(text).matchAll(/\(x - zx\) (-?\d+) /g)].map((found) => +found[1]);
+    const graph = String(execFileSync(ptq, ['info', '--model', model, '--graph']));
+    return taps[9 * c + 4] + +/^input .* q=u8:8:[^:]+:(\d+)/m.exec(graph)[1];
+}
+
 async function checkPixels(page) {
     const model = await saved(page, 'resnet8-shapes10-w8a8.safetensors');
     const image = await page.value(`(() => {
@@ -234,13 +243,19 @@ async function checkPixels(page) {
             ...wanted.map((part) => !text.includes(part) && `${layer} lacks ${part}: ${text}`),
         );
     }
+    await page.value(`document.querySelector('[name=layer][value=input]').click()`);
+    const pixel = { y: 20, x: 9, c: 2 };
+    await press(page, 'float-map', { height: 32, width: 32, channels: 3 }, pixel);
+    const code = await page.value(`[...document.querySelectorAll('#arithmetic dt')]
+        .find((term) => term.textContent === 'Code').nextSibling.firstChild.textContent`);
+    wrong.push(equal(+code, nativeInput(model, image, pixel), 'the code of a pixel'));
     await page.value(`document.querySelector('[name=layer][value="block1.conv2"]').click()`);
     await page.value(`document.getElementById('integer-map').focus()`);
     const before = await page.value(`+document.getElementById('column').value`);
     await page.press('ArrowRight');
     const after = await page.value(`+document.getElementById('column').value`);
     wrong.push(equal(after, Math.min(before + 1, 31), 'the column after an arrow key'));
-    tell('pixels of five layers have the arithmetic of ptq run --explain', wrong);
+    tell('pixels of six layers have the arithmetic of ptq run --explain', wrong);
 }
 
 // ---- The story ----
@@ -449,6 +464,13 @@ const tooSmall = `(() => {
         e.textContent.trim().slice(0, 20));
 })()`;
 
+// Every tip, shown by focus, lies on the page.
+const tipsBeside = `[...document.querySelectorAll('dfn')].map((term) => {
+    term.focus();
+    const { left, right, width } = term.querySelector('.tip').getBoundingClientRect();
+    return width > 0 && left >= 0 && right <= innerWidth ? '' : term.dataset.term;
+})`;
+
 async function checkLooks(browser) {
     for (const [name, size] of Object.entries(sizes)) {
         for (const scheme of ['light', 'dark']) {
@@ -460,6 +482,7 @@ async function checkLooks(browser) {
             tell(`${name}, ${scheme}: contrast, sizes, width, console`, [
                 ...(await page.value(lowContrast)).map((text) => `low contrast: ${text}`),
                 ...(await page.value(tooSmall)).map((text) => `too small: ${text}`),
+                ...(await page.value(tipsBeside)).map((term) => term && `the tip of ${term}`),
                 width > size.width && `it is ${width} pixels wide`,
                 ...page.problems,
             ]);

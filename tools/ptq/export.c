@@ -9,7 +9,7 @@
 
 typedef struct export_options {
     const char *model, *c_header, *name, *onnx, *form;
-    int standalone;
+    header_form header;
 } export_options;
 
 static const command_help help = {
@@ -20,7 +20,8 @@ static const command_help help = {
     "C: one header with the weights as constants, all memory static, one function from pixels to\n"
     "logits. It is used together with ptq.h; or, with --standalone, alone: it then holds the\n"
     "operators that the network needs, in integers, for microcontrollers. Either gives the same\n"
-    "logits as 'ptq run', to the last bit where the model runs on integers.",
+    "logits as 'ptq run', to the last bit where the model runs on integers. What a standalone\n"
+    "header needs is told node by node: flash for its constants, RAM while it runs.",
     "ptq export --model resnet8-int8.safetensors --onnx resnet8-int8.onnx\n"
     "  ptq export --model resnet8-int8.safetensors --c-header net.h --standalone"};
 
@@ -32,7 +33,14 @@ static int parse(int argc, char **argv, export_options *o) {
         {"c-header", 0, "OUT.h", "write the model as C code", .text = &o->c_header,
          .file = WRITTEN_FILE},
         {"standalone", 0, NULL, "code that does without ptq.h; integer models only",
-         .flag = &o->standalone},
+         .flag = &o->header.standalone},
+        {"small", 0, NULL, "with --standalone: least code and memory, several times slower",
+         .flag = &o->header.small},
+        {"test-vector", 0, NULL, "with --standalone: an image and its logits, to check firmware by",
+         .flag = &o->header.test},
+        {"flash", 0, "BYTES", "with --standalone: refuse a header that needs more",
+         .number = &o->header.flash, .least = 1},
+        {"ram", 0, "BYTES", "the same of RAM", .number = &o->header.ram, .least = 1},
         {"name", 0, "PREFIX", "what its functions begin with (default: from OUT.h)",
          .text = &o->name},
         {0}};
@@ -43,8 +51,11 @@ static int parse(int argc, char **argv, export_options *o) {
 static int check_options(const export_options *o) {
     if (!o->onnx == !o->c_header)
         return misuse("say what to write: --onnx OUT.onnx or --c-header OUT.h");
-    if (o->onnx && (o->standalone || o->name))
+    if (o->onnx && (o->header.standalone || o->name))
         return misuse("--standalone and --name go with --c-header");
+    if ((o->header.small || o->header.test || o->header.flash || o->header.ram) &&
+        !o->header.standalone)
+        return misuse("--small, --test-vector, --flash and --ram go with --standalone");
     if (o->c_header && o->form)
         return misuse("--form goes with --onnx");
     return 0;
@@ -61,7 +72,7 @@ int command_export(int argc, char **argv) {
         check_output(o.onnx ? o.onnx : o.c_header))
         return 1;
     if (o.c_header)
-        return export_c_header(path, o.c_header, o.name, o.standalone);
+        return export_c_header(path, o.c_header, o.name, &o.header);
     if (export_onnx(path, o.onnx, o.form))
         return 1;
     say_written(o.onnx, "%s as ONNX", path);

@@ -326,7 +326,7 @@ static int write_library(header *h, FILE *to) {
 }
 /* ---- Both ---- */
 
-static int write_header(header *h, const char *out_path, int standalone) {
+static int write_header(header *h, const char *out_path, const header_form *form) {
     char *text = NULL;
     size_t size = 0;
     FILE *to = open_memstream(&text, &size);
@@ -335,7 +335,7 @@ static int write_header(header *h, const char *out_path, int standalone) {
 
     if (!to)
         return fail("no memory for the header");
-    status = standalone ? write_standalone(h, to) : write_library(h, to);
+    status = form->standalone ? write_standalone(h, form, to) : write_library(h, to);
     if (fclose(to) && !status)
         status = fail("no memory for the header");
     if (!status && ptq_file_write(out_path, text, size, &err))
@@ -345,7 +345,7 @@ static int write_header(header *h, const char *out_path, int standalone) {
 }
 
 int export_c_header(const char *model_path, const char *out_path, const char *name,
-                    int standalone) {
+                    const header_form *form) {
     header h;
     engine ready;
     int status;
@@ -355,11 +355,16 @@ int export_c_header(const char *model_path, const char *out_path, const char *na
         return 1;
     h.model = ready.model;
     h.plan = ready.plan;
+    h.small = form->small;
+    h.test = form->test;
     h.logits = ptq_model_logits(h.model);
-    status = engine_self_test(&ready) || write_header(&h, out_path, standalone);
+    status = engine_self_test(&ready) || write_header(&h, out_path, form);
     if (!status)
         say("%s: %s_run(), %s\n", out_path, h.name,
-            standalone ? "on its own" : "together with ptq.h");
+            form->standalone ? "on its own" : "together with ptq.h");
+    if (!status && form->standalone)
+        budget_tell(&h);
+    free(h.flash);
     engine_close(&ready);
     return status;
 }

@@ -8,22 +8,47 @@
 
 /* Writes the model file at `model_path` as a header; `name` is what its functions begin with, NULL:
    made from the name of `out_path`. 0, or 1 after an error on standard error. */
-int export_c_header(const char *model_path, const char *out_path, const char *name, int standalone);
+typedef struct header_form {
+    int standalone; /* without ptq.h */
+    int small;      /* that: as little code and memory as can be */
+    int test;       /* that: with a test vector */
+    int flash, ram; /* that: bytes that it may take at most; 0: any */
+} header_form;
+
+int export_c_header(const char *model_path, const char *out_path, const char *name,
+                    const header_form *form);
 
 #define NAME_LIMIT 40
+
+/* How a convolution is cut up in strips: see strips/opening.h. */
+typedef struct strip {
+    int in[3], out[3]; /* height, width, channels, as the kernels take them */
+    int height, row, step, shift;
+} strip;
+
+/* Elements of the buffers that all of them share. */
+typedef struct strip_buffers {
+    int count, sums_used, no_sums_used;
+    size_t rows, mve, dsp, plain, unpacked, sums;
+} strip_buffers;
 
 typedef struct header {
     FILE *to;
     const ptq_model *model;
     const ptq_plan *plan;
     char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
-    unsigned sections; /* a bit for each that is needed */
-    int logits;        /* node */
-    int start;         /* standalone: the node whose codes are brought; 0: pixels are */
-    size_t arena;      /* bytes of codes */
-    size_t patch;      /* inputs of one result, at most */
-    size_t constants;  /* bytes of tables written so far */
-    int column;        /* of the table being written */
+    unsigned sections;   /* a bit for each that is needed */
+    int logits;          /* node */
+    int small;           /* standalone: the least code and memory, not the fewest instructions */
+    int test;            /* standalone: with a test vector */
+    int pixels_in_place; /* standalone: the caller's input is the first node's codes */
+    size_t *flash;       /* standalone: bytes of tables, for each node */
+    strip_buffers strips;
+    int start;        /* standalone: the node whose codes are brought; 0: pixels are */
+    size_t arena;     /* bytes of codes */
+    size_t patch;     /* inputs of one result, at most */
+    size_t constants; /* bytes of tables written so far */
+    int column;       /* of the table being written */
 } header;
 
 /* Lines with the network's name where an identifier begins with net_ or NET_; the list ends with
@@ -40,6 +65,9 @@ void put_sections(const header *h, const char *const *lines, unsigned wanted);
 void put_item(header *h, const char *item);
 void put_number(header *h, long number);
 
+/* A real number as bits, since not every compiler reads decimal fractions right to the last one. */
+void put_real(header *h, float value);
+
 /* The parts of a header, in their order. `arena` 0: the sizes do not tell it. */
 void put_head(const header *h, const char *title);
 void put_guard(const header *h, const char *include);
@@ -50,7 +78,25 @@ void put_end(const header *h);
 /* Of a shape of three dimensions. */
 size_t elements(const int *shape);
 
+/* Convolutions in strips, c_strips.c. The plan of one, 1 if there is one; the buffers of all, and
+   their bytes at most; what is written before the network, and with a node. */
+int strip_plan(const header *h, int index, strip *s);
+void strips_measure(header *h);
+size_t strips_bytes(const header *h);
+void put_strip_kernels(const header *h);
+void put_strip(const header *h, int index, const strip *s);
+
+/* What a standalone header takes of flash and RAM, c_budget.c: told on standard output; and 1 after
+   an error where it is more than `form` allows, else 0. */
+void budget_tell(const header *h);
+int budget_check(const header *h, const header_form *form);
+
+/* The test vector of a standalone header, c_test.c: its declaration, where there is one, and the
+   whole, 0 or 1 after an error. */
+void put_test_api(const header *h);
+int put_test(header *h);
+
 /* The whole of a standalone header; 0, or 1 after an error on standard error. */
-int write_standalone(header *h, FILE *to);
+int write_standalone(header *h, const header_form *form, FILE *to);
 
 #endif

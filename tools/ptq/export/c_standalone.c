@@ -26,15 +26,18 @@ static const char *const kernel_lines[] = {
     X(codes, 0)                                                                                    \
     X(pixels, 0)                                                                                   \
     X(weights, 0)                                                                                  \
+    X(accumulate, USES(weights))                                                                   \
     X(s8, USES(weights))                                                                           \
     X(u8, USES(weights))                                                                           \
     X(s4, USES(weights))                                                                           \
     X(packed, USES(weights))                                                                       \
     X(fma, 0)                                                                                      \
-    X(add, USES(fma) | USES(nearest) | USES(clamp))                                                \
+    X(adder, 0)                                                                                    \
+    X(add, USES(adder) | USES(fma) | USES(nearest) | USES(clamp))                                  \
     X(add_layer, USES(add))                                                                        \
-    X(conv, USES(add) | USES(requantize))                                                          \
-    X(dense, 0)                                                                                    \
+    X(conv, USES(adder) | USES(requantize))                                                        \
+    X(conv_any, USES(conv) | USES(add) | USES(accumulate))                                         \
+    X(dense, USES(accumulate))                                                                     \
     X(dense_codes, USES(dense) | USES(requantize))                                                 \
     X(dense_logits, USES(dense))                                                                   \
     X(code_logits, 0)                                                                              \
@@ -55,7 +58,6 @@ enum {
 
 /* ---- Numbers ---- */
 
-/* As bits, since not every compiler reads decimal fractions right to the last one. */
 static uint32_t bits_of(float value) {
     uint32_t bits;
 
@@ -63,7 +65,7 @@ static uint32_t bits_of(float value) {
     return bits;
 }
 
-static void put_real(header *h, float value) {
+void put_real(header *h, float value) {
     char item[16];
 
     snprintf(item, sizeof item, "0x%08lxu", (unsigned long)bits_of(value));
@@ -145,14 +147,18 @@ static const char *dot_of(const ptq_tensor *weight, unsigned *section) {
     return *section = USES(packed), "packed";
 }
 
-static unsigned sections_of(const ptq_node *node) {
+static unsigned sections_of(const header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
     unsigned dot = 0;
+    strip s;
 
+    if (strip_plan(h, index, &s))
+        return USES(conv) | USES(weights) | (s.step == 4 && node->residual ? USES(add) : 0);
     if (node->param[PTQ_PARAM_WEIGHT].rank)
         dot_of(&node->param[PTQ_PARAM_WEIGHT], &dot);
     switch (node->op) {
     case PTQ_OP_CONV2D:
-        return USES(conv) | dot;
+        return USES(conv_any) | dot;
     case PTQ_OP_DENSE:
         return (is_coded(node) ? USES(dense_codes) : USES(dense_logits)) | dot;
     case PTQ_OP_ADD:
@@ -196,6 +202,9 @@ static size_t taps_of(const ptq_node *node) {
 }
 
 static void measure(header *h) {
+    strip s;
+
+    strips_measure(h);
     h->sections = USES(logits);
     for (int i = 2 * h->start; i <= h->logits; i++) { /* codes that are brought lie elsewhere */
         const ptq_node *node = &h->model->node[i];
@@ -204,9 +213,9 @@ static void measure(header *h) {
         ptq_plan_step(h->plan, i, &step);
         if (is_coded(node) && step.offset + elements(node->shape) > h->arena)
             h->arena = step.offset + elements(node->shape);
-        if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch)
+        if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch && !strip_plan(h, i, &s))
             h->patch = taps_of(node);
-        h->sections |= sections_of(node);
+        h->sections |= sections_of(h, i);
     }
     if (is_coded(&h->model->node[h->logits]) || h->model->node[h->logits].op == PTQ_OP_DEQUANTIZE)
         h->sections |= USES(code_logits);
@@ -286,10 +295,15 @@ static void put_weights(const header *h, int index) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     unsigned section;
     const char *dot = dot_of(weight, &section);
+    strip s;
     int flip = weight->type == PTQ_TYPE_PACKED_S ? 1 << (weight->bits - 1) : 0;
 
-    fprintf(h->to, "    {%s_dot_%s, %s_node%d_weight, %zu, %d, %d, %d,\n     ", h->name, dot,
-            h->name, index, channel_bytes(node), weight->bits, flip, (int)weight->zero_point);
+    if (strip_plan(h, index, &s)) /* these kernels know what they do */
+        fputs("    {NULL", h->to);
+    else
+        fprintf(h->to, "    {%s_dot_%s", h->name, dot);
+    fprintf(h->to, ", %s_node%d_weight, %zu, %d, %d, %d,\n     ", h->name, index,
+            channel_bytes(node), weight->bits, flip, (int)weight->zero_point);
     if (node->param[PTQ_PARAM_BIAS].rank)
         fprintf(h->to, "%s_node%d_bias", h->name, index);
     else
@@ -309,9 +323,7 @@ static void put_adder(const header *h, const ptq_step_info *step) {
             (unsigned long)bits_of(step->shift), (int)step->sum_low, (int)step->sum_high);
 }
 
-static void put_shapes(const header *h, const ptq_node *node) {
-    const int *in = input_of(h, node, 0)->shape, *out = node->shape;
-
+static void put_shapes(const header *h, const int *in, const int *out) {
     fprintf(h->to, "    {%d, %d, %d}, {%d, %d, %d}, /* height, width, channels: in, out */\n",
             in[0], in[1], in[2], out[0], out[1], out[2]);
 }
@@ -321,6 +333,8 @@ static void put_conv(header *h, int index) {
     const ptq_qparams *own = node->residual ? &node->mid : &node->q;
     const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
     ptq_step_info step;
+    strip s;
+    int in_strips = strip_plan(h, index, &s);
 
     put_weighted_tables(h, index);
     ptq_plan_step(h->plan, index, &step);
@@ -334,11 +348,16 @@ static void put_conv(header *h, int index) {
     fprintf(h->to, ", %d, ", node->residual == PTQ_RESIDUAL_FIRST);
     put_adder(h, &step);
     fputs(", /* residual */\n", h->to);
-    put_shapes(h, node);
+    if (in_strips)
+        put_shapes(h, s.in, s.out);
+    else
+        put_shapes(h, input_of(h, node, 0)->shape, node->shape);
     fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, %d, /* kernel, stride, padding, groups */\n",
             node->kernel[0], node->kernel[1], node->stride[0], node->stride[1], node->pad[0],
             node->pad[1], node->groups);
     fputs("};\n\n", h->to);
+    if (in_strips)
+        put_strip(h, index, &s);
 }
 
 static void put_dense(header *h, int index) {
@@ -381,7 +400,7 @@ static void put_pool(header *h, int index) {
                      : "average");
     put_code_kind(h, &from->q);
     fprintf(h->to, ", %d, %d, %d,\n", (int)node->q.zero_point, (int)step.low, (int)step.high);
-    put_shapes(h, node);
+    put_shapes(h, from->shape, node->shape);
     fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, /* kernel, stride, padding */\n", kernel[0],
             kernel[1], global ? 1 : node->stride[0], global ? 1 : node->stride[1],
             global ? 0 : node->pad[0], global ? 0 : node->pad[1]);
@@ -440,7 +459,7 @@ static int put_pixel_table(header *h, int *step) {
 
 static void put_node_constants(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
-    unsigned sections = with_needs(sections_of(node));
+    unsigned sections = with_needs(sections_of(h, index));
 
     if (sections &
         (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))
@@ -490,6 +509,19 @@ static void put_window_call(const header *h, int index, const char *kernel, int 
     fprintf(h->to, node->param[PTQ_PARAM_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
 }
 
+static void put_strip_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+
+    fprintf(h->to, "    %s_strips%s(&%s_strip%d, %s_group%d, ", h->name,
+            node->residual ? "_sum" : "", h->name, index, h->name, index);
+    put_place(h, node->input[0], table_step);
+    if (node->residual) {
+        fputs(", ", h->to);
+        put_place(h, node->input[1], table_step);
+    }
+    fprintf(h->to, ", arena + %zu);", offset_of(h, index));
+}
+
 static void put_add_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
 
@@ -523,7 +555,11 @@ static void put_logits_call(const header *h, int from, int table_step) {
 static void put_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
 
-    if (node->op == PTQ_OP_CONV2D)
+    strip s;
+
+    if (strip_plan(h, index, &s))
+        put_strip_call(h, index, table_step);
+    else if (node->op == PTQ_OP_CONV2D)
         put_window_call(h, index, "conv2d", table_step);
     else if (node->op == PTQ_OP_DENSE)
         put_window_call(h, index, is_coded(node) ? "dense_codes" : "dense_logits", table_step);
@@ -535,7 +571,7 @@ static void put_call(const header *h, int index, int table_step) {
         put_logits_call(h, node->input[0], table_step);
     else
         put_window_call(h, index, "pool2d", table_step);
-    fprintf(h->to, " /* %s */\n", node->out);
+    fprintf(h->to, " %s_DONE(%d); /* %s */\n", h->upper, index, node->out);
 }
 
 /* Whether the calls name the codes of a node's result. */
@@ -566,8 +602,10 @@ static void put_run(const header *h, int table_step) {
     }
     fprintf(h->to, "    uint8_t *const arena = %s_arena;\n", h->name);
     if (table_step >= 0)
-        fprintf(h->to, "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu);\n",
-                h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0));
+        fprintf(h->to,
+                "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu); "
+                "%s_DONE(0);\n",
+                h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0), h->upper);
     for (int i = h->start + 1; i <= h->logits; i++)
         put_call(h, i, table_step);
     if (is_coded(&h->model->node[h->logits])) {
@@ -580,7 +618,8 @@ static void put_run(const header *h, int table_step) {
 
 static const char *const standalone_opening[] = {
     "\n",
-    "   It needs a C99 or C++11 compiler: no library, no heap, no floating-point unit.\n",
+    "   It needs a C compiler that has <stdint.h>, or a C++ one: no library, no heap, no "
+    "floating-point unit.\n",
     "   In exactly one file write\n",
     "\n",
     "       #define NET_IMPLEMENTATION\n",
@@ -592,15 +631,12 @@ static const char *const standalone_opening[] = {
 
 static const char *const standalone_closing[] = {
     "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
-    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n",
-    NULL};
+    "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n", NULL};
 
 static const char *const standalone_use[] = {
     "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
     "       float logits[NET_CLASSES];\n",
-    "       net_run(pixels, logits);           // the largest logit is the answer\n",
-    "\n",
-    NULL};
+    "       net_run(pixels, logits);           // the largest logit is the answer\n", "\n", NULL};
 
 /* A network that takes real numbers computes on none, so it takes their codes. */
 static const char *const standalone_use_codes[] = {
@@ -618,12 +654,21 @@ static const char *const standalone_use_codes[] = {
 
 #define STANDALONE_API(WHAT, NAME)                                                                 \
     {                                                                                              \
-        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                 \
+        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                \
             "/* From NET_PIXELS " WHAT " to NET_CLASSES logits. */\n",                             \
             "void net_run(const uint8_t *" NAME ", float *logits);\n", NULL                        \
     }
 static const char *const standalone_api[] = STANDALONE_API("bytes", "pixels");
 static const char *const standalone_api_codes[] = STANDALONE_API("codes", "codes");
+
+/* What a firmware that measures puts between the nodes. */
+static const char *const standalone_done[] = {
+    "/* Called after each node; a program may define it to read a counter of cycles. */\n",
+    "#ifndef NET_DONE\n",
+    "#define NET_DONE(node)\n",
+    "#endif\n",
+    "\n",
+    NULL};
 
 /* As C has it: "1f" is no number. */
 static void put_float(const header *h, float value) {
@@ -670,49 +715,65 @@ static int make_tables(header *h, char **text, int *table_step) {
     if (!h->to)
         return fail("no memory for the tables");
     status = h->start ? 0 : put_pixel_table(h, table_step);
-    for (int i = h->start + 1; i <= h->logits && !status; i++)
+    h->flash[0] = h->constants;
+    h->pixels_in_place = *table_step < 0;
+    for (int i = h->start + 1; i <= h->logits && !status; i++) {
+        h->flash[i] = h->constants;
         put_node_constants(h, i);
+        h->flash[i] = h->constants - h->flash[i];
+    }
     return fclose(h->to) || status ? fail("no memory for the tables") : 0;
 }
 
-static void put_standalone(header *h, FILE *to, const char *tables, int table_step) {
-    size_t patch = 2 * h->patch;
+static int put_standalone(header *h, FILE *to, const char *tables, int table_step) {
+    size_t patch = 2 * h->patch, strips = strips_bytes(h);
 
     h->to = to;
     put_head(h, "a quantized network in plain C");
     fprintf(to, "     constants (flash): %zu bytes, and the code\n", h->constants);
-    fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu\n",
-            h->arena + patch, h->arena, patch);
+    fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu",
+            h->arena + patch + strips, h->arena, patch);
+    if (strips)
+        fprintf(to, ",\n       strips %zu, on the processors that need the most for them", strips);
+    fputc('\n', to);
     put_lines(h, standalone_opening);
     put_lines(h, h->start ? standalone_use_codes : standalone_use);
     put_lines(h, standalone_closing);
     put_guard(h, "#include <stdint.h>\n");
-    put_sizes(h, h->arena + patch);
+    put_sizes(h, h->arena + patch + strips);
     if (h->start)
         put_coding(h);
     put_lines(h, h->start ? standalone_api_codes : standalone_api);
+    put_test_api(h);
     put_middle(h);
     fputs("#include <limits.h>\n#include <stddef.h>\n#include <string.h>\n\n", to);
     put_sections(h, kernel_lines, h->sections);
+    put_strip_kernels(h);
     fprintf(to, "/* ---- The network ---- */\n\n%s", tables);
     fprintf(to, "static uint8_t %s_arena[%zu];\n", h->name, h->arena);
     if (h->patch)
         fprintf(to, "static int16_t %s_patch[%zu];\n", h->name, h->patch);
     fputc('\n', to);
+    put_lines(h, standalone_done);
     put_run(h, table_step);
+    if (h->test && put_test(h))
+        return 1;
     put_end(h);
+    return 0;
 }
 
-int write_standalone(header *h, FILE *to) {
+int write_standalone(header *h, const header_form *form, FILE *to) {
     int table_step = -1, status;
     char *tables;
 
     if (check_model(h))
         return 1;
+    h->flash = calloc((size_t)h->model->nodes, sizeof *h->flash);
+    if (!h->flash)
+        return fail("no memory for the sizes of the nodes");
     measure(h);
-    status = make_tables(h, &tables, &table_step);
-    if (!status)
-        put_standalone(h, to, tables, table_step);
+    status = make_tables(h, &tables, &table_step) || budget_check(h, form) ||
+             put_standalone(h, to, tables, table_step);
     free(tables);
     return status;
 }

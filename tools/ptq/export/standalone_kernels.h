@@ -179,6 +179,7 @@ typedef struct net_weights {
     const uint32_t *multiplier; /* scale_in * scale_weight / scale_out, as IEEE single precision */
 } net_weights;
 
+/* [section accumulate] */
 static int32_t net_accumulate(const net_weights *w, int channel, const int16_t *x, int n)
 {
     return w->dot(w, channel, x, n) + (w->bias ? w->bias[channel] : 0);
@@ -273,7 +274,7 @@ static net_real net_fma(int32_t code, net_real ratio, net_real r)
     return net_round(t * ((int64_t)1 << down) + net_sticky(p, e - ratio.e), e);
 }
 
-/* [section add] */
+/* [section adder] */
 /* ---- Addition ---- */
 
 /* y = round(fma(a, ratio[0], fma(b, ratio[1], shift))), every fma rounded once. */
@@ -282,6 +283,7 @@ typedef struct net_adder {
     int32_t low, high;
 } net_adder;
 
+/* [section add] */
 static int32_t net_add(const net_adder *s, int32_t a, int32_t b)
 {
     net_real inner = net_fma(b, net_decode(s->ratio[1]), net_decode(s->shift));
@@ -313,6 +315,7 @@ typedef struct net_conv {
     int groups;
 } net_conv;
 
+/* [section conv_any] */
 /* The inputs under the kernel at one place, less their zero point: taps outside the image are 0. */
 static void net_gather(const net_conv *c, const uint8_t *x, int oy, int ox, int first,
                        int16_t *patch)

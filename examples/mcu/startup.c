@@ -1,5 +1,5 @@
-/* What runs before main on a Cortex-M: the two words that the processor reads first, and copies and
-   zeros as the linker script lays them out. */
+/* What runs before main: the first instruction or the two words that the processor reads first, then
+   copies and zeros as the linker script lays them out. */
 #include <stdint.h>
 
 extern uint32_t data_source[], data_begin[], data_end[], bss_begin[], bss_end[];
@@ -7,6 +7,8 @@ extern uint32_t stack_bottom[], stack_top[];
 
 int main(void);
 void leave(int status);
+void reset(void);
+
 
 /* On the way up from the bottom of the stack to this function's own frame. */
 static void paint_stack(void) {
@@ -15,17 +17,36 @@ static void paint_stack(void) {
         *at++ = 0x5ac05ac0u;
 }
 
-__attribute__((noreturn)) void reset(void) {
+static void prepare_memory(void) {
     volatile uint32_t *to, *from = data_source;
     for (to = data_begin; to < data_end;)
         *to++ = *from++;
     for (to = bss_begin; to < bss_end;)
         *to++ = 0;
-#ifdef __ARM_FP
-    *(volatile uint32_t *)0xe000ed88u |= 0xf00000u; /* CPACR: floating point and vectors on */
-    __asm__ volatile("dsb\n\tisb");
-#endif
     paint_stack();
+}
+
+#ifdef __riscv
+void start(void);
+__attribute__((used)) void start(void) {
+    prepare_memory();
+    leave(main());
+}
+
+__asm__(".section .vectors, \"ax\"\n.globl reset\nreset:\n\tla sp, stack_top\n\tj start\n.text");
+#else
+#ifdef __ARM_FP
+static void turn_on_vectors(void) {
+    *(volatile uint32_t *)0xe000ed88u |= 0xf00000u; /* CPACR: floating point and Helium */
+    __asm__ volatile("dsb\n\tisb");
+}
+#else
+static void turn_on_vectors(void) {}
+#endif
+
+__attribute__((noreturn)) void reset(void) {
+    turn_on_vectors();
+    prepare_memory();
     leave(main());
     for (;;)
         ;
@@ -38,3 +59,4 @@ __attribute__((section(".vectors"), used)) static const uintptr_t vectors[16] = 
     (uintptr_t)stack_top, (uintptr_t)reset, (uintptr_t)fault, (uintptr_t)fault,
     (uintptr_t)fault,     (uintptr_t)fault, (uintptr_t)fault, (uintptr_t)fault,
 };
+#endif

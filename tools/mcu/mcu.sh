@@ -1,0 +1,149 @@
+#!/bin/sh
+# mcu.sh BUILD SHARED [CPU...]
+#
+# ResNet8 as "ptq export --standalone" writes it, on the microcontrollers of examples/mcu/targets.sh
+# under QEMU: instructions exactly, layer by layer; flash, RAM and stack of the whole program; and
+# whether the logits of IMAGES images (200) are those of "ptq run", to the byte. OPTIMIZATION is the
+# compiler's (-O2); EXPORT holds further options of "ptq export". Without the models and images of
+# SHARED it takes those that the repository brings.
+set -u
+build=$1 shared=$2
+shift 2
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/examples/mcu
+. "$here/targets.sh"
+level=${OPTIMIZATION:--O2}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say_missing() { echo "mcu: $1 is left out: $2 is not installed (Debian: $3)"; }
+
+package_of() {
+    case $1 in
+    arm-none-eabi-gcc) echo gcc-arm-none-eabi libnewlib-arm-none-eabi ;;
+    riscv64-unknown-elf-gcc) echo gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf ;;
+    qemu-system-arm) echo qemu-system-arm ;;
+    *) echo qemu-system-misc ;;
+    esac
+}
+
+# Quantized once, and kept as long as the tool is the same.
+find_network() {
+    quantized=$build/mcu-resnet8.safetensors
+    cifar=$shared/data/cifar-10-batches-bin
+    if [ -f "$shared/models/resnet8_mlperf.safetensors" ] && [ -f "$cifar/data_batch_1.bin" ]; then
+        float=$shared/models/resnet8_mlperf.safetensors data=$cifar
+        images=$shared/data/mlperf-tiny-ic200/test_batch.bin
+    else
+        float=$root/examples/models/resnet8-shapes10.safetensors data=$build/shapes10-data
+        images=$data/test_batch.bin
+        [ -f "$images" ] || "$build/shapes10" "$data" --train 2000 --test 2000 >"$work/log" || return
+    fi
+    [ "$quantized" -nt "$build/ptq" ] ||
+        "$build/ptq" quantize --model "$float" --data "$data" --no-measure -o "$quantized" \
+            >"$work/log" || return
+    echo "ResNet8 $float, preset best; images of $images"
+    head -c $((3073 * ${IMAGES:-200})) "$images" >"$work/images.bin"
+    "$build/ptq" run --model "$quantized" --images "$work/images.bin" --logits "$work/wanted.f32" \
+        >"$work/log" &&
+        "$build/ptq" export --model "$quantized" --c-header "$work/net.h" --standalone \
+            --name net ${EXPORT:-} >"$work/log"
+}
+
+# A loop of three million instructions between two marks, with one before it: that is what the
+# plugin has to count.
+check_plugin() {
+    cat >"$work/loop.c" <<'END_C'
+__asm__(".syntax unified\n.globl before, after\n.type loop, %function\n.thumb_func\nloop:\n"
+        "before: ldr r0, =1000000\n1: nop\n subs r0, r0, #1\n bne 1b\nafter: bx lr\n");
+void loop(void);
+void leave(int status);
+int main(void) { loop(); return 0; }
+void leave(int status)
+{
+    const unsigned arguments[2] = {0x20026, (unsigned)status};
+    register int r0 __asm__("r0") = 0x20;
+    register const void *r1 __asm__("r1") = arguments;
+    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+}
+END_C
+    target cortex-m4 && command -v $compiler >"$work/log" && command -v $emulator >"$work/log" ||
+        return 0
+    $compiler -O1 $flags -nostartfiles -L"$here" -T "$here/cortex-m4.ld" "$work/loop.c" \
+        "$here/startup.c" -o "$work/net.elf" && count before after || return
+    [ "$(awk 'NR == 2 { print $2 - n } { n = $2 }' "$work/counts")" = 3000001 ] && return
+    echo "mcu: the plugin counts a loop wrongly" >&2
+    return 1
+}
+
+# count SYMBOL...: instructions up to each, into "$work/counts" with its name
+count() {
+    nm=${compiler%gcc}nm
+    where=$($nm "$work/net.elf" | awk -v names="$*" 'BEGIN { n = split(names, name) }
+        { for (i = 1; i <= n; i++) if ($3 == name[i]) printf ",at=0x%s", $1 }')
+    emulate "$work" -plugin "$work/count.so,out=$work/reached$where" >"$work/log" || return
+    $nm "$work/net.elf" | sed 's/^0*//' |
+        awk 'NR == FNR { name[$1] = $3; next } { print name[$1], $2 }' - "$work/reached" \
+            >"$work/counts"
+}
+
+# The same program, but with a label behind each layer, which costs no instruction.
+count_layers() { # CPU
+    build "$1" "$level" "$work" '-DNET_DONE(n)=__asm__ volatile("net_done_" #n ":")' || return
+    cp "$work/images.bin" "$work/all.bin"
+    head -c 3073 "$work/all.bin" >"$work/images.bin"
+    count net_run $(awk '{ print "net_done_" NR - 1 }' "$work/nodes")
+    status=$?
+    mv "$work/all.bin" "$work/images.bin"
+    return $status
+}
+
+# Nodes and what they multiply, in order, the input first, up to the total.
+list_nodes() {
+    "$build/ptq" info --model "$quantized" |
+        awk '$NF == "MACs" { inside = 1; next } $1 == "total" { exit } inside { print $1, $NF }' \
+            >"$work/nodes"
+}
+
+table() { # CPU
+    echo
+    awk -v cpu="$1" '
+        NR == FNR { name[NR - 1] = $1; macs[NR - 1] = $2; next }
+        FNR == 1 { last = first = $2; printf "%-20s %12s %12s %8s\n", cpu, "instructions", "MACs", "a MAC"; next }
+        {
+            i = substr($1, 10)
+            printf "%-20s %12d %12d ", i ? name[i] : "input", $2 - last, macs[i]
+            printf macs[i] ? "%8.3f\n" : "%8s\n", macs[i] ? ($2 - last) / macs[i] : "-"
+            last = $2; total += macs[i]
+        }
+        END { printf "%-20s %12d %12d %8.3f\n", "all", last - first, total, (last - first) / total }
+        ' "$work/nodes" "$work/counts" | tee "$work/table"
+}
+
+measure() { # CPU
+    count_layers "$1" && build "$1" "$level" "$work" || return
+    set -- "$1" $(sizes "$work/net.elf")
+    rm -f "$work/logits.f32"
+    emulate "$work" >"$work/log" || return
+    equal=0
+    cmp -s "$work/logits.f32" "$work/wanted.f32" && equal=1
+    table "$1"
+    echo "RESULT mcu=$1 model=resnet8 instructions_per_mac=$(awk '$1 == "all" { print $4 }' \
+        "$work/table") flash=$2 ram=$3 stack=$(awk '/stack/ { print $NF }' "$work/log")" \
+        "equal=$equal images=$(awk '/^images/ { print $2 }' "$work/log")"
+    [ $equal = 1 ]
+}
+
+${CC:-cc} -O2 -fPIC -shared "$root/tools/mcu/count.c" -o "$work/count.so" || exit 1
+find_network && list_nodes && check_plugin || { cat "$work/log" >&2 && exit 1; }
+failed=
+for cpu in ${*:-$mcu_cpus}; do
+    target $cpu || exit 1
+    for program in $compiler $emulator; do
+        command -v $program >"$work/log" && continue
+        say_missing $cpu $program "$(package_of $program)"
+        continue 2
+    done
+    measure $cpu || failed="$failed $cpu"
+done
+[ -z "$failed" ] || { echo "mcu: failed:$failed" >&2 && exit 1; }

@@ -1,0 +1,173 @@
+/* What all forms have, and what calls them. See opening.h. */
+#ifndef PTQ_STRIPS_CLOSING_H
+#define PTQ_STRIPS_CLOSING_H
+
+#include "export/strips/opening.h"
+
+/* [section strip_rows] */
+typedef void net_grouped(int height, uint8_t *y, int channel);
+
+/* The rows of the image for `height` rows of results from row oy on. */
+static void net_put_rows(const net_strip *s, const uint8_t *x, int oy, int height)
+{
+    const net_conv *c = s->conv;
+    int rows = (height - 1) * c->stride[0] + c->kernel[0], left = c->pad[1] * c->in[2];
+    int n = s->row - left < c->in[1] * c->in[2] ? s->row - left : c->in[1] * c->in[2], r;
+    for (r = 0; r < rows; r++) {
+        int row = oy * c->stride[0] - c->pad[0] + r;
+        if (row < 0 || row >= c->in[0]) {
+            net_pad_row(c, s->row, net_rows + r * s->row);
+        } else {
+            net_pad_row(c, left, net_rows + r * s->row);
+            net_put_row(c, x + row * c->in[1] * c->in[2], n, net_rows + r * s->row + left);
+            net_pad_row(c, s->row - left - n, net_rows + r * s->row + left + n);
+        }
+    }
+}
+
+static void net_put_four(const net_strip *s, int channel)
+{
+    const net_weights *w = &s->conv->weights;
+    int k;
+    for (k = 0; k < 4; k++) {
+        net_now.bias[k] = w->bias ? w->bias[channel + k] : 0;
+        net_now.multiplier[k] = net_fixed(w->multiplier[channel + k], s->shift);
+    }
+    net_put_weights(s->conv, channel);
+}
+
+/* [section strip_alone] */
+/* Without a residual. The last four channels may overlap those before. */
+static void net_strips(const net_strip *s, net_grouped *group, const uint8_t *x, uint8_t *y)
+{
+    const net_conv *c = s->conv;
+    int oy, o, channel, height;
+    for (oy = 0; oy < c->out[0]; oy += s->height, y += s->height * c->out[1] * c->out[2]) {
+        height = c->out[0] - oy < s->height ? c->out[0] - oy : s->height;
+        net_put_rows(s, x, oy, height);
+        for (o = 0; o < c->out[2]; o += 4) {
+            channel = o < c->out[2] - 4 ? o : c->out[2] - 4;
+            net_put_four(s, channel);
+            group(height, y + channel, channel);
+        }
+    }
+}
+
+/* [section sum] */
+static uint8_t net_sums[NET_SUMS]; /* results that wait for the residual */
+
+/* Of an addition, in units of 2^-20; bytes count from 0 to 255 in both operands. The error of what
+   is computed with it is below 1024, as many as it begins with: a result that lies less than 2048
+   above an integer is computed as it is defined. */
+typedef struct net_adding {
+    const net_conv *conv;
+    int32_t begin, ratio, other;
+    int32_t flip, flipped; /* of the residual and of the convolution's own result */
+} net_adding;
+
+/* value * 2^20 */
+static int32_t net_fixed20(uint32_t bits)
+{
+    net_real r = net_decode(bits);
+    int up = r.e + 20;
+    return up >= 0 ? r.m * ((int32_t)1 << up) : up > -31 ? (r.m + (1 << (-up - 1))) >> -up : 0;
+}
+
+static void net_begin_adding(net_adding *s, const net_conv *c)
+{
+    s->conv = c;
+    s->ratio = net_fixed20(c->adder.ratio[!c->residual_first]);
+    s->other = net_fixed20(c->adder.ratio[c->residual_first]);
+    s->flip = c->residual.flip;
+    s->flipped = c->low < 0 ? 128 : 0;
+    s->begin = net_fixed20(c->adder.shift) + (1 << 19) + 1024 - s->flip * s->ratio -
+               s->flipped * s->other;
+}
+
+NET_APART uint8_t net_sum_tie(const net_adding *s, uint8_t residual, uint8_t own)
+{
+    int32_t a = (residual ^ s->flip) - s->flip, b = (own ^ s->flipped) - s->flipped;
+    return (uint8_t)(s->conv->residual_first ? net_add(&s->conv->adder, a, b)
+                                             : net_add(&s->conv->adder, b, a));
+}
+
+/* [section sum_mve] */
+/* Four channels at each of n places. */
+static void net_add_four(const net_adding *s, const uint8_t *residual, uint8_t *y, int n)
+{
+    const int32x4_t low = vdupq_n_s32(s->conv->adder.low), high = vdupq_n_s32(s->conv->adder.high);
+    const int32x4_t flip = vdupq_n_s32(s->flip), flipped = vdupq_n_s32(s->flipped);
+    const int32x4_t fraction = vdupq_n_s32(0xff800);
+    const int step = s->conv->out[2];
+    const uint8_t *own = net_sums;
+    int k;
+    for (; n > 0; n--, own += 4, residual += step, y += step) {
+        uint8_t left[4];
+        int32x4_t a = vreinterpretq_s32_u32(vldrbq_u32(residual));
+        int32x4_t b = vreinterpretq_s32_u32(vldrbq_u32(own));
+        int32x4_t t = vmlaq_n_s32(vdupq_n_s32(s->begin), veorq_s32(a, flip), s->ratio);
+        uint32x4_t near_tie;
+        t = vmlaq_n_s32(t, veorq_s32(b, flipped), s->other);
+        near_tie = vreinterpretq_u32_s32(vandq_s32(t, fraction));
+        if (!vminvq_u32(0xffffffffu, near_tie))
+            memcpy(left, residual, 4);
+        vstrbq_s32((int8_t *)y, vminq_s32(vmaxq_s32(vshrq_n_s32(t, 20), low), high));
+        if (!vminvq_u32(0xffffffffu, near_tie)) {
+            uint32_t near[4];
+            vst1q_u32(near, near_tie);
+            for (k = 0; k < 4; k++)
+                if (!near[k])
+                    y[k] = net_sum_tie(s, left[k], own[k]);
+        }
+    }
+}
+
+/* [section sum_others] */
+NET_INLINE uint8_t net_sum_code(const net_adding *s, uint8_t residual, uint8_t own, int32_t low,
+                                int32_t high)
+{
+    int32_t t = s->begin + (residual ^ s->flip) * s->ratio + (own ^ s->flipped) * s->other;
+    if (!(t & 0xff800))
+        return net_sum_tie(s, residual, own);
+    t >>= 20;
+    return (uint8_t)(t < low ? low : t > high ? high : t);
+}
+
+/* Four channels at each of n places. */
+static void net_add_four(const net_adding *s, const uint8_t *residual, uint8_t *y, int n)
+{
+    const net_adding now = *s; /* in registers, as far as there are any */
+    const int32_t low = s->conv->adder.low, high = s->conv->adder.high;
+    const int step = s->conv->out[2];
+    const uint8_t *own = net_sums;
+    for (; n > 0; n--, own += 4, residual += step, y += step) {
+        y[0] = net_sum_code(&now, residual[0], own[0], low, high);
+        y[1] = net_sum_code(&now, residual[1], own[1], low, high);
+        y[2] = net_sum_code(&now, residual[2], own[2], low, high);
+        y[3] = net_sum_code(&now, residual[3], own[3], low, high);
+    }
+}
+
+/* [section strip_sum] */
+/* `residual` may be y. */
+static void net_strips_sum(const net_strip *s, net_grouped *group, const uint8_t *x,
+                           const uint8_t *residual, uint8_t *y)
+{
+    const net_conv *c = s->conv;
+    int oy, channel, height, at;
+    net_adding adding;
+    net_begin_adding(&adding, c);
+    for (oy = 0; oy < c->out[0]; oy += s->height) {
+        height = c->out[0] - oy < s->height ? c->out[0] - oy : s->height;
+        net_put_rows(s, x, oy, height);
+        for (channel = 0; channel < c->out[2]; channel += 4) {
+            at = oy * c->out[1] * c->out[2] + channel;
+            net_put_four(s, channel);
+            group(height, net_sums, channel);
+            net_add_four(&adding, residual + at, y + at, height * c->out[1]);
+        }
+    }
+}
+
+/* [section end] */
+#endif

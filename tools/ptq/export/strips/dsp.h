@@ -1,0 +1,150 @@
+/* Arm's DSP instructions: Cortex-M4, M7, M33. See opening.h. */
+#ifndef PTQ_STRIPS_DSP_H
+#define PTQ_STRIPS_DSP_H
+
+#include "export/strips/opening.h"
+
+#define NET_DSP
+/* [section dsp] */
+/* ---- Arm's DSP instructions ----
+
+   SMLAD adds two products of 16 bits. Inputs, less their zero point, and weights are widened for
+   it, the weights times 256, since the high byte of a half-word is as easily filled as the low one.
+   Of four inputs a b c d the pairs are (a, c) and (b, d), as SXTB16 makes them. */
+#include <arm_acle.h>
+
+static int16_t net_rows[NET_ROWS];
+static uint32_t net_factors[NET_DSP_FACTORS];
+
+/* Any four bytes as a word: these processors load them from any address. */
+typedef struct net_word {
+    uint32_t bits;
+} __attribute__((packed, may_alias)) net_word;
+
+#define NET_WORD(at) (((const net_word *)(const void *)(at))->bits)
+
+static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
+{
+    const uint32_t flip = c->input.flip ? 0 : 0x80808080u; /* to signed bytes */
+    const uint32_t less = (uint32_t)(128 - c->input.flip - c->input.zero_point) & 0xffff;
+    const int32_t both = (int32_t)(less * 0x10001u);
+    net_word *two = (net_word *)(void *)to;
+    int i = 0;
+    if (c->in[2] % 4 == 0)
+        for (; i < n; i += 4, two += 2) {
+            uint32_t four = NET_WORD(x + i) ^ flip;
+            two[0].bits = (uint32_t)__sxtab16(both, (int32_t)four);
+            two[1].bits = (uint32_t)__sxtab16(both, (int32_t)(four >> 8 | four << 24));
+        }
+    for (; i < n; i++)
+        to[i] = (int16_t)(net_load(x[i], c->input) - c->input.zero_point);
+}
+
+static void net_pad_row(const net_conv *c, int n, int16_t *to)
+{
+    (void)c;
+    memset(to, 0, (size_t)n * sizeof *to);
+}
+
+/* Pairs of weights, of the four channels in turn. */
+static void net_put_weights(const net_conv *c, int channel)
+{
+    static int8_t room[NET_UNPACKED];
+    int row = c->kernel[1] * c->in[2], taps = c->kernel[0] * row, pairs = (row + 1) / 2, o, u, k;
+    for (o = 0; o < 4; o++) {
+        const int8_t *w = net_bytes(&c->weights, channel + o, taps, room), *end = w + taps;
+        uint32_t *to = net_factors + o;
+        net_now.bias[o] *= 256;
+        if (c->in[2] % 4 == 0)
+            for (; w < end; w += 4, to += 8) {
+                uint32_t four = NET_WORD(w);
+                to[0] = four << 8 & 0xff00ff00u;
+                to[4] = four & 0xff00ff00u;
+            }
+        else
+            for (u = 0; u < c->kernel[0]; u++, w += row)
+                for (k = 0; k < pairs; k++, to += 4)
+                    *to = (uint32_t)(uint8_t)w[2 * k] << 8 |
+                          (2 * k + 1 < row ? (uint32_t)(uint8_t)w[2 * k + 1] << 24 : 0);
+    }
+}
+
+/* Codes from -128 to 127 are computed as 0 to 255, to which USAT limits. */
+#define NET_LIFT(s) ((s)->conv->low == -128 && (s)->conv->high == 127 ? 128 : 0)
+
+/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
+   wrong only where these 5 units more have brought it to within 8 above an integer. */
+NET_INLINE uint32_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + NET_ROUND(s) +
+                NET_LIFT(s) * ((int32_t)1 << s->shift);
+    if (!(t & NET_TIE(s)))
+        return (uint8_t)(net_tie(s->conv, channel + k, acc >> 8) + NET_LIFT(s));
+    t >>= s->shift;
+    if (s->conv->high - s->conv->low == 255)
+        return (uint32_t)__usat(t, 8);
+    return (uint8_t)net_clamped(t, s->conv->low, s->conv->high);
+}
+
+/* Four codes, one behind the other. */
+NET_INLINE void net_put_codes(const net_strip *s, int32_t a0, int32_t a1, int32_t a2, int32_t a3,
+                              uint8_t *y, int channel)
+{
+    uint32_t four = net_code(s, a0, 0, channel) | net_code(s, a1, 1, channel) << 8 |
+                    net_code(s, a2, 2, channel) << 16 | net_code(s, a3, 3, channel) << 24;
+    ((net_word *)(void *)y)->bits = NET_LIFT(s) ? four ^ 0x80808080u : four;
+}
+
+/* Two inputs each at two places, with the weights of four channels. */
+#define NET_PAIR(i) \
+    if ((i) < unrolled) { \
+        p = NET_WORD(x + 2 * (i)), q = NET_WORD(x + x1 + 2 * (i)); \
+        a0 = __smlad((int32_t)p, (int32_t)w[4 * (i)], a0); \
+        b0 = __smlad((int32_t)q, (int32_t)w[4 * (i)], b0); \
+        a1 = __smlad((int32_t)p, (int32_t)w[4 * (i) + 1], a1); \
+        b1 = __smlad((int32_t)q, (int32_t)w[4 * (i) + 1], b1); \
+        a2 = __smlad((int32_t)p, (int32_t)w[4 * (i) + 2], a2); \
+        b2 = __smlad((int32_t)q, (int32_t)w[4 * (i) + 2], b2); \
+        a3 = __smlad((int32_t)p, (int32_t)w[4 * (i) + 3], a3); \
+        b3 = __smlad((int32_t)q, (int32_t)w[4 * (i) + 3], b3); \
+    }
+
+/* Two places of four channels: eight sums, two inputs and a weight fill the registers. */
+NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int channel)
+{
+    const net_conv *c = s->conv;
+    const int pairs = (c->kernel[1] * c->in[2] + 1) / 2, unrolled = NET_UNROLLED(pairs);
+    const int x1 = c->stride[1] * c->in[2];
+    const uint32_t *w = net_factors, *end = w + 4 * pairs * c->kernel[0], *stop;
+    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t b0 = a0, b1 = a1, b2 = a2, b3 = a3;
+    uint32_t p, q;
+    for (; w < end; x += s->row - 2 * pairs)
+        for (stop = w + 4 * pairs; w < stop; x += 2 * unrolled, w += 4 * unrolled) {
+            NET_PAIR(0) NET_PAIR(1) NET_PAIR(2) NET_PAIR(3)
+            NET_PAIR(4) NET_PAIR(5) NET_PAIR(6) NET_PAIR(7)
+        }
+    net_put_codes(s, a0, a1, a2, a3, y, channel);
+    net_put_codes(s, b0, b1, b2, b3, y + s->step, channel);
+}
+
+/* Four channels of `height` rows. Where a row has an odd number of places, the last but one is
+   computed twice. */
+NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channel)
+{
+    const net_conv *c = s->conv;
+    const int x1 = c->stride[1] * c->in[2];
+    const int16_t *row = net_rows, *x, *end;
+    for (; height > 0; height--, row += c->stride[0] * s->row) {
+        end = row + c->out[1] / 2 * 2 * x1;
+        for (x = row; x < end; x += 2 * x1, y += 2 * s->step)
+            net_places(s, x, y, channel);
+        if (c->out[1] % 2) {
+            net_places(s, x - x1, y - s->step, channel);
+            y += s->step;
+        }
+    }
+}
+
+/* [section end] */
+#endif

@@ -1,0 +1,132 @@
+/* Processors without instructions for this: RV32, Cortex-M3. See opening.h. */
+#ifndef PTQ_STRIPS_PLAIN_H
+#define PTQ_STRIPS_PLAIN_H
+
+#include "export/strips/opening.h"
+
+#define NET_PLAIN
+/* [section plain] */
+/* ---- Plain C ----
+
+   Inputs stay bytes, from 0 to 255; the bias takes their zero point away. Weights lie four channels
+   side by side. */
+static uint8_t net_rows[NET_ROWS];
+static int8_t net_factors[NET_PLAIN_FACTORS];
+
+static void net_put_row(const net_conv *c, const uint8_t *x, int n, uint8_t *to)
+{
+    int i;
+    if (!c->input.flip)
+        memcpy(to, x, (size_t)n);
+    else
+        for (i = 0; i < n; i++)
+            to[i] = x[i] ^ 128;
+}
+
+static void net_pad_row(const net_conv *c, int n, uint8_t *to)
+{
+    memset(to, (int)(c->input.zero_point + c->input.flip), (size_t)n);
+}
+
+static void net_put_weights(const net_conv *c, int channel)
+{
+    static int8_t room[NET_UNPACKED];
+    int taps = c->kernel[0] * c->kernel[1] * c->in[2], o, k;
+    for (o = 0; o < 4; o++) {
+        const int8_t *w = net_bytes(&c->weights, channel + o, taps, room);
+        int8_t *to = net_factors + o;
+        int32_t sum = 0;
+        for (k = 0; k < taps; k++, to += 4)
+            sum += *to = w[k];
+        net_now.bias[o] -= (c->input.zero_point + c->input.flip) * sum;
+    }
+}
+
+/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
+   wrong only where these 5 units more have brought it to within 8 above an integer. */
+static uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + NET_ROUND(s);
+    if (!(t & NET_TIE(s)))
+        return (uint8_t)net_tie(s->conv, channel + k, acc);
+    return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
+}
+
+#if defined(__riscv) || defined(__aarch64__)
+enum { NET_PLACES = 4 }; /* sixteen sums: these have 31 registers */
+#else
+enum { NET_PLACES = 2 };
+#endif
+
+/* An input at one place with the weights of four channels. */
+#define NET_AT(p, k) \
+    if ((p) < NET_PLACES) { \
+        v = x[(p) * x1 + (k)]; \
+        a[p][0] += v * w0, a[p][1] += v * w1, a[p][2] += v * w2, a[p][3] += v * w3; \
+        NET_SETTLE(a[p][0], a[p][1], a[p][2], a[p][3]); \
+    }
+#define NET_TAP(k) \
+    if ((k) < unrolled) { \
+        w0 = w[4 * (k)], w1 = w[4 * (k) + 1], w2 = w[4 * (k) + 2], w3 = w[4 * (k) + 3]; \
+        NET_AT(0, k) NET_AT(1, k) NET_AT(2, k) NET_AT(3, k) \
+        NET_IN_ORDER; \
+    }
+#define NET_KEEP(p) \
+    if ((p) < NET_PLACES) { \
+        to[4 * (p)] = a[p][0], to[4 * (p) + 1] = a[p][1], to[4 * (p) + 2] = a[p][2]; \
+        to[4 * (p) + 3] = a[p][3]; \
+    }
+#define NET_BEGIN(p) \
+    a[p][0] = net_now.bias[0], a[p][1] = net_now.bias[1], a[p][2] = net_now.bias[2], \
+    a[p][3] = net_now.bias[3];
+
+NET_INLINE void net_places(const net_strip *s, const uint8_t *x, int32_t *to)
+{
+    const net_conv *c = s->conv;
+    const int taps = c->kernel[1] * c->in[2], unrolled = NET_UNROLLED(taps);
+    const int x1 = c->stride[1] * c->in[2];
+    const int8_t *w = net_factors, *end = w + 4 * taps * c->kernel[0], *stop;
+    int32_t a[4][4], v, w0, w1, w2, w3;
+    NET_BEGIN(0) NET_BEGIN(1) NET_BEGIN(2) NET_BEGIN(3)
+    for (; w < end; x += s->row - taps)
+        for (stop = w + 4 * taps; w < stop; x += unrolled, w += 4 * unrolled) {
+            NET_TAP(0) NET_TAP(1) NET_TAP(2) NET_TAP(3)
+            NET_TAP(4) NET_TAP(5) NET_TAP(6) NET_TAP(7)
+        }
+    NET_KEEP(0) NET_KEEP(1) NET_KEEP(2) NET_KEEP(3)
+}
+
+/* For all layers: written out at every place, this would be most of the code. */
+NET_APART void net_put_codes(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
+{
+    int p, k;
+    for (p = 0; p < NET_PLACES; p++, y += s->step - 4)
+        for (k = 0; k < 4; k++)
+            *y++ = net_code(s, *sum++, k, channel);
+}
+
+/* Four channels of `height` rows. The last places of a row may be computed twice. */
+NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channel)
+{
+    const net_conv *c = s->conv;
+    const int x1 = c->stride[1] * c->in[2], rest = c->out[1] % NET_PLACES;
+    const uint8_t *row = net_rows, *x;
+    int32_t sum[4 * NET_PLACES];
+    int ox;
+    for (; height > 0; height--, row += c->stride[0] * s->row) {
+        x = row;
+        for (ox = NET_PLACES; ox <= c->out[1]; ox += NET_PLACES) {
+            net_places(s, x, sum);
+            net_put_codes(s, sum, y, channel);
+            x += NET_PLACES * x1, y += NET_PLACES * s->step;
+        }
+        if (rest) {
+            net_places(s, x - (NET_PLACES - rest) * x1, sum);
+            net_put_codes(s, sum, y - (NET_PLACES - rest) * s->step, channel);
+            y += rest * s->step;
+        }
+    }
+}
+
+/* [section end] */
+#endif
