@@ -402,7 +402,10 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
     X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
     X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
     X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \
-    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */
+    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */                         \
+    X(PTQ_OP_CONCAT, "concat")                 /* the channels of a, then those of b */            \
+    X(PTQ_OP_GLOBAL_MAX_POOL, "global_max_pool") /* H x W x C to 1 x 1 x C */                      \
+    X(PTQ_OP_LOG_SOFTMAX, "log_softmax")       /* x - max - log(sum of exp(x - max)) */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -445,6 +448,8 @@ typedef struct ptq_node {
     int shape[3];             /* H, W, C of the result */
     int kernel[2];            /* convolution and pools: height, width */
     int stride[2];
+    int dilation[2];          /* convolution: rows and columns from one tap to the next, 1: none */
+    int ceil_mode;            /* pools: the last window may reach beyond image and padding */
     int pad[4];               /* top, left, bottom, right; filled in for SAME and VALID too */
     ptq_padding padding;
     int channels;             /* convolution and dense: of the result */
@@ -500,17 +505,22 @@ typedef struct ptq_conv_options {
     int kernel_h, kernel_w;       /* 1..255; kernel_w 0: as kernel_h */
     int stride_h, stride_w;       /* 0: 1; stride_w 0: as stride_h */
     ptq_padding padding;          /* 0: SAME */
-    int pad[4];                   /* top, left, bottom, right, for PTQ_PADDING_EXPLICIT */
+    int pad[4];                   /* top, left, bottom, right, for PTQ_PADDING_EXPLICIT; 0..255 */
     int groups;                   /* 0: 1 */
     int no_bias;                  /* 1: without a bias */
+    int dilation_h, dilation_w;   /* 0: 1; dilation_w 0: as dilation_h. With it a kernel covers
+                                     (kernel - 1) * dilation + 1 rows or columns, at most 255 */
 } ptq_conv_options;
 
 typedef struct ptq_pool_options {
     int kernel_h, kernel_w;       /* as above */
     int stride_h, stride_w;       /* 0: as the kernel */
     ptq_padding padding;
-    int pad[4];
+    int pad[4];                   /* as above, each less than the kernel */
     int include_pad;              /* average pool: as in ptq_node */
+    int ceil_mode;                /* 1: sizes are rounded up, not down, as far as the last window
+                                     begins in the image or the padding before it; what lies beyond
+                                     image and padding counts in no average. Not with SAME */
 } ptq_pool_options;
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
@@ -524,13 +534,19 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
 
+/* H x W x C and H x W x C' -> H x W x (C + C'): the channels of the first, then those of the
+   second. Of more tensors it is a chain, concat(concat(a, b), c); a link that only the next one
+   reads is converted to the codes of the last, so that each operand is coded anew once. */
+PTQ_API int ptq_add_concat(ptq_model *model, const char *name, int first, int second);
+
 /* PTQ_OP_MAX_POOL or PTQ_OP_AVG_POOL. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options);
 
-/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and where a
-   quantized model is built node by node, quantize and dequantize, the borders between real numbers
-   and codes, with how a result is coded in the node's `q`. (ptq_convert sets both itself.) */
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, global_max_pool, and
+   as the last node softmax or log_softmax; and where a quantized model is built node by node,
+   quantize and dequantize, the borders between real numbers and codes, with how a result is coded
+   in the node's `q`. (ptq_convert sets both itself.) */
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
@@ -548,7 +564,8 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err);
 /* Index of the node with that name, or that produces a tensor of that name; -1 if there is none. */
 PTQ_API int ptq_model_find(const ptq_model *model, const char *name);
 
-/* Index of the node whose result is the logits: the last one, or the one before a final softmax. */
+/* Index of the node whose result is the logits: the last one, or the one before a final softmax or
+   log_softmax. */
 PTQ_API int ptq_model_logits(const ptq_model *model);
 
 /* A parameter by its name in the file ("bn1.running_mean"); NULL if there is none. To be filled
@@ -772,6 +789,8 @@ typedef struct ptq_step_info {
     float ratio[2], shift;     /* addition, fused or not; else 0 */
     float average; /* global average pool: multiplier of its sum of (code - zero point) */
     int32_t sum_low, sum_high; /* clamp of the sum */
+    const uint8_t *recode;     /* concat: for each byte of the first operand, then of the second,
+                                  its byte in the result, 2 x 256, the plan's; else NULL */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
@@ -2331,6 +2350,7 @@ struct ptq__step {
     /* Geometry. A dense layer reads its input as 1 x 1 x (H * W * C), with a window of 1 x 1. */
     int in[3];                        /* H, W, C of the first operand */
     int kernel[2], stride[2], pad[2]; /* of the window; pad: rows above, columns to the left */
+    int dilation[2], window[2];       /* window: rows and columns that the kernel covers */
     int groups, deep;                 /* deep: input channels of a group, C / groups */
     int taps;                         /* inputs that one result depends on: deep * KH * KW */
     ptq_activation act;               /* fused, or what the operator itself is */
@@ -2338,6 +2358,8 @@ struct ptq__step {
     ptq__adder adder;                 /* ... and of an addition, own or fused */
     float average;                    /* average of the whole image: see ptq__average_code */
     ptq__kernel run;
+    uint8_t *recode;    /* concat of codes: for each byte of the first operand, then of the second,
+                           its code in the result, 2 x 256 */
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
     float *multiplier;  /* integer convolution and dense: one for each channel; else NULL */
@@ -2385,6 +2407,14 @@ static uint64_t ptq__code_reach(const ptq_qparams *q) {
     ptq_code_range(q->type, q->bits, &low, &high);
     return (uint64_t)(high - q->zero_point > q->zero_point - low ? high - q->zero_point
                                                                  : q->zero_point - low);
+}
+
+/* An operator that only chooses among codes, max pool or ReLU, stores them under the scale of its
+   result: were that another than its input's, all numbers would silently change. Scales are
+   compared as numbers, without ==, which compilers warn of. */
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
 /* ReLU and ReLU6. y = max(x, 0), y = min(max(x, 0), 6). Codes keep their scale, so that no code is
@@ -2475,6 +2505,56 @@ static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
                                   ptq__load(frame->in[1], i, b)));
 }
 
+/* Concatenation. y = the channels of a, then those of b, at every position. Codes of other scales
+   are coded anew, as ONNX Runtime's QLinearConcat does:
+       y = clamp(rne(sa (a - za) / sy) + zy),
+   a function of one byte, and so a table. */
+
+/* H x W x C, H x W x C' -> H x W x (C + C'). */
+static ptq_status ptq__concat_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
+    PTQ__REFUSE_IF(a[0] != b[0] || a[1] != b[1], PTQ_BAD_GRAPH,
+                   "joins %dx%dx%d and %dx%dx%d; heights and widths must be equal", a[0], a[1],
+                   a[2], b[0], b[1], b[2]);
+    PTQ__REFUSE_IF(a[2] > PTQ_MAX_ELEMENTS - b[2], PTQ_BAD_GRAPH, "has more than %d channels",
+                   PTQ_MAX_ELEMENTS);
+    node->shape[2] = a[2] + b[2];
+    return PTQ_OK;
+}
+
+/* The table for the codes of one operand; the same codes stay what they are. */
+static void ptq__make_recode(const ptq_qparams *from, const ptq_qparams *to, uint8_t *table) {
+    for (int byte = 0; byte < 256; byte++) {
+        int32_t code = from->type == PTQ_TYPE_S8 && byte > 127 ? byte - 256 : byte;
+        table[byte] = (uint8_t)ptq_quantize(ptq_dequantize(code, from), to);
+    }
+}
+
+static void ptq__concat_f32(const ptq__step *step, const ptq__frame *frame) {
+    float *y = (float *)frame->out, *end = y + step->elements; /* H x W x (C + C') */
+    size_t channels[2] = {(size_t)step->from[0]->shape[2], (size_t)step->from[1]->shape[2]};
+    const float *x[2] = {(const float *)frame->in[0], (const float *)frame->in[1]};
+    while (y < end)
+        for (int k = 0; k < 2; y += channels[k], x[k] += channels[k], k++)
+            memcpy(y, x[k], channels[k] * sizeof *y);
+}
+
+/* An operand that has the result's codes already, as all but one of a chain have, is copied. */
+static void ptq__concat_int(const ptq__step *step, const ptq__frame *frame) {
+    uint8_t *y = (uint8_t *)frame->out, *end = y + step->elements;
+    size_t channels[2] = {(size_t)step->from[0]->shape[2], (size_t)step->from[1]->shape[2]};
+    const uint8_t *x[2] = {(const uint8_t *)frame->in[0], (const uint8_t *)frame->in[1]};
+    int same[2];
+    for (int k = 0; k < 2; k++)
+        same[k] = ptq__same_qparams(&step->from[k]->q, &step->node->q);
+    while (y < end)
+        for (int k = 0; k < 2; y += channels[k], x[k] += channels[k], k++) {
+            if (same[k])
+                memcpy(y, x[k], channels[k]);
+            for (size_t i = 0; i < channels[k] && !same[k]; i++)
+                y[i] = step->recode[256 * k + x[k][i]];
+        }
+}
+
 /* The scales of a sum's or an average's operands over that of the result: so far apart that float
    arithmetic would lose one, they are a mistake. Of a fused addition the first operand is the
    convolution's own result. */
@@ -2491,11 +2571,13 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
 }
 
 /* Windows: what convolutions and pools share. Along each axis
-       out = (before + in + after - kernel) / stride + 1, rounded down. */
+       out = (before + in + after - window) / stride + 1, rounded down,
+   where window = (kernel - 1) dilation + 1. With ceil_mode it is rounded up, but no window begins
+   behind the image. */
 
 /* Size of the result along one axis, and the padding; 0 if no window fits. */
-static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
-                       int *after) {
+static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int ceil_mode,
+                       int *before, int *after) {
     int out = (size + stride - 1) / stride, total; /* of SAME: one result for each stride begun */
     if (padding == PTQ_PADDING_SAME) {
         total = (out - 1) * stride + kernel - size;
@@ -2506,33 +2588,53 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
     if (padding == PTQ_PADDING_VALID)
         *before = *after = 0;
     total = size + *before + *after - kernel;
-    return total < 0 ? 0 : total / stride + 1;
+    out = total < 0 ? 0 : total / stride + 1;
+    return out + (ceil_mode && total > -stride && total % stride && out * stride < size + *before);
 }
 
-/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. Padding less
-   than the kernel leaves every window at least one input: an average divides by their number. */
+/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. */
 static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *second,
                                     ptq_error *err) {
-    const int *kernel = node->kernel, *stride = node->stride, *pad = node->pad;
+    const int *kernel = node->kernel, *stride = node->stride, *dilation = node->dilation;
     for (int axis = 0; axis < 2; axis++) {
-        int *before = &node->pad[axis], *after = &node->pad[axis + 2];
+        int *before = &node->pad[axis], *after = &node->pad[axis + 2], window;
         PTQ__REFUSE_IF(kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
                            stride[axis] > PTQ_MAX_KERNEL,
                        PTQ_BAD_GRAPH, "kernel %dx%d with stride %dx%d; both must be 1 to %d",
                        kernel[0], kernel[1], stride[0], stride[1], PTQ_MAX_KERNEL);
+        PTQ__REFUSE_IF(dilation[axis] < 1 || dilation[axis] > PTQ_MAX_KERNEL ||
+                           (kernel[axis] - 1) * dilation[axis] >= PTQ_MAX_KERNEL,
+                       PTQ_BAD_GRAPH, "dilation %dx%d; a kernel may cover at most %d rows",
+                       dilation[0], dilation[1], PTQ_MAX_KERNEL);
         PTQ__REFUSE_IF(
             node->padding == PTQ_PADDING_EXPLICIT &&
-                (*before < 0 || *after < 0 || *before >= kernel[axis] || *after >= kernel[axis]),
-            PTQ_BAD_GRAPH, "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d",
-            pad[0], pad[1], pad[2], pad[3], kernel[0], kernel[1]);
-        node->shape[axis] =
-            ptq__window(in[axis], kernel[axis], stride[axis], node->padding, before, after);
+                (*before < 0 || *after < 0 || *before > PTQ_MAX_KERNEL || *after > PTQ_MAX_KERNEL),
+            PTQ_BAD_GRAPH, "padding %d,%d,%d,%d must be 0 to %d", node->pad[0], node->pad[1],
+            node->pad[2], node->pad[3], PTQ_MAX_KERNEL);
+        window = (kernel[axis] - 1) * dilation[axis] + 1;
+        node->shape[axis] = ptq__window(in[axis], window, stride[axis], node->padding,
+                                        node->ceil_mode, before, after);
         PTQ__REFUSE_IF(node->shape[axis] < 1, PTQ_BAD_GRAPH,
                        "a kernel of %dx%d does not fit into its input of %dx%d", kernel[0],
                        kernel[1], in[0], in[1]);
     }
     (void)second;
     return PTQ_OK;
+}
+
+/* Padding less than the kernel leaves every window at least one input: an average divides by their
+   number, and a maximum needs one. */
+static ptq_status ptq__pool_shape(ptq_node *node, const int *in, const int *second,
+                                  ptq_error *err) {
+    const int *pad = node->pad;
+    for (int i = 0; i < 4 && node->padding == PTQ_PADDING_EXPLICIT; i++)
+        PTQ__REFUSE_IF(pad[i] < 0 || pad[i] >= node->kernel[i % 2], PTQ_BAD_GRAPH,
+                       "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d",
+                       pad[0], pad[1], pad[2], pad[3], node->kernel[0], node->kernel[1]);
+    PTQ__REFUSE_IF(node->dilation[0] != 1 || node->dilation[1] != 1 ||
+                       (node->ceil_mode && node->padding == PTQ_PADDING_SAME),
+                   PTQ_BAD_GRAPH, "a pool takes no dilation, and ceil_mode not with padding same");
+    return ptq__window_shape(node, in, second, err);
 }
 
 /* Convolution and dense layer.
@@ -2625,14 +2727,15 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
 
 /* A window of 1 x 1 without padding: what lies under it needs no gathering. */
 static int ptq__is_direct(const ptq__step *step) {
-    return step->kernel[0] * step->kernel[1] == 1 && step->pad[0] == 0 && step->pad[1] == 0;
+    const int *pad = step->node->pad;
+    return step->kernel[0] * step->kernel[1] == 1 && !(pad[0] | pad[1] | pad[2] | pad[3]);
 }
 
 /* Where the input under tap (u, v) of the window at position p = y * W' + x of the result begins,
    at channel 0; -1 in the padding. */
 static ptrdiff_t ptq__under(const ptq__step *step, int p, int u, int v) {
-    int y = p / step->node->shape[1] * step->stride[0] - step->pad[0] + u;
-    int x = p % step->node->shape[1] * step->stride[1] - step->pad[1] + v;
+    int y = p / step->node->shape[1] * step->stride[0] - step->pad[0] + u * step->dilation[0];
+    int x = p % step->node->shape[1] * step->stride[1] - step->pad[1] + v * step->dilation[1];
     if (y < 0 || y >= step->in[0] || x < 0 || x >= step->in[1])
         return -1;
     return ((ptrdiff_t)y * step->in[1] + x) * step->in[2];
@@ -2879,11 +2982,18 @@ static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
     return clip;
 }
 
-/* How many numbers an average is taken over. */
-static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
-    if (step->node->include_pad)
-        return step->kernel[0] * step->kernel[1];
-    return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
+/* How many numbers the average at position p is taken over. What ceil_mode lets a window cover
+   behind the padding never counts. */
+static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip, int p) {
+    int taps = 1;
+    for (int axis = 0; axis < 2; axis++) {
+        int at = axis ? p % step->node->shape[1] : p / step->node->shape[1];
+        int left =
+            step->in[axis] + step->pad[axis] + step->node->pad[axis + 2] - at * step->stride[axis];
+        int padded = step->kernel[axis] < left ? step->kernel[axis] : left;
+        taps *= step->node->include_pad ? padded : clip->end[axis] - clip->begin[axis];
+    }
+    return taps;
 }
 
 /* The average of the whole image, clamp(rne(sum * m) + zy), `sum` of n codes less their zero point
@@ -2904,7 +3014,7 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
     for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        int taps = largest ? 1 : ptq__pool_taps(step, &clip);
+        int taps = largest ? 1 : ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
             float sum = largest ? x[first + c] : 0;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
@@ -2942,7 +3052,7 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        float taps = (float)ptq__pool_taps(step, &clip);
+        float taps = (float)ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
             int32_t most = ptq__load(x, first + c, q->type);
             ptq__float sum = 0, code;
@@ -2993,7 +3103,8 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
     return ptq__check_ratios(model, node, err);
 }
 
-/* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
+/* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows.
+   Log-softmax is its logarithm, x[c] - max - log(sum). */
 
 /* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
@@ -3015,6 +3126,15 @@ static void ptq__softmax(const float *x, float *y, int n) {
 
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
+}
+
+static void ptq__log_softmax_f32(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0];
+    float max = x[ptq_argmax(x, step->elements)], sum = 0;
+    for (int i = 0; i < step->elements; i++)
+        sum += expf(x[i] - max);
+    for (int i = 0; i < step->elements; i++)
+        ((float *)frame->out)[i] = x[i] - max - logf(sum);
 }
 
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
@@ -3045,14 +3165,16 @@ enum {
     PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
     PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
     PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
-    PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20,
+    PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20, PTQ__KEY_DILATION = 1 << 21,
+    PTQ__KEY_CEIL_MODE = 1 << 22,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD | PTQ__KEY_TYPE,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
     PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
     PTQ__DENSE_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_CHANNELS | PTQ__KEY_BIAS | PTQ__KEY_W |
                       PTQ__KEY_DYNAMIC | PTQ__KEY_ACT,
+    PTQ__POOL_KEYS = PTQ__WINDOW_KEYS | PTQ__KEY_CEIL_MODE,
     PTQ__CONV_KEYS = PTQ__DENSE_KEYS | PTQ__WINDOW_KEYS | PTQ__KEY_GROUPS | PTQ__KEY_ADD |
-                     PTQ__KEY_ADD_ACT | PTQ__KEY_MID
+                     PTQ__KEY_ADD_ACT | PTQ__KEY_MID | PTQ__KEY_DILATION
 };
 /* clang-format on */
 
@@ -3061,6 +3183,7 @@ typedef enum ptq__codes {
     PTQ__NO_CODES,     /* there is none: real numbers on both sides */
     PTQ__SAME_CODES,   /* the input's codes are chosen among, so its scale stays */
     PTQ__OWN_CODES,    /* the result has a scale of its own */
+    PTQ__JOINED_CODES, /* likewise; a chain, of which only the next link reads each, has one */
     PTQ__WEIGHT_CODES, /* likewise, where the weights are integers too */
     PTQ__LOGIT_CODES,  /* likewise; or real numbers, straight from the accumulators */
     PTQ__TO_CODES,     /* real numbers to codes */
@@ -3136,10 +3259,10 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
         PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
         {ptq__add_f32, ptq__add_int, NULL}},
-    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_MAX_POOL, 1, PTQ__POOL_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__pool_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
+    {PTQ_OP_AVG_POOL, 1, PTQ__POOL_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__pool_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
@@ -3153,6 +3276,12 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
     {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+    {PTQ_OP_CONCAT, 2, PTQ__PLAIN_KEYS, 0, PTQ__JOINED_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__concat_shape, NULL, NULL}, {ptq__concat_f32, ptq__concat_int, NULL}},
+    {PTQ_OP_GLOBAL_MAX_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__SAME_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
+    {PTQ_OP_LOG_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__log_softmax_f32, NULL, NULL}},
 };
 /* clang-format on */
 
@@ -3189,6 +3318,8 @@ static void ptq__describe_step(ptq__step *step) {
         step->kernel[axis] = whole ? step->in[axis] : node->kernel[axis];
         step->stride[axis] = node->stride[axis];
         step->pad[axis] = node->pad[axis];
+        step->dilation[axis] = node->dilation[axis];
+        step->window[axis] = (step->kernel[axis] - 1) * node->dilation[axis] + 1;
     }
     step->groups = node->groups;
     step->deep = step->in[2] / step->groups;
@@ -3201,7 +3332,7 @@ static void ptq__describe_step(ptq__step *step) {
     if (whole && !ptq__has_weight(node->op))
         step->average =
             ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
-    if (second && !node->residual)
+    if (node->op == PTQ_OP_ADD)
         step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
         step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
@@ -3572,6 +3703,7 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
     node.input[0] = first;
     node.input[1] = second;
     node.kernel[0] = node.kernel[1] = node.stride[0] = node.stride[1] = node.groups = 1;
+    node.dilation[0] = node.dilation[1] = 1;
     return node;
 }
 
@@ -3639,6 +3771,7 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.stride);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
+    ptq__set_pair(node.dilation, options->dilation_h, options->dilation_w, node.dilation);
     node.groups = options->groups ? options->groups : 1;
     node.no_bias = options->no_bias != 0;
     return ptq__build(model, &node, name, NULL);
@@ -3650,12 +3783,13 @@ PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
     static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(op, input, -1);
     unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
-    int fits = (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS;
+    int fits = (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__POOL_KEYS;
     ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.include_pad = (keys & PTQ__KEY_INCLUDE_PAD) && options->include_pad;
+    node.ceil_mode = options->ceil_mode != 0;
     return ptq__build(model, &node, name, fits ? NULL : "ptq_add_pool makes max_pool and avg_pool");
 }
 
@@ -3669,6 +3803,11 @@ PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, fl
 /* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
+    return ptq__build(model, &node, name, NULL);
+}
+
+PTQ_API int ptq_add_concat(ptq_model *model, const char *name, int first, int second) {
+    ptq_node node = ptq__blank(PTQ_OP_CONCAT, first, second);
     return ptq__build(model, &node, name, NULL);
 }
 
@@ -3828,14 +3967,6 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
         " the zero point a code",
         (double)q->scale, (int)q->zero_point);
     return PTQ_OK;
-}
-
-/* An operator that only chooses among codes, max pool or ReLU, stores them under the scale of its
-   result: were that another than its input's, all numbers would silently change. Scales are
-   compared as numbers, without ==, which compilers warn of. */
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
-    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
-           !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
 /* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
@@ -4334,6 +4465,11 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
         for (int c = 0; c < node->shape[2]; c++)
             step->multiplier[c] = ptq__multiplier(model, node, c);
     }
+    if (node->op == PTQ_OP_CONCAT && mode == PTQ_MODE_INTEGER) {
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->recode, 512, "codes", err));
+        for (int k = 0; k < 2; k++)
+            ptq__make_recode(&step->from[k]->q, &node->q, step->recode + 256 * k);
+    }
     return ptq__vectorize(plan, step, err);
 }
 
@@ -4422,6 +4558,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
     for (int k = 0; k < plan->steps; k++) {
         ptq__free(allocator, plan->step[k].owned);
         ptq__free(allocator, plan->step[k].multiplier);
+        ptq__free(allocator, plan->step[k].recode);
         ptq__free(allocator, plan->step[k].packed);
     }
     ptq__free(allocator, plan->table);
@@ -4444,6 +4581,7 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->average = step->average;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
+    out->recode = step->recode;
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
@@ -5739,7 +5877,7 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
     for (node = model->node + !model->node->real; node < model->node + model->nodes; node++) {
         if (node->residual)
             PTQ__TRY(ptq__calibration_add_tensor(calibration, node->name, err));
-        if (node->op != PTQ_OP_SOFTMAX)
+        if (!(ptq__operator_of(node)->properties & PTQ__LAST))
             PTQ__TRY(ptq__calibration_add_tensor(calibration, node->out, err));
     }
     return PTQ_OK;
@@ -6579,6 +6717,22 @@ static int ptq__goes_integer(const ptq__converter *cv, int index) {
            ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
+/* The node at the end of a chain of concats, of which only the next link reads each: they all have
+   its codes. Of any other node, that node itself. */
+static const ptq_node *ptq__last_link(const ptq_model *model, int index) {
+    int i = index;
+    while (ptq__operator_of(&model->node[index])->codes == PTQ__JOINED_CODES &&
+           ++i < model->nodes) {
+        const ptq_node *node = &model->node[i];
+        if (node->input[0] != index && node->input[1] != index)
+            continue;
+        if (ptq__uses(model, index) != 1 || node->op != model->node[index].op)
+            break;
+        index = i;
+    }
+    return &model->node[index];
+}
+
 /* How the result of an integer node is coded. Operators that choose among the codes of their input
    keep them; the logits stay real numbers, straight from the accumulators, unless asked for. */
 static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
@@ -6590,6 +6744,8 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     }
     if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
         return PTQ_OK;
+    from = ptq__last_link(cv->old, index);
+    scheme = ptq__scheme_of(cv, from);
     if (from->residual)
         PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
     return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
@@ -8141,7 +8297,9 @@ static const ptq__key ptq__keys[] = {
     {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
     {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__AT(kernel), 2, PTQ_MAX_KERNEL, 0},
     {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__AT(stride), 2, PTQ_MAX_KERNEL, 1},
+    {"dilation", PTQ__KEY_DILATION, ptq__value_numbers, PTQ__AT(dilation), 2, PTQ_MAX_KERNEL, 1},
     {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
+    {"ceil_mode", PTQ__KEY_CEIL_MODE, ptq__value_numbers, PTQ__AT(ceil_mode), 1, 1, 0},
     {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
     {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
     {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
@@ -8925,10 +9083,19 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     return PTQ_OK;
 }
 
-/* "2" where a model uses what version 1 did not know, real inputs, so that older readers refuse it
-   instead of computing something else; "1" for all others. */
+/* "2" where a model uses what version 1 did not know, so that older readers refuse it instead of
+   computing something else; "1" for all others. */
 static const char *ptq__format_version(const ptq_model *model) {
-    return model->nodes && model->node[0].real ? "2" : "1";
+    for (int i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        if (node->real || node->op > PTQ_OP_DEQUANTIZE || node->ceil_mode ||
+            node->dilation[0] != 1 || node->dilation[1] != 1 ||
+            (node->padding == PTQ_PADDING_EXPLICIT &&
+             (node->pad[0] >= node->kernel[0] || node->pad[1] >= node->kernel[1] ||
+              node->pad[2] >= node->kernel[0] || node->pad[3] >= node->kernel[1])))
+            return "2";
+    }
+    return "1";
 }
 
 /* The graph of the file, without parameters. */
@@ -10562,7 +10729,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         float scale = (float)ldexp((double)to->scale, -exponent);                                  \
         for (i = 0; i < step->elements; i += channels) {                                           \
             ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
-            float taps = (float)ptq__pool_taps(step, &clip);                                       \
+            float taps = (float)ptq__pool_taps(step, &clip, i / channels);                         \
             for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                         \
                 F sum = F##_all(0), x;                                                             \
                 for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
@@ -10728,6 +10895,7 @@ typedef struct ptq__vector_kernel {
         {PTQ_OP_MAX_POOL, F##_largest, B##_largest},                                               \
         {PTQ_OP_AVG_POOL, F##_average, F##_average},                                               \
         {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average_all},                                    \
+        {PTQ_OP_GLOBAL_MAX_POOL, F##_largest, B##_largest},                                        \
         {PTQ_OP_ADD, F##_add, I##_add},                                                            \
         {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
     };
@@ -11621,7 +11789,8 @@ static int ptq__sums_below(const ptq__step *step, int64_t limit) {
 static int ptq__can_winograd(const ptq__step *step) {
     const int *out = step->node->shape;
     int geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
-                   step->stride[1] == 1 && step->groups == 1;
+                   step->stride[1] == 1 && step->groups == 1 && step->window[0] == 3 &&
+                   step->window[1] == 3;
     return geometry && step->in[2] >= 8 && out[0] > 1 && out[1] > 1 &&
            (!step->multiplier || ptq__sums_below(step, 1 << 29));
 }
@@ -11636,7 +11805,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
     int deep = one ? k->engine->lanes : k->in[2] / k->groups, columns, pieces, fit;
     ptrdiff_t run;
     for (int i = 0; i < 2; i++)
-        k->skip[i] = k->kernel[i] == 1 ? k->stride[i] : 1;
+        k->skip[i] = k->kernel[i] == 1 && !k->pad[i] ? k->stride[i] : 1;
     k->pitch = deep * size;
     k->runs = k->kernel[0];
     columns = (k->out[1] - 1) * k->stride[1] / k->skip[1] + k->kernel[1];
@@ -11700,7 +11869,7 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.engine = engine;
     k.in = step->in;
     k.out = step->node->shape;
-    k.kernel = step->kernel;
+    k.kernel = step->window;
     k.stride = step->stride;
     k.pad = step->pad;
     k.groups = step->groups;
@@ -11800,13 +11969,14 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
 
 /* What a panel needs. Weights: run by run of taps, word by word, lane by lane. Memory is zeroed. */
 static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
-    int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, lane;
-    int wide = k->engine->lanes * panel->vectors, codes = k->engine->codes;
+    int width = step->kernel[1], taps = step->kernel[0] * width, deep = step->taps / taps, tap;
+    int wide = k->engine->lanes * panel->vectors, codes = k->engine->codes, lane;
     ptrdiff_t bytes = (ptrdiff_t)k->words * wide * PTQ__WORD;
     for (int i = 0; i < deep * (k->tiles ? 1 : taps); i++)
         for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
-            int code = tap % k->kernel[1] * deep + i % deep;
-            char *to = k->weight + panel->lane * k->lane_bytes + tap / k->kernel[1] * bytes +
+            int code = tap % width * step->dilation[1] * deep + i % deep;
+            char *to = k->weight + panel->lane * k->lane_bytes +
+                       tap / width * step->dilation[0] * bytes +
                        ptq__weight_offset(k->engine, wide, code, lane);
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             if (k->tiles)
@@ -11881,9 +12051,14 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
         return family->real;
     if (!family->bytes || !ptq__fits_s8(step) ||
         (family->bytes->form & PTQ__SATURATES &&
-         (ptq__can_winograd(step) || !ptq__pairs_fit(step))))
+         (ptq__can_winograd(step) || step->dilation[1] > 1 || !ptq__pairs_fit(step))))
         return family->pairs;
     return family->bytes;
+}
+
+/* Whether no window reaches a column of the image: there is nothing to stage. */
+static int ptq__pads_alone(const ptq__step *step) {
+    return (step->node->shape[1] - 1) * step->stride[1] + step->window[1] <= step->pad[1];
 }
 
 /* A layer with weights. The scalar kernel stays where codes and floats are mixed, for groups of few
@@ -11898,7 +12073,7 @@ static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *fami
         engine = step->multiplier && !ptq__sums_below(step, 1 << 22) ? NULL : family->depthwise;
     else if (groups > 1 && each < 4)
         engine = NULL;
-    if (!engine || mode == PTQ_MODE_DYNAMIC ||
+    if (!engine || mode == PTQ_MODE_DYNAMIC || ptq__pads_alone(step) ||
         (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
         return PTQ_OK;
     return ptq__vectorize_conv(plan, step, engine, err);
@@ -12017,10 +12192,10 @@ static void ptq__join(ptq__equalizer *eq, int a, int b) {
 }
 
 /* Softmax and batch norm do not let factors through, nor does ReLU6, whose 6 is one of real units;
-   the logits are for others. */
+   a concat has other channels than its operands; the logits are for others. */
 static int ptq__needs_units(const ptq_model *model, int i) {
     const ptq_node *node = &model->node[i];
-    return ptq__operator_of(node)->codes == PTQ__NO_CODES ||
+    return ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
            ptq__act_of(node) == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
            i == ptq_model_logits(model);
 }
@@ -12932,10 +13107,12 @@ static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
 
 /* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
    the deviation); then what is fused behind it: an activation, the addition, whose variances add up
-   as those of a layer do, another activation. An addition by itself has only the latter. */
+   as those of a layer do, another activation. An addition by itself has only the latter. A concat
+   has the channels of both operands. */
 static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **x, ptq_error *err) {
     const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
     const float *other = node->input[1] >= 0 ? x[node->input[1]] : NULL;
+    int joins = node->op == PTQ_OP_CONCAT, own = cv->old->node[node->input[0]].shape[2];
     ptq_activation before = node->residual ? node->act : PTQ_ACTIVATION_NONE;
     ptq_activation behind = node->residual ? node->add_act : ptq__act_of(node);
     int n = node->shape[2];
@@ -12944,9 +13121,13 @@ static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **
         PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
     else if (ptq__has_weight(node->op))
         ptq__expect_weighted(cv->old, node, x[node->input[0]], m);
-    else
+    else if (!joins)
         memcpy(m, x[node->input[0]], 2 * (size_t)n * sizeof *m);
-    for (int c = 0; c < n; c++) {
+    for (int half = 0; half < 2 && joins; half++) { /* means, deviations */
+        memcpy(m + half * n, x[node->input[0]] + half * own, (size_t)own * sizeof *m);
+        memcpy(m + half * n + own, other + half * (n - own), (size_t)(n - own) * sizeof *m);
+    }
+    for (int c = 0; c < n && !joins; c++) {
         ptq__clip_normal(before, &m[c], &s[c]);
         if (other) {
             m[c] += other[c];

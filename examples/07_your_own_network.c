@@ -18,9 +18,10 @@ enum { SAMPLES = 300, CLASSES = 10 };
    as many groups as channels: each channel is filtered for itself. */
 static int layer(ptq_model *m, const char *block, const char *name, int from, int channels,
                  int kernel, int stride, int groups, int activation) {
-    ptq_conv_options conv = {channels,         kernel, kernel, stride, stride,
-                             PTQ_PADDING_SAME, {0},    groups, 1};
-    char full[PTQ_NAME_SIZE]; /* the last 1: no bias, batch norm has one */
+    ptq_conv_options conv = {
+        channels, kernel, kernel, stride, stride, PTQ_PADDING_SAME,
+        {0},      groups, 1,      1,      1}; /* no bias, batch norm has one; no dilation */
+    char full[PTQ_NAME_SIZE];
 
     snprintf(full, sizeof full, "%s%s", block, name);
     from = ptq_add_conv2d(m, full, from, &conv);

@@ -1,7 +1,8 @@
 # The command-line tool, read by Makefile, and what is made with it: data, examples, figures, the
 # page for browsers, timings.
 
-.PHONY: no-stb mcu bench bench-peers bench-train bench-web web check-web figures lib print-build FORCE
+.PHONY: no-stb mcu bench bench-peers bench-train evidence bench-web web check-web figures lib \
+        print-build FORCE
 
 print-build:
 	@echo $(BUILD)
@@ -223,6 +224,10 @@ RUN_bench-peers = sh tools/bench/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers'
 
 bench-train: $(BUILD)/ptq $(BUILD)/shapes10
 	@sh tools/bench/bench_train.sh $^
+
+#: make evidence  what each step of best and best-high adds, at several bits: an hour or two
+evidence: $(BUILD)/ptq
+	@sh tools/docs/evidence.sh $<
 
 # ---- Microcontrollers, under QEMU ----
 

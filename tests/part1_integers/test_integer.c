@@ -27,7 +27,7 @@ static ptq_scheme random_scheme(test_random *r) {
 
 /* Half of the networks have preprocessing, so that pixels go through a table. */
 static ptq_model *random_fused(uint64_t seed) {
-    ptq_model *m = random_graph(seed);
+    ptq_model *m = seed % 3 ? random_graph(seed) : random_branches(seed);
     int c;
 
     for (c = 0; c < 7 && seed % 2; c++) {

@@ -328,6 +328,44 @@ def option_a(g):
     g.op("Gemm", g.const(g.weight(8, 10)), g.const(np.zeros(10, "f4")))
 
 
+def branches(g):
+    """Concat of four, of any layout; dilation, wide padding, ceil_mode, a global maximum."""
+    g.scaled()
+    x = g.conv(6, 3, pads=[1, 1, 1, 1])
+    parts = [g.conv(n, 6, source=x, **a) for n, a in (
+        (3, dict(dilations=[2, 3], pads=[2, 3, 2, 3])), (5, dict(kernel=1)), (4, dict(pads=[1, 1, 1, 1])))]
+    g.op("Concat", *parts, source=x, axis=-3)
+    x = g.conv(5, 18, kernel=1, pads=[3, 1, 2, 4])
+    y = g.op("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    z = g.op("AveragePool", source=x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    w = g.op("AveragePool", source=x, kernel_shape=[3, 3], strides=[3, 3], pads=[1, 0, 0, 2], ceil_mode=1,
+             count_include_pad=1)
+    w = g.op("GlobalMaxPool", source=w)
+    y = g.op("Concat", z, source=y, axis=1)
+    y = g.op("GlobalAveragePool", source=y)
+    g.op("Concat", g.op("Flatten", source=w), source=g.op("Flatten", source=y), axis=1)
+
+
+def coded_branches(g):
+    """QLinearConcat of three scales, one of which is the result's, and zero points at both ends."""
+    first, second, third, fourth = (g.qparams(*q) for q in ((1, 0), (0.03, 20), (0.02, 255), (0.043, 0)))
+    x = g.op("QuantizeLinear", *first)
+    w = [g.codes((8, 3, 3, 3), "u1"), *g.qparams(2e-4, 131)]
+    bias = g.const(random.integers(-900, 900, 8).astype("i4"))
+    parts = [g.op("QLinearConv", *first, *w, *q, bias, source=x, dilations=[d, d], pads=[d, d, d, d])
+             for d, q in ((1, second), (2, third), (3, fourth))]
+    g.op("QLinearConcat", second[1], parts[0], *second, parts[1], *third, parts[2], *fourth, source=second[0],
+         domain="com.microsoft", axis=1)
+    x = g.op("QLinearAveragePool", *second, *third, domain="com.microsoft", kernel_shape=[3, 3], strides=[2, 2],
+             pads=[1, 1, 0, 0], count_include_pad=1)
+    g.op("MaxPool", kernel_shape=[3, 3], strides=[3, 3], ceil_mode=1)
+    fifth = g.qparams(0.02, 128)
+    g.op("QLinearGlobalAveragePool", *third, *fifth, domain="com.microsoft", channels_last=0)
+    g.op("Flatten")
+    g.op("QLinearMatMul", *fifth, g.codes((24, 10), "u1"), *g.qparams(0.01, 128), *second)
+    g.op("DequantizeLinear", *second)
+
+
 def after_conv(kind, *constants, **attributes):
     def build(g):
         g.conv(6, 3)
@@ -336,10 +374,10 @@ def after_conv(kind, *constants, **attributes):
     return build
 
 
-def two_results(kind):
+def two_results(kind, **attributes):
     def build(g):
         x = g.conv(6, 3, kernel=1)
-        g.op(kind, x, source=g.conv(6, 3, kernel=1, source="in"))
+        g.op(kind, x, source=g.conv(6, 3, kernel=1, source="in"), **attributes)
     return build
 
 
@@ -375,7 +413,7 @@ def many_reasons(g):
     x = g.conv(6, 6, pads=[1, 1, 1, 1])
     g.op("Clip", g.const(np.float32(-1)), g.const(np.float32(1)))
     g.op("Mul", x)
-    g.conv(6, 6, dilations=[2, 2])
+    g.op("MaxPool", kernel_shape=[2, 2], dilations=[2, 2])
     g.op("Relu")
     g.op("Einsum")
 
@@ -395,8 +433,9 @@ REFUSED = {
     "images": (batch_twice, "(Mul): it computes with the number of images, which is open; export with a fixed"),
     "product": (two_results("Mul"), "(Mul): two results can be joined by Add only"),
     "double": (after_conv("Cast", to=TensorProto.DOUBLE), "(Cast): conversion to DOUBLE .*; leave it out"),
-    "over_kernel": (after_conv("Conv", WEIGHT, pads=[1, 1, 1, 1]),
-                    "(Conv): it pads by 1 where its kernel is 1, .*; take less padding"),
+    "over_kernel": (after_conv("MaxPool", kernel_shape=[1, 1], pads=[1, 1, 1, 1]),
+                    "(MaxPool): it pads by 1 where its kernel is 1, .*; take less padding"),
+    "rows": (two_results("Concat", axis=2), "(Concat): tensors can be joined along their channels only; transpose"),
     "kernel_shape": (after_conv("Conv", WEIGHT, kernel_shape=[3, 3]), "(Conv): its kernel_shape is not .*; the file"),
     "pads": (after_conv("Conv", WEIGHT, auto_pad="VALID", pads=[0, 0, 1, 1]), "(Conv): it has both pads and auto_pad"),
     "auto_pad": (after_conv("Conv", WEIGHT, auto_pad="SAME"), "(Conv): its auto_pad is none of"),
@@ -429,6 +468,8 @@ CASES = {
     "real_scales": (scales, dict(opset=15), {}),
     "real_option_a": (option_a, dict(opset=13), {}),
     "real_steps": (steps, dict(opset=10), {}),
+    "real_branches": (branches, dict(opset=11), {}),
+    "code_branches_exact": (coded_branches, dict(opset=13), {}),
     "code_u8_exact": (coded("u8", False, "codes"), dict(opset=13), {}),
     "code_channels": (coded("u8", True, "real"), dict(opset=13), {}),
     "code_s8": (coded("s8", True, "real"), dict(opset=13), {}),

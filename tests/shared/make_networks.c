@@ -61,6 +61,20 @@ static ptq_pool_options pool_of(int kernel, int stride, ptq_padding padding, int
     return o;
 }
 
+/* A chain of concats, of operands with scales of their own, and a pool whose last windows are not
+   whole. */
+static int add_branches(ptq_model *model, int x, int variant) {
+    ptq_conv_options dilated = conv_of(3, 3, 0, 0, 0);
+    ptq_pool_options rest = pool_of(3, 2, PTQ_PADDING_VALID, variant % 2);
+    int y, z;
+    dilated.dilation_h = 2;
+    y = add_conv(model, "dilated", x, dilated);
+    z = add_conv(model, "other", x, conv_of(2, 1, 0, 0, 0));
+    x = ptq_add_concat(model, "joined", ptq_add_concat(model, "link", y, x), z);
+    rest.ceil_mode = 1;
+    return add_pool(model, "rest", x, 0, rest);
+}
+
 static ptq_model *build(int variant) {
     ptq_conv_options wide = conv_of(6, 5, 0, 0, 0);
     ptq_model *model;
@@ -83,9 +97,11 @@ static ptq_model *build(int variant) {
     x = ptq_add_add(model, "pools", y, z); /* nothing to be fused into */
     x = add_pool(model, "two", x, 0, pool_of(2, 1, PTQ_PADDING_VALID, 0));
     x = ptq_add_op(model, PTQ_OP_RELU, "late.relu", x);
+    x = add_branches(model, x, variant);
     x = add_conv(model, "last", x, conv_of(7, 1, 0, 0, 0));
     if (variant % 3)
-        x = ptq_add_op(model, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
+        x = ptq_add_op(model, variant % 2 ? PTQ_OP_GLOBAL_MAX_POOL : PTQ_OP_GLOBAL_AVG_POOL, "pool",
+                       x);
     x = ptq_add_op(model, PTQ_OP_SOFTMAX, "softmax", ptq_add_dense(model, "fc", x, CLASSES));
     try(ptq_model_check(model, &err));
     return model;

@@ -56,7 +56,7 @@ static void probe_window(probe *p, int most) {
                                  kind == 0   ? PTQ_PADDING_SAME
                                  : kind == 1 ? PTQ_PADDING_VALID
                                              : PTQ_PADDING_EXPLICIT,
-                                 &pad[i], &pad[i + 2]);
+                                 0, &pad[i], &pad[i + 2]);
 }
 
 /* How weights and results are coded; weights get a scale of 0.01 when they are filled. */

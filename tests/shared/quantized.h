@@ -227,7 +227,7 @@ static inline int64_t accumulator(const ptq_node *n, const kept *x, int y0, int 
     for (i = 0; i < per_group; i++)
         for (u = 0; u < n->kernel[0]; u++)
             for (v = 0; v < n->kernel[1]; v++) {
-                int row = y0 + u, column = x0 + v;
+                int row = y0 + u * n->dilation[0], column = x0 + v * n->dilation[1];
                 size_t w = (size_t)(((o * per_group + i) * n->kernel[0] + u) * n->kernel[1] + v);
                 if (row < 0 || row >= in[0] || column < 0 || column >= in[1])
                     continue;
@@ -272,12 +272,13 @@ static inline float activated(float x, ptq_activation act) {
 static inline int64_t pooled(const ptq_node *n, const kept *x, int y0, int x0, int c, int *taps) {
     const int *in = x->node->shape;
     int64_t sum = 0, most = INT64_MIN;
-    int u, v;
+    int u, v, padded = 0;
 
     *taps = 0;
     for (u = y0; u < y0 + n->kernel[0]; u++)
         for (v = x0; v < x0 + n->kernel[1]; v++) {
             int32_t code;
+            padded += u < in[0] + n->pad[2] && v < in[1] + n->pad[3];
             if (u < 0 || u >= in[0] || v < 0 || v >= in[1])
                 continue;
             code = code_at(x, (size_t)((u * in[1] + v) * in[2] + c));
@@ -286,8 +287,8 @@ static inline int64_t pooled(const ptq_node *n, const kept *x, int y0, int x0, i
             ++*taps;
         }
     if (n->include_pad)
-        *taps = n->kernel[0] * n->kernel[1];
-    return n->op == PTQ_OP_MAX_POOL ? most : sum;
+        *taps = padded;
+    return n->op == PTQ_OP_MAX_POOL || n->op == PTQ_OP_GLOBAL_MAX_POOL ? most : sum;
 }
 
 /* What a reference says of one element: its code (or, where results are real, its value), and the
@@ -329,6 +330,21 @@ static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *
     return e;
 }
 
+/* QLinearConcat: channel c at one position, of a or of b, between real numbers. */
+static inline expected expect_joined(const ptq_node *n, const kept *a, const kept *b,
+                                     size_t position, int c) {
+    const kept *from = c < a->node->shape[2] ? a : b;
+    int channel = from == a ? c : c - a->node->shape[2];
+    size_t i = position * (size_t)from->node->shape[2] + (size_t)channel;
+    volatile float real = from->q.scale * (float)(code_at(from, i) - from->q.zero_point);
+    expected e = {0, 0, 0, 0};
+
+    e.code = code_of(real / n->q.scale, limits_of(&n->q, PTQ_ACTIVATION_NONE));
+    e.exact = exact_real(from, i);
+    e.size = fabs(e.exact);
+    return e;
+}
+
 /* ONNX Runtime's average of a window: real numbers, summed up row by row, and the zero point added
    before rounding. `size`: that of the largest term or sum. */
 static inline int32_t window_average(const ptq_node *n, const kept *x, int y0, int x0, int c,
@@ -359,7 +375,7 @@ static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, i
     int taps;
     int64_t v = pooled(n, x, y0, x0, c, &taps);
 
-    if (n->op == PTQ_OP_MAX_POOL) {
+    if (n->op == PTQ_OP_MAX_POOL || n->op == PTQ_OP_GLOBAL_MAX_POOL) {
         e.code = (int32_t)v;
         e.exact = (double)x->q.scale * (double)(v - x->q.zero_point);
     } else if (n->op == PTQ_OP_AVG_POOL) {
@@ -440,7 +456,9 @@ static inline size_t check_node(const ptq_model *model, const ptq_session *sessi
                     e = expect_sum(n, &a, &b, i);
                 } else if (n->op == PTQ_OP_MAX_POOL || n->op == PTQ_OP_AVG_POOL) {
                     e = expect_pooled(n, &a, y0, x0, c);
-                } else if (n->op == PTQ_OP_GLOBAL_AVG_POOL) {
+                } else if (n->op == PTQ_OP_CONCAT) {
+                    e = expect_joined(n, &a, &b, i / (size_t)n->shape[2], c);
+                } else if (n->op == PTQ_OP_GLOBAL_AVG_POOL || n->op == PTQ_OP_GLOBAL_MAX_POOL) {
                     ptq_node whole = *n;
                     whole.kernel[0] = a.node->shape[0];
                     whole.kernel[1] = a.node->shape[1];

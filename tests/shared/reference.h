@@ -34,7 +34,7 @@ static inline double param(const ptq_node *n, int which, size_t index) {
 
 /* Along one axis (0: height, 1: width): how many outputs, and how much padding comes before. */
 static inline int window(const ptq_node *n, int axis, int in, int *before) {
-    int k = n->kernel[axis], s = n->stride[axis], out, missing;
+    int k = (n->kernel[axis] - 1) * n->dilation[axis] + 1, s = n->stride[axis], out, missing;
 
     *before = 0;
     if (n->padding == PTQ_PADDING_SAME) {
@@ -43,11 +43,15 @@ static inline int window(const ptq_node *n, int axis, int in, int *before) {
         *before = missing > 0 ? missing / 2 : 0; /* the odd one goes behind */
         return out;
     }
-    if (n->padding == PTQ_PADDING_EXPLICIT) {
+    if (n->padding == PTQ_PADDING_EXPLICIT)
         *before = n->pad[axis];
-        in += n->pad[axis] + n->pad[axis + 2];
-    }
-    return (in - k) / s + 1;
+    missing = n->padding == PTQ_PADDING_EXPLICIT ? n->pad[axis + 2] : 0; /* zeros behind */
+    for (out = 0; out * s + k <= *before + in + missing; out++)
+        ;
+    /* one more, not whole, where it begins in the image or before it */
+    if (n->ceil_mode && out * s < *before + in && (out - 1) * s + k < *before + in + missing)
+        out++;
+    return out;
 }
 
 static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o, int outputs) {
@@ -59,7 +63,7 @@ static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o,
         for (u = 0; u < n->kernel[0]; u++)
             for (v = 0; v < n->kernel[1]; v++) {
                 size_t w = (size_t)(((o * per_group + i) * n->kernel[0] + u) * n->kernel[1] + v);
-                int y = y0 + u, x = x0 + v;
+                int y = y0 + u * n->dilation[0], x = x0 + v * n->dilation[1];
                 if (y >= 0 && y < in.h && x >= 0 && x < in.w)
                     sum += param(n, PTQ_PARAM_WEIGHT, w) * *pixel(in, y, x, group * per_group + i);
             }
@@ -68,11 +72,12 @@ static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o,
 
 static inline double pool_at(const ptq_node *n, image in, int y0, int x0, int c) {
     double sum = 0, most = -HUGE_VAL;
-    int taps = 0, u, v;
+    int taps = 0, padded = 0, u, v;
 
     for (u = 0; u < n->kernel[0]; u++)
         for (v = 0; v < n->kernel[1]; v++) {
             int y = y0 + u, x = x0 + v;
+            padded += y < in.h + n->pad[2] && x < in.w + n->pad[3];
             if (y < 0 || y >= in.h || x < 0 || x >= in.w)
                 continue;
             taps++;
@@ -81,7 +86,7 @@ static inline double pool_at(const ptq_node *n, image in, int y0, int x0, int c)
         }
     if (n->op == PTQ_OP_MAX_POOL)
         return most;
-    return sum / (n->include_pad ? n->kernel[0] * n->kernel[1] : taps);
+    return sum / (n->include_pad ? padded : taps);
 }
 
 /* Convolution and pools: whatever looks through a window. */
@@ -125,12 +130,26 @@ static inline image run_elements(const ptq_node *n, image a, image b) {
     return out;
 }
 
-static inline image run_global_pool(image in) {
+static inline image run_global_pool(const ptq_node *n, image in) {
     image out = new_image(1, 1, in.c);
-    size_t i;
+    size_t i, c = (size_t)in.c;
 
     for (i = 0; i < image_size(in); i++)
-        out.at[i % (size_t)in.c] += in.at[i] / (in.h * in.w);
+        if (n->op == PTQ_OP_GLOBAL_MAX_POOL)
+            out.at[i % c] = i < c ? in.at[i] : fmax(out.at[i % c], in.at[i]);
+        else
+            out.at[i % c] += in.at[i] / (in.h * in.w);
+    return out;
+}
+
+static inline image run_concat(image a, image b) {
+    image out = new_image(a.h, a.w, a.c + b.c);
+    int y, x, c;
+
+    for (y = 0; y < out.h; y++)
+        for (x = 0; x < out.w; x++)
+            for (c = 0; c < out.c; c++)
+                *pixel(out, y, x, c) = c < a.c ? *pixel(a, y, x, c) : *pixel(b, y, x, c - a.c);
     return out;
 }
 
@@ -146,7 +165,7 @@ static inline image run_dense(const ptq_node *n, image in) {
     return out;
 }
 
-static inline image run_softmax(image in) {
+static inline image run_softmax(const ptq_node *n, image in) {
     image out = new_image(1, 1, in.c);
     double most = in.at[0], sum = 0;
     int i;
@@ -156,7 +175,8 @@ static inline image run_softmax(image in) {
     for (i = 0; i < in.c; i++)
         sum += exp(in.at[i] - most);
     for (i = 0; i < in.c; i++)
-        out.at[i] = exp(in.at[i] - most) / sum;
+        out.at[i] =
+            n->op == PTQ_OP_SOFTMAX ? exp(in.at[i] - most) / sum : in.at[i] - most - log(sum);
     return out;
 }
 
@@ -184,13 +204,18 @@ static inline image *reference_run(const ptq_model *model, const float *input) {
             value[i] = run_windows(n, a);
             break;
         case PTQ_OP_GLOBAL_AVG_POOL:
-            value[i] = run_global_pool(a);
+        case PTQ_OP_GLOBAL_MAX_POOL:
+            value[i] = run_global_pool(n, a);
+            break;
+        case PTQ_OP_CONCAT:
+            value[i] = run_concat(a, b);
             break;
         case PTQ_OP_DENSE:
             value[i] = run_dense(n, a);
             break;
         case PTQ_OP_SOFTMAX:
-            value[i] = run_softmax(a);
+        case PTQ_OP_LOG_SOFTMAX:
+            value[i] = run_softmax(n, a);
             break;
         default:
             value[i] = run_elements(n, a, b);
@@ -360,6 +385,91 @@ static inline ptq_model *random_graph(uint64_t seed) {
         g.last = ptq_add_dense(g.model, "fc", g.last, random_int(&random, 2, 11));
     if (chance(&g, 50))
         ptq_add_op(g.model, PTQ_OP_SOFTMAX, "softmax", g.last);
+    fill_model(g.model, seed);
+    assert_ok(ptq_model_check(g.model, &err));
+    return g.model;
+}
+
+/* A convolution that may be dilated, and pad by more than its kernel. */
+static inline int add_wide_conv(graph_maker *g, int input) {
+    const int *shape = g->model->node[input].shape;
+    ptq_conv_options o;
+    int axis, kernel[2], dilation[2];
+
+    memset(&o, 0, sizeof o);
+    o.padding = PTQ_PADDING_EXPLICIT;
+    for (axis = 0; axis < 2; axis++) {
+        kernel[axis] = random_int(g->random, 1, 3);
+        dilation[axis] = random_int(g->random, 1, 3);
+        o.pad[axis] = random_int(g->random, 0, 5);
+        o.pad[axis + 2] = random_int(g->random, 0, 5);
+        while (shape[axis] + o.pad[axis] + o.pad[axis + 2] <= (kernel[axis] - 1) * dilation[axis])
+            o.pad[axis + 2]++;
+    }
+    o.kernel_h = kernel[0];
+    o.kernel_w = kernel[1];
+    o.dilation_h = dilation[0];
+    o.dilation_w = dilation[1];
+    o.stride_h = random_int(g->random, 1, 3);
+    o.groups = chance(g, 30) ? shape[2] : 1;
+    o.channels = o.groups > 1 ? shape[2] : random_int(g->random, 1, 9);
+    return ptq_add_conv2d(g->model, next_name(g, "conv"), input, &o);
+}
+
+/* A pool whose last windows may reach beyond image and padding. */
+static inline int add_ceil_pool(graph_maker *g, int input) {
+    ptq_pool_options o;
+    int axis, kernel = random_int(g->random, 1, 4);
+
+    memset(&o, 0, sizeof o);
+    o.kernel_h = kernel;
+    o.stride_h = random_int(g->random, 1, 4);
+    o.padding = PTQ_PADDING_EXPLICIT;
+    o.ceil_mode = 1;
+    for (axis = 0; axis < 2; axis++)
+        for (o.pad[axis] = random_int(g->random, 0, kernel - 1);
+             o.pad[axis] + g->model->node[input].shape[axis] < kernel;)
+            o.pad[axis]++;
+    o.include_pad = chance(g, 50);
+    return ptq_add_pool(g->model, chance(g, 50) ? PTQ_OP_MAX_POOL : PTQ_OP_AVG_POOL,
+                        next_name(g, "pool"), input, &o);
+}
+
+/* Two to five branches side by side, some of which are the input itself. */
+static inline int add_branches(graph_maker *g, int input) {
+    int count = random_int(g->random, 2, 5), joined = -1, i;
+
+    for (i = 0; i < count; i++) {
+        int branch =
+            chance(g, 20) ? input : add_random_tail(g, add_plain_conv(g, input, 1 + i % 3 * 4));
+        joined = i ? ptq_add_concat(g->model, next_name(g, "cat"), joined, branch) : branch;
+    }
+    return joined;
+}
+
+/* A random network of what joins and what looks through unusual windows. */
+static inline ptq_model *random_branches(uint64_t seed) {
+    test_random random = {0};
+    graph_maker g = {NULL, NULL, 0, 0};
+    int steps, h, w, c;
+
+    random.state = seed;
+    g.random = &random;
+    assert_ok(ptq_model_create(NULL, &g.model, &err));
+    c = random_int(&random, 1, 5);
+    w = random_int(&random, 3, 13);
+    h = random_int(&random, 3, 13);
+    g.last = ptq_add_input(g.model, "input", h, w, c);
+    for (steps = random_int(&random, 2, 5); steps > 0; steps--) {
+        int kind = random_int(&random, 0, 2);
+        g.last = kind == 0   ? add_random_tail(&g, add_wide_conv(&g, g.last))
+                 : kind == 1 ? add_ceil_pool(&g, g.last)
+                             : add_branches(&g, g.last);
+    }
+    g.last = ptq_add_op(g.model, chance(&g, 50) ? PTQ_OP_GLOBAL_MAX_POOL : PTQ_OP_GLOBAL_AVG_POOL,
+                        "whole", g.last);
+    g.last = ptq_add_dense(g.model, "fc", g.last, random_int(&random, 2, 11));
+    ptq_add_op(g.model, chance(&g, 50) ? PTQ_OP_SOFTMAX : PTQ_OP_LOG_SOFTMAX, "last", g.last);
     fill_model(g.model, seed);
     assert_ok(ptq_model_check(g.model, &err));
     return g.model;

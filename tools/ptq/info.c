@@ -172,7 +172,7 @@ static const char *activation_name(ptq_activation act) {
 
 /* "conv2d 3x3/2 g4+relu+add+relu": what stands after a plus is fused. */
 static void describe_operator(const ptq_node *node, char *text, size_t size) {
-    char kernel[32] = "", stride[32] = "", groups[32] = "";
+    char kernel[32] = "", stride[32] = "", groups[32] = "", dilation[32] = "";
 
     if (node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_AVG_POOL)
         snprintf(kernel, sizeof kernel, " %dx%d", node->kernel[0], node->kernel[1]);
@@ -180,10 +180,12 @@ static void describe_operator(const ptq_node *node, char *text, size_t size) {
         snprintf(stride, sizeof stride, "/%dx%d", node->stride[0], node->stride[1]);
     else if (node->stride[0] != 1)
         snprintf(stride, sizeof stride, "/%d", node->stride[0]);
+    if (node->dilation[0] != 1 || node->dilation[1] != 1)
+        snprintf(dilation, sizeof dilation, " d%dx%d", node->dilation[0], node->dilation[1]);
     if (node->groups > 1)
         snprintf(groups, sizeof groups, " g%d", node->groups);
-    snprintf(text, size, "%s%s%s%s%s%s%s", ptq_name(PTQ_NAMES_OP, node->op), kernel, stride, groups,
-             activation_name(node->act), node->residual ? "+add" : "",
+    snprintf(text, size, "%s%s%s%s%s%s%s%s", ptq_name(PTQ_NAMES_OP, node->op), kernel, stride,
+             dilation, groups, activation_name(node->act), node->residual ? "+add" : "",
              activation_name(node->add_act));
 }
 

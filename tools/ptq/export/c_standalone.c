@@ -45,7 +45,8 @@ static const char *const kernel_lines[] = {
     X(maximum, USES(window))                                                                       \
     X(whole_average, USES(window) | USES(requantize))                                              \
     X(average, USES(window) | USES(fma) | USES(nearest) | USES(clamp))                             \
-    X(relu, USES(clamp))
+    X(relu, USES(clamp))                                                                           \
+    X(concat, 0)
 
 #define USES(section) (1u << SECTION_##section)
 
@@ -167,7 +168,10 @@ static unsigned sections_of(const header *h, int index) {
     case PTQ_OP_RELU6:
         return USES(relu);
     case PTQ_OP_MAX_POOL:
+    case PTQ_OP_GLOBAL_MAX_POOL:
         return USES(maximum);
+    case PTQ_OP_CONCAT:
+        return USES(concat);
     case PTQ_OP_AVG_POOL:
         return USES(average);
     case PTQ_OP_GLOBAL_AVG_POOL:
@@ -352,10 +356,11 @@ static void put_conv(header *h, int index) {
         put_shapes(h, s.in, s.out);
     else
         put_shapes(h, input_of(h, node, 0)->shape, node->shape);
-    fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, %d, /* kernel, stride, padding, groups */\n",
+    fprintf(h->to,
+            "    {%d, %d}, {%d, %d}, {%d, %d}, {%d, %d}, %d, /* kernel, stride, padding, dilation, "
+            "groups */\n};\n\n",
             node->kernel[0], node->kernel[1], node->stride[0], node->stride[1], node->pad[0],
-            node->pad[1], node->groups);
-    fputs("};\n\n", h->to);
+            node->pad[1], node->dilation[0], node->dilation[1], node->groups);
     if (in_strips)
         put_strip(h, index, &s);
 }
@@ -385,9 +390,9 @@ static void put_addition(header *h, int index) {
 
 static void put_pool(header *h, int index) {
     const ptq_node *node = &h->model->node[index], *from = input_of(h, node, 0);
-    int global = node->op == PTQ_OP_GLOBAL_AVG_POOL, maximum = node->op == PTQ_OP_MAX_POOL;
+    int global = node->op == PTQ_OP_GLOBAL_AVG_POOL || node->op == PTQ_OP_GLOBAL_MAX_POOL;
+    int maximum = node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_GLOBAL_MAX_POOL;
     const int *kernel = global ? from->shape : node->kernel;
-    int taps = kernel[0] * kernel[1];
     ptq_step_info step;
     float first;
 
@@ -404,9 +409,35 @@ static void put_pool(header *h, int index) {
     fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, /* kernel, stride, padding */\n", kernel[0],
             kernel[1], global ? 1 : node->stride[0], global ? 1 : node->stride[1],
             global ? 0 : node->pad[0], global ? 0 : node->pad[1]);
-    fprintf(h->to, "    %d, {0x%08lxu, 0x%08lxu},\n};\n\n", node->include_pad ? taps : 0,
+    fprintf(h->to, "    {%d, %d}, {0x%08lxu, 0x%08lxu},\n};\n\n",
+            node->include_pad ? from->shape[0] + node->pad[2] : 0,
+            node->include_pad ? from->shape[1] + node->pad[3] : 0,
             (unsigned long)bits_of(maximum ? 0 : first),
             (unsigned long)bits_of(maximum || global ? 0 : node->q.scale));
+}
+
+/* Whether operand k of a concat has the result's codes already. */
+static int keeps_codes(const uint8_t *recode, int k) {
+    for (int i = 0; i < 256; i++)
+        if (recode[256 * k + i] != i)
+            return 0;
+    return 1;
+}
+
+/* A table for each operand whose codes change. */
+static void put_concat(header *h, int index) {
+    static const char *const name[] = {"first", "second"};
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    for (int k = 0; k < 2; k++) {
+        if (keeps_codes(step.recode, k))
+            continue;
+        begin_table(h, "uint8_t", index, name[k], 256, 256);
+        for (int i = 0; i < 256; i++)
+            put_number(h, step.recode[256 * k + i]);
+        end_table(h);
+    }
 }
 
 /* The codes of all pixel values for each channel of the input; 1 if a pixel is its own code. */
@@ -461,8 +492,8 @@ static void put_node_constants(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     unsigned sections = with_needs(sections_of(h, index));
 
-    if (sections &
-        (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))
+    if (sections & (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) |
+                    USES(add_layer) | USES(concat)))
         fprintf(h->to, "/* %s */\n", node->name);
     if (node->op == PTQ_OP_CONV2D)
         put_conv(h, index);
@@ -470,6 +501,8 @@ static void put_node_constants(header *h, int index) {
         put_dense(h, index);
     else if (node->op == PTQ_OP_ADD)
         put_addition(h, index);
+    else if (node->op == PTQ_OP_CONCAT)
+        put_concat(h, index);
     else if (sections & USES(window))
         put_pool(h, index);
 }
@@ -532,6 +565,28 @@ static void put_add_call(const header *h, int index, int table_step) {
     fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
 }
 
+/* A call for each operand, on two lines. */
+static void put_concat_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+    size_t at = offset_of(h, index);
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    for (int k = 0; k < 2; k++) {
+        int channels = input_of(h, node, k)->shape[2];
+
+        fprintf(h->to, "%s    %s_concat(", k ? "\n" : "", h->name);
+        if (keeps_codes(step.recode, k))
+            fputs("NULL, ", h->to);
+        else
+            fprintf(h->to, "%s_node%d_%s, ", h->name, index, k ? "second" : "first");
+        put_place(h, node->input[k], table_step);
+        fprintf(h->to, ", %d, %d, %zu, arena + %zu);", channels, node->shape[2],
+                elements(node->shape), at);
+        at += (size_t)channels;
+    }
+}
+
 static void put_relu_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
     ptq_step_info step;
@@ -565,6 +620,8 @@ static void put_call(const header *h, int index, int table_step) {
         put_window_call(h, index, is_coded(node) ? "dense_codes" : "dense_logits", table_step);
     else if (node->op == PTQ_OP_ADD)
         put_add_call(h, index, table_step);
+    else if (node->op == PTQ_OP_CONCAT)
+        put_concat_call(h, index, table_step);
     else if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
         put_relu_call(h, index, table_step);
     else if (node->op == PTQ_OP_DEQUANTIZE)

@@ -81,6 +81,15 @@ static int sum_fits(const header *h, int index) {
                  20) < 2147483647.0;
 }
 
+/* Dilated, or padded by as much as its kernel covers: a strip's rows lie close together. */
+static int is_spread(const ptq_node *node) {
+    int spread = node->dilation[0] != 1 || node->dilation[1] != 1;
+
+    for (int i = 0; i < 4; i++)
+        spread |= node->pad[i] >= node->kernel[i % 2];
+    return spread;
+}
+
 /* A kernel of one place makes a row of an image that is narrower than the kernels are wide. */
 static void flatten(const ptq_node *node, strip *s) {
     if (s->out[1] >= 4 || node->kernel[0] != 1 || node->kernel[1] != 1 || node->stride[0] != 1 ||
@@ -105,8 +114,8 @@ int strip_plan(const header *h, int index, strip *s) {
     const ptq_node *node = &h->model->node[index];
     const int *in = h->model->node[node->input[0]].shape, *out = node->shape;
 
-    if (h->small || node->op != PTQ_OP_CONV2D || node->groups != 1 || out[2] < 4 ||
-        !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
+    if (h->small || node->op != PTQ_OP_CONV2D || is_spread(node) || node->groups != 1 ||
+        out[2] < 4 || !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
         return 0;
     *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, out[2], 0};
     flatten(node, s);

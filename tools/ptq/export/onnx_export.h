@@ -60,6 +60,9 @@ void free_blocks(exporter *ex);
 const char *add_node(exporter *ex, Onnx__NodeProto **out, const char *op, const char *name,
                      const char *made, ...);
 
+/* All inputs of a node, where they are many. */
+void set_inputs(exporter *ex, Onnx__NodeProto *node, const char **inputs, size_t count);
+
 /* For the operators that ONNX Runtime adds to the standard. */
 void set_microsoft(exporter *ex, Onnx__NodeProto *node);
 
@@ -109,6 +112,10 @@ const char *real_of(exporter *ex, int node, int rank);
 
 void export_layer(exporter *ex, const ptq_node *node, result *to); /* onnx_layers.c */
 void export_add(exporter *ex, const ptq_node *node, result *to);
+
+/* A chain of concats is one Concat, where its end is: the links before write nothing. */
+int is_link(const exporter *ex, int index); /* onnx_concat.c */
+void export_concat(exporter *ex, const ptq_node *node, result *to);
 
 /* ReLU or ReLU6 behind `from`. */
 const char *add_act(exporter *ex, ptq_activation act, const char *name, const char *from);

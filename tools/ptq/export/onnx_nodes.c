@@ -9,10 +9,18 @@
 
 /* What all forms of a pool say of it. */
 static void add_pool_attributes(exporter *ex, Onnx__NodeProto *pool, const ptq_node *node) {
-    if (node->op != PTQ_OP_GLOBAL_AVG_POOL)
+    if (node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_AVG_POOL)
         add_window(ex, pool, node);
     if (node->op == PTQ_OP_AVG_POOL)
         add_int(ex, pool, "count_include_pad", node->include_pad);
+}
+
+/* The window of a global pool of codes, for which there is no operator: the whole image. */
+static ptq_node over_all(const exporter *ex, const ptq_node *node) {
+    ptq_node whole = *node;
+
+    memcpy(whole.kernel, ex->model->node[node->input[0]].shape, sizeof whole.kernel);
+    return whole;
 }
 
 /* Averages on codes have operators of their own; ONNX's MaxPool works on codes as they are. */
@@ -22,10 +30,12 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to) 
     codes_made made;
     Onnx__NodeProto *pool;
 
-    if (node->op == PTQ_OP_MAX_POOL) {
+    if (node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_GLOBAL_MAX_POOL) {
+        ptq_node window = node->op == PTQ_OP_MAX_POOL ? *node : over_all(ex, node);
+
         to->q = add_codes(ex, node->out, &node->q);
         add_node(ex, &pool, "MaxPool", node->name, to->q.codes, input, NO_MORE);
-        add_pool_attributes(ex, pool, node);
+        add_window(ex, pool, &window);
         return;
     }
     made = begin_codes(ex, node->out, &node->q, PTQ_ACTIVATION_NONE);
@@ -39,7 +49,10 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to) 
 }
 
 static void export_pool(exporter *ex, const ptq_node *node, result *to) {
-    static const char *const name[] = {"MaxPool", "AveragePool", "GlobalAveragePool"};
+    const char *name = node->op == PTQ_OP_MAX_POOL          ? "MaxPool"
+                       : node->op == PTQ_OP_AVG_POOL        ? "AveragePool"
+                       : node->op == PTQ_OP_GLOBAL_MAX_POOL ? "GlobalMaxPool"
+                                                            : "GlobalAveragePool";
     Onnx__NodeProto *pool;
 
     to->rank = 4;
@@ -47,8 +60,8 @@ static void export_pool(exporter *ex, const ptq_node *node, result *to) {
         export_integer_pool(ex, node, to);
         return;
     }
-    to->real = add_node(ex, &pool, name[node->op - PTQ_OP_MAX_POOL], node->name, node->name,
-                        real_of(ex, node->input[0], 4), NO_MORE);
+    to->real =
+        add_node(ex, &pool, name, node->name, node->name, real_of(ex, node->input[0], 4), NO_MORE);
     add_pool_attributes(ex, pool, node);
 }
 
@@ -76,8 +89,8 @@ static void export_act(exporter *ex, const ptq_node *node, result *to) {
 static void export_softmax(exporter *ex, const ptq_node *node, result *to) {
     Onnx__NodeProto *softmax;
 
-    to->real = add_node(ex, &softmax, "Softmax", node->name, node->name,
-                        real_of(ex, node->input[0], to->rank), NO_MORE);
+    to->real = add_node(ex, &softmax, node->op == PTQ_OP_SOFTMAX ? "Softmax" : "LogSoftmax",
+                        node->name, node->name, real_of(ex, node->input[0], to->rank), NO_MORE);
     add_int(ex, softmax, "axis", 1);
 }
 
@@ -134,6 +147,9 @@ static node_function *const functions[PTQ_OP_COUNT] = {
     [PTQ_OP_SOFTMAX] = export_softmax,
     [PTQ_OP_QUANTIZE] = export_quantize,
     [PTQ_OP_DEQUANTIZE] = export_dequantize,
+    [PTQ_OP_CONCAT] = export_concat,
+    [PTQ_OP_GLOBAL_MAX_POOL] = export_pool,
+    [PTQ_OP_LOG_SOFTMAX] = export_softmax,
 };
 
 /* Whether ONNX Runtime has the integer operators that a coded node becomes: all codes that it reads
@@ -177,6 +193,8 @@ int export_node(exporter *ex, int index) {
     if (check_codes(ex, node))
         return 1;
     to->rank = node->op == PTQ_OP_INPUT ? 4 : ex->results[node->input[0]].rank;
+    if (is_link(ex, index))
+        return 0;
     functions[node->op](ex, node, to);
     if (is_coded(node) && !to->q.codes)
         to->q = quantize_tensor(ex, to->real, node->out, node, &node->q);

@@ -90,6 +90,12 @@ const char *add_node(exporter *ex, Onnx__NodeProto **out, const char *op, const 
     return made;
 }
 
+void set_inputs(exporter *ex, Onnx__NodeProto *node, const char **inputs, size_t count) {
+    node->input = grab(ex, count * sizeof(char *));
+    for (node->n_input = 0; node->n_input < count; node->n_input++)
+        node->input[node->n_input] = writable(inputs[node->n_input]);
+}
+
 void set_microsoft(exporter *ex, Onnx__NodeProto *node) {
     node->domain = writable(MICROSOFT);
     ex->microsoft = 1;
@@ -138,6 +144,10 @@ void add_window(exporter *ex, Onnx__NodeProto *to, const ptq_node *node) {
     add_ints(ex, to, "kernel_shape", node->kernel, 2);
     add_ints(ex, to, "strides", node->stride, 2);
     add_ints(ex, to, "pads", node->pad, 4);
+    if (node->dilation[0] != 1 || node->dilation[1] != 1)
+        add_ints(ex, to, "dilations", node->dilation, 2);
+    if (node->ceil_mode)
+        add_int(ex, to, "ceil_mode", 1);
 }
 
 /* ---- Constants ---- */

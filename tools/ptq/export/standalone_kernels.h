@@ -311,7 +311,7 @@ typedef struct net_conv {
     int residual_first; /* the order of operands is part of the result */
     net_adder adder;
     int in[3], out[3]; /* height, width, channels */
-    int kernel[2], stride[2], pad[2];
+    int kernel[2], stride[2], pad[2], dilation[2];
     int groups;
 } net_conv;
 
@@ -323,8 +323,8 @@ static void net_gather(const net_conv *c, const uint8_t *x, int oy, int ox, int 
     int deep = c->in[2] / c->groups, u, v, i;
     for (u = 0; u < c->kernel[0]; u++)
         for (v = 0; v < c->kernel[1]; v++) {
-            int row = oy * c->stride[0] - c->pad[0] + u;
-            int column = ox * c->stride[1] - c->pad[1] + v;
+            int row = oy * c->stride[0] - c->pad[0] + u * c->dilation[0];
+            int column = ox * c->stride[1] - c->pad[1] + v * c->dilation[1];
             if (row < 0 || row >= c->in[0] || column < 0 || column >= c->in[1]) {
                 for (i = 0; i < deep; i++)
                     *patch++ = 0;
@@ -415,7 +415,8 @@ static void net_code_logits(const uint8_t *x, net_codes q, uint32_t scale, int n
 /* [section window] */
 /* ---- Pooling ---- */
 
-/* `code` is the result of one window, whose first channel lies at x. */
+/* `code` is the result of one window, whose first channel lies at x: of the rows from rows[0] on,
+   before rows[1], of which rows[2] count in an average; columns likewise. */
 typedef struct net_pool {
     int32_t (*code)(const struct net_pool *p, const uint8_t *x, const int *rows,
                     const int *columns);
@@ -423,26 +424,27 @@ typedef struct net_pool {
     int32_t zero_point, low, high;
     int in[3], out[3];
     int kernel[2], stride[2], pad[2];
-    int taps;          /* average: of how many; 0: as many as lie inside the image */
+    int counted[2];    /* average: rows and columns with the padding behind; 0: none counts */
     uint32_t scale[2]; /* average: of the input and the result; of the whole image: the multiplier */
 } net_pool;
 
 /* Rows or columns of the window at `o` that lie inside the image. */
-static void net_window(const net_pool *p, int axis, int o, int *begin, int *end)
+static void net_window(const net_pool *p, int axis, int o, int *rows)
 {
-    *begin = o * p->stride[axis] - p->pad[axis];
-    *end = *begin + p->kernel[axis];
-    *begin = *begin < 0 ? 0 : *begin;
-    *end = *end > p->in[axis] ? p->in[axis] : *end;
+    int first = o * p->stride[axis] - p->pad[axis], last = first + p->kernel[axis];
+    int counted = p->counted[axis];
+    rows[0] = first < 0 ? 0 : first;
+    rows[1] = last > p->in[axis] ? p->in[axis] : last;
+    rows[2] = counted ? (last < counted ? last : counted) - first : rows[1] - rows[0];
 }
 
 static void net_pool2d(const net_pool *p, const uint8_t *x, uint8_t *y)
 {
-    int oy, ox, c, rows[2], columns[2];
+    int oy, ox, c, rows[3], columns[3];
     for (oy = 0; oy < p->out[0]; oy++)
         for (ox = 0; ox < p->out[1]; ox++) {
-            net_window(p, 0, oy, &rows[0], &rows[1]);
-            net_window(p, 1, ox, &columns[0], &columns[1]);
+            net_window(p, 0, oy, rows);
+            net_window(p, 1, ox, columns);
             for (c = 0; c < p->out[2]; c++)
                 *y++ = (uint8_t)p->code(p, x + c, rows, columns);
         }
@@ -491,7 +493,7 @@ static net_real net_quotient(net_real a, net_real b)
 static int32_t net_average(const net_pool *p, const uint8_t *x, const int *rows,
                            const int *columns)
 {
-    int taps = p->taps ? p->taps : (rows[1] - rows[0]) * (columns[1] - columns[0]), u, v;
+    int taps = rows[2] * columns[2], u, v;
     net_real sum = net_round(0, 0);
     for (u = rows[0]; u < rows[1]; u++)
         for (v = columns[0]; v < columns[1]; v++) {
@@ -509,6 +511,18 @@ static void net_relu(net_codes q, int32_t low, int32_t high, const uint8_t *x, i
     int i;
     for (i = 0; i < n; i++)
         y[i] = (uint8_t)net_clamped(net_load(x[i], q), low, high);
+}
+
+/* [section concat] */
+/* The channels of one operand into their place in every pixel of the result, n bytes; a pixel of it
+   has `all` channels. `code` has a code for each, or is NULL where they stay the same. */
+static void net_concat(const uint8_t *code, const uint8_t *x, int channels, int all, int n,
+                       uint8_t *y)
+{
+    int i, c;
+    for (i = 0; i < n; i += all)
+        for (c = 0; c < channels; c++, x++)
+            y[i + c] = code ? code[*x] : *x;
 }
 
 /* [section end] */

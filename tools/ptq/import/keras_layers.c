@@ -137,9 +137,17 @@ typedef struct convolution {
 static keras_value add_convolution(keras_call *at, const convolution *conv) {
     const keras_window *w = &conv->window;
     int input = at->im->model->node[at->input[0].node].shape[2], deep = input / conv->groups;
-    ptq_conv_options options = {conv->channels, w->kernel[0], w->kernel[1],
-                                w->stride[0],   w->stride[1], w->padding,
-                                {0, 0, 0, 0},   conv->groups, 0};
+    ptq_conv_options options = {conv->channels,
+                                w->kernel[0],
+                                w->kernel[1],
+                                w->stride[0],
+                                w->stride[1],
+                                w->padding,
+                                {0, 0, 0, 0},
+                                conv->groups,
+                                0,
+                                1,
+                                1};
     keras_weight weight = {
         conv->weight, conv->number, 4, {w->kernel[0], w->kernel[1], deep, conv->channels}};
     char name[PTQ_NAME_SIZE];
@@ -243,7 +251,7 @@ static keras_value import_separable(keras_call *at) {
 
 /* On H x W x C that is not flattened, each pixel is a row: a convolution of 1 x 1. */
 static keras_value add_pixelwise(keras_call *at, int units) {
-    ptq_conv_options options = {units, 1, 1, 1, 1, PTQ_PADDING_SAME, {0, 0, 0, 0}, 1, 0};
+    ptq_conv_options options = {units, 1, 1, 1, 1, PTQ_PADDING_SAME, {0, 0, 0, 0}, 1, 0, 1, 1};
     keras_weight weight = {
         "kernel", 0, 2, {at->im->model->node[at->input[0].node].shape[2], units}};
     char name[PTQ_NAME_SIZE];
@@ -355,7 +363,7 @@ static int is_positive(const keras_call *at) {
 
 static keras_value add_pool(keras_call *at, ptq_op op, const keras_window *w, int include) {
     ptq_pool_options options = {w->kernel[0], w->kernel[1], w->stride[0], w->stride[1],
-                                w->padding,   {0, 0, 0, 0}, include};
+                                w->padding,   {0, 0, 0, 0}, include,      0};
     const int *shape = at->im->model->node[at->input[0].node].shape;
     int whole = op == PTQ_OP_AVG_POOL && w->padding == PTQ_PADDING_VALID &&
                 w->kernel[0] == shape[0] && w->kernel[1] == shape[1];

@@ -43,7 +43,8 @@ void keras_add_zeros(keras_call *at, int i) {
     keras_value *value = &at->input[i];
     int rows = value->pad[0] + value->pad[2], columns = value->pad[1] + value->pad[3], index;
     ptq_conv_options options = {
-        0, rows + 1, columns + 1, 1, 1, PTQ_PADDING_EXPLICIT, {rows, columns, rows, columns}, 0, 1};
+        0, rows + 1, columns + 1, 1, 1, PTQ_PADDING_EXPLICIT, {rows, columns, rows, columns},
+        0, 1,        1,           1};
     char name[PTQ_NAME_SIZE];
 
     if (!value->padder || at->refused)

@@ -124,7 +124,7 @@ static int quantize_pending(importer *im, const value *from, const ptq_qparams *
     if (node->q.type != PTQ_TYPE_F32 && !same_codes(&node->q, q))
         return refuse(im,
                       "a tensor is quantized in two ways; give all its readers one QuantizeLinear");
-    node->q = *q;
+    set_chain_codes(im, from->node, q);
     set_alias(im, from, from->view);
     output_of(im, 0)->state = STATE_CODES;
     return 0;

@@ -150,7 +150,11 @@ int import_softmax(importer *im) {
         return refuse(im,
                       "only softmax over the channels of one pixel is supported; end the network "
                       "in front of it");
-    return set_result(im, append_op(im, PTQ_OP_SOFTMAX, real), from->view, STATE_REAL);
+    return set_result(
+        im,
+        append_op(im, strcmp(im->operation->name, "Softmax") ? PTQ_OP_LOG_SOFTMAX : PTQ_OP_SOFTMAX,
+                  real),
+        from->view, STATE_REAL);
 }
 
 /* ---- Arithmetic, additions ---- */

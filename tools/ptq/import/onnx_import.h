@@ -21,7 +21,7 @@ typedef Onnx__NodeProto onnx_node;
 typedef enum view {
     VIEW_NCHW,
     VIEW_NHWC,
-    VIEW_NCL,      /* N x C x L, where L = H * W in one */
+    VIEW_NCL, /* N x C x L, where L = H * W in one */
     VIEW_NLC,
     VIEW_FLAT_CHW, /* N x K, flattened from NCHW */
     VIEW_FLAT_HWC  /* N x K, flattened from NHWC */
@@ -53,7 +53,7 @@ typedef struct value {
     int dropped; /* ... and those as an output of the graph that is not kept */
     int fixed;   /* no image changes it */
     int output;  /* of the graph */
-    int needed; /* the result that is kept depends on it */
+    int needed;  /* the result that is kept depends on it */
     /* constants: */
     const Onnx__TensorProto *proto; /* where it still lies in the file */
     onnx_constant constant;         /* data NULL: not loaded yet */
@@ -100,12 +100,12 @@ struct importer {
     value *values;
     size_t count, capacity; /* capacity: power of two, more than twice the count */
     ptq_model *model;
-    int real[PTQ_MAX_NODES]; /* dequantize node behind each coded node; 0: none yet */
-    int byte_input;          /* the input is UINT8 and gets its scale from who reads it */
+    int real[PTQ_MAX_NODES];     /* dequantize node behind each coded node; 0: none yet */
+    int byte_input;              /* the input is UINT8 and gets its scale from who reads it */
     const onnx_node *real_layer; /* the first that reads codes and computes in real numbers */
-    const onnx_node *half;   /* the first that rounds to half precision, which the model does not */
-    int64_t batch;           /* the input's; 1 where it is open, as what is traced with one image */
-    int open;                /* the batch is any number */
+    const onnx_node *half; /* the first that rounds to half precision, which the model does not */
+    int64_t batch;         /* the input's; 1 where it is open, as what is traced with one image */
+    int open;              /* the batch is any number */
     refusals *refused;
     const Onnx__ValueInfoProto *input;
     value *kept; /* the graph's output that the model computes */
@@ -276,7 +276,7 @@ int read_perm(importer *im, int rank, int *perm);
 /* The window of a convolution or pool: kernel, stride, padding. Without the kernel, which the caller
    knows. */
 typedef struct window {
-    int kernel[2], stride[2], pad[4];
+    int kernel[2], stride[2], dilation[2], pad[4];
     ptq_padding padding;
 } window;
 int read_window(const importer *im, const value *from, window *w);
@@ -324,7 +324,14 @@ int import_add(importer *im);
 int import_sum(importer *im);
 int import_coded_add(importer *im);
 
+int import_concat(importer *im); /* onnx_concat.c */
+int import_coded_concat(importer *im);
+
+/* Codes of a pending node; where that ends a chain of concats, of its links too. */
+void set_chain_codes(importer *im, int index, const ptq_qparams *q);
+
 int import_max_pool(importer *im); /* onnx_pools.c */
+int import_global_max_pool(importer *im);
 int import_average_pool(importer *im);
 int import_global_pool(importer *im);
 int import_coded_global_pool(importer *im);

@@ -308,6 +308,8 @@ static int add_conv(importer *im, layer *of, int *index) {
     options.stride_w = win.stride[1];
     options.padding = win.padding;
     memcpy(options.pad, win.pad, sizeof options.pad);
+    options.dilation_h = win.dilation[0];
+    options.dilation_w = win.dilation[1];
     options.groups = (int)groups;
     options.no_bias = !of->bias;
     layer_name(im, of->weight, name);

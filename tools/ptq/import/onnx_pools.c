@@ -14,12 +14,17 @@ static void pad_same(int size, int kernel, int stride, int lower, int *before, i
     *after = total - *before;
 }
 
+/* Rows or columns from the first tap to the last. */
+static int covered(const window *w, int axis) {
+    return (w->kernel[axis] - 1) * w->dilation[axis] + 1;
+}
+
 /* Prefers the names SAME and VALID to the numbers that they stand for. */
 static void name_padding(const int *shape, window *w) {
     int same[4];
 
-    pad_same(shape[0], w->kernel[0], w->stride[0], 0, &same[0], &same[2]);
-    pad_same(shape[1], w->kernel[1], w->stride[1], 0, &same[1], &same[3]);
+    pad_same(shape[0], covered(w, 0), w->stride[0], 0, &same[0], &same[2]);
+    pad_same(shape[1], covered(w, 1), w->stride[1], 0, &same[1], &same[3]);
     w->padding = PTQ_PADDING_EXPLICIT;
     if (memcmp(same, w->pad, sizeof same) == 0)
         w->padding = PTQ_PADDING_SAME;
@@ -29,13 +34,9 @@ static void name_padding(const int *shape, window *w) {
 
 static int check_window(const importer *im, const window *w) {
     for (int i = 0; i < 4; i++)
-        if (w->pad[i] >= w->kernel[i % 2])
-            return refuse(
-                im,
-                "it pads by %d where its kernel is %d, so that windows lie in the padding "
-                "alone; take less padding, or put zeros around the weights and pad by as "
-                "many more",
-                w->pad[i], w->kernel[i % 2]);
+        if (w->pad[i] > PTQ_MAX_KERNEL || covered(w, i % 2) > PTQ_MAX_KERNEL)
+            return refuse(im, "its padding, or what its kernel covers, is more than %d; take less",
+                          PTQ_MAX_KERNEL);
     return 0;
 }
 
@@ -52,8 +53,8 @@ static int read_padding(const importer *im, const value *from, window *w) {
     if (!open && !lower && !upper && !is_text_attribute(im, "auto_pad", "VALID"))
         return refuse_damaged(im, "its auto_pad is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
     if (lower || upper) {
-        pad_same(shape[0] + pad[0] + pad[2], w->kernel[0], w->stride[0], lower, &own[0], &own[2]);
-        pad_same(shape[1] + pad[1] + pad[3], w->kernel[1], w->stride[1], lower, &own[1], &own[3]);
+        pad_same(shape[0] + pad[0] + pad[2], covered(w, 0), w->stride[0], lower, &own[0], &own[2]);
+        pad_same(shape[1] + pad[1] + pad[3], covered(w, 1), w->stride[1], lower, &own[1], &own[3]);
     }
     for (int i = 0; i < 4; i++)
         w->pad[i] = own[i] + pad[i];
@@ -62,23 +63,40 @@ static int read_padding(const importer *im, const value *from, window *w) {
 }
 
 int read_window(const importer *im, const value *from, window *w) {
-    int dilation[2];
-
     if (ints_attribute(im, "strides", 2, 1, PTQ_MAX_KERNEL, w->stride) ||
-        ints_attribute(im, "dilations", 2, 1, PTQ_MAX_KERNEL, dilation))
+        ints_attribute(im, "dilations", 2, 1, PTQ_MAX_KERNEL, w->dilation))
         return 1;
-    if (dilation[0] != 1 || dilation[1] != 1)
-        return refuse(im, "dilation is not supported; put zeros between the weights, a larger "
-                          "kernel that computes the same");
-    if (!w->stride[0] || !w->stride[1] || !w->kernel[0] || !w->kernel[1])
-        return refuse_damaged(im, "kernel and strides must be at least 1");
+    if (!w->stride[0] || !w->stride[1] || !w->kernel[0] || !w->kernel[1] || !w->dilation[0] ||
+        !w->dilation[1])
+        return refuse_damaged(im, "kernel, strides and dilations must be at least 1");
     return read_padding(im, from, w);
 }
 
 /* ---- Pools ---- */
 
-static int read_pool(importer *im, const value *from, ptq_pool_options *options) {
+/* What a pool adds to the rules of windows; whether ceil_mode makes a difference. */
+static int check_pool(const importer *im, const value *from, const window *w, int *ceil_mode) {
     const int *shape = shape_of(im, from);
+    int differs = 0;
+
+    for (int i = 0; i < 4; i++)
+        if (w->pad[i] >= w->kernel[i % 2])
+            return refuse(im,
+                          "it pads by %d where its kernel is %d, so that windows lie in the "
+                          "padding alone; take less padding",
+                          w->pad[i], w->kernel[i % 2]);
+    if (w->dilation[0] != 1 || w->dilation[1] != 1)
+        return refuse(im, "dilation is supported in convolutions only; take a pool without");
+    for (int i = 0; i < 2; i++)
+        differs |= (shape[i] + w->pad[i] + w->pad[i + 2] - w->kernel[i]) % w->stride[i] != 0;
+    *ceil_mode = differs && int_attribute(im, "ceil_mode", 0);
+    if (*ceil_mode && is_padded(from))
+        return refuse(im, "ceil_mode behind a Pad is not supported; pad by the pads of the pool");
+    return 0;
+}
+
+static int read_pool(importer *im, const value *from, ptq_pool_options *options) {
+    int ceil_mode;
     window win;
 
     if (needs_nchw(im, from) ||
@@ -86,11 +104,8 @@ static int read_pool(importer *im, const value *from, ptq_pool_options *options)
         return 1;
     if (read_window(im, from, &win))
         return 1;
-    for (int i = 0; i < 2; i++)
-        if (int_attribute(im, "ceil_mode", 0) &&
-            (shape[i] + win.pad[i] + win.pad[i + 2] - win.kernel[i]) % win.stride[i] != 0)
-            return refuse(im, "ceil_mode is not supported where it makes a difference; give the "
-                              "pads that it adds at the bottom and the right");
+    if (check_pool(im, from, &win, &ceil_mode))
+        return 1;
     if (im->at->n_output > 1 && *text_or(im->at->output[1], ""))
         return refuse(im, "its second result is not supported; leave out what reads it");
     memset(options, 0, sizeof *options);
@@ -98,7 +113,9 @@ static int read_pool(importer *im, const value *from, ptq_pool_options *options)
     options->kernel_w = win.kernel[1];
     options->stride_h = win.stride[0];
     options->stride_w = win.stride[1];
-    options->padding = win.padding;
+    options->padding =
+        ceil_mode && win.padding == PTQ_PADDING_SAME ? PTQ_PADDING_EXPLICIT : win.padding;
+    options->ceil_mode = ceil_mode;
     memcpy(options->pad, win.pad, sizeof options->pad);
     return 0;
 }
@@ -122,15 +139,11 @@ static int check_max_pad(const importer *im, const value *from) {
                   "pads of the MaxPool, or behind a Relu");
 }
 
-int import_max_pool(importer *im) {
-    value *from = padded_input(im, 0);
-    ptq_pool_options options;
+/* Under a window, or `options` NULL: of the whole image. Codes stay codes. */
+static int add_maximum(importer *im, const value *from, const ptq_pool_options *options) {
+    int coded = from->state == STATE_CODES || from->state == STATE_DEQUANTIZED, input, index;
     char name[PTQ_NAME_SIZE];
-    int input, index, coded;
 
-    if (!from || check_max_pad(im, from) || read_pool(im, from, &options))
-        return 1;
-    coded = from->state == STATE_CODES || from->state == STATE_DEQUANTIZED;
     if (coded && im->byte_input)
         return refuse(im, "it reads the input before anything says what its codes stand for; put a "
                           "DequantizeLinear behind the input");
@@ -138,11 +151,29 @@ int import_max_pool(importer *im) {
     if (input < 0)
         return 1;
     node_name(im, name);
-    index = ptq_add_pool(im->model, PTQ_OP_MAX_POOL, name, input, &options);
+    index = options ? ptq_add_pool(im->model, PTQ_OP_MAX_POOL, name, input, options)
+                    : ptq_add_op(im->model, PTQ_OP_GLOBAL_MAX_POOL, name, input);
     if (index >= 0 && coded)
         im->model->node[index].q = im->model->node[input].q;
-    return set_result(im, index, VIEW_NCHW,
+    return set_result(im, index, from->view,
                       from->state == STATE_PENDING ? STATE_REAL : from->state);
+}
+
+int import_max_pool(importer *im) {
+    value *from = padded_input(im, 0);
+    ptq_pool_options options;
+
+    if (!from || check_max_pad(im, from) || read_pool(im, from, &options))
+        return 1;
+    return add_maximum(im, from, &options);
+}
+
+int import_global_max_pool(importer *im) {
+    value *from = tensor_input(im, 0);
+
+    if (!from || (from->view != VIEW_NCL && needs_nchw(im, from)))
+        return 1;
+    return add_maximum(im, from, NULL);
 }
 
 /* Reals or codes, as the operand of an average: its node, -1 after an error. */

@@ -21,12 +21,11 @@ static const way ways[] = {
      "Or Floor Ceil Mod Sqrt Reciprocal Pow Neg Abs If Loop Scan NonZero ScatterND ",
      "if it works on shapes or constants, export with a fixed number of images and fold it with "
      "onnxsim; else end the network in front of it"},
-    {" Concat QLinearConcat ", "results can only be joined by Add, of equal shapes"},
-    {" Sum Mean Max Min ", "two results can be joined by Add; write more of them as several"},
-    {" LogSoftmax Hardmax ArgMax TopK ",
+    {" Mean Max Min ", "two results can be joined by Add; write more of them as several"},
+    {" Hardmax ArgMax TopK ",
      "end the network in front of it, or in a Softmax: the order of the classes is the same"},
-    {" GlobalMaxPool GlobalLpPool LpPool ReduceMax ReduceSum ReduceL2 ",
-     "of pools there are MaxPool, AveragePool and GlobalAveragePool"},
+    {" GlobalLpPool LpPool ReduceMax ReduceSum ReduceL2 ",
+     "of pools there are MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool"},
     {" QLinearMul ", "products of two results are not there; join them by Add"},
     {" InstanceNormalization GroupNormalization LayerNormalization LRN LpNormalization "
      "MeanVarianceNormalization ",

@@ -31,7 +31,8 @@ static void place_window(arithmetic *a, const ptq_tensor *in) {
 
 /* The input under tap k, less its zero point. */
 static int input_under(const arithmetic *a, const ptq_tensor *in, int k) {
-    int row = a->top + k / a->window[2] % a->window[1], column = a->left + k % a->window[2];
+    int row = a->top + k / a->window[2] % a->window[1] * a->node->dilation[0];
+    int column = a->left + k % a->window[2] * a->node->dilation[1];
     int channel = a->channel + k / (a->window[1] * a->window[2]);
 
     if (a->node->op == PTQ_OP_DENSE)

@@ -35,6 +35,8 @@ static int add_copy(coded_graph *g, const ptq_node *node) {
         conv.kernel_w = node->kernel[1];
         conv.stride_h = node->stride[0];
         conv.stride_w = node->stride[1];
+        conv.dilation_h = node->dilation[0];
+        conv.dilation_w = node->dilation[1];
         conv.padding = node->padding;
         memcpy(conv.pad, node->pad, sizeof conv.pad);
         conv.groups = node->groups;

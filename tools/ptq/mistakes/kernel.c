@@ -120,8 +120,8 @@ static int32_t accumulate(runner *r, int index, int y, int x, int o) {
 
     for (int v = 0; v < height; v++)
         for (int u = 0; u < width; u++, w += in) {
-            int row = dense ? 0 : y * node->stride[0] + v - node->pad[0];
-            int column = dense ? 0 : x * node->stride[1] + u - node->pad[1];
+            int row = dense ? 0 : y * node->stride[0] + v * node->dilation[0] - node->pad[0];
+            int column = dense ? 0 : x * node->stride[1] + u * node->dilation[1] - node->pad[1];
             int inside = row >= 0 && row < from->shape[0] && column >= 0 && column < from->shape[1];
             const int32_t *at =
                 r->code[node->input[0]] + (inside ? (row * from->shape[1] + column) * in : 0);

@@ -202,6 +202,9 @@ static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *real;
     int found = ptq_model_find(t->origin, node->name);
 
+    if (node->dilation[0] != 1 || node->dilation[1] != 1 || node->ceil_mode)
+        return ptq_error_set(err, PTQ_UNSUPPORTED,
+                             "node %s: dilation and ceil_mode cannot be trained", node->name);
     if (!weight->rank)
         return PTQ_OK;
     if (found < 0 || t->origin->node[found].op != node->op)
