@@ -4691,6 +4691,7 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
     const uint8_t *pixel = (const uint8_t *)item;
     const float *real = (const float *)item;
     void *buffer = session->arena + session->layout->offset[0];
+    uint8_t *code = (uint8_t *)buffer, *table;
     size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
     int coded = ptq__is_coded(input), raw = input->real && !ptq__is_plain(plan->info.model);
     int flipped = coded && !plan->table;
@@ -4706,13 +4707,13 @@ static const void *ptq__load_item(const ptq_session *session, ptq_type type, con
         ptq__preprocess(plan, pixel, (float *)buffer);
     else if (type == PTQ_TYPE_F32)
         for (i = 0; i < n; i++)
-            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+            code[i] = (uint8_t)ptq_quantize(real[i], &input->q);
     else if (flipped)
-        ptq__flip(pixel, n, plan->flip, (uint8_t *)buffer);
+        ptq__flip(pixel, n, plan->flip, code);
     else
-        for (i = 0; i < n; i += channels)
-            for (c = 0; c < channels; c++)
-                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixel[i + c]];
+        for (c = 0; c < channels; c++) /* one table, one channel at a time */
+            for (table = plan->table + c * 256, i = c; i < n; i += channels)
+                code[i] = table[pixel[i]];
     return buffer;
 }
 
@@ -11027,12 +11028,6 @@ typedef struct ptq__family {
         return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
 
-/* VNNI: four products, summed exactly, by one instruction. */
-#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
-    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
-        return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
-    }
-
 /* AVX2: 16 registers, for 12 sums and what goes with them. */
 PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, __m256i, PTQ__AVX2,
                (ptq__i256)_mm256_permutevar8x32_epi32((__m256i)x,
@@ -11085,7 +11080,9 @@ PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURAT
             ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
 PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
-PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
+/* VNNI: four products, summed exactly, by one instruction. */
+#define ptq__i256_vnni(sum, x, w)                                                                  \
+    (ptq__i256) _mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(x), (__m256i)(w))
 PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
             NULL, 4, 8, 4, 6)
 #endif
@@ -11124,7 +11121,8 @@ PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, ptq__i5
         _mm_mask_storeu_epi8((char *)y + at, ptq__first512(n), codes);
 }
 
-PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
+#define ptq__i512_vnni(sum, x, w)                                                                  \
+    (ptq__i512) _mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w))
 PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
@@ -11924,7 +11922,7 @@ static void ptq__put_weight(float weight, int codes, char *to) {
     else if (codes == 2)
         memcpy(to, &half, sizeof half);
     else
-        *to = (char)weight;
+        *to = (char)(int)weight; /* char may have no sign */
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
@@ -11989,34 +11987,23 @@ static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const p
         ptq__pack_channel(k, step, panel->first + lane, panel->lane + lane);
 }
 
-/* Memory for what a layer packs: `bytes` more of *at. NULL while it is only measured. */
-static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
-    char *place = memory ? memory + *at : NULL;
-    *at += ptq__align(bytes);
-    return place;
-}
-
-/* How much all of it is; and where it lies, if there is memory. */
-static size_t ptq__carve_all(ptq__packed *k, char *memory) {
-    size_t lanes = (size_t)k->lanes, at = 0;
-    k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
-    k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
-    k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
-    k->weight = (char *)ptq__carve(memory, &at, lanes * (size_t)k->lane_bytes);
-    return at;
-}
-
-/* Moves what was described into memory of the plan. */
-static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed *shape,
+/* Moves what was described into memory of the plan, with room for what is packed. */
+static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, const ptq__packed *shape,
                                    ptq__packed **out, ptq_error *err) {
-    size_t size = sizeof *shape + PTQ__ALIGN + ptq__carve_all(shape, NULL);
+    size_t lanes = (size_t)shape->lanes, words = ptq__align(lanes * PTQ__WORD);
+    size_t panels = ptq__align((size_t)shape->panels * sizeof *shape->panel);
+    size_t size = panels + 2 * words + lanes * (size_t)shape->lane_bytes;
     char *memory;
-    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
+    PTQ__TRY(ptq__alloc(&plan->allocator, sizeof *shape + PTQ__ALIGN + size, 1, "packed weights",
+                        &step->packed, err));
     memory = (char *)step->packed + sizeof *shape;
     memory += (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
     *out = (ptq__packed *)step->packed;
     **out = *shape;
-    ptq__carve_all(*out, memory);
+    (*out)->panel = (ptq__panel *)memory;
+    (*out)->bias = memory + panels;
+    (*out)->multiplier = (float *)(memory + panels + words);
+    (*out)->weight = memory + panels + 2 * words;
     return PTQ_OK;
 }
 

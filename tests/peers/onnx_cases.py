@@ -346,6 +346,23 @@ def branches(g):
     g.op("Concat", g.op("Flatten", source=w), source=g.op("Flatten", source=y), axis=1)
 
 
+def shuffled(g):
+    """ShuffleNet's way: a split, one half through a layer, the channels shuffled; and a slice."""
+    g.scaled()
+    x = g.conv(12, 3, pads=[1, 1, 1, 1])
+    g.nodes.append(helper.make_node("Split", [x], ["left", "right"], "split", axis=1, split=[5, 7]))
+    y = g.conv(5, 7, kernel=1, source="right")
+    g.op("Concat", y, source="left", axis=1)
+    g.op("Reshape", g.const(np.array([-1, 5, 2, 32, 32], "i8")))
+    g.op("Transpose", perm=[0, 2, 1, 3, 4])
+    g.op("Reshape", g.const(np.array([0, -1, 32, 32], "i8")))
+    g.op("Slice", *[g.const(np.array(n, "i8")) for n in ([3, 0], [9, 99], [1, 2], [1, 2])])
+    g.op("Pad", g.const(np.array([0, 0, 1, 0, 0, 0, 0, 2], "i8")))
+    g.op("Relu")
+    g.op("GlobalAveragePool")
+    g.op("Flatten")
+
+
 def coded_branches(g):
     """QLinearConcat of three scales, one of which is the result's, and zero points at both ends."""
     first, second, third, fourth = (g.qparams(*q) for q in ((1, 0), (0.03, 20), (0.02, 255), (0.043, 0)))
@@ -429,6 +446,7 @@ REFUSED = {
     "zeros": (padded(0, "MaxPool", kernel_shape=[2, 2]), "(MaxPool): zeros that a Pad adds count in MaxPool .*; pad by"),
     "part": (after_conv("Slice", *[np.array([n], "i8") for n in (1, 30, 2, 1)]),
              "(Slice): only every so many rows and columns, .*; end the network"),
+    "rows_split": (after_conv("Split", axis=3), "(Split): a tensor can be split along its channels only; transpose"),
     "turned": (after_conv("Gemm", WEIGHT[:, :, 0, 0], transA=1), "(Gemm): transA is not supported, .*; export without it"),
     "images": (batch_twice, "(Mul): it computes with the number of images, which is open; export with a fixed"),
     "product": (two_results("Mul"), "(Mul): two results can be joined by Add only"),
@@ -469,6 +487,7 @@ CASES = {
     "real_option_a": (option_a, dict(opset=13), {}),
     "real_steps": (steps, dict(opset=10), {}),
     "real_branches": (branches, dict(opset=11), {}),
+    "real_shuffled": (shuffled, dict(opset=11), {}),
     "code_branches_exact": (coded_branches, dict(opset=13), {}),
     "code_u8_exact": (coded("u8", False, "codes"), dict(opset=13), {}),
     "code_channels": (coded("u8", True, "real"), dict(opset=13), {}),

@@ -49,6 +49,7 @@ static const operation operations[] = {
     {"Shape", import_shape, 0, 0},
     {"Slice", import_slice, 0, 0},
     {"Softmax", import_softmax, 0, 0},
+    {"Split", import_split, 0, 0},
     {"Squeeze", import_squeeze, 0, 0},
     {"Sub", import_sub, 0, 0},
     {"Sum", import_sum, 0, 0},

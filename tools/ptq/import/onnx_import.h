@@ -64,6 +64,8 @@ typedef struct value {
     int pad[4];             /* by Pad nodes: top, left, bottom, right ... */
     int lowest;             /* ... with the lowest number that there is, not with zeros */
     int selected;           /* its node takes every so many pixels: onnx_select.c */
+    int groups, shuffled;   /* 5 dimensions, N x groups x C / groups x H x W, or the middle two
+                               swapped: half-way through a channel shuffle; 0: it is not so */
     const char *dequantize; /* name of the DequantizeLinear node */
 } value;
 
@@ -336,6 +338,14 @@ int import_average_pool(importer *im);
 int import_global_pool(importer *im);
 int import_coded_global_pool(importer *im);
 int import_reduce_mean(importer *im);
+
+/* Channels of a tensor in another order: those of `groups` groups, one of each in turn. */
+int shuffle_channels(importer *im, const value *from, int groups); /* onnx_select.c */
+int import_split(importer *im);
+
+/* Does the padding that is left to do; puts the numbers in the order C, H, W. By a convolution. */
+int pad_pixels(importer *im, value *from);
+int flatten_pixels(importer *im, value *from);
 
 int import_reshape(importer *im); /* onnx_shapes.c */
 int import_flatten(importer *im);

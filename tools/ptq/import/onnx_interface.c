@@ -50,7 +50,8 @@ static int shown_node(const importer *im, const value *out) {
 
 /* Real numbers, or codes with a scale, in an order that the model has. */
 int check_outputs(importer *im) {
-    const value *out = im->kept;
+    value *out = im->kept;
+    int real = out->state == STATE_REAL;
     const char *path = im->file.path;
 
     if (out->state == STATE_CONSTANT || out->state == STATE_UNKNOWN)
@@ -65,10 +66,15 @@ int check_outputs(importer *im) {
         return fail("%s: the graph's output '%.200s' is the result of integer arithmetic, but was "
                     "not quantized",
                     path, out->name);
-    if (is_padded(out))
-        return fail("%s: the graph's output '%.200s' is padded, which is supported in front of "
-                    "Conv, MaxPool and AveragePool only; leave the last Pad out",
+    if (is_padded(out) && (!real || out->lowest))
+        return fail("%s: the graph's output '%.200s' is padded, with the lowest number or behind "
+                    "codes, which is not supported; leave the last Pad out",
                     path, out->name);
+    if (is_padded(out) && pad_pixels(im, out))
+        return 1;
+    if (view_rank(out->view) != 4 && is_permuted(im, out) && real &&
+        shape_of(im, out)[0] <= PTQ_MAX_KERNEL && shape_of(im, out)[1] <= PTQ_MAX_KERNEL)
+        return flatten_pixels(im, out);
     if (view_rank(out->view) != 4 && is_permuted(im, out))
         return fail("%s: the graph's output '%.200s' is flattened in the order C, H, W, but a "
                     "model's results lie in the order H, W, C; leave the last Flatten or Reshape "

@@ -83,17 +83,37 @@ static int reshape(importer *im, const value *from, int rank, const int64_t *dim
                       "undoing that is supported; end the network in front of it");
 }
 
+/* Channels seen as groups and back, as channel shuffles do; -1: it is something else. */
+static int regroup(importer *im, const value *from, int rank, const int64_t *dims) {
+    const int *shape = shape_of(im, from);
+    int64_t groups = rank == 5 ? dims[1] : 1;
+
+    if (from->view != VIEW_NCHW || (rank != 5) != (from->groups != 0) || rank < 4)
+        return -1;
+    if ((dims[0] != im->batch && dims[0] != -1) || dims[rank - 2] != shape[0] ||
+        dims[rank - 1] != shape[1] || groups < 1 || shape[2] % groups ||
+        (dims[rank - 3] != shape[2] / groups && dims[rank - 3] != -1))
+        return -1;
+    if (rank == 4 && from->shuffled)
+        return shuffle_channels(im, from, from->groups);
+    if (set_alias(im, from, VIEW_NCHW))
+        return 1;
+    output_of(im, 0)->groups = rank == 5 ? (int)groups : 0;
+    return 0;
+}
+
 int import_reshape(importer *im) {
     value *from = tensor_input(im, 0);
     const onnx_constant *shape;
-    int64_t dims[4] = {0}, known[4];
+    int64_t dims[5] = {0}, known[4];
+    int status;
 
     if (!from || constant_input(im, 1, 1, &shape))
         return 1;
     if (shape->type != ONNX_INT64 || shape->count > ONNX_MOST_RANK || shape->count < 1)
         return refuse_damaged(im, "its shape must be a vector of INT64");
     view_dims(im, from, from->view, known);
-    for (size_t i = 0; i < shape->count && i < 4; i++) {
+    for (size_t i = 0; i < shape->count && i < 5; i++) {
         dims[i] = constant_int(shape, i);
         if (is_batch(shape, i) && i)
             return refuse(im,
@@ -105,7 +125,12 @@ int import_reshape(importer *im) {
         if (dims[i] == 0 && (int)i < view_rank(from->view) && !int_attribute(im, "allowzero", 0))
             dims[i] = known[i];
     }
-    return reshape(im, from, (int)shape->count, dims);
+    status = regroup(im, from, (int)shape->count, dims);
+    if (status < 0 && from->groups)
+        return refuse(im,
+                      "a tensor of five dimensions can only become N x C x H x W again; end the "
+                      "network in front of it");
+    return status < 0 ? reshape(im, from, (int)shape->count, dims) : status;
 }
 
 int import_flatten(importer *im) {
@@ -183,12 +208,17 @@ int import_transpose(importer *im) {
     value *from = padded_input(im, 0);
     int perm[ONNX_MOST_RANK], rank, same = 1;
 
-    if (!from || read_perm(im, rank = view_rank(from->view), perm))
+    if (!from || read_perm(im, rank = from->groups ? 5 : view_rank(from->view), perm))
         return 1;
     for (int i = 0; i < rank; i++)
         same &= perm[i] == i;
     if (same)
         return set_alias(im, from, from->view);
+    if (rank == 5 && is_perm(perm, 2, 1, 3)) {
+        set_alias(im, from, from->view);
+        output_of(im, 0)->shuffled = !from->shuffled;
+        return 0;
+    }
     if (rank == 3 && perm[0] == 0)
         return set_alias(im, from, from->view == VIEW_NCL ? VIEW_NLC : VIEW_NCL);
     if (from->view == VIEW_NCHW && is_perm(perm, 2, 3, 1))

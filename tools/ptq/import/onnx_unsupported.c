@@ -16,7 +16,7 @@ static const way ways[] = {
      "Softsign "
      "ThresholdedRelu Erf Exp QLinearSigmoid QLinearLeakyRelu QLinearSoftmax ",
      "of activations there are Relu and Clip (0 to 6); train with one of these"},
-    {" Shape Size Gather Slice Split ConstantOfShape Range Expand Tile Where Equal Less Greater "
+    {" Shape Size Gather Slice ConstantOfShape Range Expand Tile Where Equal Less Greater "
      "Not And "
      "Or Floor Ceil Mod Sqrt Reciprocal Pow Neg Abs If Loop Scan NonZero ScatterND ",
      "if it works on shapes or constants, export with a fixed number of images and fold it with "

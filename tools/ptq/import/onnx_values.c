@@ -226,7 +226,7 @@ int set_result(importer *im, int index, view shown, state how) {
     made->state = how;
     made->node = index;
     made->view = shown;
-    made->selected = 0;
+    made->selected = made->groups = 0;
     return 0;
 }
 
@@ -265,6 +265,10 @@ value *padded_input(importer *im, size_t i) {
     else if (from->state == STATE_UNKNOWN)
         refuse(im, "it reads a tensor that no earlier node makes; the graph is cyclic, not sorted "
                    "or incomplete: export it anew");
+    else if (from->groups && im->operation->import != import_reshape &&
+             im->operation->import != import_transpose)
+        refuse(im, "a tensor of five dimensions is supported between the two Reshapes of a channel "
+                   "shuffle only; end the network in front of it");
     else
         return from;
     return NULL;
@@ -275,9 +279,7 @@ value *tensor_input(importer *im, size_t i) {
 
     if (!from || !is_padded(from))
         return from;
-    refuse(im, "Pad is supported in front of Conv, MaxPool and AveragePool only; leave it out, or "
-               "pad by the pads of a Conv");
-    return NULL;
+    return refuse_lowest(im, from) || pad_pixels(im, from) ? NULL : from;
 }
 
 int needs_nchw(const importer *im, const value *from) {
