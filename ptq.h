@@ -81,8 +81,8 @@
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
      [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
-     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [EXPECT]
-     [DATA]      data sets, CIFAR-10, sampling      [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
+     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
+     [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
      [OBSERVE]   ranges from data
      [CALIBRATE] statistics of every tensor       Part one is the book; what it takes from the other
      [SCHEME]    what to quantize how, presets    parts is declared at its beginning. To add an
@@ -205,14 +205,10 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
 PTQ_API void ptq_net_free(ptq_net *net);
 
 /* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost: its
-   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. */
+   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. For
+   a model that takes real numbers, ptq_run_f32 with the net's session. */
 PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
 PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
-
-/* The same for a model that takes real numbers, H x W x C of them. */
-PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits, ptq_error *err);
-PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
-                                        ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
 /* The same from a file. Errors: those of ptq_model_load as well. */
@@ -833,12 +829,13 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
 /* What can be had of a run, a row for each item; NULL: not wanted. */
 typedef struct ptq_results {
     float *logits, *probabilities; /* `classes` of each */
-    int32_t *codes;                /* see ptq_run_codes */
+    int32_t *codes;                /* the logits as codes, for a model whose last layer has coded
+                                      results (ptq_scheme.code_logits) */
     int *classes;                  /* the best class alone */
 } ptq_results;
 
 /* All of them at once, from items of PTQ_TYPE_U8 or PTQ_TYPE_F32. PTQ_INVALID_ARGUMENT for bytes
-   where the model takes real numbers. */
+   where the model takes real numbers, PTQ_UNSUPPORTED for codes where the logits are none. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err);
 
@@ -847,10 +844,7 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err);
 
-/* The logits as codes, for a model whose last layer has coded results (ptq_scheme.code_logits);
-   PTQ_UNSUPPORTED otherwise. And the best class alone. */
-PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
-                                 int32_t *codes, ptq_error *err);
+/* The best class of each image alone. */
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err);
 
@@ -1112,22 +1106,13 @@ typedef enum ptq_refit {
 } ptq_refit;
 
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
-   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721).
-
-   Empirical, measured: the bias makes the mean of the layer's results over calibration images what
-   the float model's is, layer after layer, so that it also ends the mean error of what lies before.
-   Needs images. Learned rounding does this by itself.
-
-   Analytic, computed without images, and with PTQ_ROUNDING_NEAREST only: the mean of x is that of a
-   normal distribution that the activation clips, with the mean and variance that batch norm gives
-   it, beta and gamma^2. Folding hides these: ptq_convert_options.unfused has them. Where there is
-   no batch norm, or no such model, mean and variance follow from those of the layer's input, as if
-   its values were independent, and in the end from those of the pixels in the calibration. Residual
-   additions add both. */
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). Empirical means
+   measured: the bias makes the mean of the layer's results over calibration images what the float
+   model's is, layer after layer, so that it also ends the mean error of what lies before. Needs
+   images. Learned rounding does this by itself. */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
-    PTQ_BIAS_CORRECTION_EMPIRICAL,
-    PTQ_BIAS_CORRECTION_ANALYTIC
+    PTQ_BIAS_CORRECTION_EMPIRICAL
 } ptq_bias_correction;
 
 /* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
@@ -1157,7 +1142,7 @@ typedef struct ptq_scheme {
                                   up to 256 calibration images */
     int confirm;               /* 1: learned rounding, refitting, equalization, range fitting: each
                                   stays only if, on a quarter of the images, not learned from, the
-                                  model without it diverges more from float (ptq_divergence.kl). The
+                                  model without it diverges more from float (ptq_comparison.kl). The
                                   metadata "confirmed" tell. With fewer than 200 images all stay */
 } ptq_scheme;
 
@@ -1205,7 +1190,6 @@ typedef struct ptq_convert_options {
     int overrides;
     const ptq_dataset *images;    /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on. NULL: none */
-    const ptq_model *unfused;     /* before ptq_fuse, for analytic bias correction; or NULL */
     ptq_work work;                /* progress: of learning */
 } ptq_convert_options;
 
@@ -1255,7 +1239,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err);
 
 typedef struct ptq_evaluate_options {
     ptq_work work;
-    size_t limit; /* the first so many images; 0: all */
+    size_t limit;   /* the first so many images; 0: all */
+    int unlabelled; /* 1: images need no labels, for those who want the logits alone */
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
@@ -1272,7 +1257,7 @@ typedef struct ptq_evaluation {
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
    of classes is not the model's, or if a label is out of range. The result is the same whatever the
-   number of threads. Labels are needed. */
+   number of threads. Labels are needed, see `unlabelled`. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
@@ -1311,123 +1296,6 @@ PTQ_API void ptq_paired_interval(double lost, double won, double total, double *
    from 0 to 1: Wilson's score interval (1927, J. of the American Statistical Association 22). */
 PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
-
-/* One tensor of the quantized model beside the same tensor of the float model. */
-typedef struct ptq_layer_error {
-    char name[PTQ_NAME_SIZE]; /* tensor */
-    double sqnr_db;           /* 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
-    float largest;            /* largest |x - x'| */
-    double clipped;           /* share of elements at an outermost code, the value lying beyond */
-} ptq_layer_error;
-
-typedef struct ptq_layer_report {
-    ptq_memory memory;
-    ptq_layer_error *item;
-    int items;
-} ptq_layer_report;
-
-/* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
-   the order of the quantized model; tensors of a model that was equalized, in its own units. The
-   baseline should be fused: what its additions read is compared only then. */
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err);
-
-/* How far a model's logits are from the float model's, over the images of two evaluations. */
-typedef struct ptq_divergence {
-    double sqnr_db;   /* of the logits: 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
-    double kl;        /* mean Kullback-Leibler divergence of the softmax from float's, in nats */
-    double agreement; /* share of images with the same prediction, 0 to 1 */
-    double delta_pp;  /* accuracy difference in percentage points */
-} ptq_divergence;
-
-/* ---- Which layer is to blame, and how many bits each deserves ---- */
-
-typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for, integer. Zeros: "minmax8" here, as
-                              a search tries much, and learns only where it is told to */
-    const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
-                              are reported on */
-    size_t measure;        /* the first so many of them are measured on, and the others learned
-                              from, so that learning is judged by images that it did not see; 0, or
-                              as many as there are: all serve for both */
-    ptq_work work;         /* progress: counts conversions */
-} ptq_search_options;
-
-/* One node alone under the scheme, all others in float. */
-typedef struct ptq_sensitivity {
-    char node[PTQ_NAME_SIZE];
-    size_t bytes;          /* of its parameters under the scheme */
-    ptq_divergence cost;   /* of the whole model, against float */
-} ptq_sensitivity;
-
-/* What could be changed, and what the change is worth: agreement of the whole model with float
-   after it, less that before it, measured on the images. */
-typedef struct ptq_advice {
-    char node[PTQ_NAME_SIZE]; /* what the change is limited to; empty: the whole model */
-    char text[200];           /* "block3.conv2 costs 1.9 points of agreement; per-channel weights
-                                 would win back 1.6" */
-    double gain_pp;           /* percentage points of agreement */
-} ptq_advice;
-
-typedef struct ptq_sensitivity_report {
-    ptq_memory memory;
-    ptq_sensitivity *item; /* largest divergence first */
-    int items;
-    ptq_divergence whole;  /* of the model with every node under the scheme */
-    ptq_advice *advice;    /* largest gain first, only gains; may be empty */
-    int advices;
-    size_t images;
-} ptq_sensitivity_report;
-
-/* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
-   model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
-   error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
-   remedies for single nodes are measured with rounding to nearest, for speed. */
-PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
-                                           const ptq_calibration *calibration,
-                                           const ptq_search_options *options,
-                                           ptq_sensitivity_report *out, ptq_error *err);
-
-/* What a mixed model must keep to; of the fields that are not zero, all. */
-typedef struct ptq_goal {
-    size_t bytes;        /* most bytes of parameters, as ptq_convert_report counts them */
-    double average_bits; /* most bits of a weight, averaged over all weights of such layers */
-    double drop_pp;      /* most points of accuracy lost against float, on the images */
-} ptq_goal;
-
-/* One model of the frontier. */
-typedef struct ptq_mix {
-    size_t bytes;
-    double average_bits;
-    double predicted;    /* sum of the nodes' single divergences */
-    int measured;        /* 1: converted under the full scheme, and `cost` measured */
-    ptq_divergence cost;
-} ptq_mix;
-
-typedef struct ptq_mix_report {
-    ptq_memory memory;
-    char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
-    int nodes;
-    ptq_mix *item;     /* the frontier, largest model first */
-    uint8_t *bits;     /* items x nodes: 32 (float), 8, 6, 5, 4, 3 or 2 */
-    int items;
-    int chosen;        /* the model returned */
-    int met;           /* 1: it keeps to the goal */
-    size_t images;
-} ptq_mix_report;
-
-/* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
-   at each number of bits; from 8 bits everywhere (float for what is best left so), the step that
-   costs least divergence for the bytes it saves is taken again and again (in the manner of HAWQ-V2,
-   Dong et al. 2020, https://arxiv.org/abs/1911.03852, with measured divergences), which gives the
-   frontier. Four models spread along it and those that a search for the goal visits are
-   converted under the full scheme and measured. Returned in `out` (which may be NULL) is the
-   best that meets the goal: the smallest under `drop_pp`, otherwise the largest under the sizes;
-   where none does, the closest, with `met` 0. */
-PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
-                                     const ptq_search_options *options, const ptq_goal *goal,
-                                     ptq_model **out, ptq_mix_report *report, ptq_error *err);
 
 #endif /* PTQ_H */
 
@@ -4854,12 +4722,6 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
     return ptq_run_items(session, PTQ_TYPE_F32, input, count, &out, err);
 }
 
-PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
-                                 int32_t *codes, ptq_error *err) {
-    ptq_results out = {NULL, NULL, codes, NULL};
-    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, err);
-}
-
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
     ptq_results out = {NULL, NULL, NULL, classes};
@@ -6250,8 +6112,7 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
              : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
                                                    : "");
     if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
-        ptq__put(&text, " bias-%s",
-                 s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
+        ptq__put_string(&text, " bias-empirical");
     if (s->mode == PTQ_MODE_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -6277,13 +6138,9 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     PTQ__FAIL_IF(
         (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
             (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
+            (unsigned)s->bias > PTQ_BIAS_CORRECTION_EMPIRICAL,
         PTQ_INVALID_ARGUMENT,
         "the scheme has an unknown mode, range, rounding, refit or bias correction");
-    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
-                 PTQ_INVALID_ARGUMENT,
-                 "learned rounding corrects biases on images; analytic bias correction goes with"
-                 " rounding to nearest");
     PTQ__FAIL_IF(s->weight_affine &&
                      (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
                  PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
@@ -7348,8 +7205,8 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 /* ---- [METRICS] ----------------------------------------------------------------------------------
    What quantization did. First a model alone: its answers beside the labels. Then two models on the
    same images, the float one and the quantized one: how often they answer alike, whether the one is
-   better than chance explains, how far the logits drift apart, and in which tensor the difference
-   arises. Nothing depends on the number of threads or on the order in which images finish. */
+   better than chance explains, and how far the logits drift apart. Nothing depends on the number of
+   threads or on the order in which images finish. */
 
 /* One image, on some thread: it writes to places of its own, and needs no lock. The answer is the
    class of the largest logit, the first one if several are. */
@@ -7392,12 +7249,12 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
-/* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
-   images have labels: the searches of part four compare logits with logits. All logits are kept,
-   four bytes for each class of each image, since what they are compared with is run later. */
-static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, int labelled,
-                                ptq_evaluation *out, ptq_error *err) {
+/* People want to know how many answers are right, and so there must be labels; searches compare
+   logits with logits. All of these are kept, four bytes for each class of each image, since what
+   they are compared with is run later. */
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, ptq_evaluation *out,
+                                ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     PTQ__TRY(ptq__check_fits(plan, data, err));
@@ -7405,7 +7262,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job = ptq__job_over(plan, data, options ? &options->work : NULL);
     if (options && options->limit && options->limit < job.total)
         job.total = options->limit;
-    job.labelled = labelled;
+    job.labelled = !(options && options->unlabelled);
     job.one = ptq__evaluate_one;
     job.context = &result;
     result.memory.allocator = job.work.allocator;
@@ -7416,13 +7273,6 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     if (!status)
         ptq__evaluation_count(&result);
     PTQ__FINISH(status, ptq_release(&result.memory), result, out);
-}
-
-/* For people, who want to know how many answers are right: so there must be labels. */
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err) {
-    return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
 /* Intervals. Both hold the values that the data do not contradict: those at which what was seen
@@ -7573,157 +7423,6 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     return PTQ_OK;
 }
 
-/* Layer by layer: both models run on the same image, keeping every tensor, and each tensor of the
-   one is laid beside that of the same name in the other. Where the ratio of signal to noise falls
-   at once, from one tensor to the next, the layer between them is to blame.
-
-   A model may have been equalized: channels of its tensors are then smaller or larger than the
-   float model's by factors in the metadata, "name factor factor ...;name ...".
-
-   The factors of a node's result, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : "");
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
-            return 1;
-    }
-    return 0;
-}
-
-/* A float tensor, H x W x C, in the units of an equalized model: channels divided by the factors in
-   the metadata. The tensor lies in the session, which writes it anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
-    size_t n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
-    float *x = (float *)real->data, factor;
-    ptq__span factors;
-    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
-        return;
-    for (size_t i = 0; i < channels; i++) {
-        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
-            return; /* damaged: for people to see */
-        for (size_t k = i; k < n; k += channels)
-            x[k] /= factor;
-    }
-}
-
-/* Sums over images, one for each tensor of the report. */
-typedef struct ptq__layer_sum {
-    double signal, noise;
-    uint64_t clipped, elements;
-} ptq__layer_sum;
-
-/* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
-   codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
-   highest while the real value lies more than half a step beyond: rounding errs by no more. */
-static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
-                           const ptq_tensor *coded, const ptq_qparams *q) {
-    size_t n = ptq_tensor_elements(real);
-    int32_t low = 0, high = 0, code;
-    if (q->type != PTQ_TYPE_F32)
-        ptq_code_range(q->type, q->bits, &low, &high);
-    for (size_t i = 0; i < n; i++) {
-        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
-        sum->signal += (double)x * (double)x;
-        sum->noise += (double)d * (double)d;
-        d = d < 0 ? -d : d;
-        item->largest = d > item->largest ? d : item->largest;
-        if (q->type == PTQ_TYPE_F32)
-            continue;
-        code = ptq__code(coded, i);
-        sum->clipped +=
-            (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
-    }
-    sum->elements += n;
-}
-
-/* The same tensor in the float model: the node that makes it, or -1. What stands before a fused
-   addition has the convolution's name; where the float model's addition is not fused, that name may
-   mean the sums before batch norm or activation, which no quantized model has. */
-static int ptq__same_tensor(const ptq_model *real, const char *name, int before_addition) {
-    int i = ptq_model_find(real, name);
-    return i >= 0 && before_addition && !real->node[i].residual ? -1 : i;
-}
-
-/* The tensors that the two sessions have kept of one image: every one of the quantized model that
-   the float model has too; of a node with a fused addition first what is before it, then its
-   result. Fills in the report's names, in the same order for every image. */
-static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_session *coded_run,
-                                       ptq__layer_sum *sum, ptq_layer_report *report,
-                                       ptq_error *err) {
-    const ptq_model *model = coded_run->plan->info.model;
-    ptq_layer_error *item = report->item;
-    ptq_tensor real, coded;
-    for (int i = 1; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        for (int middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
-            const char *name = middle ? node->name : node->out;
-            if (ptq__same_tensor(real_run->plan->info.model, name, middle) < 0)
-                continue;
-            PTQ__TRY(ptq_session_tensor(real_run, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
-            memcpy(item->name, name, strlen(name) + 1);
-            ptq__in_units_of(model, node, &real);
-            PTQ__FAIL_IF(ptq_tensor_elements(&real) != ptq_tensor_elements(&coded),
-                         PTQ_INVALID_ARGUMENT,
-                         "tensor %s has %zu elements in one model, %zu in the other; compare models"
-                         " of one network",
-                         name, ptq_tensor_elements(&real), ptq_tensor_elements(&coded));
-            ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
-            item++;
-            sum++;
-        }
-    }
-    report->items = (int)(item - report->item);
-    return PTQ_OK;
-}
-
-/* Images one after the other through both models, whose sessions keep their tensors; then the
-   figures of the sums. A node makes two tensors at most: what is before its fused addition, and its
-   result. No threads: this is for looking at, and a few images tell enough. */
-static ptq_status ptq__compare_run(ptq_session *real, ptq_session *coded, const ptq_dataset *data,
-                                   size_t count, ptq_layer_report *report, ptq_error *err) {
-    size_t most = 2 * (size_t)coded->plan->info.model->nodes;
-    ptq__layer_sum *sum = NULL;
-    void *item = NULL;
-    int label;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "layer report", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &sum, most, "layer report", err));
-    PTQ__TRY(ptq__keep(&report->memory, ptq__item_size(data), 1, "an image", &item, err));
-    for (size_t i = 0; i < count; i++) {
-        PTQ__TRY(ptq__get_item(data, i, item, &label, err));
-        PTQ__TRY(ptq__run_item(real, data, item, NULL, err));
-        PTQ__TRY(ptq__run_item(coded, data, item, NULL, err));
-        PTQ__TRY(ptq__compare_tensors(real, coded, sum, report, err));
-    }
-    for (int k = 0; k < report->items; k++) {
-        report->item[k].sqnr_db = ptq__sqnr(sum[k].signal, sum[k].noise);
-        report->item[k].clipped =
-            sum[k].elements ? (double)sum[k].clipped / (double)sum[k].elements : 0;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err) {
-    ptq_session *real = NULL, *coded = NULL;
-    const ptq_allocator *allocator = &quantized->allocator;
-    ptq_layer_report report;
-    PTQ__TRY(ptq__check_fits(baseline, data, err));
-    PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&report, 0, sizeof report);
-    report.memory.allocator = *allocator;
-    count = count && count < data->count ? count : data->count;
-    ptq_status status = ptq__session_of(baseline, allocator, 1, &real, err);
-    PTQ__THEN(status, ptq__session_of(quantized, allocator, 1, &coded, err));
-    PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
-    ptq_session_free(coded);
-    ptq_session_free(real);
-    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
-}
-
 #endif /* PTQ_RUN_ONLY */
 
 /* ---- [NET] --------------------------------------------------------------------------------------
@@ -7775,18 +7474,6 @@ PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *be
     return ptq_classify(net->session, pixels, 1, best, err);
 }
 
-PTQ_API ptq_status ptq_net_run_f32(ptq_net *net, const float *input, float *logits,
-                                   ptq_error *err) {
-    return ptq_run_f32(net->session, input, 1, logits, NULL, err);
-}
-
-PTQ_API ptq_status ptq_net_classify_f32(ptq_net *net, const float *input, int *best,
-                                        ptq_error *err) {
-    ptq_results results = {NULL, NULL, NULL, NULL};
-    results.classes = best;
-    return ptq_run_items(net->session, PTQ_TYPE_F32, input, 1, &results, err);
-}
-
 #ifndef PTQ_NO_STDIO
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
@@ -7831,7 +7518,6 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
                  "%s would be overwritten; give the quantized model another name", out_path);
     ptq_status status = ptq_model_load(model_path, NULL, &model, err);
-    options.unfused = model; /* with the batch norms, from which biases can be corrected */
     PTQ__THEN(status, ptq__net_of(model, &net, err));
     PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
     PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
@@ -12107,9 +11793,9 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 
    Everything here is one of three things. Some of it changes what a conversion starts from: the
    float model ([EQUALIZE]) and the ranges of its tensors ([SEARCH]). Some changes what came out:
-   codes and biases ([LEARN], [EXPECT]). The rest asks whether a choice was good, and always in the
+   codes and biases ([LEARN]). The rest asks whether a choice was good, and always in the
    same way: convert, run the result on images, and see how far its logits are from the float
-   model's ([SEARCH], [CONFIRM], [SENSITIVITY], [MIX]).
+   model's ([SEARCH], [CONFIRM]).
    ============================================================================================= */
 
 #if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
@@ -12303,6 +11989,18 @@ static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
         for (int c = 0; c < eq->model->node[i].shape[2]; c++)
             ptq__put(text, " %g", (double)eq->factor[eq->first[i] + c]);
     }
+}
+
+/* The factors of a node's result in the metadata, as text; 0: none. */
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : "");
+    while (rest.n) {
+        *factors = ptq__cut(&rest, ';');
+        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
+            return 1;
+    }
+    return 0;
 }
 
 /* The reverse: factors from the metadata of a model that was made of this one. */
@@ -12967,220 +12665,6 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* ---- [EXPECT] -----------------------------------------------------------------------------------
-   Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
-   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
-   instead of from images. A batch norm says what mean and deviation it gives each channel; from
-   there they are followed through the network, as if every channel were normally distributed and
-   independent of the others. One pass over the nodes; nothing is run.
-
-   x[i], 2 x C: of the result of node i of the float model the means of its channels, then their
-   standard deviations. */
-
-/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
-   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
-   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
-       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
-       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
-                + high^2 (1 - Phi(b)). */
-static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
-    const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
-    double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
-    double first, second;
-    if (act == PTQ_ACTIVATION_NONE)
-        return;
-    s = s > 1e-30 ? s : 1e-30;
-    a = -m / s;
-    at_a = peak * exp(-a * a / 2);
-    if (act == PTQ_ACTIVATION_RELU6) {
-        b = (6 - m) / s;
-        at_b = peak * exp(-b * b / 2);
-        above = erfc(b / root) / 2;
-    }
-    inside = 1 - erfc(-a / root) / 2 - above;
-    first = m * inside + s * (at_a - at_b) + 6 * above;
-    second = (m * m + s * s) * inside + 2 * m * s * (at_a - at_b) + s * s * (a * at_a - b * at_b) +
-             36 * above;
-    *mean = (float)first;
-    *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
-}
-
-/* Of the input: mean and deviation of the values that were counted in calibration, with n(v) how
-   often value v was seen and x(v) what preprocessing makes of it,
-
-       E x = sum over v of n(v) x(v) / sum of n(v),    Var x = E x^2 - (E x)^2.
-
-   All channels are counted together; what differs is how each is preprocessed. Of real inputs,
-   which are observed as the network gets them, a bin's values count as its middle, zeros as 0. */
-static ptq_status ptq__expect_input(const ptq__converter *cv, float *x, ptq_error *err) {
-    int t = ptq_calibration_find(cv->calibration, cv->old->node[0].out);
-    const ptq_observer *s = t < 0 ? NULL : &cv->calibration->tensor[t].observer;
-    int channels = cv->old->node[0].shape[2];
-    for (int c = 0; c < channels; c++) {
-        double n = s ? (double)s->zeros : 0, sum = 0, square = 0;
-        for (int v = 0; v < (s ? PTQ_BINS : 256); v++) {
-            double count = (double)(s ? s->bin[v] : cv->calibration->pixel[v]);
-            double value = s ? ldexp(v - PTQ__HALF_BINS + 0.5, s->exponent)
-                             : (double)ptq__pixel(cv->old, c, (float)v);
-            n += count;
-            sum += count * value;
-            square += count * value * value;
-        }
-        if (!(n > 0))
-            return ptq_error_set(err, PTQ_NOT_READY,
-                                 "analytic bias correction needs a calibration on pixels; this one"
-                                 " saw real numbers");
-        square = square / n - sum / n * (sum / n);
-        x[c] = (float)(sum / n);
-        x[channels + c] = square > 0 ? (float)sqrt(square) : 0;
-    }
-    return PTQ_OK;
-}
-
-/* Of w x + b, w: O x taps: means add up, and so do the variances of what is independent,
-
-       E y[o] = b[o] + sum over k of w[o][k] E x,    Var y[o] = sum over k of w[o][k]^2 Var x. */
-static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
-                                 float *y) {
-    const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    size_t taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int channels = model->node[node->input[0]].shape[2];
-    for (int o = 0; o < node->shape[2]; o++, w += taps) {
-        double sum = b ? (double)b[o] : 0, variance = 0;
-        for (size_t k = 0; k < taps; k++) {
-            int from = ptq__tap_channel(model, node, o, k);
-            double deviation = (double)w[k] * (double)x[channels + from];
-            sum += (double)w[k] * (double)x[from];
-            variance += deviation * deviation;
-        }
-        y[o] = (float)sum;
-        y[node->shape[2] + o] = (float)sqrt(variance);
-    }
-}
-
-static int ptq__is_norm(const ptq_node *node) {
-    return ptq__operator_of(node)->fusion == PTQ_FUSION_BATCH_NORM;
-}
-
-/* The batch norm whose result a node computes: itself, or one that fusing folded into it and that
-   only the model before fusing shows. NULL: none. */
-static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
-    int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
-    if (ptq__is_norm(node))
-        return node;
-    for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
-        if (ptq__is_norm(&unfused->node[i]) && unfused->node[i].input[0] == conv &&
-            unfused->node[i].shape[2] == node->shape[2])
-            return &unfused->node[i];
-    return NULL;
-}
-
-/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
-static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
-                                   const ptq_node *norm, float *x, ptq_error *err) {
-    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
-    int n = node->shape[2], dim[2] = {2, n};
-    ptq_tensor both;
-    for (int c = 0; c < n; c++) {
-        x[c] = beta[c];
-        x[n + c] = fabsf(gamma[c]);
-    }
-    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, x, 2 * (size_t)n * sizeof *x, err));
-    ptq__in_units_of(model, node, &both);
-    return PTQ_OK;
-}
-
-/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
-   the deviation); then what is fused behind it: an activation, the addition, whose variances add up
-   as those of a layer do, another activation. An addition by itself has only the latter. A concat
-   has the channels of both operands. */
-static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **x, ptq_error *err) {
-    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
-    const float *other = node->input[1] >= 0 ? x[node->input[1]] : NULL;
-    int joins = node->op == PTQ_OP_CONCAT, own = cv->old->node[node->input[0]].shape[2];
-    ptq_activation before = node->residual ? node->act : PTQ_ACTIVATION_NONE;
-    ptq_activation behind = node->residual ? node->add_act : ptq__act_of(node);
-    int n = node->shape[2];
-    float *m = x[index], *s = m + n;
-    if (norm)
-        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
-    else if (ptq__has_weight(node->op))
-        ptq__expect_weighted(cv->old, node, x[node->input[0]], m);
-    else if (!joins)
-        memcpy(m, x[node->input[0]], 2 * (size_t)n * sizeof *m);
-    for (int half = 0; half < 2 && joins; half++) { /* means, deviations */
-        memcpy(m + half * n, x[node->input[0]] + half * own, (size_t)own * sizeof *m);
-        memcpy(m + half * n + own, other + half * (n - own), (size_t)(n - own) * sizeof *m);
-    }
-    for (int c = 0; c < n && !joins; c++) {
-        ptq__clip_normal(before, &m[c], &s[c]);
-        if (other) {
-            m[c] += other[c];
-            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
-        }
-        ptq__clip_normal(behind, &m[c], &s[c]);
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__expect(const ptq__converter *cv, ptq_memory *memory, float ***out,
-                              ptq_error *err) {
-    size_t channels = 0;
-    float **x = NULL, *all = NULL;
-    for (int i = 0; i < cv->old->nodes; i++)
-        channels += (size_t)cv->old->node[i].shape[2];
-    PTQ__TRY(PTQ__KEEP(memory, &x, (size_t)cv->old->nodes, "channels", err));
-    PTQ__TRY(PTQ__KEEP(memory, &all, 2 * channels, "expected values", err));
-    for (int i = 0; i < cv->old->nodes; i++) {
-        x[i] = all;
-        all += 2 * cv->old->node[i].shape[2];
-        PTQ__TRY(i ? ptq__expect_node(cv, i, x, err) : ptq__expect_input(cv, x[0], err));
-    }
-    *out = x;
-    return PTQ_OK;
-}
-
-/* The bias of each channel becomes b + (w - s q) E x. */
-static void ptq__correct_bias(const ptq__converter *cv, ptq_node *node, float **x) {
-    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
-    const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
-    double in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    for (int o = 0; o < node->shape[2] && b; o++) {
-        double bias = (double)b[o];
-        for (size_t k = 0; k < taps; k++, at++)
-            bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)x[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
-        bias /= in_scale;
-        ptq__set_bias(node, o, bias, (double)b[o] / in_scale);
-    }
-}
-
-/* Wherever a scheme asks for it. Only then is there something to expect. */
-static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    ptq_memory memory;
-    float **x = NULL;
-    ptq_status status = PTQ_OK;
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = cv->options->work.allocator;
-    for (int i = 1; i < cv->model->nodes && !status; i++) {
-        ptq_node *node = &cv->model->node[i];
-        if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, i) != PTQ_MODE_INTEGER ||
-            ptq__scheme_of(cv, node)->bias != PTQ_BIAS_CORRECTION_ANALYTIC)
-            continue;
-        if (!x)
-            status = ptq__expect(cv, &memory, &x, err);
-        if (!status)
-            ptq__correct_bias(cv, node, x);
-    }
-    ptq_release(&memory);
-    return status;
-}
-
 /* ---- [SEARCH] -----------------------------------------------------------------------------------
    All searches ask the same question, of model after model: how far are its logits from those of
    the float model, on images that it did not learn from? Float is run once; a model is converted,
@@ -13188,100 +12672,51 @@ static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) 
    Leibler's divergence, which sees what happens to an answer long before one changes, and so needs
    few images; where codes alone are compared, the ratio of signal to noise.
 
-   A search stays where it is made: the data sets of the images point into it. */
+   A search stays where it is made: its data sets point into it. */
 typedef struct ptq__search {
-    const ptq_model *model; /* the float model */
-    const ptq_calibration *calibration;
-    ptq_search_options options;
-    ptq_evaluation real; /* of the float model */
-    size_t done, total;  /* conversions */
-    ptq_subset subset;   /* the images, where their order is the search's own */
-    ptq_memory memory;   /* of that, or of what a search needs for itself */
+    const ptq__converter *cv; /* of the float model */
+    ptq_work work;
+    size_t done, total;           /* conversions */
+    ptq_subset measured, learned; /* the images, in the order of the search */
+    ptq_evaluation real;          /* of the float model */
+    ptq_memory memory;            /* of the images' indices and hashes */
 } ptq__search;
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options options;
+    ptq_evaluate_options options = {ptq__quiet(&search->work), 0, 1};
     ptq_plan *plan = NULL;
-    options.limit = search->options.measure;
-    options.work = ptq__quiet(&search->options.work);
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
-    ptq_status status = ptq__evaluate(plan, search->options.images, &options, 0, out, err);
+    ptq_status status = ptq_evaluate(plan, &search->measured.dataset, &options, out, err);
     ptq_plan_free(plan);
     return status;
 }
 
-/* How far a model's logits are from float's, on the same images. Labels count for delta_pp alone,
-   which is 0 where there are none. */
+/* A model's logits beside float's, on the same images. */
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
-                                      ptq_divergence *cost, ptq_error *err) {
+                                      ptq_comparison *out, ptq_error *err) {
     ptq_evaluation measured;
-    ptq_comparison compared;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    ptq_status status = ptq_compare(&search->real, &measured, &compared, err);
+    ptq_status status = ptq_compare(&search->real, &measured, out, err);
     ptq_release(&measured.memory);
-    PTQ__TRY(status);
-    cost->sqnr_db = compared.sqnr_db;
-    cost->kl = compared.kl;
-    cost->agreement = (double)compared.agree / (double)compared.total;
-    cost->delta_pp = compared.delta_pp;
-    return PTQ_OK;
+    return status;
 }
 
-/* The images behind those that are measured on, as a data set; `user` is the options. */
-static ptq_status ptq__get_learned(void *user, size_t index, void *item, int *label,
-                                   ptq_error *err) {
-    const ptq_search_options *options = (const ptq_search_options *)user;
-    return options->images->get(options->images->user, index + options->measure, item, label, err);
-}
-
-/* Converts as `wanted` says, its images and work aside, and measures. `made` may be NULL; only a
-   model that is kept is worth confirming. */
+/* Converts as `wanted` says, its images and work aside, and measures. */
 static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *wanted,
-                                  ptq_divergence *cost, ptq_model **made, ptq_error *err) {
-    const ptq_work *work = &search->options.work;
-    ptq_dataset learned = *search->options.images;
+                                  ptq_comparison *out, ptq_error *err) {
+    const ptq_work *work = &search->work;
     ptq_convert_options options = *wanted;
     ptq_model *model = NULL;
     PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
                  PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
-    if (search->options.measure && search->options.measure < learned.count) {
-        learned.count -= search->options.measure;
-        learned.get = ptq__get_learned;
-        learned.user = &search->options;
-    }
-    options.scheme.confirm = wanted->scheme.confirm && made;
-    options.images = &learned;
+    options.images = &search->learned.dataset;
     options.work = ptq__quiet(work);
-    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, NULL, err));
-    ptq_status status = ptq__search_measure(search, model, cost, err);
-    if (status || !made)
-        ptq_model_free(model);
-    else
-        *made = model;
+    PTQ__TRY(ptq_convert(search->cv->old, search->cv->calibration, &options, &model, NULL, err));
+    ptq_status status = ptq__search_measure(search, model, out, err);
+    ptq_model_free(model);
     return status;
-}
-
-/* Begins a search by measuring the float model. To be closed after a failure too. Zeros are the
-   plain scheme here, so its bits are said, lest it be taken for "best". */
-static ptq_status ptq__search_open(ptq__search *search, const ptq_model *model,
-                                   const ptq_calibration *calibration,
-                                   const ptq_search_options *options, ptq_error *err) {
-    ptq_convert_options plain;
-    memset(search, 0, sizeof *search);
-    memset(&plain, 0, sizeof plain);
-    search->model = model;
-    search->calibration = calibration;
-    search->options = *options;
-    search->options.scheme.weight_bits = ptq__weight_bits(&options->scheme);
-    search->memory.allocator = options->work.allocator;
-    PTQ__FAIL_IF(options->scheme.mode != PTQ_MODE_INTEGER, PTQ_INVALID_ARGUMENT,
-                 "the scheme must be one of integers, not %s",
-                 ptq_name(PTQ_NAMES_MODE, options->scheme.mode));
-    plain.scheme = search->options.scheme;
-    PTQ__TRY(ptq__check_convertible(model, calibration, &plain, err));
-    return ptq__search_evaluate(search, model, &search->real, err);
 }
 
 static void ptq__search_close(ptq__search *search) {
@@ -13307,23 +12742,21 @@ static int ptq__hash_before(const void *a, const void *b, const void *context) {
     return hash[x] != hash[y] ? hash[x] < hash[y] : x < y;
 }
 
-/* A search within a conversion, on its images in the order of their hashes: whoever takes the first
-   of them takes the same ones, whatever the order they came in, and they are as good as drawn. The
-   first `measure` are measured on, `learn` more learned from. */
-static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *cv, size_t measure,
-                                     size_t learn, ptq_error *err) {
+/* Begins by measuring the float model. The images are taken in the order of their hashes: whoever
+   takes the first of them takes the same ones, whatever the order they came in, and they are as
+   good as drawn. The first `measure` are measured on, `learn` more learned from. To be closed after
+   a failure too. */
+static ptq_status ptq__search_open(ptq__search *search, const ptq__converter *cv, size_t measure,
+                                   size_t learn, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
     size_t *indices = NULL;
     uint64_t *hash = NULL;
     void *item = NULL;
     int label;
     memset(search, 0, sizeof *search);
-    search->model = cv->old;
-    search->calibration = cv->calibration;
-    search->options.measure = measure;
-    search->options.work = cv->options->work;
-    search->options.images = &search->subset.dataset;
-    search->memory.allocator = cv->options->work.allocator;
+    search->cv = cv;
+    search->work = cv->options->work;
+    search->memory.allocator = search->work.allocator;
     PTQ__TRY(PTQ__KEEP(&search->memory, &indices, images->count, "indices", err));
     PTQ__TRY(PTQ__KEEP(&search->memory, &hash, images->count, "hashes", err));
     PTQ__TRY(ptq__keep(&search->memory, ptq__item_size(images), 1, "an image", &item, err));
@@ -13333,7 +12766,8 @@ static ptq_status ptq__search_within(ptq__search *search, const ptq__converter *
         indices[i] = i;
     }
     ptq__sort(indices, images->count, sizeof *indices, ptq__hash_before, hash);
-    PTQ__TRY(ptq_subset_open(&search->subset, images, indices, measure + learn, err));
+    PTQ__TRY(ptq_subset_open(&search->measured, images, indices, measure, err));
+    PTQ__TRY(ptq_subset_open(&search->learned, images, indices + measure, learn, err));
     return ptq__search_evaluate(search, cv->old, &search->real, err);
 }
 
@@ -13352,11 +12786,12 @@ typedef struct ptq__fitter {
 } ptq__fitter;
 
 static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
-    ptq_divergence d = {0, 0, 0, 0};
+    ptq_comparison compared;
     ptq_status status = ptq__convert_model(&fit->trial, err);
-    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &d, err));
+    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &compared, err));
     ptq_model_free(fit->trial.model);
-    *sqnr_db = d.sqnr_db;
+    if (!status)
+        *sqnr_db = compared.sqnr_db;
     return status;
 }
 
@@ -13399,7 +12834,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     fit.trial = *cv;
     fit.trial.options = &options;
     fit.trial.report = NULL;
-    ptq_status status = ptq__search_within(&fit.search, cv, measure, 0, err);
+    ptq_status status = ptq__search_open(&fit.search, cv, measure, 0, err);
     PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
     for (int t = 0; t < cv->calibration->tensors && !status; t++)
         if (cv->range[t].high > cv->range[t].low)
@@ -13418,7 +12853,6 @@ static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
         status = ptq__fit_ranges(cv, err);
     PTQ__THEN(status, ptq__convert_model(cv, err));
     ptq__free(&cv->options->work.allocator, cv->range);
-    PTQ__THEN(status, ptq__correct_analytically(cv, err));
     PTQ__THEN(status, ptq__learn(cv, err));
     PTQ__THEN(status, ptq_model_check(cv->model, err)); /* accumulators of the final codes */
     if (status) {
@@ -13531,16 +12965,16 @@ static double ptq__rounded(double value) { return (double)(float)(floor(value * 
 static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided, ptq__text *said,
                               ptq_error *err) {
     ptq_convert_options without, worse;
-    ptq_divergence least, cost;
+    ptq_comparison least, cost;
     int k, stays;
     for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
         search->total += (size_t)ptq__is_open(decided, k);
-    ptq_status status = ptq__search_try(search, decided, &least, NULL, err);
+    ptq_status status = ptq__search_try(search, decided, &least, err);
     for (k = 0; k < PTQ__CHOICES && !status; k++) {
         if (!ptq__is_open(decided, k))
             continue;
         PTQ__TRY(ptq__change_schemes(decided, ptq__choices[k].leave_out, &without, err));
-        status = ptq__search_try(search, &without, &cost, NULL, err);
+        status = ptq__search_try(search, &without, &cost, err);
         stays = status || cost.kl > least.kl;
         if (!status)
             ptq__put(said, "%s%s%s: KL %g, without %g", said->length ? "; " : "",
@@ -13575,7 +13009,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_error *err) {
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     PTQ__TRY(ptq__check_images(cv, err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__mark_decided, &decided, err));
-    ptq_status status = ptq__search_within(&search, cv, slice, rest, err);
+    ptq_status status = ptq__search_open(&search, cv, slice, rest, err);
     PTQ__THEN(status, ptq__decide(&search, &decided, &said, err));
     ptq__search_close(&search);
     confirmed.options = &decided;
@@ -13594,448 +13028,6 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
                    options->images->count >= PTQ__CONFIRM_LEAST
                ? ptq__convert_confirmed(cv, err)
                : ptq__convert_decided(cv, err);
-}
-
-/* ---- [SENSITIVITY] ------------------------------------------------------------------------------
-   Which layer is to blame? The divergence of a model's logits from the float model's does not say.
-   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
-   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
-   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
-   each remedy. */
-
-static ptq_scheme ptq__float_scheme(void) {
-    ptq_scheme scheme;
-    memset(&scheme, 0, sizeof scheme);
-    scheme.mode = PTQ_MODE_FLOAT;
-    return scheme;
-}
-
-/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
-static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0], codes;
-    if (!ptq__has_weight(node->op))
-        return 0;
-    codes = ptq__tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
-                              weight->dim);
-    return node->param[PTQ_PARAM_BIAS].size +
-           (scheme->mode == PTQ_MODE_FLOAT ? weight->size : codes + scales * sizeof(float));
-}
-
-/* Measures the model under `scheme`, all but `node`, which is under `own`; all, if that is NULL. An
-   override can name one node exactly, since names hold neither * nor ?. */
-static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
-                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
-    ptq_convert_options options;
-    ptq_override one;
-    memset(&options, 0, sizeof options);
-    options.scheme = *scheme;
-    options.override = &one;
-    options.overrides = node != NULL;
-    one.pattern = node;
-    one.scheme = *own;
-    return ptq__search_try(search, &options, cost, NULL, err);
-}
-
-/* Nodes whose results are rounded anew: those with weights, sums, averages. What only chooses among
-   codes (ReLU, maxima) adds no error of its own. */
-static int ptq__measurable(const ptq_node *node) {
-    return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
-}
-
-/* Largest divergence first; of equals the earlier node of the model. */
-static int ptq__costs_more(const void *a, const void *b, const void *context) {
-    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
-    const ptq_model *model = (const ptq_model *)context;
-    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
-        return x->cost.kl > y->cost.kl;
-    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
-}
-
-/* Remedies: functions from one scheme to another. A scale for each channel suits channels of unlike
-   ranges; such scales go with symmetric weights alone. */
-static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
-
-/* Clipping what is rare leaves finer steps for all else. Affine weights take MinMax alone. */
-static void ptq__use_mse(ptq_scheme *s) {
-    s->activation_method = PTQ_METHOD_MSE;
-    s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-}
-
-static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = 8; }
-
-static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = 8; }
-
-static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
-
-/* All that learns. The bits stay as they are: more of them are remedies of their own. */
-static void ptq__use_best(ptq_scheme *s) {
-    int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
-        return;
-    ptq_preset("best", s, NULL);
-    s->weight_bits = weight_bits;
-    s->activation_bits = activation_bits;
-}
-
-typedef struct ptq__remedy {
-    const char *text;
-    void (*apply)(ptq_scheme *scheme);
-    int whole, single; /* it is tried on the whole model, on single nodes */
-} ptq__remedy;
-
-/* `best` equalizes, which only a whole model can be; of a whole model in float there is nothing to
-   learn. */
-static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__use_channels, 1, 1},
-    {"ranges of least squared error", ptq__use_mse, 1, 1},
-    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
-    {"8-bit activations", ptq__use_8_bits, 1, 1},
-    {"preset best at the same bits", ptq__use_best, 1, 0},
-    {"float", ptq__use_float, 0, 1},
-};
-
-enum {
-    PTQ__REMEDIES = sizeof ptq__remedies / sizeof ptq__remedies[0],
-    PTQ__COSTLIEST = 3, /* nodes that remedies are tried on */
-    PTQ__MOST_ADVICE = PTQ__REMEDIES * (1 + PTQ__COSTLIEST)
-};
-
-/* "1.93" for 1.934, never negative. */
-static void ptq__put_hundredths(ptq__text *text, double value) {
-    int n = value > 0 ? (int)(value * 100 + 0.5) : 0;
-    ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
-}
-
-/* Kept if it gains; the largest gain first, of equals the one that was tried first. `node` is empty
-   for the whole model. */
-static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
-                            const char *remedy, double gain_pp) {
-    ptq_advice item;
-    ptq__text text = ptq__text_over(item.text, sizeof item.text);
-    int k;
-    if (!(gain_pp > 0))
-        return;
-    memset(item.node, 0, sizeof item.node);
-    memcpy(item.node, node, strlen(node));
-    ptq__put(&text, "%s costs ", *node ? node : "the whole model");
-    ptq__put_hundredths(&text, cost_pp);
-    ptq__put(&text, " points of agreement; %s would win back ", remedy);
-    ptq__put_hundredths(&text, gain_pp);
-    item.gain_pp = gain_pp;
-    for (k = report->advices++; k > 0 && report->advice[k - 1].gain_pp < gain_pp; k--)
-        report->advice[k] = report->advice[k - 1];
-    report->advice[k] = item;
-}
-
-/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
-   and where single nodes are looked at, without what learns. What a remedy is worth is
-
-       gain = 100 (agreement with it - agreement without it) percentage points.
-
-   One that would not show in the scheme's text changes nothing, and is not tried. */
-static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
-                                  const ptq_sensitivity *item, const ptq_divergence *before,
-                                  ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme scheme = search->options.scheme, changed;
-    const char *node = item ? item->node : NULL;
-    ptq_divergence after;
-    char was[160], is[160];
-    if (item)
-        scheme = ptq__plain_scheme(&scheme);
-    changed = scheme;
-    remedy->apply(&changed);
-    ptq_scheme_write(&scheme, was, sizeof was);
-    ptq_scheme_write(&changed, is, sizeof is);
-    if (!strcmp(was, is))
-        return PTQ_OK;
-    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, node, &changed, &after, err));
-    ptq__add_advice(report, item ? node : "",
-                    100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
-                    100 * (after.agreement - before->agreement));
-    return PTQ_OK;
-}
-
-static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    const ptq_scheme *scheme = &search->options.scheme;
-    const ptq__remedy *remedy;
-    ptq_scheme plain = ptq__plain_scheme(scheme);
-    ptq_divergence before;
-    PTQ__TRY(ptq__try_except(search, scheme, NULL, scheme, &report->whole, err));
-    PTQ__TRY(ptq__try_except(search, &plain, NULL, scheme, &before, err));
-    for (remedy = ptq__remedies; remedy < ptq__remedies + PTQ__REMEDIES; remedy++) {
-        if (remedy->whole)
-            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
-        for (int i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
-            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
-    }
-    return PTQ_OK;
-}
-
-/* Nodes are measured without learning: it would take long, and hide what there is to find. */
-static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
-                                       ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options.scheme);
-    const ptq_node *node = search->model->node, *end = node + search->model->nodes;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)(end - node), "nodes", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
-    report->images = search->real.total;
-    search->total = 2 + PTQ__MOST_ADVICE;
-    for (; node < end; node++)
-        search->total += (size_t)ptq__measurable(node);
-    for (node = search->model->node; node < end; node++) {
-        ptq_sensitivity *item = &report->item[report->items];
-        if (!ptq__measurable(node))
-            continue;
-        memcpy(item->node, node->name, sizeof item->node);
-        item->bytes = ptq__layer_bytes(node, &plain);
-        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
-        report->items++;
-    }
-    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more,
-              search->model);
-    return ptq__advise(search, report, err);
-}
-
-PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
-                                           const ptq_calibration *calibration,
-                                           const ptq_search_options *options,
-                                           ptq_sensitivity_report *out, ptq_error *err) {
-    ptq_sensitivity_report report;
-    ptq__search search;
-    ptq_status status = ptq__search_open(&search, model, calibration, options, err);
-    memset(&report, 0, sizeof report);
-    report.memory.allocator = options->work.allocator;
-    PTQ__THEN(status, ptq__sensitivity_run(&search, &report, err));
-    ptq__search_close(&search);
-    PTQ__FINISH(status, ptq_release(&report.memory), report, out);
-}
-
-/* ---- [MIX] --------------------------------------------------------------------------------------
-   Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
-   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
-   A greedy path then leads from the largest model to the smallest, each step giving up bits where
-   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
-   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
-   The models on it are the frontier. Divergences do not really add up, and learning makes up for a
-   part of them; so the models among which an accuracy is looked for are converted in full and
-   measured, and so is the one returned. */
-
-static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
-
-enum {
-    PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
-};
-
-/* A layer with weights, and what it would be at each width, an index of ptq__mix_bits. */
-typedef struct ptq__mix_layer {
-    double weights;            /* how many */
-    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
-    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
-    int width;                 /* in the model of the frontier at hand */
-} ptq__mix_layer;
-
-typedef struct ptq__mixer {
-    ptq__search search;
-    const ptq_goal *goal;
-    ptq_mix_report *report;
-    ptq__mix_layer *layer;  /* as many as the report has nodes */
-    ptq_override *override; /* likewise: their schemes, to convert with */
-    ptq_model *best;
-} ptq__mixer;
-
-/* The scheme of a layer at a number of bits. */
-static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
-    ptq_scheme made = *scheme;
-    if (bits > 8)
-        return ptq__float_scheme();
-    made.weight_bits = bits;
-    return made;
-}
-
-/* The layers, at 32 bits each. Every step lowers the width of one: the frontier has at most 6
-   models for each, and one. */
-static ptq_status ptq__mix_list(ptq__mixer *mixer, ptq_error *err) {
-    const ptq_model *model = mixer->search.model;
-    ptq_mix_report *report = mixer->report;
-    size_t n = 0, most;
-    for (int i = 0; i < model->nodes; i++)
-        n += ptq__has_weight(model->node[i].op) != 0;
-    PTQ__FAIL_IF(!n, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * (PTQ__WIDTHS - 1) + 1;
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
-    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, most * n, "frontier", err));
-    PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->layer, n, "layers", err));
-    PTQ__TRY(PTQ__KEEP(&mixer->search.memory, &mixer->override, n, "overrides", err));
-    for (int i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        ptq__mix_layer *layer = &mixer->layer[report->nodes];
-        if (!ptq__has_weight(node->op))
-            continue;
-        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
-        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (int b = 0; b < PTQ__WIDTHS; b++) {
-            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options.scheme, ptq__mix_bits[b]);
-            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
-        }
-    }
-    report->images = mixer->search.real.total;
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
-    return PTQ_OK;
-}
-
-/* Divergence of each layer at each width, the others at 8 bits, without learning. */
-static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options.scheme), own;
-    ptq_divergence at_8, cost;
-    plain.weight_bits = 8;
-    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, &plain, &at_8, err));
-    for (int k = 0; k < mixer->report->nodes; k++)
-        for (int b = 0; b < PTQ__WIDTHS; b++) {
-            if (ptq__mix_bits[b] == 8)
-                continue;
-            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            PTQ__TRY(
-                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
-            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
-        }
-    return PTQ_OK;
-}
-
-/* To the next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte saved, the least (D(to) - D(from)) / (bytes(from) - bytes(to)). Of steps
-   that even gain, a quotient would prefer those that save little; so it is the product that is
-   least for them. 0 if nothing is left to save. */
-static int ptq__mix_step(ptq__mixer *mixer) {
-    double least = HUGE_VAL;
-    ptq__mix_layer *layer = mixer->layer, *end = layer + mixer->report->nodes, *best = NULL;
-    int width = 0;
-    for (; layer < end; layer++)
-        for (int b = layer->width + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)layer->bytes[layer->width] - (double)layer->bytes[b];
-            double cost = layer->cost[b] - layer->cost[layer->width];
-            double rate = cost > 0 ? cost / saved : cost * saved;
-            if (saved > 0 && rate < least) {
-                least = rate;
-                best = layer;
-                width = b;
-            }
-        }
-    if (best)
-        best->width = width;
-    return best != NULL;
-}
-
-/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the
-   way. */
-static void ptq__mix_frontier(ptq__mixer *mixer) {
-    ptq_mix_report *report = mixer->report;
-    uint8_t *bits = report->bits;
-    do {
-        ptq_mix *item = &report->item[report->items++];
-        double weights = 0, sum = 0;
-        for (int k = 0; k < report->nodes; k++, bits++) {
-            const ptq__mix_layer *layer = &mixer->layer[k];
-            *bits = (uint8_t)ptq__mix_bits[layer->width];
-            item->bytes += layer->bytes[layer->width];
-            item->predicted += layer->cost[layer->width];
-            weights += layer->weights;
-            sum += layer->weights * *bits;
-        }
-        item->average_bits = sum / weights;
-    } while (ptq__mix_step(mixer));
-}
-
-/* Converts item `at` under the full scheme and measures it. Only a model that is kept need be made
-   a second time, as the search confirms its choices for that one alone. */
-static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
-    const ptq_mix_report *report = mixer->report;
-    ptq_mix *item = &report->item[at];
-    ptq_convert_options options;
-    if (item->measured && !keep)
-        return PTQ_OK;
-    memset(&options, 0, sizeof options);
-    options.scheme = mixer->search.options.scheme;
-    options.override = mixer->override;
-    options.overrides = report->nodes;
-    for (int k = 0; k < report->nodes; k++) {
-        mixer->override[k].pattern = report->node[k];
-        mixer->override[k].scheme =
-            ptq__mix_scheme(&options.scheme, report->bits[at * report->nodes + k]);
-    }
-    item->measured = 1;
-    return ptq__search_try(&mixer->search, &options, &item->cost, keep ? &mixer->best : NULL, err);
-}
-
-static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
-    const ptq_mix *item = &mixer->report->item[at];
-    const ptq_goal *goal = mixer->goal;
-    return (!goal->bytes || item->bytes <= goal->bytes) &&
-           (!(goal->average_bits > 0) || item->average_bits <= goal->average_bits);
-}
-
-static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
-    return !(mixer->goal->drop_pp > 0) ||
-           -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
-}
-
-/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
-   Under a limit on the accuracy lost the smallest is wanted, that is the last that is good enough.
-   Bisection finds it between `low`, which is (or which is returned for want of a better one), and
-   `high`, which is not, as if accuracy fell along the frontier as well. */
-static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
-    ptq_mix_report *report = mixer->report;
-    int low = 0, high = report->items;
-    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
-        low++;
-    if (mixer->goal->drop_pp > 0) {
-        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
-        if (!ptq__mix_good_enough(mixer, low))
-            high = low + 1; /* none that is smaller will do */
-        while (high - low > 1) {
-            int middle = low + (high - low) / 2;
-            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
-        }
-    }
-    report->chosen = low;
-    report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err) {
-    ptq_mix_report *report = mixer->report;
-    PTQ__TRY(ptq__mix_list(mixer, err));
-    PTQ__TRY(ptq__mix_measure_alone(mixer, err));
-    ptq__mix_frontier(mixer);
-    for (int i = 0; i < PTQ__SPREAD; i++)
-        PTQ__TRY(ptq__mix_measure(mixer, (report->items - 1) * i / (PTQ__SPREAD - 1), 0, err));
-    PTQ__TRY(ptq__mix_choose(mixer, err));
-    return ptq__mix_measure(mixer, report->chosen, makes, err);
-}
-
-PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
-                                     const ptq_search_options *options, const ptq_goal *goal,
-                                     ptq_model **out, ptq_mix_report *report, ptq_error *err) {
-    ptq_mix_report made;
-    ptq__mixer mixer;
-    memset(&mixer, 0, sizeof mixer);
-    memset(&made, 0, sizeof made);
-    made.memory.allocator = options->work.allocator;
-    mixer.goal = goal;
-    mixer.report = &made;
-    ptq_status status = ptq__search_open(&mixer.search, model, calibration, options, err);
-    PTQ__THEN(status, ptq__mix_run(&mixer, out != NULL, err));
-    ptq__search_close(&mixer.search);
-    if (!status && out)
-        *out = mixer.best;
-    if (!status && report)
-        *report = made;
-    else
-        ptq_release(&made.memory);
-    return status;
 }
 
 #endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
@@ -14061,10 +13053,6 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     }
 /* clang-format off */
 PTQ__LEFT_OUT(ptq_equalize_like, const ptq_model *m, const ptq_model *q, ptq_model **o)
-PTQ__LEFT_OUT(ptq_measure_sensitivity, const ptq_model *m, const ptq_calibration *c,
-              const ptq_search_options *o, ptq_sensitivity_report *out)
-PTQ__LEFT_OUT(ptq_convert_mixed, const ptq_model *m, const ptq_calibration *c,
-              const ptq_search_options *o, const ptq_goal *g, ptq_model **out, ptq_mix_report *r)
 #ifdef PTQ_RUN_ONLY
 PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
@@ -14088,8 +13076,6 @@ PTQ__LEFT_OUT(ptq_subset_open, ptq_subset *s, const ptq_dataset *b, const size_t
 PTQ__LEFT_OUT(ptq_evaluate, const ptq_plan *p, const ptq_dataset *d, const ptq_evaluate_options *o,
               ptq_evaluation *out)
 PTQ__LEFT_OUT(ptq_compare, const ptq_evaluation *b, const ptq_evaluation *q, ptq_comparison *o)
-PTQ__LEFT_OUT(ptq_compare_layers, const ptq_plan *b, const ptq_plan *q, const ptq_dataset *d,
-              size_t c, ptq_layer_report *o)
 PTQ__LEFT_OUT(ptq_archive_add, ptq_archive *a, const char *n, const ptq_tensor *t)
 PTQ__LEFT_OUT(ptq_archive_set_meta, ptq_archive *a, const char *k, const char *v)
 PTQ__LEFT_OUT(ptq_archive_write, const ptq_archive *a, void **b, size_t *s)

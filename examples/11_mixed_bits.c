@@ -8,6 +8,8 @@
 
 #define PTQ_IMPLEMENTATION
 #include "../ptq.h"
+#include "../tools/ptq/measure/mix.c"
+#include "../tools/ptq/measure/search.c"
 
 enum { SAMPLES = 100, MEASURED = 1000 };
 
@@ -88,17 +90,16 @@ static void by_hand(work *w, const char *name, int bits, const ptq_override *ove
     ptq_model_free(model);
 }
 
-/* The library's search: so many bits for a weight on average, where they hurt least. */
+/* The search of ptq quantize, two files beside the header: so many bits for a weight on average, where they hurt least. */
 static void by_search(work *w, const char *name, double average_bits) {
-    ptq_search_options options = {0};
-    ptq_goal goal = {0};
+    search_options options = {0};
+    mix_goal goal = {0};
     ptq_model *model = NULL;
 
     options.scheme = scheme(8, &w->err);
     options.images = &w->images;
     goal.average_bits = average_bits;
-    if (!w->err.status &&
-        !ptq_convert_mixed(w->fused, w->seen, &options, &goal, &model, NULL, &w->err))
+    if (!w->err.status && !convert_mixed(w->fused, w->seen, &options, &goal, &model, NULL, &w->err))
         show(w, name, model);
     ptq_model_free(model);
 }

@@ -93,13 +93,15 @@ $(BUILD)/test_manifest: private CFLAGS += -Wno-psabi
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
-# What explains an element is the tool's; the accumulators to compare it with are worked out here.
-EXPLAINER := $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic)
-$(BUILD)/test_integer $(BUILD)/test_real: LINKED := $(EXPLAINER)
-$(BUILD)/test_integer $(BUILD)/test_real: $(EXPLAINER)
+# What explains, compares layers, corrects biases, searches and advises is the tool's.
+MEASURED := $(patsubst %,$(BUILD)/tool/measure/%.o,advice arithmetic expect explain layers \
+              mix nodes search)
+MEASURE_TESTS := $(addprefix $(BUILD)/test_,calibrate faults integer metrics real recover)
+$(MEASURE_TESTS): LINKED := $(MEASURED)
+$(MEASURE_TESTS): $(MEASURED)
 
 # And so is what compares kernels.
-KERNEL_TESTS := $(addprefix $(BUILD)/,test_kernels test_kernels_emulated)
+KERNEL_TESTS := $(addprefix $(BUILD)/test_,kernels kernels_emulated)
 $(KERNEL_TESTS): LINKED := $(BUILD)/tool/measure/kernel_test.o
 $(KERNEL_TESTS): $(BUILD)/tool/measure/kernel_test.o
 

@@ -196,7 +196,7 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
 
 $(BUILD)/figures: tools/docs/figures.c $(wildcard tools/docs/figures/*.[ch]) $(BUILD)/tool/report/svg.o \
-                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic) $(BUILD)/ptq_impl.o
+                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic nodes search) $(BUILD)/ptq_impl.o
 	$(Q)$(COMPILE) -Itools/ptq -Itools/docs $(filter %.c %.o,$^) -lm -o $@
 
 # ---- Timings ----
@@ -232,9 +232,9 @@ evidence: $(BUILD)/ptq
 # ---- Microcontrollers, under QEMU ----
 
 #: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
-#:               CPU=cortex-m4 one alone, IMAGES=200
+#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200
 mcu: $(BUILD)/ptq $(BUILD)/shapes10
-	@IMAGES='$(IMAGES)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
+	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 

@@ -3,12 +3,13 @@
 import { $, percent, state } from './state.mjs';
 import { shape } from './draw.mjs';
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 230, 56, 12, 14, 40];
+const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [230, 56, 12, 14, 40];
+let width = 640; // as the page has it: letters keep their size
 let points = new Map(); // "weights activations learned": what came out
 let of = ''; // the network whose points they are
 
 const xOf = (weights, activations) =>
-    LEFT + 24 + ((weights - 2) / 6) * (WIDTH - LEFT - RIGHT - 48) + (8 - activations) * 6 - 8;
+    LEFT + 24 + ((weights - 2) / 6) * (width - LEFT - RIGHT - 48) + (8 - activations) * 6 - 8;
 const yOf = (share) => TOP + (1 - share) * (HEIGHT - TOP - BOTTOM);
 
 const label = ({ weights, activations, learned }) =>
@@ -23,11 +24,11 @@ function text(x, y, words, anchor = 'middle') {
 
 function axes() {
     const parts = [0, 0.25, 0.5, 0.75, 1].flatMap((share) => [
-        shape('line', { x1: LEFT, x2: WIDTH - RIGHT, y1: yOf(share), y2: yOf(share) }),
+        shape('line', { x1: LEFT, x2: width - RIGHT, y1: yOf(share), y2: yOf(share) }),
         text(LEFT - 8, yOf(share) + 5, `${100 * share} %`, 'end'),
     ]);
     for (let n = 2; n <= 8; n++) parts.push(text(xOf(n, 8) + 8, HEIGHT - 20, n));
-    parts.push(text((LEFT + WIDTH) / 2, HEIGHT - 2, 'bits of the weights'));
+    parts.push(text((LEFT + width) / 2, HEIGHT - 2, 'bits of the weights'));
     return parts;
 }
 
@@ -56,15 +57,17 @@ function row(cells) {
 }
 
 export function drawCurve() {
+    width = Math.max($('curve').clientWidth, 260);
+    $('curve').setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
     const float = state.floatFound;
     const parts = axes();
     if (float) {
         const right = float.filter((c, i) => c === state.samples.labels[i]).length;
         const [low, high] = state.engine.interval(right, float.length).map(yOf);
-        const place = { x: LEFT, width: WIDTH - RIGHT - LEFT };
+        const place = { x: LEFT, width: width - RIGHT - LEFT };
         parts.unshift(shape('rect', { class: 'band', ...place, y: high, height: low - high }));
         const y = yOf(right / float.length);
-        parts.push(shape('line', { class: 'float', x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }));
+        parts.push(shape('line', { class: 'float', x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
     }
     $('curve').replaceChildren(...parts, ...[...points.values()].map(drawPoint));
     const words = (point) => [label(point), percent(point.share), point.interval.map(percent)];
@@ -80,3 +83,8 @@ export function addPoint(weights, activations, learned, right, count) {
     points.set([weights, activations, learned].join(), point);
     drawCurve();
 }
+
+export const listenCurve = () => {
+    const again = () => $('curve').clientWidth !== width && state.samples && drawCurve();
+    new ResizeObserver(again).observe($('curve'));
+};

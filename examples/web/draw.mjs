@@ -147,8 +147,8 @@ export function shape(name, attributes) {
     return made;
 }
 
-// The bars of counts at whole numbers least..most, each as wide as a code, and between their middles
-// the finer counts of what was rounded: `fine` to a code. The picture is 720 x 170.
+// The bars of counts at whole numbers least..most, each as wide as a code, and before them the finer
+// counts of what was rounded: `fine` to a code. The picture is 720 x 170.
 export function drawWeights(svg, { least, most, codes, fine, real }) {
     const wide = 720 / (most - least + 1);
     const bars = (counts, step, name, inset) => {

@@ -1,5 +1,5 @@
-// The network from within: the graph with its maps, one map in float and in integers, the arithmetic
-// of one element of it, and histograms.
+// The network from within: the graph with its maps, one map in float and in integers, one element of
+// it with its arithmetic, and histograms.
 import { $, argmax, bits, dark, number, pause, percent, say, short } from './state.mjs';
 import { signed, state } from './state.mjs';
 import { drawChannel, drawEnds, drawHistogram, drawMap, drawScale } from './draw.mjs';
@@ -329,8 +329,8 @@ export async function blame() {
     for (const [name, item] of elements()) item.classList.toggle('guilty', name === worst.result);
     say(
         'graph-note',
-        `Percentages: how sure of ${state.classes[wanted]} the network is if this layer alone has ` +
-            `${bits(weights)} for weights and ${activations} for activations, all others 8. ` +
+        `Percentages: how sure of ${state.classes[wanted]} the network is if this layer alone ` +
+            `has ${bits(weights)} for weights and ${activations} for activations, all others 8. ` +
             `${worst.name} hurts most.`,
     );
     return worst;
@@ -392,8 +392,8 @@ function showWeights({ node }) {
     drawEnds($('weight-axis'), [least, 0, most].map(minus));
     const moved = codes.filter((code, i) => Math.abs(code - steps[i]) > 0.5).length;
     const text =
-        `${number(codes.length)} weights of ${node} in steps of their output channel's scale, and ` +
-        `the ${number(new Set(codes).size)} codes in use behind them` +
+        `${number(codes.length)} weights of ${node} in steps of their output channel's scale, ` +
+        `and the ${number(new Set(codes).size)} codes in use behind them` +
         (moved ? `; ${number(moved)} did not go to the nearest code` : '') +
         '. Heights are logarithmic.';
     say('weight-range', text);

@@ -4,7 +4,7 @@ import { $, all, argmax, bits, embedded, fail, guard, isCurrent } from './state.
 import { number, pause, percent, say, state } from './state.mjs';
 import { SIZE, shrink, drawPicture } from './draw.mjs';
 import { blame, listenInside, showInside } from './inside.mjs';
-import { addPoint, drawCurve } from './curve.mjs';
+import { addPoint, drawCurve, listenCurve } from './curve.mjs';
 import { endStory, hands, startStory, tellBack, tellNext } from './story.mjs';
 import { explainTerms } from './terms.mjs';
 import { scenes } from './scenes.mjs';
@@ -407,6 +407,7 @@ function listen() {
     $('save').onclick = guard('bits', save);
     $('measure').onclick = guard('speed', measure);
     listenInside();
+    listenCurve();
     explainTerms();
     Object.assign(hands, { setBits, learn, settled });
     $('next').onclick = guard('story', tellNext);

@@ -318,7 +318,7 @@ EXPORT(histogram) void histogram(int tensor, double from, double to, int columns
 
 /* ---- The network and its weights ---- */
 
-/* The integer network as text, a line for each node, released by the caller; NULL without memory. */
+/* The integer network as text, a line for each node, released by the caller; or NULL. */
 EXPORT(graph) char *graph(void) {
     size_t size = ptq_graph_write(networks[INTEGER].model, NULL, 0) + 1;
     char *text = malloc(size);
@@ -329,7 +329,7 @@ EXPORT(graph) char *graph(void) {
 }
 
 /* Weights of a node, output channel by output channel: the real ones in steps of their codes, and
-   the codes. Returns how many there are, at most `most`; 0 where the node has none that are coded. */
+   the codes. Returns how many there are, at most `most`; 0 where the node has none in codes. */
 EXPORT(weights) size_t weights(const char *node, float *steps, int *codes, size_t most) {
     const ptq_model *coded = networks[INTEGER].model, *real = networks[FLOAT].model;
     int i = ptq_model_find(coded, node), k = ptq_model_find(real, node);

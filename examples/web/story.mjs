@@ -74,9 +74,9 @@ const tale = [
             return chooseWorst();
         },
         tell: ({ name, steps: off }) =>
-            `This is the pixel of ${name} that is furthest from float, by ${off} steps of its code. ` +
-            `Below, its window under weights that are −1, 0 or 1: the products are added, scaled, ` +
-            `clamped and rounded. Any pixel of any map can be chosen.`,
+            `This is the pixel of ${name} that is furthest from float, by ${off} steps of its ` +
+            `code. Below, its window under weights that are −1, 0 or 1: the products are added, ` +
+            `scaled, clamped and rounded. Any pixel of any map can be chosen.`,
     },
     {
         title: 'Learning the rounding',
@@ -89,8 +89,8 @@ const tale = [
         },
         tell: (before) =>
             `Rounded each for itself: ${before}. With the codes of a channel chosen together, so ` +
-            `that its sums are right on the calibration pictures: ${facts('right')}. The bits are ` +
-            `the same. Now it is your turn.`,
+            `that its sums are right on the calibration pictures: ${facts('right')}. The bits ` +
+            `are the same. Now it is your turn.`,
     },
 ];
 

@@ -15,7 +15,7 @@ const terms = {
         '40 dB of a hundredth.',
     residual: 'A branch that skips layers, and is added to what they make.',
     interval:
-        'Other test pictures would give another share. In 95 of 100 cases the true one lies within.',
+        'Other test pictures would give another share. In 95 of 100 cases the true one is within.',
 };
 
 export function explainTerms() {

@@ -96,7 +96,7 @@ test_switches() {
     set -- quantize --model "$model" --data "$dir/data" --samples 20 --no-measure -t 1 \
         -o "$dir/switch" --preset tflite --float-logits
     accepts "$@" --weight-bits 4 --bias-correction analytic
-    prints "w4 per-channel minmax bias-analytic, a8 s8 minmax"
+    prints "w4 per-channel minmax, a8 s8 minmax; biases: analytic"
     accepts "$@" --weight-bits 4 --bias-correction empirical
     prints "bias-empirical"
     accepts "$@" --activation-bits 4 --fit-ranges yes

@@ -2,6 +2,7 @@
    is promised of padding, dead channels, large biases, batches, memory and results. */
 #include "quantized.h"
 
+#include "measure/expect.h"
 #include "measure/explain.h"
 
 /* ---------------------------------------------------------------------------------------------
@@ -264,8 +265,8 @@ static void expect_only_bias(const ptq_model *m, const ptq_session *session, con
 }
 
 static void check_dead_channel(const ptq_model *fused, const ptq_calibration *calibration,
-                               const ptq_dataset *data, ptq_scheme scheme, float bias,
-                               int refitted) {
+                               const ptq_dataset *data, ptq_scheme scheme, float bias, int refitted,
+                               int computed) {
     ptq_convert_options o = with_scheme(scheme, data);
     ptq_model *m = NULL;
     uint8_t pixels[192];
@@ -276,6 +277,8 @@ static void check_dead_channel(const ptq_model *fused, const ptq_calibration *ca
     ptq_scheme_write(&scheme, what, sizeof what);
     if (ptq_convert(fused, calibration, &o, &m, NULL, &err))
         fail_msg("%s, bias %g: %s", what, (double)bias, err.text);
+    if (computed)
+        assert_ok(correct_biases(fused, NULL, calibration, m, &err));
     run = open_run(m, 1);
     assert_ok(data->get(data->user, 1, pixels, &label, &err));
     assert_ok(ptq_run(run.session, pixels, 1, NULL, NULL, &err));
@@ -316,20 +319,20 @@ static void dead_filters_under_every_scheme(void **state) {
         calibration = calibrated_on(fused, &data);
         for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++)
             check_dead_channel(fused, calibration, &data,
-                               preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i)), bias, b == 6);
+                               preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i)), bias, b == 6, 0);
         for (i = 2; i <= 8; i++) {
             ptq_scheme scheme = preset("best");
             scheme.weight_bits = i;
-            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6);
+            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6, 0);
             scheme.activation_bits = i;
             scheme.refit = PTQ_REFIT_ALWAYS;
             scheme.equalize = b == 2; /* which scales a channel, bias and all */
-            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6);
+            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6, 0);
             scheme = preset("minmax8");
             scheme.weight_bits = i;
             scheme.weight_per_tensor = b % 2;
-            scheme.bias = i % 2 ? PTQ_BIAS_CORRECTION_ANALYTIC : PTQ_BIAS_CORRECTION_EMPIRICAL;
-            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6);
+            scheme.bias = i % 2 ? PTQ_BIAS_CORRECTION_NONE : PTQ_BIAS_CORRECTION_EMPIRICAL;
+            check_dead_channel(fused, calibration, &data, scheme, bias, b == 6, i % 2);
         }
         ptq_calibration_free(calibration);
         ptq_model_free(fused);
@@ -506,7 +509,7 @@ static void coded_logits(void **state) {
         const ptq_qparams *q = &m->node[ptq_model_find(m, "fc")].q;
         test_run run = open_run(m, 0);
         assert_ok(ptq_run(run.session, f->pixels, IMAGES, logits, NULL, &err));
-        assert_ok(ptq_run_codes(run.session, f->pixels, IMAGES, codes, &err));
+        assert_ok(run_codes(run.session, f->pixels, IMAGES, codes));
         assert_ok(ptq_classify(run.session, f->pixels, IMAGES, best, &err));
         for (i = 0; i < IMAGES; i++) {
             for (c = 0; c < CLASSES; c++)
@@ -544,11 +547,10 @@ static void codes_without_a_layer(void **state) {
             int32_t codes[4];
             ptq_model *m;
             test_run run;
-            snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x1x4 %s",
-                     cases[i].graph);
+            snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=1x1x4 %s", cases[i].graph);
             m = model_of_text(text);
             run = open_run(m, keep);
-            assert_ok(ptq_run_codes(run.session, pixels, 1, codes, &err));
+            assert_ok(run_codes(run.session, pixels, 1, codes));
             for (k = 0; k < 4; k++)
                 assert_int_equal(codes[k], cases[i].codes[k]);
             close_run(&run);
@@ -571,7 +573,7 @@ static void codes_of_the_input(void **state) {
     ptq_add_op(m, PTQ_OP_DEQUANTIZE, "real", 0);
     for (keep = 0; keep < 2; keep++) {
         test_run run = open_run(m, keep);
-        assert_ok(ptq_run_codes(run.session, pixels[0], 2, codes, &err));
+        assert_ok(run_codes(run.session, pixels[0], 2, codes));
         assert_ok(ptq_run(run.session, pixels[0], 2, logits, NULL, &err));
         assert_ok(ptq_classify(run.session, pixels[0], 2, best, &err));
         for (i = 0; i < 8; i++) {
@@ -600,8 +602,7 @@ static void real_logits(void **state) {
         classes |= 1 << best[i];
     }
     assert_true(classes & (classes - 1)); /* not all pictures are one class */
-    assert_fails(PTQ_UNSUPPORTED, "code_logits",
-                 ptq_run_codes(run.session, f->pixels, 1, codes, &err));
+    assert_fails(PTQ_UNSUPPORTED, "code_logits", run_codes(run.session, f->pixels, 1, codes));
     assert_fails(PTQ_INVALID_ARGUMENT, "pixels", ptq_classify(run.session, NULL, 1, best, &err));
     close_run(&run);
     ptq_model_free(m);

@@ -2,6 +2,8 @@
    layer computed a second time. */
 #include "quantized.h"
 
+#include "measure/layers.h"
+
 /* An evaluation made by hand from labels and predictions of `n` images. */
 static ptq_evaluation made(int *label, int *prediction, size_t n) {
     ptq_evaluation e;
@@ -283,7 +285,7 @@ static int close_fixture(void **state) {
 static void error_of_every_layer(void **state) {
     fixture *f = (fixture *)*state;
     ptq_dataset data = *pictures_dataset(&f->p);
-    ptq_layer_report report;
+    layer_report report;
     ptq_session_options keep;
     ptq_session *a = NULL, *b = NULL;
     int i, n;
@@ -292,7 +294,7 @@ static void error_of_every_layer(void **state) {
     keep.keep = 1;
     assert_ok(ptq_session_create(f->a, &keep, &a, &err));
     assert_ok(ptq_session_create(f->b, &keep, &b, &err));
-    assert_ok(ptq_compare_layers(f->a, f->b, &data, 7, &report, &err));
+    assert_ok(compare_layers(f->a, f->b, &data, 7, &report, &err));
     assert_true(report.items >= 12); /* results, and those before an addition */
     for (i = 0; i < report.items; i++) {
         double signal = 0, noise = 0, largest = 0;
@@ -321,7 +323,7 @@ static void error_of_every_layer(void **state) {
         assert_true(report.item[i].clipped >= 0 && report.item[i].clipped < 0.2);
         assert_true(report.item[i].sqnr_db > 15);
     }
-    ptq_release(&report.memory);
+    layer_report_free(&report);
     ptq_session_free(a);
     ptq_session_free(b);
 }
@@ -329,18 +331,18 @@ static void error_of_every_layer(void **state) {
 static void a_model_beside_itself(void **state) {
     fixture *f = (fixture *)*state;
     ptq_dataset data = *pictures_dataset(&f->p);
-    ptq_layer_report report;
+    layer_report report;
     int i;
 
-    assert_ok(ptq_compare_layers(f->a, f->a, &data, 0, &report, &err));
+    assert_ok(compare_layers(f->a, f->a, &data, 0, &report, &err));
     for (i = 0; i < report.items; i++) {
         assert_true(report.item[i].sqnr_db > 1e300);
         assert_near(report.item[i].largest, 0, 0);
         assert_near(report.item[i].clipped, 0, 0);
     }
-    ptq_release(&report.memory);
+    layer_report_free(&report);
     data.width++;
-    assert_fails(PTQ_BAD_DATA, "8x9x3", ptq_compare_layers(f->a, f->b, &data, 0, &report, &err));
+    assert_fails(PTQ_BAD_DATA, "8x9x3", compare_layers(f->a, f->b, &data, 0, &report, &err));
 }
 
 /* A float model that was not fused has more tensors, and some whose names mean something else in a
@@ -358,7 +360,7 @@ static void baseline_that_is_not_fused(void **state) {
     ptq_convert_options o;
     ptq_calibration *calibration;
     ptq_plan *plan[3], *strange = NULL;
-    ptq_layer_report report[2];
+    layer_report report[2];
     ptq_dataset data;
     pictures p;
     int i, k;
@@ -375,7 +377,7 @@ static void baseline_that_is_not_fused(void **state) {
     assert_ok(ptq_plan_create(fused, NULL, &plan[1], &err));
     assert_ok(ptq_plan_create(coded, NULL, &plan[2], &err));
     for (i = 0; i < 2; i++)
-        assert_ok(ptq_compare_layers(plan[i], plan[2], &data, 5, &report[i], &err));
+        assert_ok(compare_layers(plan[i], plan[2], &data, 5, &report[i], &err));
     assert_int_equal(report[0].items, COUNT(wanted));
     for (i = 0, k = 0; i < report[0].items; i++, k++) {
         assert_string_equal(report[0].item[i].name, wanted[i]);
@@ -384,19 +386,19 @@ static void baseline_that_is_not_fused(void **state) {
         assert_near(report[0].item[i].sqnr_db, report[1].item[k].sqnr_db, 0.1);
         assert_true(report[0].item[i].sqnr_db > 30);
     }
-    ptq_release(&report[0].memory);
+    layer_report_free(&report[0]);
     other = model_of_text("ptq-graph 1\ninput input shape=8x8x3\n"
                           "r1 conv2d in=input channels=6 kernel=3x3\n"
                           "fc dense in=r1 channels=5\n");
     fill_model(other, 3);
     assert_ok(ptq_plan_create(other, NULL, &strange, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "tensor r1 has 384 elements in one model, 256 in the other",
-                 ptq_compare_layers(strange, plan[2], &data, 5, &report[0], &err));
+                 compare_layers(strange, plan[2], &data, 5, &report[0], &err));
     ptq_plan_free(strange);
     ptq_model_free(other);
     for (i = 0; i < 3; i++)
         ptq_plan_free(plan[i]);
-    ptq_release(&report[1].memory);
+    layer_report_free(&report[1]);
     ptq_calibration_free(calibration);
     ptq_model_free(coded);
     ptq_model_free(fused);
@@ -407,7 +409,7 @@ static void baseline_that_is_not_fused(void **state) {
 static void clipped_share(void **state) {
     fixture *f = (fixture *)*state;
     ptq_dataset data = *pictures_dataset(&f->p);
-    ptq_layer_report report;
+    layer_report report;
     ptq_model *m = NULL;
     ptq_plan *plan = NULL;
     int i, seen = 0;
@@ -415,7 +417,7 @@ static void clipped_share(void **state) {
     assert_ok(ptq_model_copy(f->coded, NULL, &m, &err));
     m->node[1].q.scale /= 64; /* 64 times the scale is the old range */
     assert_ok(ptq_plan_create(m, NULL, &plan, &err));
-    assert_ok(ptq_compare_layers(f->a, plan, &data, 0, &report, &err));
+    assert_ok(compare_layers(f->a, plan, &data, 0, &report, &err));
     for (i = 0; i < report.items; i++)
         if (!strcmp(report.item[i].name, m->node[1].out)) {
             assert_true(report.item[i].clipped > 0.2);
@@ -423,7 +425,7 @@ static void clipped_share(void **state) {
             seen++;
         }
     assert_int_equal(seen, 1);
-    ptq_release(&report.memory);
+    layer_report_free(&report);
     ptq_plan_free(plan);
     ptq_model_free(m);
 }

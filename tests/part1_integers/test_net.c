@@ -145,7 +145,6 @@ static void *quantized_by_hand(const char *scheme, size_t count, size_t *size) {
         close_run(&run);
     }
     options.images = &subset.dataset;
-    options.unfused = model;
     assert_ok(ptq_convert(fused, calibration, &options, &made, NULL, &err));
     assert_ok(ptq_self_test_add(made, &err));
     assert_ok(ptq_model_write(made, &bytes, size, &err));

@@ -2,7 +2,9 @@
    are; what does not fit them is refused. */
 #include "test.h"
 
+#include "measure/expect.h"
 #include "measure/explain.h"
+#include "measure/layers.h"
 
 /* Four items of two numbers; the first ones are the smallest and the largest. */
 static const float items[4][2] = {{-1, 3}, {0.5f, 1}, {0, 0}, {2, -0.5f}};
@@ -61,8 +63,8 @@ static ptq_calibration *calibrated(const ptq_model *model, const ptq_dataset *da
     return calibration;
 }
 
-static ptq_model *converted(const ptq_model *model, const char *preset, int bits,
-                            ptq_bias_correction bias) {
+/* Its biases may be corrected by computation. */
+static ptq_model *converted(const ptq_model *model, const char *preset, int bits, int corrected) {
     ptq_dataset data = items_of(&sound);
     ptq_calibration *calibration = calibrated(model, &data);
     ptq_convert_options o;
@@ -72,10 +74,10 @@ static ptq_model *converted(const ptq_model *model, const char *preset, int bits
     assert_ok(ptq_preset(preset, &o.scheme, &err));
     if (bits)
         o.scheme.weight_bits = o.scheme.activation_bits = bits;
-    o.scheme.bias = bias;
     o.images = &data;
-    o.unfused = model;
     assert_ok(ptq_convert(model, calibration, &o, &out, NULL, &err));
+    if (corrected)
+        assert_ok(correct_biases(model, model, calibration, out, &err));
     ptq_calibration_free(calibration);
     return out;
 }
@@ -100,12 +102,13 @@ static void running(void **state) {
         assert_ok(ptq_net_open_memory(bytes, size, &net, &err));
         ptq_bytes_free(bytes, NULL);
         assert_int_equal(ptq_plan_get_info(net->plan)->type, PTQ_TYPE_F32);
-        assert_ok(ptq_net_run_f32(net, input, logits, &err));
+        assert_ok(ptq_run_f32(net->session, input, 1, logits, NULL, &err));
         assert_true(logits[0] == (k ? -0.25f : 0.5f) && logits[1] == (k ? -2.0f : -3.0f));
-        assert_ok(ptq_net_classify_f32(net, input, &best, &err));
-        assert_int_equal(best, 0);
         results.logits = logits;
+        results.classes = &best;
         assert_ok(ptq_run_items(net->session, PTQ_TYPE_F32, input, 1, &results, &err));
+        assert_int_equal(best, 0);
+        results.classes = NULL;
         assert_true(logits[0] == (k ? -0.25f : 0.5f));
         assert_fails(PTQ_INVALID_ARGUMENT, "takes F32 items, these are U8",
                      ptq_net_run(net, pixels, logits, &err));
@@ -175,7 +178,7 @@ static void converting(void **state) {
    E x = 5 / 8, goes to the bias, in steps of 4 / 255; the other class has lost nothing. */
 static void analytic_bias(void **state) {
     ptq_model *model = pair_model(0.3f);
-    ptq_model *made = converted(model, "minmax8", 2, PTQ_BIAS_CORRECTION_ANALYTIC);
+    ptq_model *made = converted(model, "minmax8", 2, 1);
     test_run run = open_run(made, 0);
     float logits[2];
 
@@ -329,7 +332,7 @@ static void every_preset(void **state) {
     assert_saved(copy, 0); /* float */
     assert_ok(ptq_plan_create(model, NULL, &plan[0], &err));
     for (p = 0; ptq_name(PTQ_NAMES_PRESET, p); p++) {
-        ptq_layer_report layers;
+        layer_report layers;
         ptq_convert_options o;
         ptq_model *made = NULL;
         int integer;
@@ -344,9 +347,9 @@ static void every_preset(void **state) {
             assert_int_equal(made->node[1].q.bits, 8);
         assert_saved(made, integer);
         assert_ok(ptq_plan_create(made, NULL, &plan[1], &err));
-        assert_ok(ptq_compare_layers(plan[0], plan[1], &data, 4, &layers, &err));
+        assert_ok(compare_layers(plan[0], plan[1], &data, 4, &layers, &err));
         assert_true(layers.items > 3 && layers.item[layers.items - 1].sqnr_db > 10);
-        ptq_release(&layers.memory);
+        layer_report_free(&layers);
         ptq_plan_free(plan[1]);
         ptq_model_free(made);
     }

@@ -394,7 +394,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator) {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_session_options sitting = {1, NULL, 0, NULL, NULL, allocator};
-    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
+    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0, 0};
     ptq_dataset data = {2, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, one_image, NULL, NULL};
     ptq_model *model = NULL, *fused = NULL, *copy = NULL;
     ptq_fuse_report report;

@@ -4,6 +4,11 @@
 #include "quantized.h"
 #include "faults.h"
 
+#include "measure/advice.h"
+#include "measure/expect.h"
+#include "measure/layers.h"
+#include "measure/mix.h"
+
 enum { SIDE = 8, IMAGES = 24, CLASSES = 5 };
 
 typedef struct fixture {
@@ -53,11 +58,11 @@ static ptq_evaluation evaluated(const ptq_model *model, const ptq_dataset *data)
 }
 
 /* How far a model is from the fixture's float model. */
-static ptq_divergence distance(fixture *f, const ptq_model *model) {
+static divergence distance(fixture *f, const ptq_model *model) {
     ptq_evaluation a = evaluated(f->fused, pictures_dataset(&f->p));
     ptq_evaluation b = evaluated(model, pictures_dataset(&f->p));
     ptq_comparison c;
-    ptq_divergence d;
+    divergence d;
 
     assert_ok(ptq_compare(&a, &b, &c, &err));
     memset(&d, 0, sizeof d);
@@ -223,18 +228,18 @@ static void equalized_layers(void **state) {
     fixture *f = (fixture *)*state;
     ptq_model *made = NULL;
     ptq_plan *plan = NULL;
-    ptq_layer_report report;
+    layer_report report;
     int i;
 
     assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->p), &no_work, &made, &err));
     assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "relu "));
     assert_ok(ptq_plan_create(made, NULL, &plan, &err));
-    assert_ok(ptq_compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
+    assert_ok(compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
     assert_true(report.items > 8);
     for (i = 0; i < report.items; i++)
         if (report.item[i].sqnr_db < 100)
             fail_msg("%s: %g dB", report.item[i].name, report.item[i].sqnr_db);
-    ptq_release(&report.memory);
+    layer_report_free(&report);
     ptq_plan_free(plan);
     ptq_model_free(made);
 }
@@ -478,14 +483,14 @@ static ptq_model *normed_model(void) {
    deviation or the pixels do. Another batch norm is believed. */
 static void biases_by_hand(void **state) {
     static const struct {
-        ptq_bias_correction bias;
+        int measured, computed;
         float beta; /* of the batch norm shown; 0: none is */
         double expected;
-    } table[] = {{PTQ_BIAS_CORRECTION_NONE, 0, 0},
-                 {PTQ_BIAS_CORRECTION_EMPIRICAL, 0, 0.4 * 1.5},
-                 {PTQ_BIAS_CORRECTION_ANALYTIC, 0, 0.4 * 1.3955931},
-                 {PTQ_BIAS_CORRECTION_ANALYTIC, 1, 0.4 * 1.3955931},
-                 {PTQ_BIAS_CORRECTION_ANALYTIC, -1, 0.4 * 0.3955931}};
+    } table[] = {{0, 0, 0, 0},
+                 {1, 0, 0, 0.4 * 1.5},
+                 {0, 1, 0, 0.4 * 1.3955931},
+                 {0, 1, 1, 0.4 * 1.3955931},
+                 {0, 1, -1, 0.4 * 0.3955931}};
     ptq_model *m = normed_model(), *fused = NULL;
     ptq_dataset data = full_pictures();
     ptq_calibration *calibration;
@@ -500,10 +505,13 @@ static void biases_by_hand(void **state) {
         ptq_model *made;
         double step;
 
-        o.scheme.bias = table[i].bias;
-        o.unfused = table[i].beta < 0 || table[i].beta > 0 ? m : NULL;
+        if (table[i].measured)
+            o.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
         numbers(m, "norm.bias")[0] = table[i].beta;
         made = converted(fused, calibration, &o);
+        if (table[i].computed)
+            assert_ok(correct_biases(fused, table[i].beta < 0 || table[i].beta > 0 ? m : NULL,
+                                     calibration, made, &err));
         fc = &made->node[ptq_model_logits(made)];
         step =
             (double)made->node[fc->input[0]].q.scale * (double)fc->param[PTQ_PARAM_WEIGHT].scale[0];
@@ -517,28 +525,26 @@ static void biases_by_hand(void **state) {
     ptq_model_free(m);
 }
 
-/* Measured correction brings a network closer to float and ends the mean error; computed correction
-   needs no images, and one that learns has no place for it. */
+/* Measured correction brings a network closer to float and ends the mean error. */
 static void corrected_network(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("tflite", 4, 8), pictures_dataset(&f->p));
     ptq_model *made = NULL;
-    double db[3];
+    double db[2];
     char text[200];
     int i;
 
     o.scheme.code_logits = 0;
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < 2; i++) {
         ptq_model *m;
         o.scheme.bias = (ptq_bias_correction)i;
-        o.images = i == PTQ_BIAS_CORRECTION_EMPIRICAL ? pictures_dataset(&f->p) : NULL;
+        o.images = i ? pictures_dataset(&f->p) : NULL;
         m = converted(f->fused, f->calibration, &o);
         db[i] = distance(f, m).sqnr_db;
         ptq_model_free(m);
     }
-    if (!(db[PTQ_BIAS_CORRECTION_EMPIRICAL] > db[PTQ_BIAS_CORRECTION_NONE]) ||
-        !isfinite(db[PTQ_BIAS_CORRECTION_ANALYTIC]))
-        fail_msg("none %g, empirical %g, analytic %g dB", db[0], db[1], db[2]);
+    if (!(db[1] > db[0]))
+        fail_msg("none %g, empirical %g dB", db[0], db[1]);
     o.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
     assert_no_mean_error(f, o.scheme);
     ptq_scheme_write(&o.scheme, text, sizeof text);
@@ -547,11 +553,7 @@ static void corrected_network(void **state) {
     assert_fails(PTQ_NOT_READY, "empirical bias correction need",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
     assert_null(made);
-    o.scheme.bias = PTQ_BIAS_CORRECTION_ANALYTIC;
-    o.scheme.rounding = PTQ_ROUNDING_LEARNED;
-    assert_fails(PTQ_INVALID_ARGUMENT, "goes with rounding to nearest",
-                 ptq_scheme_check(&o.scheme, &err));
-    o.scheme.bias = (ptq_bias_correction)3;
+    o.scheme.bias = (ptq_bias_correction)2;
     assert_fails(PTQ_INVALID_ARGUMENT, "bias correction", ptq_scheme_check(&o.scheme, &err));
 }
 
@@ -706,8 +708,8 @@ static void divergence_by_hand(void **state) {
     assert_fails(PTQ_INVALID_ARGUMENT, "2 and 3 classes", ptq_compare(&a, &b, &d, &err));
 }
 
-static ptq_search_options search_for(ptq_scheme scheme, const ptq_dataset *images) {
-    ptq_search_options o;
+static search_options search_for(ptq_scheme scheme, const ptq_dataset *images) {
+    search_options o;
 
     memset(&o, 0, sizeof o);
     o.scheme = scheme;
@@ -715,23 +717,24 @@ static ptq_search_options search_for(ptq_scheme scheme, const ptq_dataset *image
     return o;
 }
 
-static void assert_same_divergence(const ptq_divergence *a, const ptq_divergence *b) {
+static void assert_same_divergence(const divergence *a, const divergence *b) {
     assert_memory_equal(a, b, sizeof *a);
 }
 
 /* Each figure is that of converting and comparing by hand; the order is falling. */
 static void sensitivity_of_nodes(void **state) {
     fixture *f = (fixture *)*state;
-    ptq_search_options o = search_for(bits("tflite", 3, 4), pictures_dataset(&f->p));
-    ptq_sensitivity_report r, again;
+    search_options o = search_for(bits("tflite", 3, 4), pictures_dataset(&f->p));
+    node_ranking r, again;
+    advice_list list;
     ptq_convert_options c = with_scheme(o.scheme, o.images);
     ptq_override only;
-    ptq_divergence d;
+    divergence d;
     ptq_model *m;
     int i;
 
     c.scheme = o.scheme;
-    assert_ok(ptq_measure_sensitivity(f->fused, f->calibration, &o, &r, &err));
+    assert_ok(rank_nodes(f->fused, f->calibration, &o, &r, &err));
     assert_int_equal(r.items, 11);
     assert_int_equal(r.images, IMAGES);
     for (i = 1; i < r.items; i++)
@@ -750,14 +753,15 @@ static void sensitivity_of_nodes(void **state) {
     d = distance(f, m);
     assert_same_divergence(&d, &r.item[0].cost);
     ptq_model_free(m);
-    for (i = 0; i < r.advices; i++) {
-        assert_true(r.advice[i].gain_pp > 0);
-        assert_true(i == 0 || r.advice[i - 1].gain_pp >= r.advice[i].gain_pp);
-        assert_non_null(strstr(r.advice[i].text, "would win back"));
+    assert_ok(find_advice(f->fused, f->calibration, &o, &r, &list, &err));
+    for (i = 0; i < list.items; i++) {
+        assert_true(list.item[i].gain_pp > 0);
+        assert_true(i == 0 || list.item[i - 1].gain_pp >= list.item[i].gain_pp);
+        assert_non_null(strstr(list.item[i].text, "would win back"));
     }
     o.images = pictures_dataset(&f->back);
     o.work.threads = 2;
-    assert_ok(ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
+    assert_ok(rank_nodes(f->fused, f->calibration, &o, &again, &err));
     for (i = 0; i < r.items; i++) {
         assert_string_equal(r.item[i].node, again.item[i].node);
         assert_same_divergence(&r.item[i].cost, &again.item[i].cost);
@@ -766,7 +770,7 @@ static void sensitivity_of_nodes(void **state) {
     ptq_release(&r.memory);
     o.scheme = preset("fp16");
     assert_fails(PTQ_INVALID_ARGUMENT, "must be one of integers",
-                 ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
+                 rank_nodes(f->fused, f->calibration, &o, &again, &err));
 }
 
 static int stop_at_three(void *user, size_t done, size_t total) {
@@ -777,31 +781,30 @@ static int stop_at_three(void *user, size_t done, size_t total) {
 
 static void searches_can_be_cancelled(void **state) {
     fixture *f = (fixture *)*state;
-    ptq_search_options o = search_for(preset("tflite"), pictures_dataset(&f->p));
-    ptq_sensitivity_report r;
-    ptq_goal goal = {20000, 0, 0};
+    search_options o = search_for(preset("tflite"), pictures_dataset(&f->p));
+    node_ranking r;
+    mix_goal goal = {20000, 0, 0};
     ptq_model *m = NULL;
 
     o.work.progress = stop_at_three;
+    assert_fails(PTQ_CANCELLED, "3 of", rank_nodes(f->fused, f->calibration, &o, &r, &err));
     assert_fails(PTQ_CANCELLED, "3 of",
-                 ptq_measure_sensitivity(f->fused, f->calibration, &o, &r, &err));
-    assert_fails(PTQ_CANCELLED, "3 of",
-                 ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &m, NULL, &err));
+                 convert_mixed(f->fused, f->calibration, &o, &goal, &m, NULL, &err));
     assert_null(m);
 }
 
 /* The model returned has the bits and the size that the report says; the frontier falls. */
 static void mixed_precision(void **state) {
     fixture *f = (fixture *)*state;
-    ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
-    ptq_goal goal = {0, 4, 0};
-    ptq_mix_report r;
+    search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
+    mix_goal goal = {0, 4, 0};
+    mix_report r;
     ptq_model *m = NULL;
     const uint8_t *chosen;
     size_t all, bytes = 0;
     int i, p;
 
-    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &m, &r, &err));
+    assert_ok(convert_mixed(f->fused, f->calibration, &o, &goal, &m, &r, &err));
     assert_int_equal(r.met, 1);
     assert_int_equal(r.nodes, 10);
     assert_true(r.item[r.chosen].average_bits <= 4 && r.item[r.chosen - 1].average_bits > 4);
@@ -823,7 +826,7 @@ static void mixed_precision(void **state) {
     m = NULL;
     goal.average_bits = 0;
     goal.bytes = all - 1; /* cannot be */
-    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &m, &r, &err));
+    assert_ok(convert_mixed(f->fused, f->calibration, &o, &goal, &m, &r, &err));
     assert_int_equal(r.met, 0);
     assert_int_equal(r.chosen, r.items - 1);
     assert_non_null(m);
@@ -831,7 +834,7 @@ static void mixed_precision(void **state) {
     ptq_model_free(m);
     goal.bytes = 0;
     goal.drop_pp = 100; /* anything will do: the smallest */
-    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, NULL, &r, &err));
+    assert_ok(convert_mixed(f->fused, f->calibration, &o, &goal, NULL, &r, &err));
     assert_int_equal(r.met, 1);
     assert_int_equal(r.chosen, r.items - 1);
     ptq_release(&r.memory);
@@ -841,18 +844,18 @@ static void mixed_precision(void **state) {
    the same, whatever the order of the images and the threads. */
 static void goals_are_kept(void **state) {
     fixture *f = (fixture *)*state;
-    ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
-    ptq_goal met = {0, 3.5, 0}, missed = {0, 1.5, 0}; /* fewer than 2 bits there are not */
-    ptq_mix_report r, again;
+    search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
+    mix_goal met = {0, 3.5, 0}, missed = {0, 1.5, 0}; /* fewer than 2 bits there are not */
+    mix_report r, again;
     ptq_model *a = NULL, *b = NULL;
     int k;
 
-    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &met, &a, &r, &err));
+    assert_ok(convert_mixed(f->fused, f->calibration, &o, &met, &a, &r, &err));
     assert_int_equal(r.met, 1);
     assert_true(r.item[r.chosen].average_bits <= 3.5);
     o.images = pictures_dataset(&f->back);
     o.work.threads = 2;
-    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &missed, &b, &again, &err));
+    assert_ok(convert_mixed(f->fused, f->calibration, &o, &missed, &b, &again, &err));
     assert_int_equal(again.met, 0);
     assert_int_equal(again.chosen, again.items - 1);
     assert_true(again.item[again.chosen].measured && again.items > again.nodes);
@@ -878,20 +881,20 @@ typedef struct searched {
 static ptq_status run_all(void *user, ptq_allocator allocator) {
     searched *on = (searched *)user;
     const ptq_dataset *data = pictures_dataset(&on->p);
-    ptq_search_options search = search_for(bits("tflite", 4, 0), data);
+    search_options options = search_for(bits("tflite", 4, 0), data);
     ptq_convert_options o = with_scheme(bits("best", 4, 4), data);
-    ptq_goal goal = {0, 4, 0};
+    mix_goal goal = {0, 4, 0};
     ptq_model *m = NULL, *mixed = NULL;
-    ptq_sensitivity_report sensitivity;
-    ptq_mix_report mix;
+    node_ranking sensitivity;
+    mix_report mix;
     ptq_status s;
 
     memset(&sensitivity, 0, sizeof sensitivity);
     memset(&mix, 0, sizeof mix);
-    o.work.allocator = search.work.allocator = allocator;
+    o.work.allocator = options.work.allocator = allocator;
     (void)((s = ptq_convert(on->fused, on->calibration, &o, &m, NULL, &err)) ||
-           (s = ptq_measure_sensitivity(on->fused, on->calibration, &search, &sensitivity, &err)) ||
-           (s = ptq_convert_mixed(on->fused, on->calibration, &search, &goal, &mixed, &mix, &err)));
+           (s = rank_nodes(on->fused, on->calibration, &options, &sensitivity, &err)) ||
+           (s = convert_mixed(on->fused, on->calibration, &options, &goal, &mixed, &mix, &err)));
     ptq_release(&mix.memory);
     ptq_model_free(mixed);
     ptq_release(&sensitivity.memory);

@@ -1,5 +1,5 @@
-"""tools/python, run by tests/commands/cli_python.sh. Expected values are the command-line tool's, or
-are worked out here with numpy. PTQ_TOOL and PTQ_SHAPES name the tool and a folder of drawn pictures."""
+"""tools/python, run by tests/commands/cli_python.sh. Expected values are the command-line tool's,
+or are worked out here with numpy. PTQ_TOOL names the tool, PTQ_SHAPES a folder of drawn pictures."""
 
 import gc
 import itertools

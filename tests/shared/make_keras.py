@@ -118,6 +118,7 @@ def pooled(x, config, how):
 COMPUTE = {
     "Activation": lambda x, c, w: activate(x[0], c["activation"]),
     "Add": lambda x, c, w: sum(x[1:], x[0]),
+    "Concatenate": lambda x, c, w: np.concatenate(x, -1),
     "AveragePooling2D": lambda x, c, w: average(x[0], c),
     "BatchNormalization": lambda x, c, w: norm(x[0], c, w),
     "Conv2D": lambda x, c, w: conv(x[0], c, w),
@@ -273,7 +274,7 @@ def one_call(layer, inputs, keras, shapes):
     made = [{"class_name": "__keras_tensor__",
              "config": {"shape": shapes[i], "dtype": "float32", "keras_history": history(i)}}
             for i in inputs]
-    return {"args": [made] if layer.kind == "Add" else made, "kwargs": layer.kwargs}
+    return {"args": [made] if layer.kind in ("Add", "Concatenate") else made, "kwargs": layer.kwargs}
 
 
 def model_json(model, keras, sequential):
@@ -373,6 +374,7 @@ def build_residual(m):
     y = m.add("ReLU", y, max_value=None, negative_slope=0.0, threshold=0.0)
     y = m.norm(m.conv(y, 12, 3), center=False, epsilon=1e-5)
     x = m.add("Add", [m.conv(x, 12, 1), y, m.deep(y)])
+    x = m.add("Concatenate", [x, y, x], axis=-1)
     x = m.everywhere("GlobalAveragePooling2D", m.add("Activation", x, activation="relu"))
     return m.add("Softmax", m.dense(x, 7), axis=-1)
 
@@ -581,7 +583,7 @@ def set_kind(**kinds):
 
 def many(layers, config):
     """Everything at once."""
-    set_kind(a="Conv2DTranspose", s="Concatenate", r="LeakyReLU")(layers, config)
+    set_kind(a="Conv2DTranspose", s="Subtract", r="LeakyReLU")(layers, config)
     layers["b"]["config"]["dilation_rate"] = [2, 2]
     layers["d"]["config"]["activation"] = "sigmoid"
     for i in range(4):
@@ -615,7 +617,7 @@ def renamed(layers, config):
 
 
 REFUSED = {
-    "many": (many, "layer 'b' (Conv2D): its dilation_rate is 2x2.*(Concatenate): .*sum them"),
+    "many": (many, "layer 'b' (Conv2D): its dilation_rate is 2x2.*(Subtract): "),
     "many_too": (many, "'r' (LeakyReLU).*activation 'sigmoid'"),
     "many_three": (many, "layers 'x0', 'x1', 'x2' and 1 more (Nonsense)"),
     "transposed": (set_kind(a="Conv2DTranspose"), "'a' (Conv2DTranspose): .*enlarges"),

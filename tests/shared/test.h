@@ -294,6 +294,13 @@ static inline void close_run(test_run *run) {
     ptq_plan_free(run->plan);
 }
 
+static inline ptq_status run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
+                                   int32_t *codes) {
+    ptq_results out = {NULL, NULL, codes, NULL};
+
+    return ptq_run_items(session, PTQ_TYPE_U8, pixels, count, &out, &err);
+}
+
 /* Logits of one float image; `logits` is to be freed. */
 static inline float *logits_of(const ptq_model *model, const float *input) {
     test_run run = open_run(model, 0);

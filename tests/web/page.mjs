@@ -445,16 +445,17 @@ const lowContrast = `(() => {
     return found;
 })()`;
 
-// Texts of at least 12 pixels; what is pressed, of 24 (WCAG 2.2, 2.5.8). The bars of channels do what
-// the field beside them does.
+// Texts of at least 12 pixels; what is pressed, of 24 (WCAG 2.2, 2.5.8). The bars of channels do
+// what the field beside them does.
 const tooSmall = `(() => {
+    const scaleOf = (svg) => (svg ? svg.getScreenCTM().a : 1);
     const shown = (element) => element.checkVisibility({ visibilityProperty: true }) &&
         !element.closest('script, style, .hidden, .skip, #drop');
     const texts = [...document.querySelectorAll('body *')].filter((element) => shown(element) &&
         [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) &&
-        (element.ownerSVGElement ? 0.92 : 1) * parseFloat(getComputedStyle(element).fontSize) < 12 &&
-        !(element.ownerSVGElement && element.ownerSVGElement.clientWidth < 500));
-    const pressed = [...document.querySelectorAll('button, input:not(.hidden), .node, .thumbs label')]
+        parseFloat(getComputedStyle(element).fontSize) * scaleOf(element.ownerSVGElement) < 12);
+    const buttons = 'button, input:not(.hidden), .node, .thumbs label';
+    const pressed = [...document.querySelectorAll(buttons)]
         .filter((element) => shown(element) && !element.closest('.channel-bars'))
         .filter((element) => {
             const { width, height } = element.getBoundingClientRect();

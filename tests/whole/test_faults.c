@@ -4,6 +4,9 @@
 #include "quantized.h"
 #include "faults.h"
 
+#include "measure/mix.h"
+#include "measure/nodes.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -233,7 +236,6 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator) {
     const ptq_dataset *data = pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_evaluate_options o;
     ptq_evaluation a, b;
-    ptq_layer_report layers;
     ptq_comparison compared;
     size_t index[2];
     ptq_status s;
@@ -241,15 +243,12 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator) {
     memset(&o, 0, sizeof o);
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
-    memset(&layers, 0, sizeof layers);
-    o.work.allocator = layers.memory.allocator = allocator;
+    o.work.allocator = allocator;
     o.work.threads = THREADS;
     (void)((s = ptq_sample(data, 2, 5, index, &allocator, &err)) ||
            (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
            (s = ptq_evaluate(f->integer_plan, data, &o, &b, &err)) ||
-           (s = ptq_compare(&a, &b, &compared, &err)) ||
-           (s = ptq_compare_layers(f->plan, f->integer_plan, data, 2, &layers, &err)));
-    ptq_release(&layers.memory);
+           (s = ptq_compare(&a, &b, &compared, &err)));
     ptq_release(&b.memory);
     ptq_release(&a.memory);
     return s;
@@ -285,7 +284,6 @@ static long_chain chain_with(const fixture *f, const char *name) {
     c.f = f;
     c.calibration = f->calibration;
     c.options = with_scheme(preset(name), pictures_dataset((pictures *)(uintptr_t)&f->p));
-    c.options.unfused = f->model;
     return c;
 }
 
@@ -296,12 +294,10 @@ typedef struct products {
     ptq_convert_report report;
     ptq_fuse_report fusions;
     ptq_evaluation before, after;
-    ptq_layer_report layers;
     void *bytes;
 } products;
 
 static void free_products(products *m, const ptq_allocator *allocator) {
-    ptq_release(&m->layers.memory);
     ptq_release(&m->after.memory);
     ptq_release(&m->before.memory);
     ptq_session_free(m->session);
@@ -338,20 +334,19 @@ static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, 
 /* And what is alike for all of them. */
 static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *m) {
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
-    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
+    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0, 0};
     const ptq_dataset *data = c->options.images;
     ptq_comparison compared;
     ptq_status s;
 
-    m->layers.memory.allocator = m->fusions.memory.allocator = allocator;
+    m->fusions.memory.allocator = allocator;
     (void)((s = ptq_fuse(m->back, &m->fused, &m->fusions, &err)) ||
            (s = ptq_self_test_add(m->fused, &err)) ||
            (s = ptq_plan_create(m->fused, &planning, &m->tested, &err)) ||
            (s = ptq_self_test_check(m->tested, &err)) ||
            (s = ptq_evaluate(c->f->plan, data, &evaluating, &m->before, &err)) ||
            (s = ptq_evaluate(m->plan, data, &evaluating, &m->after, &err)) ||
-           (s = ptq_compare(&m->before, &m->after, &compared, &err)) ||
-           (s = ptq_compare_layers(c->f->plan, m->plan, data, 2, &m->layers, &err)));
+           (s = ptq_compare(&m->before, &m->after, &compared, &err)));
     return s;
 }
 
@@ -430,8 +425,6 @@ static void bias_corrections(void **state) {
     c.options.scheme.code_logits = 1;
     c.options.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
     fail_each_of("empirical", only_convert, &c, 20);
-    c.options.scheme.bias = PTQ_BIAS_CORRECTION_ANALYTIC;
-    fail_each_of("analytic", only_convert, &c, 20);
 }
 
 /* Every range rule, from observers that were merged. */
@@ -490,8 +483,8 @@ static void observing_equalizing(void **state) {
     fail_each_of("calibrate", calibrate, &c, 30);
 }
 
-static ptq_search_options searching_with(const long_chain *c, ptq_allocator allocator) {
-    ptq_search_options o;
+static search_options searching_with(const long_chain *c, ptq_allocator allocator) {
+    search_options o;
 
     memset(&o, 0, sizeof o);
     o.scheme = c->options.scheme;
@@ -503,26 +496,26 @@ static ptq_search_options searching_with(const long_chain *c, ptq_allocator allo
 
 static ptq_status sensitivity(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
-    ptq_search_options o = searching_with(c, allocator);
-    ptq_sensitivity_report report;
+    search_options o = searching_with(c, allocator);
+    node_ranking report;
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    s = ptq_measure_sensitivity(c->f->fused, c->calibration, &o, &report, &err);
+    s = rank_nodes(c->f->fused, c->calibration, &o, &report, &err);
     ptq_release(&report.memory);
     return s;
 }
 
 static ptq_status mixed_bits(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
-    ptq_search_options o = searching_with(c, allocator);
-    ptq_goal goal = {0, 5, 0};
+    search_options o = searching_with(c, allocator);
+    mix_goal goal = {0, 5, 0};
     ptq_model *mixed = NULL;
-    ptq_mix_report mix;
+    mix_report mix;
     ptq_status s;
 
     memset(&mix, 0, sizeof mix);
-    s = ptq_convert_mixed(c->f->fused, c->calibration, &o, &goal, &mixed, &mix, &err);
+    s = convert_mixed(c->f->fused, c->calibration, &o, &goal, &mixed, &mix, &err);
     ptq_release(&mix.memory);
     ptq_model_free(mixed);
     return s;
@@ -531,7 +524,7 @@ static ptq_status mixed_bits(void *user, ptq_allocator allocator) {
 static void searching(void **state) {
     long_chain c = chain_with((const fixture *)*state, "tflite");
 
-    fail_each_of("sensitivity", sensitivity, &c, 300);
+    fail_each_of("sensitivity", sensitivity, &c, 100);
     fail_each_of("mixed bits", mixed_bits, &c, 300);
 }
 

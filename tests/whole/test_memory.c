@@ -256,7 +256,7 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
     assert_ok(ptq_run_f32(session, f->real, 1, logits, share, &err));
     assert_ok(ptq_run_f32(session, f->real, IMAGES, logits, NULL, &err));
     assert_ok(ptq_classify(session, f->pixels, IMAGES, classes, &err));
-    assert_int_equal(ptq_run_codes(session, f->pixels, IMAGES, codes, &err),
+    assert_int_equal(run_codes(session, f->pixels, IMAGES, codes),
                      has_coded_logits(model) ? PTQ_OK : PTQ_UNSUPPORTED);
     for (i = 0; i < PIXELS; i++)
         bad[i] = NAN;
@@ -427,46 +427,6 @@ static ptq_status call_convert_plainly(const stage *s) { return convert_with(s, 
 /* Confirmed, equalized, with fitted ranges, refitted and learned weights. */
 static ptq_status call_convert_best(const stage *s) { return convert_with(s, "best", 4, 6); }
 
-static ptq_search_options search_on(const stage *s, pictures *p) {
-    static ptq_dataset few;
-    ptq_search_options o;
-
-    memset(&o, 0, sizeof o);
-    few = *pictures_dataset(p);
-    few.count = 8;
-    o.images = &few;
-    (void)ptq_preset("best", &o.scheme, NULL);
-    (void)s;
-    return o;
-}
-
-static ptq_status call_sensitivity(const stage *s) {
-    pictures p = s->p;
-    ptq_search_options o = search_on(s, &p);
-    ptq_sensitivity_report report;
-    ptq_status status;
-
-    memset(&report, 0, sizeof report);
-    status = ptq_measure_sensitivity(s->fused, s->calibration, &o, &report, NULL);
-    ptq_release(&report.memory);
-    return status;
-}
-
-static ptq_status call_mixed(const stage *s) {
-    pictures p = s->p;
-    ptq_search_options o = search_on(s, &p);
-    ptq_goal goal = {0, 5, 0};
-    ptq_model *model = NULL;
-    ptq_mix_report report;
-    ptq_status status;
-
-    memset(&report, 0, sizeof report);
-    status = ptq_convert_mixed(s->fused, s->calibration, &o, &goal, &model, &report, NULL);
-    ptq_release(&report.memory);
-    ptq_model_free(model);
-    return status;
-}
-
 static ptq_status plan_and_run(const stage *s, int runs) {
     static float logits[IMAGES * CLASSES];
     ptq_plan_options planning;
@@ -510,17 +470,6 @@ static ptq_status call_evaluate(const stage *s) {
     return status;
 }
 
-static ptq_status call_compare_layers(const stage *s) {
-    pictures p = s->p;
-    ptq_layer_report report;
-    ptq_status status;
-
-    memset(&report, 0, sizeof report);
-    status = ptq_compare_layers(s->plan, s->integer_plan, pictures_dataset(&p), 4, &report, NULL);
-    ptq_release(&report.memory);
-    return status;
-}
-
 static ptq_status call_self_test(const stage *s) {
     ptq_model *model = NULL;
     ptq_plan *plan = NULL;
@@ -561,10 +510,7 @@ static const measured_call calls[] = {
     {"ptq_calibration_save, _load", 3072, call_calibration_files, 0},
     {"ptq_convert, tflite", 6144, call_convert_plainly, 0},
     {"ptq_convert, best w4a6", 14336, call_convert_best, 0},
-    {"ptq_measure_sensitivity", 12288, call_sensitivity, 0},
-    {"ptq_convert_mixed", 12288, call_mixed, 0},
     {"ptq_evaluate, ptq_compare", 5120, call_evaluate, 0},
-    {"ptq_compare_layers", 5120, call_compare_layers, 0},
     {"ptq_self_test_add, _check", 6144, call_self_test, 0},
     {"ptq_model_save", 3072, call_save, 0},
     {"ptq_cifar10_open", 5120, call_cifar10, 0},

@@ -66,7 +66,7 @@ static void expect_codes(const ptq_model *model, ptq_isa isa) {
     assert_ok(ptq_self_test_check(run.plan, &err));
     for (i = 0; i < PICTURES; i++) {
         draw(i, pixels);
-        assert_ok(ptq_run_codes(run.session, pixels, 1, code, &err));
+        assert_ok(run_codes(run.session, pixels, 1, code));
         for (c = 0; c < CLASSES; c++)
             if (code[c] != expected_code[i][c])
                 fail_msg("picture %d, class %d: code %d, not %d", i, c, (int)code[c],
@@ -97,7 +97,7 @@ static void codes_follow_from_the_formulas(void **state) {
     assert_ok(ptq_model_load(pinned, NULL, &model, &err));
     run = open_run(model, 1);
     draw(0, pixels);
-    assert_ok(ptq_run_codes(run.session, pixels, 1, code, &err));
+    assert_ok(run_codes(run.session, pixels, 1, code));
     for (i = 1; i <= ptq_model_logits(model); i++)
         checked += check_node(model, run.session, i) > 0;
     assert_int_equal(checked, 11); /* 9 convolutions, the pool, the dense layer */

@@ -1,11 +1,12 @@
 #!/bin/sh
 # mcu.sh BUILD SHARED [CPU...]
 #
-# ResNet8 as "ptq export --standalone" writes it, on the microcontrollers of examples/mcu/targets.sh
-# under QEMU: instructions exactly, layer by layer; flash, RAM and stack of the whole program; and
-# whether the logits of IMAGES images (200) are those of "ptq run", to the byte. OPTIMIZATION is the
-# compiler's (-O2); EXPORT holds further options of "ptq export". Without the models and images of
-# SHARED it takes those that the repository brings.
+# Networks as "ptq export --standalone" writes them, on the microcontrollers of
+# examples/mcu/targets.sh under QEMU: instructions exactly, layer by layer; flash, RAM and stack of the
+# whole program; and whether the logits of IMAGES images (200) are those of "ptq run", to the byte.
+# MODELS are resnet8 (of SHARED, or without it the repository's) and separable, the repository's
+# network of depthwise convolutions. OPTIMIZATION is the compiler's (-O2); EXPORT holds further options
+# of "ptq export".
 set -u
 build=$1 shared=$2
 shift 2
@@ -27,22 +28,29 @@ package_of() {
     esac
 }
 
+choose_resnet8() {
+    float=$shared/models/resnet8_mlperf.safetensors data=$shared/data/cifar-10-batches-bin
+    images=$shared/data/mlperf-tiny-ic200/test_batch.bin
+    [ -f "$float" ] && [ -f "$data/data_batch_1.bin" ] && [ -f "$images" ] || choose_shapes resnet8
+}
+
+choose_separable() { choose_shapes separable; }
+
+choose_shapes() { # NAME
+    float=$root/examples/models/$1-shapes10.safetensors data=$build/shapes10-data
+    images=$data/test_batch.bin
+    [ -f "$images" ] || "$build/shapes10" "$data" --train 2000 --test 2000 >"$work/log"
+}
+
 # Quantized once, and kept as long as the tool is the same.
-find_network() {
-    quantized=$build/mcu-resnet8.safetensors
-    cifar=$shared/data/cifar-10-batches-bin
-    if [ -f "$shared/models/resnet8_mlperf.safetensors" ] && [ -f "$cifar/data_batch_1.bin" ]; then
-        float=$shared/models/resnet8_mlperf.safetensors data=$cifar
-        images=$shared/data/mlperf-tiny-ic200/test_batch.bin
-    else
-        float=$root/examples/models/resnet8-shapes10.safetensors data=$build/shapes10-data
-        images=$data/test_batch.bin
-        [ -f "$images" ] || "$build/shapes10" "$data" --train 2000 --test 2000 >"$work/log" || return
-    fi
+find_network() { # NAME
+    quantized=$build/mcu-$1.safetensors
+    choose_$1 || return
     [ "$quantized" -nt "$build/ptq" ] ||
         "$build/ptq" quantize --model "$float" --data "$data" --no-measure -o "$quantized" \
             >"$work/log" || return
-    echo "ResNet8 $float, preset best; images of $images"
+    echo
+    echo "$1: $float, preset best; images of $images"
     head -c $((3073 * ${IMAGES:-200})) "$images" >"$work/images.bin"
     "$build/ptq" run --model "$quantized" --images "$work/images.bin" --logits "$work/wanted.f32" \
         >"$work/log" &&
@@ -120,30 +128,33 @@ table() { # CPU
         ' "$work/nodes" "$work/counts" | tee "$work/table"
 }
 
-measure() { # CPU
+measure() { # CPU MODEL
     count_layers "$1" && build "$1" "$level" "$work" || return
-    set -- "$1" $(sizes "$work/net.elf")
+    set -- "$1" $(sizes "$work/net.elf") "$2"
     rm -f "$work/logits.f32"
     emulate "$work" >"$work/log" || return
     equal=0
     cmp -s "$work/logits.f32" "$work/wanted.f32" && equal=1
     table "$1"
-    echo "RESULT mcu=$1 model=resnet8 instructions_per_mac=$(awk '$1 == "all" { print $4 }' \
+    echo "RESULT mcu=$1 model=$4 instructions_per_mac=$(awk '$1 == "all" { print $4 }' \
         "$work/table") flash=$2 ram=$3 stack=$(awk '/stack/ { print $NF }' "$work/log")" \
         "equal=$equal images=$(awk '/^images/ { print $2 }' "$work/log")"
     [ $equal = 1 ]
 }
 
 ${CC:-cc} -O2 -fPIC -shared "$root/tools/mcu/count.c" -o "$work/count.so" || exit 1
-find_network && list_nodes && check_plugin || { cat "$work/log" >&2 && exit 1; }
+check_plugin || { cat "$work/log" >&2 && exit 1; }
 failed=
-for cpu in ${*:-$mcu_cpus}; do
-    target $cpu || exit 1
-    for program in $compiler $emulator; do
-        command -v $program >"$work/log" && continue
-        say_missing $cpu $program "$(package_of $program)"
-        continue 2
+for model in ${MODELS:-resnet8 separable}; do
+    find_network "$model" && list_nodes || { cat "$work/log" >&2 && exit 1; }
+    for cpu in ${*:-$mcu_cpus}; do
+        target $cpu || exit 1
+        for program in $compiler $emulator; do
+            command -v $program >"$work/log" && continue
+            say_missing $cpu $program "$(package_of $program)"
+            continue 2
+        done
+        measure $cpu $model || failed="$failed $cpu/$model"
     done
-    measure $cpu || failed="$failed $cpu"
 done
 [ -z "$failed" ] || { echo "mcu: failed:$failed" >&2 && exit 1; }

@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "data/find.h"
 #include "measure/accuracy.h"
+#include "measure/layers.h"
 #include "measure/meaning.h"
 #include "measure/verdict.h"
 #include "ptq.h"
@@ -68,7 +69,7 @@ typedef struct pair {
     const eval_options *given;
     outcome model, baseline;
     ptq_comparison compared;
-    ptq_layer_report layers;
+    layer_report layers;
     size_t layer_images;
     data_request from;
     const char *const *class_name;
@@ -151,11 +152,11 @@ static void print_flips(const pair *both, const char *const *name) {
                 a->prediction[i] == a->label[i] ? "wrong to right" : "right to wrong");
 }
 
-static void print_layers(const ptq_layer_report *report, size_t images) {
+static void print_layers(const layer_report *report, size_t images) {
     say("\n%zu image%s: each tensor beside the baseline's\n%-24s %9s %14s %10s\n", images,
         images > 1 ? "s" : "", "tensor", "SQNR dB", "largest error", "clipped");
     for (int i = 0; i < report->items; i++) {
-        const ptq_layer_error *item = &report->item[i];
+        const layer_error *item = &report->item[i];
 
         say("%-24s %9.1f %14.3g %8.4f %%\n", item->name, item->sqnr_db, (double)item->largest,
             100 * item->clipped);
@@ -292,11 +293,11 @@ static json_t *flips_json(const pair *both) {
     return list;
 }
 
-static json_t *layers_json(const ptq_layer_report *report) {
+static json_t *layers_json(const layer_report *report) {
     json_t *list = json_array();
 
     for (int i = 0; i < report->items; i++) {
-        const ptq_layer_error *item = &report->item[i];
+        const layer_error *item = &report->item[i];
         json_t *made = json_pack("{s:s,s:f,s:f}", "name", item->name, "largest",
                                  (double)item->largest, "clipped", item->clipped);
 
@@ -355,8 +356,8 @@ static int compare(pair *both, const ptq_dataset *data) {
 
     if (ptq_compare(&both->baseline.result, &both->model.result, &both->compared, &err))
         return fail("%s", err.text);
-    if (both->given->layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan,
-                                                  data, both->layer_images, &both->layers, &err))
+    if (both->given->layers && compare_layers(both->baseline.ready.plan, both->model.ready.plan,
+                                              data, both->layer_images, &both->layers, &err))
         return fail("%s", err.text);
     return 0;
 }
@@ -422,7 +423,7 @@ int command_eval(int argc, char **argv) {
         data_find(&o.data, &both.from))
         return 1;
     status = evaluate(&both);
-    ptq_release(&both.layers.memory);
+    layer_report_free(&both.layers);
     close_outcome(&both.model);
     close_outcome(&both.baseline);
     return status;

@@ -9,6 +9,8 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/expect.h"
+#include "measure/mix.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "quantize/job.h"
@@ -133,8 +135,8 @@ static int get_calibration(job *work) {
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
-static int convert_mixed(job *work, const ptq_dataset *images, ptq_model **made) {
-    ptq_search_options options = {0};
+static int mix_bits(job *work, const ptq_dataset *images, ptq_model **made) {
+    search_options options = {0};
     progress state = progress_start("choose bits");
     ptq_status status;
     ptq_error err;
@@ -145,15 +147,15 @@ static int convert_mixed(job *work, const ptq_dataset *images, ptq_model **made)
     options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
-                               &work->mix, &err);
+    status = convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
+                           &work->mix, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
 
 /* The bits that were chosen, as overrides: for the report. */
 static int adopt_mix(job *work) {
-    const ptq_mix_report *mix = &work->mix;
+    const mix_report *mix = &work->mix;
 
     if (mix->nodes > MOST_NODES)
         return fail("the model has %d layers with weights; at most %d can be mixed", mix->nodes,
@@ -233,13 +235,12 @@ static int convert_on(job *work, const ptq_dataset *images, ptq_model **made) {
     ptq_status status;
     ptq_error err;
 
-    if (mixes && (convert_mixed(work, images, made) || adopt_mix(work)))
+    if (mixes && (mix_bits(work, images, made) || adopt_mix(work)))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
     options.images = images;
-    options.unfused = work->unfused;
     options.work.threads = work->given->threads;
     options.work.progress = progress_show;
     options.work.user = &state;
@@ -274,14 +275,17 @@ static int convert(job *work) {
     ptq_error err;
     int status;
 
-    if (work->expects && ptq_model_load(work->model_path, NULL, &work->unfused, &err))
-        return fail("%s", err.text);
     status = work->learns_on && !work->given->dry_run
                  ? convert_and_learn(work, &made)
                  : convert_on(work, &work->drawn.subset.dataset, &made);
     if (status || work->given->dry_run) {
         ptq_model_free(made);
         return status;
+    }
+    if (is_analytic(work->given) &&
+        correct_biases_of(work->model_path, work->ready.model, work->calibration, made, &err)) {
+        ptq_model_free(made);
+        return fail("%s", err.text);
     }
     return engine_adopt(made, NULL, &work->quantized);
 }
@@ -392,7 +396,6 @@ static void close_job(job *work) {
     ptq_release(&work->plan.memory);
     ptq_release(&work->fused.memory);
     ptq_release(&work->mix.memory);
-    ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
     data_close(work->test);
     learn_images_close(&work->split);

@@ -8,6 +8,7 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/advice.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -58,8 +59,9 @@ typedef struct job {
     engine ready;
     image_sample drawn;
     ptq_calibration *calibration;
-    ptq_search_options options;
-    ptq_sensitivity_report report;
+    search_options options;
+    node_ranking report;
+    advice_list advice;
 } job;
 
 static int choose_scheme(const sensitivity_options *o, ptq_scheme *scheme) {
@@ -89,13 +91,17 @@ static int look(job *work) {
     work->options.work.threads = work->given->threads;
     work->options.work.progress = progress_show;
     work->options.work.user = &state;
-    status = ptq_measure_sensitivity(work->ready.model, work->calibration, &work->options,
-                                     &work->report, &err);
+    status = rank_nodes(work->ready.model, work->calibration, &work->options, &work->report, &err);
+    progress_end(&state);
+    state = progress_start("try remedies");
+    if (!status)
+        status = find_advice(work->ready.model, work->calibration, &work->options, &work->report,
+                             &work->advice, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
 
-static void print_cost(const char *name, const ptq_divergence *cost, size_t images) {
+static void print_cost(const char *name, const divergence *cost, size_t images) {
     char interval[AGREEMENT_SIZE];
 
     say("%-24s %8.2f %10.5f %9.2f %%  %-13s %+8.2f\n", name, cost->sqnr_db, cost->kl,
@@ -103,7 +109,7 @@ static void print_cost(const char *name, const ptq_divergence *cost, size_t imag
 }
 
 static void print_nodes(const job *work) {
-    const ptq_sensitivity_report *report = &work->report;
+    const node_ranking *report = &work->report;
 
     say("model     %s\nscheme    %s\n", work->model_path, work->scheme);
     say_wrapped(10,
@@ -118,7 +124,6 @@ static void print_nodes(const job *work) {
 }
 
 static void print_report(const job *work) {
-    const ptq_sensitivity_report *report = &work->report;
     const char *part = work->given->show;
 
     if (shows_part(part, "nodes"))
@@ -128,17 +133,19 @@ static void print_report(const job *work) {
     if (!part)
         say("\n");
     say_wrapped(0, "%s",
-                report->advices ? "What would help, the most first, in agreement on these images:"
-                                : "None of the changes tried would help.");
-    for (int i = 0; i < report->advices; i++)
-        say_wrapped(4, "  %s (%s).", report->advice[i].text, advice_scope(&report->advice[i]));
+                work->advice.items
+                    ? "What would help, the most first, in agreement on these images:"
+                    : "None of the changes tried would help.");
+    for (int i = 0; i < work->advice.items; i++)
+        say_wrapped(4, "  %s (%s).", work->advice.item[i].text,
+                    advice_scope(&work->advice.item[i]));
 }
 
 #ifdef PTQ_HAVE_jansson
 
 static int write_json(const job *work) {
-    const ptq_sensitivity_report *report = &work->report;
-    json_t *nodes = json_array(), *advice = json_array();
+    const node_ranking *report = &work->report;
+    json_t *nodes = json_array(), *remedies = json_array();
 
     for (int i = 0; i < report->items; i++) {
         json_t *item = json_divergence(&report->item[i].cost, report->images);
@@ -147,16 +154,18 @@ static int write_json(const job *work) {
         json_set_count(item, "bytes", report->item[i].bytes);
         json_array_append_new(nodes, item);
     }
-    for (int i = 0; i < report->advices; i++)
-        json_array_append_new(advice, json_pack("{s:s,s:s,s:s,s:f}", "node", report->advice[i].node,
-                                                "text", report->advice[i].text, "scope",
-                                                advice_scope(&report->advice[i]), "gain_pp",
-                                                report->advice[i].gain_pp));
+    for (int i = 0; i < work->advice.items; i++) {
+        const advice *item = &work->advice.item[i];
+
+        json_array_append_new(remedies,
+                              json_pack("{s:s,s:s,s:s,s:f}", "node", item->node, "text", item->text,
+                                        "scope", advice_scope(item), "gain_pp", item->gain_pp));
+    }
     return json_finish(
         json_pack("{s:i,s:s,s:s,s:s,s:I,s:o,s:o,s:o}", "schema_version", SCHEMA_VERSION,
                   "model_path", work->model_path, "data_dir", work->from.path, "scheme",
                   work->scheme, "images", (json_int_t)report->images, "nodes", nodes, "whole",
-                  json_divergence(&report->whole, report->images), "advice", advice));
+                  json_divergence(&report->whole, report->images), "advice", remedies));
 }
 
 #else

@@ -120,7 +120,7 @@ typedef struct { int mode; int weight_bits, activation_bits; ...; } ptq_scheme;
 typedef struct { const char *pattern; ptq_scheme scheme; } ptq_override;
 typedef struct {
     ptq_scheme scheme; const ptq_override *override; int overrides; const ptq_dataset *images;
-    const ptq_model *unfused; ptq_work work; ...;
+    ptq_work work; ...;
 } ptq_convert_options;
 ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
 ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
@@ -128,7 +128,7 @@ ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibratio
                        ptq_error *err);
 ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err);
 
-typedef struct { ptq_work work; size_t limit; } ptq_evaluate_options;
+typedef struct { ptq_work work; size_t limit; ...; } ptq_evaluate_options;
 typedef struct {
     ptq_memory memory; size_t total, correct; int classes; size_t *confusion; int *prediction;
     float *logits; ...;

@@ -1,7 +1,7 @@
 """Builds the package: ptq.h, compiled once, and Python around it.
 
-What is C stands elsewhere in the project. It is copied into the package, from which wheel and source
-distribution take it: neither needs the project any more, and a C program finds the very header
+What is C stands elsewhere in the project. It is copied into the package, from which wheel and
+source distribution take it: neither needs the project any more, and a C program finds the very header
 that Python runs (ptq.get_include()).
 """
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "figures/figures.h"
+#include "measure/nodes.h"
 #include "ptq.h"
 #include "report/svg.h"
 
@@ -57,16 +58,15 @@ int draw_interval(source *s, FILE *out) {
 }
 
 int draw_sensitivity(source *s, FILE *out) {
-    ptq_search_options options = {0};
-    ptq_sensitivity_report report;
+    search_options options = {0};
+    node_ranking report;
     bar bars[MOST_BARS] = {{"", 0}};
     int n = 0, i;
 
     options.scheme.weight_bits = 4;
     options.images = &s->subset.dataset;
     options.measure = SAMPLES / 2;
-    if (calibrate(s) ||
-        did(s, ptq_measure_sensitivity(s->fused, s->calibration, &options, &report, &s->err)))
+    if (calibrate(s) || did(s, rank_nodes(s->fused, s->calibration, &options, &report, &s->err)))
         return 1;
     for (i = 0; i < report.items && n < MOST_BARS; i++) {
         int node = ptq_model_find(s->fused, report.item[i].node);

@@ -29,7 +29,7 @@ typedef struct strip {
 /* Elements of the buffers that all of them share. */
 typedef struct strip_buffers {
     int count, sums_used, no_sums_used;
-    size_t rows, mve, dsp, plain, unpacked, sums;
+    size_t rows, mve, dsp, plain, depth, unpacked, sums;
 } strip_buffers;
 
 typedef struct header {

@@ -13,19 +13,9 @@ static const char *const strip_lines[] = {
     NULL};
 
 /* Their sections, in order; `end` of every file is one too. */
-enum {
-    OPENING,
-    MVE = 2,
-    DSP = 4,
-    THUMB = 6,
-    PLAIN = 8,
-    ROWS = 10,
-    ALONE,
-    SUM,
-    SUM_MVE,
-    SUM_OTHERS,
-    STRIP_SUM
-};
+enum { OPENING, MVE = 2, DSP = 5, THUMB = 8, PLAIN = 11 };
+enum { DEPTH = 14, ROWS, ALONE, SUM, SUM_MVE, SUM_OTHERS, STRIP_SUM };
+enum { FOUR = 1 }; /* behind that of a form: for convolutions of each channel by itself */
 
 /* Inputs that the buffer of rows should hold at most, 12.5 KB where they are widened; and places
    that should share weights once laid out, so that this costs little beside the products. */
@@ -105,6 +95,11 @@ static int is_symmetric(const ptq_tensor *weight) {
            (weight->type == PTQ_TYPE_PACKED_S && weight->zero_point == 0);
 }
 
+/* Each channel by itself, four side by side. */
+static int is_depthwise(const ptq_node *node, const int *in) {
+    return node->groups == in[2] && node->shape[2] == in[2] && in[2] % 4 == 0 && in[2] > 1;
+}
+
 static size_t rows_of(const ptq_node *node, const strip *s, int height) {
     return (size_t)((height - 1) * node->stride[0] + node->kernel[0]) * (size_t)s->row;
 }
@@ -114,13 +109,15 @@ int strip_plan(const header *h, int index, strip *s) {
     const ptq_node *node = &h->model->node[index];
     const int *in = h->model->node[node->input[0]].shape, *out = node->shape;
 
-    if (h->small || node->op != PTQ_OP_CONV2D || is_spread(node) || node->groups != 1 ||
-        out[2] < 4 || !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
+    if (h->small || node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
+        (node->groups != 1 && !is_depthwise(node, in)) ||
+        !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
         return 0;
     *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, out[2], 0};
     flatten(node, s);
     s->shift = choose_shift(h, index);
-    if (s->out[1] < 4 || !s->shift || (node->residual && (out[2] % 4 || !sum_fits(h, index))))
+    if ((s->out[1] < 4 && node->groups == 1) || !s->shift ||
+        (node->residual && (out[2] % 4 || !sum_fits(h, index))))
         return 0;
     s->row = ((s->out[1] - 1) * node->stride[1] + node->kernel[1]) * in[2];
     while (s->height < s->out[0] && s->height * s->out[1] < PLACES_WANTED &&
@@ -145,9 +142,17 @@ static void measure_one(header *h, int index, const strip *s) {
 
     b->count++;
     raise(&b->rows, rows_of(node, s, s->height) + ROW_TAIL);
-    raise(&b->mve, high * ((wide + 15) / 16 * 64));
-    raise(&b->dsp, high * ((wide + 1) / 2 * 4));
-    raise(&b->plain, high * wide * 4);
+    raise(&b->mve, 1);
+    raise(&b->dsp, 1);
+    raise(&b->plain, 1);
+    if (node->groups > 1) {
+        wide = (size_t)node->kernel[1];
+        raise(&b->depth, high * wide * 4);
+    } else {
+        raise(&b->mve, high * ((wide + 15) / 16 * 64));
+        raise(&b->dsp, high * ((wide + 1) / 2 * 4));
+        raise(&b->plain, high * wide * 4);
+    }
     raise(&b->unpacked, node->param[PTQ_PARAM_WEIGHT].bits < 8 ? high * wide : 1);
     if (node->residual) {
         b->sums_used = 1;
@@ -172,7 +177,7 @@ size_t strips_bytes(const header *h) {
     const strip_buffers *b = &h->strips;
     size_t dsp = 2 * b->rows + 4 * b->dsp, thumb = b->rows + 4 * b->plain;
 
-    return b->count ? (dsp > thumb ? dsp : thumb) + b->sums + b->unpacked + 32 : 0;
+    return b->count ? (dsp > thumb ? dsp : thumb) + 4 * b->depth + b->sums + b->unpacked + 32 : 0;
 }
 
 /* ---- What is written ---- */
@@ -206,8 +211,14 @@ void put_strip_kernels(const header *h) {
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         fputs(forms[i].condition, h->to);
         put_sections(h, strip_lines, 1u << forms[i].section);
+        if (b->depth)
+            put_sections(h, strip_lines, 1u << (forms[i].section + FOUR));
     }
     fputs("#endif\n\n", h->to);
+    if (b->depth) {
+        fprintf(h->to, "#define %s_DEPTH %zu\n\n", h->upper, b->depth);
+        put_sections(h, strip_lines, 1u << DEPTH);
+    }
     put_sections(h, strip_lines,
                  1u << ROWS | (b->no_sums_used ? 1u << ALONE : 0) | (b->sums_used ? 1u << SUM : 0));
     if (!b->sums_used)
@@ -221,10 +232,13 @@ void put_strip_kernels(const header *h) {
 }
 
 void put_strip(const header *h, int index, const strip *s) {
-    fprintf(h->to, "static const %s_strip %s_strip%d = {&%s_node%d, %d, %d, %d, %d};\n", h->name,
-            h->name, index, h->name, index, s->height, s->row, s->step, s->shift);
+    int deep = h->model->node[index].groups > 1;
+
+    fprintf(h->to, "static const %s_strip %s_strip%d = {&%s_node%d, %s_put_%s, %d, %d, %d, %d};\n",
+            h->name, h->name, index, h->name, index, h->name, deep ? "depth" : "weights", s->height,
+            s->row, s->step, s->shift);
     fprintf(h->to,
             "%s_APART void %s_group%d(int height, uint8_t *y, int channel)\n{\n"
-            "    %s_group(&%s_strip%d, height, y, channel);\n}\n\n",
-            h->upper, h->name, index, h->name, h->name, index);
+            "    %s_%sgroup(&%s_strip%d, height, y, channel);\n}\n\n",
+            h->upper, h->name, index, h->name, deep ? "depth_" : "", h->name, index);
 }

@@ -423,6 +423,34 @@ static keras_value import_global_avg(keras_call *at) { return import_global(at, 
 
 /* ---- Sums ---- */
 
+/* Along the channels, which are the last axis; of what is flattened, only where the image was one
+   pixel. */
+static keras_value import_concatenate(keras_call *at) {
+    keras_value joined;
+
+    for (int i = 0; i < at->inputs && keras_ready(at); i++)
+        keras_add_zeros(at, i);
+    if (!keras_ready(at))
+        return keras_unknown();
+    joined = at->input[0];
+    keras_check_axis(at, joined.rank);
+    for (int i = 0; i < at->inputs; i++) {
+        const int *shape = at->im->model->node[at->input[i].node].shape;
+
+        if (at->input[i].rank != joined.rank ||
+            (joined.rank == 1 && (shape[0] != 1 || shape[1] != 1)))
+            keras_refuse(at, "tensors can be joined along their channels only");
+    }
+    for (int i = 1; i < at->inputs && !at->refused; i++) {
+        char name[PTQ_NAME_SIZE];
+
+        keras_name(at, i < at->inputs - 1 ? ".link" : "", name);
+        joined = keras_result(
+            at, ptq_add_concat(at->im->model, name, joined.node, at->input[i].node), joined.rank);
+    }
+    return joined;
+}
+
 static keras_value import_add(keras_call *at) {
     keras_value sum;
 
@@ -480,7 +508,7 @@ static const keras_kind kinds[] = {
     {"AlphaDropout", import_nothing, 1, NULL},
     {"AveragePooling2D", import_avg_pool, 1, NULL},
     {"BatchNormalization", import_norm, 1, NULL},
-    {"Concatenate", NULL, 0, "there is no operator that joins tensors; sum them with Add"},
+    {"Concatenate", import_concatenate, 0, NULL},
     {"Conv1D", NULL, 1, "convolutions are over images; build it as a Conv2D of height 1"},
     {"Conv2D", import_conv, 1, NULL},
     {"Conv2DTranspose", NULL, 1, "there is no operator that enlarges an image"},

@@ -66,8 +66,8 @@ const char *agreement_text(double agreement, size_t images, char text[AGREEMENT_
     return text;
 }
 
-const char *advice_scope(const ptq_advice *advice) {
-    return *advice->node ? "cost of the layer alone, gain of the network" : "both of the network";
+const char *advice_scope(const advice *given) {
+    return *given->node ? "cost of the layer alone, gain of the network" : "both of the network";
 }
 
 /* Adding 0 turns -0 into 0. */
@@ -124,7 +124,7 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared, double 
         json_set_count(json_object_get(object, "verdict"), "images_needed", found.needed);
 }
 
-json_t *json_divergence(const ptq_divergence *cost, size_t images) {
+json_t *json_divergence(const divergence *cost, size_t images) {
     double low, high;
 
     agreement_interval(cost->agreement, images, &low, &high);

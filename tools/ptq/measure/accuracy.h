@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "measure/advice.h"
 #include "ptq.h"
 #include "shared/output.h"
 
@@ -24,7 +25,7 @@ void agreement_interval(double agreement, size_t images, double *low, double *hi
 const char *agreement_text(double agreement, size_t images, char text[AGREEMENT_SIZE]);
 
 /* What the two numbers of an advice are of: a layer alone, or the whole network. */
-const char *advice_scope(const ptq_advice *advice);
+const char *advice_scope(const advice *given);
 
 /* margin: see verdict.h. */
 void print_comparison(const ptq_comparison *compared, double margin);
@@ -40,7 +41,7 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared, double 
 
 /* {sqnr_db, kl, agreement, agreement_interval, delta_pp}, measured on so many images; sqnr_db null
    where infinite. */
-json_t *json_divergence(const ptq_divergence *cost, size_t images);
+json_t *json_divergence(const divergence *cost, size_t images);
 #endif
 
 #endif

@@ -2,9 +2,12 @@
 #ifndef PTQ_TOOL_QUANTIZE_JOB_H
 #define PTQ_TOOL_QUANTIZE_JOB_H
 
+#include <string.h>
+
 #include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
+#include "measure/mix.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "train/learn.h"
@@ -33,12 +36,10 @@ typedef struct job {
     ptq_override override[MOST_NODES];
     char pattern[MOST_NODES][128];
     int overrides;
-    int calibrates, learns; /* some node needs it */
-    int expects;            /* some node needs `unfused` */
-    int learns_on;          /* preset best-high */
-    double minutes;         /* for that; 0: as usual */
+    int calibrates, learns, rounds; /* some node needs it, learns its rounding */
+    int learns_on;                  /* preset best-high */
+    double minutes;                 /* for that; 0: as usual */
     learn_report learned;
-    ptq_model *unfused;
     engine ready; /* the fused float model, then the quantized one */
     engine quantized;
     image_sample drawn;
@@ -47,8 +48,8 @@ typedef struct job {
     ptq_calibration *calibration;
     ptq_convert_report plan;
     ptq_fuse_report fused;
-    ptq_goal goal;
-    ptq_mix_report mix;
+    mix_goal goal;
+    mix_report mix;
     ptq_evaluation before, after;
     ptq_comparison compared;
     int seen; /* measured on calibration images, as there are no others */
@@ -57,6 +58,11 @@ typedef struct job {
 
 static inline int has_goal(const job *work) {
     return work->goal.bytes || work->goal.average_bits > 0 || work->goal.drop_pp > 0;
+}
+
+/* What is computed without images is no part of a scheme: it comes after the conversion. */
+static inline int is_analytic(const quantize_options *o) {
+    return o->bias_correction && strcmp(o->bias_correction, "analytic") == 0;
 }
 
 /* ---- scheme.c: from the options. 0, or 1 after an error ---- */

@@ -129,7 +129,7 @@ static void print_plan(const ptq_convert_report *plan) {
 }
 
 /* One line for each model of the frontier that was measured. */
-static void print_mix(const ptq_mix_report *mix) {
+static void print_mix(const mix_report *mix) {
     char interval[AGREEMENT_SIZE];
 
     if (!mix->items)
@@ -273,7 +273,7 @@ static void set_measured(json_t *root, const job *work) {
 }
 
 /* The whole frontier; what was not measured has only its size and what was predicted. */
-static json_t *mix_json(const ptq_mix_report *mix) {
+static json_t *mix_json(const mix_report *mix) {
     json_t *nodes = json_array(), *points = json_array();
 
     for (int k = 0; k < mix->nodes; k++)

@@ -82,16 +82,13 @@ static int set_percentile(const quantize_options *o, ptq_scheme *scheme) {
 }
 
 static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
-    static const char *const names[] = {"none", "empirical", "analytic"};
+    const char *word = o->bias_correction ? o->bias_correction : "none";
 
-    for (int i = 0; o->bias_correction && i < 3; i++)
-        if (strcmp(o->bias_correction, names[i]) == 0) {
-            scheme->bias = (ptq_bias_correction)i;
-            return 0;
-        }
-    return o->bias_correction ? misuse("--bias-correction is none, empirical or analytic, not '%s'",
-                                       o->bias_correction)
-                              : 0;
+    if (strcmp(word, "empirical") == 0)
+        scheme->bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
+    else if (strcmp(word, "none") != 0 && !is_analytic(o))
+        return misuse("--bias-correction is none, empirical or analytic, not '%s'", word);
+    return 0;
 }
 
 /* The single choices, over the preset. */
@@ -199,12 +196,10 @@ static int add_override(job *work, const char *option) {
 
 static void note_needs(job *work, const ptq_scheme *scheme) {
     work->calibrates |= scheme->mode == PTQ_MODE_INTEGER;
-    work->learns |=
-        scheme->mode == PTQ_MODE_INTEGER &&
-        (scheme->rounding == PTQ_ROUNDING_LEARNED ||
-         scheme->bias == PTQ_BIAS_CORRECTION_EMPIRICAL || scheme->equalize || scheme->fit_ranges);
-    work->expects |=
-        scheme->mode == PTQ_MODE_INTEGER && scheme->bias == PTQ_BIAS_CORRECTION_ANALYTIC;
+    if (scheme->mode != PTQ_MODE_INTEGER)
+        return;
+    work->rounds |= scheme->rounding == PTQ_ROUNDING_LEARNED;
+    work->learns |= work->rounds || scheme->bias || scheme->equalize || scheme->fit_ranges;
 }
 
 /* A positive number. */
@@ -251,7 +246,10 @@ int choose_overrides(job *work) {
             return 1;
         note_needs(work, &work->override[i].scheme);
     }
-    return 0;
+    return work->rounds && is_analytic(work->given)
+               ? fail("--bias-correction analytic goes with rounding to nearest; learned rounding "
+                      "corrects biases on images")
+               : 0;
 }
 
 /* ---- A goal ---- */

@@ -25,7 +25,7 @@ static void read_weight_word(const char *word, ptq_scheme *s) {
     if (!strcmp(word, "refitted"))
         s->refit = PTQ_REFIT_ALWAYS;
     if (!strncmp(word, "bias-", 5))
-        s->bias = word[5] == 'a' ? PTQ_BIAS_CORRECTION_ANALYTIC : PTQ_BIAS_CORRECTION_EMPIRICAL;
+        s->bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
 }
 
 static void read_activation_word(const char *word, ptq_scheme *s) {
@@ -77,7 +77,7 @@ static int find_advised(report *r, ptq_scheme *scheme) {
 }
 
 int measure_advice(report *r, int threads) {
-    ptq_search_options options = {0};
+    search_options options = {0};
     progress state;
     ptq_status status;
     ptq_error err;
@@ -91,14 +91,19 @@ int measure_advice(report *r, int threads) {
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_measure_sensitivity(r->baseline.ready.model, r->seen, &options, &r->advice, &err);
+    status = rank_nodes(r->baseline.ready.model, r->seen, &options, &r->ranking, &err);
+    progress_end(&state);
+    state = progress_start("try remedies");
+    if (!status)
+        status = find_advice(r->baseline.ready.model, r->seen, &options, &r->ranking, &r->remedies,
+                             &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
 
 /* ---- Writing ---- */
 
-static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, double most,
+static void write_cost(FILE *out, const char *name, const divergence *cost, double most,
                        size_t images) {
     char interval[AGREEMENT_SIZE];
 
@@ -114,21 +119,21 @@ static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, 
             agreement_text(cost->agreement, images, interval), cost->delta_pp + 0.0);
 }
 
-static void write_ranking(FILE *out, const ptq_sensitivity_report *advice) {
-    double most = advice->items ? advice->item[0].cost.kl : 0;
+static void write_ranking(FILE *out, const node_ranking *ranking) {
+    double most = ranking->items ? ranking->item[0].cost.kl : 0;
 
     fputs("<div class=\"wide\"><table><thead><tr><th>node alone</th><th></th><th>KL divergence</th>"
           "<th>SQNR</th><th>agreement</th><th>95 % interval</th><th>points</th></tr></thead>"
           "<tbody>\n",
           out);
-    for (int i = 0; i < advice->items; i++)
-        write_cost(out, advice->item[i].node, &advice->item[i].cost, most, advice->images);
-    write_cost(out, "all of them", &advice->whole, most, advice->images);
+    for (int i = 0; i < ranking->items; i++)
+        write_cost(out, ranking->item[i].node, &ranking->item[i].cost, most, ranking->images);
+    write_cost(out, "all of them", &ranking->whole, most, ranking->images);
     fputs("</tbody></table></div>\n", out);
 }
 
 void write_advice(FILE *out, const report *r) {
-    const ptq_sensitivity_report *advice = &r->advice;
+    const advice_list *list = &r->remedies;
 
     fputs("<h2>What would help</h2>\n", out);
     if (!r->advised) {
@@ -143,16 +148,16 @@ void write_advice(FILE *out, const report *r) {
             "</strong>, measured on %zu of the calibration images against float; no test image had "
             "a part in it. Agreement is the share of these images with float's own answer; its "
             "interval is Wilson's.</p>\n",
-            advice->images);
-    fputs(advice->advices ? "<ol>\n" : "<p>None of the changes tried would help.</p>\n", out);
-    for (int i = 0; i < advice->advices; i++) {
+            r->ranking.images);
+    fputs(list->items ? "<ol>\n" : "<p>None of the changes tried would help.</p>\n", out);
+    for (int i = 0; i < list->items; i++) {
         fputs("<li>", out);
-        put_text(out, advice->advice[i].text);
-        fprintf(out, " (%s).</li>\n", advice_scope(&advice->advice[i]));
+        put_text(out, list->item[i].text);
+        fprintf(out, " (%s).</li>\n", advice_scope(&list->item[i]));
     }
-    fputs(advice->advices ? "</ol>\n" : "", out);
+    fputs(list->items ? "</ol>\n" : "", out);
     fputs("<p class=\"muted\">Below, every node alone under the model's scheme, rounded to "
           "nearest, all others in float; the bars show the divergence.</p>\n",
           out);
-    write_ranking(out, advice);
+    write_ranking(out, &r->ranking);
 }

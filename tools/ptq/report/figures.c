@@ -200,7 +200,7 @@ static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor) 
     svg_begin(out, WIDTH, height, "Signal to quantization noise of every tensor");
     svg_ticks(out, &x, height - 34, top, "%g");
     for (i = 0; i < s->layers.items; i++) {
-        const ptq_layer_error *item = &s->layers.item[i];
+        const layer_error *item = &s->layers.item[i];
         double y = top + row * i, db = isfinite(item->sqnr_db) ? item->sqnr_db : x.high;
 
         svg_fitted(out, x.from - 6, y + 14, x.from - 8, "small end", item->name);

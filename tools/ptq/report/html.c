@@ -65,7 +65,7 @@ static const char *judgement(const ptq_comparison *c) {
 }
 
 static void write_verdict(FILE *out, const report *r, const subject *s) {
-    const ptq_layer_error *weak = weakest_layer(s);
+    const layer_error *weak = weakest_layer(s);
     const ptq_comparison *c = &s->compared;
     verdict found = judge(c, r->margin);
     char text[200];
@@ -271,7 +271,7 @@ static void conclude_confusion(FILE *out, const report *r, const subject *s) {
 }
 
 static void conclude_sqnr(FILE *out, const subject *s) {
-    const ptq_layer_error *weak = weakest_layer(s);
+    const layer_error *weak = weakest_layer(s);
 
     if (!weak || !isfinite(weak->sqnr_db))
         return;

@@ -36,8 +36,8 @@ ptq_qparams tensor_codes(const ptq_model *model, const char *tensor) {
     return strcmp(model->node[i].out, tensor) ? model->node[i].mid : model->node[i].q;
 }
 
-const ptq_layer_error *weakest_layer(const subject *s) {
-    const ptq_layer_error *found = NULL;
+const layer_error *weakest_layer(const subject *s) {
+    const layer_error *found = NULL;
 
     for (int i = 0; i < s->layers.items; i++)
         if (!found || s->layers.item[i].sqnr_db < found->sqnr_db)
@@ -65,7 +65,7 @@ static int open_subject(const char *option, subject *s) {
 
 static void close_subject(subject *s) {
     free(s->codes);
-    ptq_release(&s->layers.memory);
+    layer_report_free(&s->layers);
     ptq_release(&s->result.memory);
     engine_close(&s->ready);
 }
@@ -128,8 +128,8 @@ static int measure_subject(report *r, subject *s, int threads) {
     if (evaluate_plan(s->ready.plan, &r->images, s->name, threads, &s->result))
         return 1;
     if (ptq_compare(&r->baseline.result, &s->result, &s->compared, &err) ||
-        ptq_compare_layers(r->baseline.ready.plan, s->ready.plan, &r->images, r->layer_images,
-                           &s->layers, &err))
+        compare_layers(r->baseline.ready.plan, s->ready.plan, &r->images, r->layer_images,
+                       &s->layers, &err))
         return fail("%s: %s", s->name, err.text);
     return count_codes(r, s);
 }
@@ -185,7 +185,7 @@ void close_report(report *r) {
     for (int i = 0; i < MOST_SUBJECTS; i++)
         close_subject(&r->model[i]);
     close_subject(&r->baseline);
-    ptq_release(&r->advice.memory);
+    ptq_release(&r->ranking.memory);
     ptq_calibration_free(r->seen);
     sample_close(&r->drawn);
     data_close(r->test);

@@ -8,6 +8,8 @@
 
 #include "data/dataset.h"
 #include "data/images.h"
+#include "measure/advice.h"
+#include "measure/layers.h"
 #include "measure/meaning.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -29,7 +31,7 @@ typedef struct subject {
     engine ready;
     ptq_evaluation result;
     ptq_comparison compared; /* with the float model */
-    ptq_layer_report layers;
+    layer_report layers;
     code_count *codes; /* for each tensor of the calibration */
 } subject;
 
@@ -47,7 +49,8 @@ typedef struct report {
     int seed, threads;
     double margin;          /* points that a model may be worse by and be recommended */
     const subject *advised; /* which model the advice is for; NULL: none was asked for */
-    ptq_sensitivity_report advice;
+    node_ranking ranking;
+    advice_list remedies;
 } report;
 
 /* What is to be measured. */
@@ -89,9 +92,9 @@ void coded_range(const ptq_qparams *q, double *low, double *high);
 ptq_qparams tensor_codes(const ptq_model *model, const char *tensor);
 
 /* The tensor with the least SQNR; NULL if there is none. */
-const ptq_layer_error *weakest_layer(const subject *s);
+const layer_error *weakest_layer(const subject *s);
 
-/* Fills `advised` and `advice`; 0, or 1 after an error. And their section. */
+/* Fills `advised`, `ranking` and `remedies`; 0, or 1 after an error. And their section. */
 int measure_advice(report *r, int threads);
 void write_advice(FILE *out, const report *r);
 

@@ -50,7 +50,7 @@ def _part(item, shape: Shape) -> NDArray:
     """What an iterable yields: a batch, or one image."""
     if isinstance(item, (tuple, list)) and any(hasattr(x, "__array__") for x in item):
         raise TypeError(
-            "the iterable yields %ss of arrays; pass the images alone, as in (x for x, label in loader)"
+            "the iterable yields %ss of arrays; pass the images alone, as in (x for x, _ in loader)"
             % type(item).__name__
         )
     array = np.asarray(item)

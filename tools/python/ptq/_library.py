@@ -38,7 +38,7 @@ def call(function, *arguments) -> None:
 
 
 def make(kind: str, release, function, *arguments, after: tuple = ()):
-    """The object that a function returns through a pointer, with parameters `after` it; Python frees it.
+    """The object that a function returns by a pointer, with parameters `after` it; Python frees it.
 
     Objects may be freed in any order: see CONVENTIONS in ptq.h."""
     out = ffi.new(kind + " **")
@@ -77,7 +77,7 @@ def count_threads(threads: Optional[int]) -> int:
 
 
 class _Watcher:
-    """What long work calls now and then: the user's function, and Python, which looks for Ctrl-C."""
+    """What long work calls now and then: the user's function, and Python, which sees Ctrl-C."""
 
     def __init__(self, progress: Optional[Progress]):
         self.progress = progress

@@ -225,7 +225,7 @@ class Model:
         threads: Optional[int] = None,
         progress: Optional[Progress] = None,
     ) -> Evaluation:
-        """Accuracy on images N x H x W x C with N labels from 0; beside a baseline, if one is given.
+        """Accuracy on images N x H x W x C with N labels from 0, beside a baseline if one is given.
 
         threads:  all processors by default; the result does not depend on it
         progress: called as progress(done, total); a true answer stops with ptq.Error

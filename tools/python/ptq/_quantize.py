@@ -75,7 +75,6 @@ def quantize(
     calibration = _calibrate(model, data, threads, progress)
     warn_lines(write_text(lib.ptq_calibration_warnings, calibration), 2)
     options.images = data.view
-    options.unfused = model._model
     with watched(options.work, threads, progress):
         arguments = lib.ptq_convert, model._fused, calibration, options
         made = make("ptq_model", lib.ptq_model_free, *arguments, after=(ffi.NULL,))

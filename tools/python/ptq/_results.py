@@ -1,4 +1,4 @@
-"""What evaluation and explanation return: plain values and numpy arrays, no memory of the library."""
+"""What evaluation and explanation return: plain values and numpy's arrays."""
 
 from dataclasses import dataclass, field
 from typing import Optional, Tuple

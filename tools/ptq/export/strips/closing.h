@@ -4,6 +4,56 @@
 
 #include "export/strips/opening.h"
 
+/* [section depth] */
+/* ---- Each channel by itself ----
+
+   A depthwise convolution has few products for a result: four channels at one place, whose weights
+   lie side by side. */
+static int32_t net_depth_factors[NET_DEPTH];
+
+NET_APART void net_put_depth(const net_conv *c, int channel)
+{
+    static int8_t room[NET_UNPACKED];
+    int taps = c->kernel[0] * c->kernel[1], o, k;
+    for (o = 0; o < 4; o++) {
+        const int8_t *w = net_bytes(&c->weights, channel + o, taps, room);
+        int32_t sum = 0;
+        for (k = 0; k < taps; k++)
+            sum += net_depth_factors[4 * k + o] = w[k];
+        net_now.bias[o] -= NET_ZERO(c) * sum;
+    }
+}
+
+/* Four channels at one place. */
+NET_INLINE void net_depth_sums(const net_strip *s, const net_value *x, int32_t *sum)
+{
+    const net_conv *c = s->conv;
+    const int32_t *w = net_depth_factors;
+    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int u, v;
+    for (u = 0; u < c->kernel[0]; u++, x += s->row - c->kernel[1] * c->in[2])
+        for (v = 0; v < c->kernel[1]; v++, x += c->in[2], w += 4) {
+            a0 += x[NET_QUAD(0)] * w[0];
+            a1 += x[NET_QUAD(1)] * w[1];
+            a2 += x[NET_QUAD(2)] * w[2];
+            a3 += x[NET_QUAD(3)] * w[3];
+        }
+    sum[0] = a0, sum[1] = a1, sum[2] = a2, sum[3] = a3;
+}
+
+NET_INLINE void net_depth_group(const net_strip *s, int height, uint8_t *y, int channel)
+{
+    const net_conv *c = s->conv;
+    const net_value *row = net_rows + channel, *x;
+    int32_t sum[4];
+    int ox;
+    for (; height > 0; height--, row += c->stride[0] * s->row)
+        for (x = row, ox = 0; ox < c->out[1]; ox++, x += c->stride[1] * c->in[2], y += s->step) {
+            net_depth_sums(s, x, sum);
+            net_finish_four(s, sum, y, channel);
+        }
+}
+
 /* [section strip_rows] */
 typedef void net_grouped(int height, uint8_t *y, int channel);
 
@@ -33,7 +83,7 @@ static void net_put_four(const net_strip *s, int channel)
         net_now.bias[k] = w->bias ? w->bias[channel + k] : 0;
         net_now.multiplier[k] = net_fixed(w->multiplier[channel + k], s->shift);
     }
-    net_put_weights(s->conv, channel);
+    s->put_weights(s->conv, channel);
 }
 
 /* [section strip_alone] */

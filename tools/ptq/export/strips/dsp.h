@@ -13,7 +13,8 @@
    Of four inputs a b c d the pairs are (a, c) and (b, d), as SXTB16 makes them. */
 #include <arm_acle.h>
 
-static int16_t net_rows[NET_ROWS];
+typedef int16_t net_value;
+static net_value net_rows[NET_ROWS];
 static uint32_t net_factors[NET_DSP_FACTORS];
 
 /* Any four bytes as a word: these processors load them from any address. */
@@ -22,6 +23,9 @@ typedef struct net_word {
 } __attribute__((packed, may_alias)) net_word;
 
 #define NET_WORD(at) (((const net_word *)(const void *)(at))->bits)
+
+#define NET_ZERO(c) 0 /* code 0, as the rows hold it */
+#define NET_QUAD(k) ((k) % 3 ? 3 - (k) : (k)) /* where channel k of four lies in a row */
 
 static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
 {
@@ -47,7 +51,7 @@ static void net_pad_row(const net_conv *c, int n, int16_t *to)
 }
 
 /* Pairs of weights, of the four channels in turn. */
-static void net_put_weights(const net_conv *c, int channel)
+NET_APART void net_put_weights(const net_conv *c, int channel)
 {
     static int8_t room[NET_UNPACKED];
     int row = c->kernel[1] * c->in[2], taps = c->kernel[0] * row, pairs = (row + 1) / 2, o, u, k;
@@ -144,6 +148,13 @@ NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channe
             y += s->step;
         }
     }
+}
+
+/* [section dsp_four] */
+/* The codes of four sums. */
+NET_INLINE void net_finish_four(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
+{
+    net_put_codes(s, sum[0] * 256, sum[1] * 256, sum[2] * 256, sum[3] * 256, y, channel);
 }
 
 /* [section end] */

@@ -13,8 +13,12 @@
    0. */
 #include <arm_mve.h>
 
-static int8_t net_rows[NET_ROWS];
+typedef int8_t net_value;
+static net_value net_rows[NET_ROWS];
 static int8_t net_factors[NET_MVE_FACTORS];
+
+#define NET_ZERO(c) ((c)->input.zero_point + (c)->input.flip - 128) /* code 0 in the rows */
+#define NET_QUAD(k) (k) /* where channel k of four lies in a row */
 
 static void net_put_row(const net_conv *c, const uint8_t *x, int n, int8_t *to)
 {
@@ -25,19 +29,13 @@ static void net_put_row(const net_conv *c, const uint8_t *x, int n, int8_t *to)
     }
 }
 
-/* Code 0, as the rows hold it. */
-static int32_t net_zero(const net_conv *c)
-{
-    return c->input.zero_point + c->input.flip - 128;
-}
-
 static void net_pad_row(const net_conv *c, int n, int8_t *to)
 {
-    memset(to, (int)net_zero(c) & 255, (size_t)n);
+    memset(to, (int)NET_ZERO(c) & 255, (size_t)n);
 }
 
 /* Vectors of weights, of the four channels in turn. */
-static void net_put_weights(const net_conv *c, int channel)
+NET_APART void net_put_weights(const net_conv *c, int channel)
 {
     static int8_t room[NET_UNPACKED];
     int row = c->kernel[1] * c->in[2], taps = c->kernel[0] * row, o, u, k;
@@ -51,7 +49,7 @@ static void net_put_weights(const net_conv *c, int channel)
                 sum = vaddvaq_s8(sum, some);
                 vst1q_s8(to, some);
             }
-        net_now.bias[o] -= net_zero(c) * sum;
+        net_now.bias[o] -= NET_ZERO(c) * sum;
     }
 }
 
@@ -128,6 +126,13 @@ NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channe
             y += s->step;
         }
     }
+}
+
+/* [section mve_four] */
+/* The codes of four sums. */
+NET_INLINE void net_finish_four(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
+{
+    net_codes4(s, vld1q_s32(sum), y, channel);
 }
 
 /* [section end] */

@@ -17,7 +17,7 @@
 
 #if defined(__GNUC__)
 #define NET_INLINE static __inline__ __attribute__((always_inline))
-#define NET_APART static __attribute__((noinline))
+#define NET_APART static __attribute__((noinline, unused))
 /* Loads and sums stay where they are: brought forward together, as compilers like it, they would need more
    registers than there are. */
 #define NET_IN_ORDER __asm__ volatile("" ::: "memory")
@@ -31,6 +31,7 @@
 
 typedef struct net_strip {
     const net_conv *conv;
+    void (*put_weights)(const net_conv *c, int channel); /* of four channels, into their buffer */
     int height; /* rows of results that are computed together */
     int row;    /* inputs of a row with its padding */
     int step;   /* bytes from a place to the next, where results are written */
