@@ -431,6 +431,8 @@ typedef enum ptq_residual {
     PTQ_RESIDUAL_SECOND
 } ptq_residual;
 
+enum { PTQ_DYNAMIC_SYMMETRIC = 2 }; /* ptq_node.dynamic */
+
 /* The parameters of a node, as index into ptq_node.param. */
 enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
 
@@ -459,7 +461,8 @@ typedef struct ptq_node {
     ptq_activation add_act;   /* ... and this comes last */
     ptq_qparams q;            /* how the result is coded; type PTQ_TYPE_F32: real numbers */
     ptq_qparams mid;          /* the result before a fused addition, likewise */
-    int dynamic;              /* integer weights on real inputs, whose range is found per image */
+    int dynamic;              /* 1: integer weights on real inputs, whose range is found per image;
+                                 PTQ_DYNAMIC_SYMMETRIC: the input's codes are symmetric */
     ptq_tensor param[PTQ_PARAM_COUNT]; /* rank 0 where there is none. Convolution: weight O,I/g,H,W
                                  and bias O; dense: O,I and O; batch norm: weight = gamma,
                                  bias = beta, mean, variance, all of C. Integer weights carry
@@ -570,9 +573,11 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
    `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused, as
-   is what is not UTF-8. Two others mean something: "class_names", a JSON array with a string for
+   is what is not UTF-8. Three others mean something: "class_names", a JSON array with a string for
    each class, and "resize", how pictures are brought to the model's size: "crop" (the shorter side
-   first, then the middle) or "stretch". ptq_model_check refuses what is neither. */
+   first, then the middle) or "stretch". A third, "arithmetic", says how integers are brought from
+   one scale to another: "onnx", the default, "xnnpack" or "fixed", as TensorFlow Lite does on large
+   processors and on microcontrollers; see [OPERATORS]. ptq_model_check refuses other values. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
@@ -2191,9 +2196,27 @@ typedef struct ptq__clamp {
     int32_t zero_point, low, high; /* low <= zero_point <= high */
 } ptq__clamp;
 
+/* How integers are brought from one scale to another: a property of the model, which its metadata
+   tell. The formulas stand with each operator. */
+typedef enum ptq__arithmetic {
+    PTQ__ONNX,    /* in single precision: ONNX Runtime's */
+    PTQ__XNNPACK, /* sums alike; additions, averages and softmax as TensorFlow Lite's kernels */
+    PTQ__FIXED    /* sums in integers too: TensorFlow Lite's reference, CMSIS-NN */
+} ptq__arithmetic;
+
+/* A real factor as an integer, multiplier 2^(shift - 31), with 2^30 <= |multiplier|. */
+typedef struct ptq__fixed {
+    int32_t multiplier;
+    int shift; /* -31 and more; at most 30 */
+} ptq__fixed;
+
 /* The constants of an addition of codes: see ptq__add_codes. */
 typedef struct ptq__adder {
     float ratio_a, ratio_b, offset;
+    ptq__fixed fixed_a, fixed_b, fixed_sum;  /* PTQ__FIXED */
+    int32_t multiple_a, multiple_b, shift;   /* PTQ__XNNPACK */
+    int32_t zero_a, zero_b;                  /* both */
+    ptq__arithmetic arithmetic;
     ptq__clamp clamp;
 } ptq__adder;
 
@@ -2222,6 +2245,7 @@ struct ptq__step {
     int groups, deep;                 /* deep: input channels of a group, C / groups */
     int taps;                         /* inputs that one result depends on: deep * KH * KW */
     ptq_activation act;               /* fused, or what the operator itself is */
+    ptq__arithmetic arithmetic;
     ptq__clamp clamp;                 /* coded results: of the operator's own ... */
     ptq__adder adder;                 /* ... and of an addition, own or fused */
     float average;                    /* average of the whole image: see ptq__average_code */
@@ -2230,7 +2254,8 @@ struct ptq__step {
                            its code in the result, 2 x 256 */
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
-    float *multiplier;  /* integer convolution and dense: one for each channel; else NULL */
+    float *multiplier;  /* integer convolution and dense: one for each channel; else NULL ... */
+    ptq__fixed *fixed;  /* ... and the same for PTQ__FIXED; else NULL */
     void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
@@ -2324,29 +2349,106 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
     }
 }
 
+static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
+    const char *name = ptq_model_get_meta(model, "arithmetic");
+    if (name && !strcmp(name, "xnnpack"))
+        return PTQ__XNNPACK;
+    return name && !strcmp(name, "fixed") ? PTQ__FIXED : PTQ__ONNX;
+}
+
+/* TensorFlow Lite's way to multiply an integer by a real factor M, which it keeps as an integer:
+   M = m 2^(e - 31) with m = round(2^31 f), M = f 2^e, 1/2 <= f < 1. Then
+       x M = round(round_up(x m / 2^31) / 2^-e),
+   the first rounded half up, the second half away from zero: Jacob et al. 2018, 2.2. */
+static ptq__fixed ptq__fixed_of(double factor) {
+    ptq__fixed fixed = {0, 0};
+    int64_t m = (int64_t)floor(frexp(factor, &fixed.shift) * 2147483648.0 + 0.5);
+    if (m == INT64_C(1) << 31) {
+        m /= 2;
+        fixed.shift++;
+    }
+    if (fixed.shift < -31) /* nothing is left of any integer */
+        m = fixed.shift = 0;
+    if (fixed.shift > 30) {
+        fixed.shift = 30;
+        m = INT32_MAX;
+    }
+    fixed.multiplier = (int32_t)m;
+    return fixed;
+}
+
+/* Shifting up may wrap, as it does there; no scale of a layer needs it. */
+static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
+    int up = by.shift > 0 ? by.shift : 0, down = up - by.shift;
+    int64_t product = (int64_t)(int32_t)((uint32_t)x << up) * by.multiplier;
+    int64_t high = (product + (product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30))) /
+                   (INT64_C(1) << 31); /* rounds towards zero */
+    int64_t unit = INT64_C(1) << down, rest = high & (unit - 1);
+    return (int32_t)((high - rest) / unit + (rest > (unit - 1) / 2 + (high < 0)));
+}
+
+static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
+    code = code < clamp->low ? clamp->low : code;
+    return code > clamp->high ? clamp->high : code;
+}
+
+/* The average of n codes of a window: rounded half away from zero, as AVERAGE_POOL_2D. */
+static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clamp) {
+    return ptq__clamp_code((sum > 0 ? sum + n / 2 : sum - n / 2) / n, clamp);
+}
+
 /* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
    QLinearAdd:
        y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
    b's product is rounded first, then everything once: so the order of the operands matters, and is
-   the graph's. */
+   the graph's. As XNNPACK's, with 2^k >= 2^20 / max(sa/sy, sb/sy) > 2^(k-1) and halves up:
+       y = round(((a - za) rne(2^k sa/sy) + (b - zb) rne(2^k sb/sy)) / 2^k) + zy
+   As TensorFlow Lite's own, with s = 2 max(sa, sb) and all products fixed:
+       y = ((a - za) 2^20 (sa/s) + (b - zb) 2^20 (sb/s)) (s / (2^20 sy)) + zy */
 
 /* What does not depend on the image: two ratios, and what the three zero points come to. */
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
-                                ptq_activation act) {
+                                ptq_activation act, ptq__arithmetic arithmetic) {
     ptq__adder adder;
+    double twice = 2.0 * (double)(a->scale > b->scale ? a->scale : b->scale);
     adder.ratio_a = ptq__div(a->scale, y->scale);
     adder.ratio_b = ptq__div(b->scale, y->scale);
     float zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
     adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
+    frexp((double)(adder.ratio_a > adder.ratio_b ? adder.ratio_a : adder.ratio_b), &adder.shift);
+    adder.shift = 21 - adder.shift;
+    adder.multiple_a = (int32_t)rint(ldexp((double)adder.ratio_a, adder.shift));
+    adder.multiple_b = (int32_t)rint(ldexp((double)adder.ratio_b, adder.shift));
+    adder.fixed_a = ptq__fixed_of((double)a->scale / twice);
+    adder.fixed_b = ptq__fixed_of((double)b->scale / twice);
+    adder.fixed_sum = ptq__fixed_of(twice / (1048576.0 * (double)y->scale));
+    adder.zero_a = a->zero_point;
+    adder.zero_b = b->zero_point;
+    adder.arithmetic = arithmetic;
     adder.clamp = ptq__clamp_of(y, act);
     return adder;
 }
 
 /* a and b: codes as they lie in memory, the zero point not taken off. */
 static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
-    float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
-    sum = ptq__fma((float)a, adder->ratio_a, sum);
-    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
+    const ptq__clamp *clamp = &adder->clamp;
+    if (adder->arithmetic == PTQ__ONNX) {
+        float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
+        sum = ptq__fma((float)a, adder->ratio_a, sum);
+        return ptq__to_code(sum, 0, clamp->low, clamp->high);
+    }
+    a -= adder->zero_a;
+    b -= adder->zero_b;
+    if (adder->arithmetic == PTQ__XNNPACK) {
+        int64_t sum = (int64_t)a * adder->multiple_a + (int64_t)b * adder->multiple_b;
+        int64_t unit = INT64_C(1) << adder->shift;
+        sum += unit / 2;
+        sum = (sum - (int64_t)((uint64_t)sum & (uint64_t)(unit - 1))) / unit; /* rounds down */
+        return ptq__clamp_code((int32_t)sum + clamp->zero_point, clamp);
+    }
+    int32_t x = ptq__fixed_multiply(a * (1 << 20), adder->fixed_a);
+    int32_t y = ptq__fixed_multiply(b * (1 << 20), adder->fixed_b);
+    return ptq__clamp_code(ptq__fixed_multiply(x + y, adder->fixed_sum) + clamp->zero_point, clamp);
 }
 
 /* H x W x C, H x W x C -> H x W x C: kernels walk both operands with one index. */
@@ -2558,6 +2660,14 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
+/* The same for PTQ__FIXED: rounded once, to an integer. */
+static ptq__fixed ptq__fixed_multiplier(const ptq_model *model, const ptq_node *node, int channel) {
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    double in = (double)model->node[node->input[0]].q.scale;
+    double out = (double)(node->residual ? &node->mid : &node->q)->scale;
+    return ptq__fixed_of(in * (double)weight->scale[weight->scales > 1 ? channel : 0] / out);
+}
+
 /* Sum of |w - z| of one output channel. */
 static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
@@ -2699,14 +2809,20 @@ static inline void ptq__finish_real(const ptq__step *step, const ptq__frame *fra
 
 /* The same of an accumulator; the logits may stay real numbers. */
 static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int at, int32_t acc,
-                             float multiplier) {
+                             int channel) {
     const ptq__clamp *clamp = &step->clamp;
     int32_t code, other;
     if (!ptq__is_coded(step->node)) {
-        ptq__finish_real(step, frame, at, ptq__mul((float)acc, multiplier));
+        ptq__finish_real(step, frame, at, ptq__mul((float)acc, step->multiplier[channel]));
         return;
     }
-    code = ptq_requantize(acc, multiplier, clamp->zero_point, clamp->low, clamp->high);
+    if (step->fixed) {
+        code = ptq__fixed_multiply(acc, step->fixed[channel]) + clamp->zero_point;
+        code = ptq__clamp_code(code, clamp);
+    } else {
+        code = ptq_requantize(acc, step->multiplier[channel], clamp->zero_point, clamp->low,
+                              clamp->high);
+    }
     if (frame->mid)
         ptq__store(frame->mid, at, code);
     if (frame->in[1]) {
@@ -2754,7 +2870,7 @@ static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, cons
                 int32_t acc = ptq__dot(step, patch, mass, o);
                 if (step->multiplier) {
                     acc += bias ? ((const int32_t *)bias)[o] : 0;
-                    ptq__finish_code(step, frame, at, acc, step->multiplier[o]);
+                    ptq__finish_code(step, frame, at, acc, o);
                 } else {
                     float scale = ptq__mul(q->scale, weight->scale[weight->scales > 1 ? o : 0]);
                     float sum = ptq__mul((float)acc, scale);
@@ -2770,12 +2886,14 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
 }
 
 /* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
-   under the range of that image. */
+   under the range of that image: affine; or symmetric as in TensorFlow Lite's hybrid layers, where
+   127 is the code of the largest |x|, q = round(x * (127 / largest)), halves away from zero. */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
     int n = step->in[0] * step->in[1] * step->in[2];
-    float low = 0, high = 0; /* 0 is always in the range */
+    int symmetric = step->node->dynamic == PTQ_DYNAMIC_SYMMETRIC;
+    float low = 0, high = 0, inverse; /* 0 is always in the range */
     ptq_qparams q;
     for (int i = 0; i < n; i++) {
         *frame->no_code |= !ptq__is_finite(x[i]);
@@ -2784,10 +2902,17 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     }
     if (*frame->no_code)
         return;
-    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
+    high = symmetric && -low > high ? -low : high;
+    inverse = high > 0 ? 127 / high : 0;
+    if (symmetric) {
+        q.type = PTQ_TYPE_S8, q.bits = 8, q.zero_point = 0;
+        q.scale = high > 0 ? high / 127 : 1;
+    } else if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK) {
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    }
     for (int i = 0; i < n; i++)
-        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
+        codes[i] = (uint8_t)(symmetric ? (int32_t)roundf(ptq__mul(x[i], inverse))
+                                       : ptq_quantize(x[i], &q));
     ptq__conv_codes(step, frame, codes, &q);
 }
 
@@ -2922,17 +3047,20 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
         float taps = (float)ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
-            int32_t most = ptq__load(x, first + c, q->type);
+            int32_t most = ptq__load(x, first + c, q->type), total = 0;
             ptq__float sum = 0, code;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
                 for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
+                    total += ptq__load(x, at, q->type);
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
                     else if (ptq__load(x, at, q->type) > most)
                         most = ptq__load(x, at, q->type);
                 }
-            if (!largest) {
+            if (!largest && step->arithmetic != PTQ__ONNX) {
+                most = ptq__average_fixed(total, (int32_t)taps, &step->clamp);
+            } else if (!largest) {
                 code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
                 most = ptq__to_code(code, 0, low, high);
             }
@@ -2941,15 +3069,21 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
     }
 }
 
-/* The global pool of codes: H x W x C -> 1 x 1 x C. */
+/* The global pool of codes: H x W x C -> 1 x 1 x C. XNNPACK has ONNX Runtime's formula; in integers
+   it is M(sum (x - zx), sx / (n sy)) + zy. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
     int channels = step->in[2], pixels = step->in[0] * step->in[1];
+    ptq__fixed share = ptq__fixed_of((double)q->scale / (pixels * (double)step->node->q.scale));
     for (int c = 0; c < channels; c++) {
-        int32_t sum = -pixels * q->zero_point;
+        int32_t sum = -pixels * q->zero_point, code;
         for (int i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        ptq__store(frame->out, c, ptq__average_code(step, sum));
+        code = step->arithmetic == PTQ__FIXED
+                   ? ptq__clamp_code(ptq__fixed_multiply(sum, share) + step->clamp.zero_point,
+                                     &step->clamp)
+                   : ptq__average_code(step, sum);
+        ptq__store(frame->out, c, code);
     }
 }
 
@@ -2972,7 +3106,9 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
 }
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows.
-   Log-softmax is its logarithm, x[c] - max - log(sum). */
+   Log-softmax is its logarithm, x[c] - max - log(sum). On codes x of scale s, as TensorFlow Lite:
+   y = rne(256 exp(s (x[c] - max)) / sum) - 128, which stands for (y + 128) / 256. In double
+   precision: no exponential of a C library is so wrong that it would change a code but at a tie. */
 
 /* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
@@ -2994,6 +3130,23 @@ static void ptq__softmax(const float *x, float *y, int n) {
 
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
+}
+
+static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_qparams *q = &step->from[0]->q;
+    int n = step->elements, largest = 0;
+    double sum = 0;
+    for (int i = 1; i < n; i++)
+        if (ptq__load(frame->in[0], i, q->type) > ptq__load(frame->in[0], largest, q->type))
+            largest = i;
+    int32_t max = ptq__load(frame->in[0], largest, q->type);
+    for (int i = 0; i < n; i++)
+        sum += exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max));
+    for (int i = 0; i < n; i++) {
+        double share = exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max)) / sum;
+        int32_t code = (int32_t)rint(256 * share) - 128;
+        ptq__store(frame->out, i, code > 127 ? 127 : code);
+    }
 }
 
 static void ptq__log_softmax_f32(const ptq__step *step, const ptq__frame *frame) {
@@ -3049,6 +3202,7 @@ enum {
 /* How an operator is converted: what its integer form does with codes. */
 typedef enum ptq__codes {
     PTQ__NO_CODES,     /* there is none: real numbers on both sides */
+    PTQ__SHARE_CODES,  /* likewise; but where a file brings codes of 1/256 on its own they stay */
     PTQ__SAME_CODES,   /* the input's codes are chosen among, so its scale stays */
     PTQ__OWN_CODES,    /* the result has a scale of its own */
     PTQ__JOINED_CODES, /* likewise; a chain, of which only the next link reads each, has one */
@@ -3138,8 +3292,9 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__SHARE_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL},
+        {ptq__softmax_f32, ptq__softmax_int, NULL}},
     {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
     {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
@@ -3163,6 +3318,14 @@ static int ptq__has_key(const ptq_node *node, unsigned key) {
 
 /* Weights that can be quantized. */
 static int ptq__has_weight(ptq_op op) { return (ptq__operators[op].keys & PTQ__KEY_W) != 0; }
+
+/* Whether codes keep their scale: where the operator chooses among them; and averages of windows,
+   which have a scale of their own in ONNX Runtime's arithmetic only. */
+static int ptq__keeps_scale(const ptq_model *model, const ptq_node *node) {
+    const ptq__operator *op = ptq__operator_of(node);
+    int average = op->codes == PTQ__OWN_CODES && op->keys & PTQ__KEY_KERNEL;
+    return op->codes == PTQ__SAME_CODES || (average && ptq__arithmetic_of(model) != PTQ__ONNX);
+}
 
 /* How a result is clamped: what is fused behind the operator, or the operator itself. */
 static ptq_activation ptq__act_of(const ptq_node *node) {
@@ -3201,11 +3364,11 @@ static void ptq__describe_step(ptq__step *step) {
         step->average =
             ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (node->op == PTQ_OP_ADD)
-        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
+        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act, step->arithmetic);
     else if (second && node->residual == PTQ_RESIDUAL_FIRST)
-        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
+        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act, step->arithmetic);
     else if (second)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
+        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act, step->arithmetic);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
@@ -3845,13 +4008,19 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
     int coded = ptq__is_coded(node), from = ptq__is_coded(a);
     int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    const ptq_qparams share = {PTQ_TYPE_S8, 8, 1.0f / 256, -128};
     if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
         return 0;
     switch (ptq__operator_of(node)->codes) {
     case PTQ__NO_CODES: /* real numbers in, real numbers out */
         return !coded && !from;
+    case PTQ__SHARE_CODES:
+        return coded == from && (!coded || ptq__same_qparams(&node->q, &share));
     case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__OWN_CODES:
+        return coded == from && (!coded || !ptq__keeps_scale(model, node) ||
+                                 ptq__same_qparams(&node->q, &a->q));
     case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
     case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
@@ -4066,6 +4235,8 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     if (kind == PTQ_FUSION_NONE ||
         (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
         k = -1;
+    else if (kind == PTQ_FUSION_RESIDUAL && ptq__arithmetic_of(fuser->old) != PTQ__ONNX)
+        reason = "the model's arithmetic adds apart from the convolution";
     else if (kind != PTQ_FUSION_RESIDUAL)
         reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
     else if ((k = ptq__residual_host(fuser, node)) < 0)
@@ -4323,6 +4494,7 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     step->index = index;
     for (int k = 0; k < 2; k++)
         step->from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+    step->arithmetic = ptq__arithmetic_of(model);
     ptq__describe_step(step);
     ptq__choose_kernel(step, mode);
     if (ptq__has_weight(node->op))
@@ -4332,6 +4504,12 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
                           "multipliers", err));
         for (int c = 0; c < node->shape[2]; c++)
             step->multiplier[c] = ptq__multiplier(model, node, c);
+    }
+    if (step->multiplier && step->arithmetic == PTQ__FIXED && ptq__is_coded(node)) {
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, (size_t)node->shape[2], "multipliers",
+                          err));
+        for (int c = 0; c < node->shape[2]; c++)
+            step->fixed[c] = ptq__fixed_multiplier(model, node, c);
     }
     if (node->op == PTQ_OP_CONCAT && mode == PTQ_MODE_INTEGER) {
         PTQ__TRY(PTQ__NEW(&plan->allocator, &step->recode, 512, "codes", err));
@@ -4426,6 +4604,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
     for (int k = 0; k < plan->steps; k++) {
         ptq__free(allocator, plan->step[k].owned);
         ptq__free(allocator, plan->step[k].multiplier);
+        ptq__free(allocator, plan->step[k].fixed);
         ptq__free(allocator, plan->step[k].recode);
         ptq__free(allocator, plan->step[k].packed);
     }
@@ -6571,7 +6750,7 @@ static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const 
 static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
     ptq__codes codes = ptq__operator_of(node)->codes;
-    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES &&
+    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES && codes != PTQ__SHARE_CODES &&
            ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
@@ -6591,12 +6770,12 @@ static const ptq_node *ptq__last_link(const ptq_model *model, int index) {
     return &model->node[index];
 }
 
-/* How the result of an integer node is coded. Operators that choose among the codes of their input
-   keep them; the logits stay real numbers, straight from the accumulators, unless asked for. */
+/* How the result of an integer node is coded. Operators that keep the scale of their input keep its
+   codes; the logits stay real numbers, straight from the accumulators, unless asked for. */
 static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
+    if (ptq__keeps_scale(cv->model, from)) {
         to->q = cv->model->node[to->input[0]].q;
         return PTQ_OK;
     }
@@ -6660,9 +6839,12 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    const ptq_scheme *given = ptq__scheme_of(cv, from);
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    ptq_scheme own = *given, *scheme = &own;
     int p = 0, changes = ptq__has_weight(from->op);
+    if (from->op == PTQ_OP_DENSE && ptq__arithmetic_of(cv->model) != PTQ__ONNX)
+        own.weight_per_tensor = 1; /* as FULLY_CONNECTED has it */
     if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
         PTQ__TRY(ptq__convert_weight(weight, scheme, to, (float *)from->param[PTQ_PARAM_BIAS].data,
@@ -7995,7 +8177,7 @@ static const ptq__key ptq__keys[] = {
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
     {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
     {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
-    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 1, 0},
+    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 2, 0},
     {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
     {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
     {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},
@@ -8352,11 +8534,15 @@ PTQ_API size_t ptq_class_name(const ptq_model *model, int index, char *buffer, s
 /* A name for each class, and one of two rules for pictures. */
 static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err) {
     const char *resize = ptq_model_get_meta(model, "resize");
+    const char *arithmetic = ptq_model_get_meta(model, "arithmetic");
     const int *shape = model->node[ptq_model_logits(model)].shape;
     int count, classes = (int)ptq__shape_elements(3, shape);
     PTQ__TRY(ptq__class_names(model, INT_MAX, NULL, &count, err));
     PTQ__FAIL_IF(ptq_model_get_meta(model, "class_names") && count != classes, PTQ_BAD_FILE,
                  "metadata class_names has %d names, the model has %d classes", count, classes);
+    PTQ__FAIL_IF(arithmetic && ptq__arithmetic_of(model) == PTQ__ONNX && strcmp(arithmetic, "onnx"),
+                 PTQ_BAD_FILE, "metadata arithmetic is '%s'; it must be onnx, xnnpack or fixed",
+                 ptq__quoted(ptq__span_of(arithmetic)).text);
     PTQ__FAIL_IF(resize && strcmp(resize, "crop") && strcmp(resize, "stretch"), PTQ_BAD_FILE,
                  "metadata resize is '%s'; it must be crop or stretch",
                  ptq__quoted(ptq__span_of(resize)).text);
@@ -8773,10 +8959,13 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
 /* "2" where a model uses what version 1 did not know, so that older readers refuse it instead of
    computing something else; "1" for all others. */
 static const char *ptq__format_version(const ptq_model *model) {
+    if (ptq__arithmetic_of(model) != PTQ__ONNX)
+        return "2";
     for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         if (node->real || node->op > PTQ_OP_DEQUANTIZE || node->ceil_mode ||
-            node->dilation[0] != 1 || node->dilation[1] != 1 ||
+            node->dynamic == PTQ_DYNAMIC_SYMMETRIC || node->dilation[0] != 1 ||
+            node->dilation[1] != 1 ||
             (node->padding == PTQ_PADDING_EXPLICIT &&
              (node->pad[0] >= node->kernel[0] || node->pad[1] >= node->kernel[1] ||
               node->pad[2] >= node->kernel[0] || node->pad[3] >= node->kernel[1])))
@@ -11757,7 +11946,11 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
-    if (!family || (coded && !ptq__can_add(family, step)))
+    /* In other arithmetics than ONNX Runtime's only sums without an addition are alike, and maxima. */
+    int known = !coded || step->arithmetic == PTQ__ONNX ||
+                (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
+                step->node->op == PTQ_OP_MAX_POOL;
+    if (!family || !known || (coded && !ptq__can_add(family, step)))
         return PTQ_OK;
     if (ptq__has_weight(step->node->op))
         return ptq__vectorize_weights(plan, family, step, err);

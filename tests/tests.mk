@@ -133,7 +133,7 @@ $(BUILD)/onnx-run: tests/peers/onnx_run.c $(BUILD)/ptq_impl.o $(ONNX_TESTED)
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
 HAVE_KERAS   := $(and $(filter hdf5,$(LIBS)),$(filter jansson,$(LIBS)))
-FUZZ_TARGETS := model graph cifar10 calibration npy idx zip $(if $(HAVE_ONNX),onnx) \
+FUZZ_TARGETS := model graph cifar10 calibration npy idx zip tflite $(if $(HAVE_ONNX),onnx) \
                 $(if $(HAVE_KERAS),keras) arguments kernels
 COMMA        := ,
 FUZZ_SECONDS ?= 60
@@ -156,6 +156,11 @@ $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
 READER_FUZZERS := $(addprefix $(BUILD)/fuzz-,npy idx zip)
 $(READER_FUZZERS): LINKED := $(READERS) $(LIB_LDFLAGS)
 $(READER_FUZZERS): $(READERS) tests/fuzz/arrays.h
+
+TFLITE_FUZZED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
+                   tools/ptq/import/tflite*.c) tools/ptq/import/flatbuffer.c)
+$(BUILD)/fuzz-tflite: LINKED := $(TFLITE_FUZZED) $(LIB_LDFLAGS)
+$(BUILD)/fuzz-tflite: $(TFLITE_FUZZED)
 
 KERAS_FUZZED := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/shared/*.c \
                   tools/ptq/import/keras*.c) tools/ptq/import/assume.c)

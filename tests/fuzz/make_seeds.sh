@@ -17,6 +17,11 @@ make_seeds() {
         mkdir "$seeds/keras"
         awk -v to="$seeds/keras/" '{ printf "%s", $0 >(to NR); close(to NR) }' tests/fuzz/keras.txt
     fi
+    mkdir "$seeds/tflite"
+    for model in float lite; do
+        "$BUILD/ptq" export --model "$seeds/model/$model" --tflite "$seeds/tflite/$model" \
+            >/dev/null || return 1
+    done
     grep -q onnx "$BUILD/libs" || return 0
     mkdir "$seeds/onnx"
     for model in all fused best fbgemm ort-u8 ort-s8 tested; do

@@ -101,6 +101,38 @@ static void save_calibration(const ptq_calibration *seen) {
     ptq_bytes_free(bytes, NULL);
 }
 
+/* What TensorFlow Lite has. */
+static const char lite_text[] =
+    "ptq-graph 1\n"
+    "input input shape=8x8x3 std=2,2,2\n"
+    "a conv2d in=input channels=4 kernel=3x3 stride=2x2\nr relu6 in=a\n"
+    "b conv2d in=r channels=8 groups=4 kernel=3x3 pad=1,0,2,1\n"
+    "c conv2d in=b channels=8 groups=2 kernel=1x1\nd add in=c,b\ns relu in=d\n"
+    "m max_pool in=s kernel=2x2 pad=valid\nv avg_pool in=m kernel=2x2 stride=1x1\n"
+    "g global_avg_pool in=v\nh dense in=g channels=3\np softmax in=h\n";
+
+/* As real numbers, and in its arithmetic, whose additions stand apart. */
+static void save_lite(const char *text) {
+    ptq_model *model = make_network(text), *fused = NULL, *made = NULL;
+    ptq_convert_options options;
+    ptq_calibration *seen;
+    ptq_dataset data;
+
+    memset(&options, 0, sizeof options);
+    expect(!ptq_preset("tflite", &options.scheme, &err));
+    options.scheme.code_logits = 1;
+    expect(!ptq_model_set_meta(model, "arithmetic", "xnnpack", &err));
+    expect(!ptq_fuse(model, &fused, NULL, &err));
+    seen = calibrate(fused, images_for(fused, &data));
+    expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));
+    save_model(model, "float");
+    save_model(made, "lite");
+    ptq_model_free(made);
+    ptq_calibration_free(seen);
+    ptq_model_free(fused);
+    ptq_model_free(model);
+}
+
 static void save_network(const char *text, const char *name, int presets) {
     ptq_model *model = make_network(text), *fused = NULL;
     ptq_calibration *seen;
@@ -208,6 +240,7 @@ int main(int argc, char **argv) {
     save("kernels", "zero", "0", 1);
     save_network(all_text, "all", 1);
     save_network(short_text, "short", 0);
+    save_lite(lite_text);
     expect(!ptq_resnet8(32, 1, 2, NULL, &model, &err));
     fill(model);
     save_tensors(model, "resnet8");

@@ -238,8 +238,8 @@ static void ties_of_residual(void **state) {
         q[0] = m->node[1].q;
         q[1] = m->node[2].mid;
         q[2] = m->node[2].q;
-        adder = k % 2 ? ptq__adder_of(&q[0], &q[1], &q[2], PTQ_ACTIVATION_NONE)
-                      : ptq__adder_of(&q[1], &q[0], &q[2], PTQ_ACTIVATION_NONE);
+        adder = k % 2 ? ptq__adder_of(&q[0], &q[1], &q[2], PTQ_ACTIVATION_NONE, PTQ__ONNX)
+                      : ptq__adder_of(&q[1], &q[0], &q[2], PTQ_ACTIVATION_NONE, PTQ__ONNX);
         expect_fusion_to_matter(&adder);
         expect_equal_runs(isa, m, pixels, "sum");
         ptq_model_free(m);

@@ -2,21 +2,26 @@
 #include "commands.h"
 #include "data/find.h"
 #include "export/c_header.h"
+#include "export/tflite.h"
 #include "onnx/onnx.h"
 #include "shared/files.h"
 #include "shared/options.h"
 #include "shared/output.h"
 
 typedef struct export_options {
-    const char *model, *c_header, *name, *onnx, *form;
+    const char *model, *c_header, *name, *onnx, *form, *tflite;
     header_form header;
 } export_options;
 
 static const command_help help = {
     "export [--model MODEL] --onnx OUT.onnx [--form qdq|qoperator]\n"
+    "       ptq export [--model MODEL] --tflite OUT.tflite\n"
     "       ptq export [--model MODEL] --c-header OUT.h [--standalone]",
     "ONNX: float models and quantized ones; qdq puts QuantizeLinear and DequantizeLinear around\n"
     "float operators, qoperator uses integer operators throughout.\n\n"
+    "TensorFlow Lite: float models, and int8 ones of its arithmetic, which it runs to the same "
+    "codes\n"
+    "('ptq quantize --preset tflite --arithmetic xnnpack --code-logits').\n\n"
     "C: one header with the weights as constants, all memory static, one function from pixels to\n"
     "logits. It is used together with ptq.h; or, with --standalone, alone: it then holds the\n"
     "operators that the network needs, in integers, for microcontrollers. Either gives the same\n"
@@ -29,6 +34,8 @@ static int parse(int argc, char **argv, export_options *o) {
     const option_spec specs[] = {
         {"model", 'm', "MODEL", "model file (.safetensors)", .text = &o->model, .file = READ_FILE},
         {"onnx", 0, "OUT.onnx", "write an ONNX file", .text = &o->onnx, .file = WRITTEN_FILE},
+        {"tflite", 0, "OUT.tflite", "write a TensorFlow Lite file", .text = &o->tflite,
+         .file = WRITTEN_FILE},
         {"form", 0, "FORM", "of a quantized model: qdq (default) or qoperator", .text = &o->form},
         {"c-header", 0, "OUT.h", "write the model as C code", .text = &o->c_header,
          .file = WRITTEN_FILE},
@@ -49,14 +56,14 @@ static int parse(int argc, char **argv, export_options *o) {
 }
 
 static int check_options(const export_options *o) {
-    if (!o->onnx == !o->c_header)
-        return misuse("say what to write: --onnx OUT.onnx or --c-header OUT.h");
-    if (o->onnx && (o->header.standalone || o->name))
+    if (!!o->onnx + !!o->c_header + !!o->tflite != 1)
+        return misuse("say what to write: --onnx OUT.onnx, --tflite OUT.tflite or --c-header OUT.h");
+    if (!o->c_header && (o->header.standalone || o->name))
         return misuse("--standalone and --name go with --c-header");
     if ((o->header.small || o->header.test || o->header.flash || o->header.ram) &&
         !o->header.standalone)
         return misuse("--small, --test-vector, --flash and --ram go with --standalone");
-    if (o->c_header && o->form)
+    if (!o->onnx && o->form)
         return misuse("--form goes with --onnx");
     return 0;
 }
@@ -69,12 +76,15 @@ int command_export(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (check_options(&o) || find_model(o.model, path) ||
-        check_output(o.onnx ? o.onnx : o.c_header))
+        check_output(o.onnx     ? o.onnx
+                     : o.tflite ? o.tflite
+                                : o.c_header))
         return 1;
     if (o.c_header)
         return export_c_header(path, o.c_header, o.name, &o.header);
-    if (export_onnx(path, o.onnx, o.form))
+    if (o.onnx ? export_onnx(path, o.onnx, o.form) : export_tflite(path, o.tflite))
         return 1;
-    say_written(o.onnx, "%s as ONNX", path);
+    say_written(o.onnx ? o.onnx : o.tflite, "%s as %s", path,
+                o.onnx ? "ONNX" : "TensorFlow Lite");
     return 0;
 }

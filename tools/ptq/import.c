@@ -8,6 +8,7 @@
 #include "import/assume.h"
 #include "import/facts.h"
 #include "import/keras.h"
+#include "import/tflite.h"
 #include "import/torch.h"
 #include "onnx/onnx.h"
 #include "ptq.h"
@@ -18,6 +19,7 @@
 
 typedef struct import_options {
     const char *output, *mean, *std;
+    tflite_options lite;
     torch_options torch;
     assumed open;
     file_kind kind; /* of the file to import */
@@ -27,8 +29,9 @@ typedef struct import_options {
 static const command_help help = {
     "import FILE -o MODEL.safetensors [OPTIONS]",
     "Reads a convolutional network of Keras (.keras, .h5) or in ONNX (.onnx; float, or quantized\n"
-    "in QDQ or QOperator form), or the tensors of a safetensors file such as a PyTorch\n"
-    "state_dict, and writes a model file with its graph. Weights keep every bit, codes too;\n"
+    "in QDQ or QOperator form), of TensorFlow Lite (.tflite; float or int8), or the tensors of a\n"
+    "safetensors file such as a PyTorch state_dict, and writes a model file with its graph. "
+    "Weights keep every bit, codes too;\n"
     "16-bit and 64-bit reals become single precision. Networks take pixels of 0..255 unless the\n"
     "file itself scales them, or --mean and --std say how the network was trained.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8, unless --graph gives the text "
@@ -65,6 +68,13 @@ static int parse(int argc, char **argv, import_options *o, char **path) {
         {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", .text = &o->std},
         {"input", 0, "TYPE", "what the network takes: u8, pixels (default), or f32, real numbers",
          .text = &o->known.input},
+        {"arithmetic", 0, "NAME",
+         "of integers (.tflite): xnnpack (default), as TensorFlow Lite computes; fixed, as on "
+         "microcontrollers; onnx",
+         .text = &o->lite.arithmetic},
+        {"real-weights", 0, NULL,
+         "of hybrid layers (.tflite), codes of weights as real numbers: to quantize them anew",
+         .flag = &o->lite.real_weights},
         {"classes", 0, "A,B,C", "names of the classes, or a file with one a line",
          .text = &o->known.classes},
         {"resize", 0, "RULE",
@@ -93,6 +103,8 @@ static file_kind kind_to_import(const char *path) {
         return KIND_HDF5;
     if (has_suffix(path, ".onnx"))
         return KIND_ONNX;
+    if (has_suffix(path, ".tflite"))
+        return KIND_TFLITE;
     return has_suffix(path, ".safetensors") ? KIND_STATE_DICT : KIND_OTHER;
 }
 
@@ -103,7 +115,13 @@ static int import_file(import_options *o, const char *path, ptq_model **out) {
         return fail("%s says itself how it pads and which epsilon it has; leave out --padding and "
                     "--epsilon",
                     path);
+    if (o->kind != KIND_TFLITE && (o->lite.arithmetic || o->lite.real_weights))
+        return fail("--arithmetic and --real-weights go with .tflite files");
+    if (o->kind == KIND_TFLITE && (o->open.epsilon || o->open.padding))
+        return fail("%s says itself how it pads; leave out --padding and --epsilon", path);
     switch (o->kind) {
+    case KIND_TFLITE:
+        return import_tflite(path, &o->lite, out);
     case KIND_HDF5:
     case KIND_KERAS:
         return read_keras(path, &o->open, out);
@@ -112,9 +130,9 @@ static int import_file(import_options *o, const char *path, ptq_model **out) {
     case KIND_STATE_DICT:
         return read_torch(path, &o->torch, &o->open, out);
     case KIND_OTHER:
-        return fail("%s: the name must end in .h5, .keras, .onnx or .safetensors", path);
+        return fail("%s: the name must end in .h5, .keras, .onnx, .tflite or .safetensors", path);
     default:
-        return refuse_kind(path, o->kind, "a .h5, .keras, .onnx or .safetensors file");
+        return refuse_kind(path, o->kind, "a .h5, .keras, .onnx, .tflite or .safetensors file");
     }
 }
 

@@ -80,6 +80,10 @@ static int parse(int argc, char **argv, quantize_options *o) {
          .choice = &o->confirm},
         {"code-logits", 0, NULL, "logits are codes", .flag = &o->code_logits},
         {"float-logits", 0, NULL, "logits are real numbers", .flag = &o->float_logits},
+        {"arithmetic", 0, "NAME",
+         "of the integers: onnx (default), xnnpack or fixed, as TensorFlow Lite computes on large "
+         "processors and on microcontrollers",
+         .text = &o->arithmetic},
         {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
          .text = o->node, .least = MOST_NODES},
         {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters",
@@ -380,9 +384,10 @@ static int find_float_model(job *work) {
 static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!work->given->dry_run && check_output(work->given->output)) ||
-        engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
-        open_data(work) || warn_of_pixels_in(work->model_path, "import it again") ||
-        get_calibration(work) || prepare_learning(work) || convert(work) || ask_fusion(work))
+        engine_open_fused(work->model_path, work->given->arithmetic, NULL, &work->ready) ||
+        choose_overrides(work) || open_data(work) ||
+        warn_of_pixels_in(work->model_path, "import it again") || get_calibration(work) ||
+        prepare_learning(work) || convert(work) || ask_fusion(work))
         return 1;
     if (!work->given->dry_run && finish_model(work))
         return 1;

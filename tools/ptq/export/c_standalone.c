@@ -8,6 +8,7 @@
 
 #include "export/c_header.h"
 #include "ptq.h"
+#include "shared/engine.h"
 #include "shared/islands.h"
 #include "shared/output.h"
 
@@ -823,6 +824,9 @@ int write_standalone(header *h, const header_form *form, FILE *to) {
     int table_step = -1, status;
     char *tables;
 
+    if (!has_onnx_arithmetic(h->model))
+        return fail("the model has TensorFlow Lite's arithmetic, which only ptq.h computes; leave out "
+                    "--standalone, or quantize without --arithmetic");
     if (check_model(h))
         return 1;
     h->flash = calloc((size_t)h->model->nodes, sizeof *h->flash);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "export/onnx_export.h"
+#include "shared/engine.h"
 
 #ifdef PTQ_HAVE_onnx
 
@@ -135,6 +136,9 @@ static int write_file(exporter *ex, const char *path) {
 static int export_graph(exporter *ex, const char *path) {
     const ptq_node *input = &ex->model->node[0];
 
+    if (!has_onnx_arithmetic(ex->model))
+        return fail("the model has TensorFlow Lite's arithmetic, and ONNX Runtime would give other "
+                    "codes; write it with --tflite, or quantize without --arithmetic");
     onnx__graph_proto__init(&ex->graph);
     ex->graph.name = writable("ptq");
     ex->graph.input = grab(ex, sizeof(void *));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "import/keras_import.h"
+#include "shared/names.h"
 #include "ptq.h"
 
 #if defined(PTQ_HAVE_hdf5) && defined(PTQ_HAVE_jansson)
@@ -283,7 +284,7 @@ static int add_input(graph *g, const char *name, const json_t *shape, int uses, 
                         g->im->path, name, i + 1);
         dim[rank == 1 ? 2 : i] = (int)size;
     }
-    keras_make_name(g->im->model, name, "", legal);
+    unique_name(g->im->model, name, "", legal);
     *out = keras_unknown();
     out->node = ptq_add_input(g->im->model, legal, dim[0], dim[1], dim[2]);
     out->rank = rank;

@@ -107,8 +107,6 @@ keras_value keras_unknown(void);
 
 /* A legal name that the model does not have yet: the layer's and a suffix such as ".relu". */
 void keras_name(const keras_call *at, const char *suffix, char name[PTQ_NAME_SIZE]);
-void keras_make_name(const ptq_model *model, const char *from, const char *suffix,
-                     char name[PTQ_NAME_SIZE]);
 
 /* The row of the table for a model within the model. */
 keras_value keras_nested(keras_call *at);

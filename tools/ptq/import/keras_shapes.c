@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "import/keras_import.h"
+#include "shared/names.h"
 #include "ptq.h"
 
 #if defined(PTQ_HAVE_hdf5) && defined(PTQ_HAVE_jansson)
@@ -50,7 +51,7 @@ void keras_add_zeros(keras_call *at, int i) {
     if (!value->padder || at->refused)
         return;
     options.channels = options.groups = at->im->model->node[value->node].shape[2];
-    keras_make_name(at->im->model, value->padder, "", name);
+    unique_name(at->im->model, value->padder, "", name);
     index = ptq_add_conv2d(at->im->model, name, value->node, &options);
     if (keras_result(at, index, value->rank).node < 0)
         return;

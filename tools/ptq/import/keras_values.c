@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "import/keras_import.h"
+#include "shared/names.h"
 #include "ptq.h"
 
 #if defined(PTQ_HAVE_hdf5) && defined(PTQ_HAVE_jansson)
@@ -95,31 +96,8 @@ void keras_forget_problems(keras_importer *im) {
 
 /* ---- Names and results, for the functions of layers ---- */
 
-static int is_legal(char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '.';
-}
-
-void keras_make_name(const ptq_model *model, const char *from, const char *suffix,
-                     char name[PTQ_NAME_SIZE]) {
-    char tail[32] = "";
-    size_t length = 0;
-
-    for (int i = 1;; i++) {
-        size_t room = PTQ_NAME_SIZE - 1 - strlen(suffix) - strlen(tail);
-
-        for (length = 0; length < room && from[length]; length++)
-            name[length] = is_legal(from[length]) ? from[length] : '_';
-        snprintf(name + length, PTQ_NAME_SIZE - length, "%s%s%s", length ? "" : "x", suffix, tail);
-        if (ptq_model_find(model, name) < 0)
-            return;
-        /* hostile names, all of which become the same, shall not be counted through again */
-        snprintf(tail, sizeof tail, ".%d", i < 9 ? i + 1 : model->nodes + i);
-    }
-}
-
 void keras_name(const keras_call *at, const char *suffix, char name[PTQ_NAME_SIZE]) {
-    keras_make_name(at->im->model, at->layer->name, suffix, name);
+    unique_name(at->im->model, at->layer->name, suffix, name);
 }
 
 int keras_ready(const keras_call *at) {

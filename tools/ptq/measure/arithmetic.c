@@ -126,6 +126,7 @@ void arithmetic_close(arithmetic *a) {
 ptq_status arithmetic_open(const ptq_plan *plan, const ptq_session *session, const char *node,
                            int y, int x, int c, arithmetic *out, ptq_error *err) {
     const ptq_model *model = ptq_plan_get_info(plan)->model;
+    const char *own = ptq_model_get_meta(model, "arithmetic");
     int index = ptq_model_find(model, node);
     arithmetic made = {0};
     ptq_step_info step;
@@ -137,6 +138,11 @@ ptq_status arithmetic_open(const ptq_plan *plan, const ptq_session *session, con
                              "explain: '%s' is no integer convolution, dense layer or average over"
                              " the image with an element (%d, %d, %d)",
                              node, y, x, c);
+    if (own && strcmp(own, "onnx") != 0)
+        return ptq_error_set(err, PTQ_UNSUPPORTED,
+                             "explain: '%s' is computed by TensorFlow Lite's arithmetic; only that of"
+                             " models without an arithmetic of their own is explained",
+                             node);
     made.node = &model->node[index];
     made.y = y;
     made.x = x;

@@ -20,7 +20,7 @@ typedef struct quantize_options {
     data_options data;
     const char *model, *output, *calibration, *json, *preset, *weight_method, *activation_method,
         *percentile, *activation_type, *rounding, *refit, *bias_correction, *node[MOST_NODES],
-        *average_bits, *accuracy_drop, *minutes, *checkpoint;
+        *average_bits, *accuracy_drop, *minutes, *checkpoint, *arithmetic;
     int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
         weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
         budget, resume, equalize, fit_ranges, confirm; /* the last three: -1 as the preset has it */

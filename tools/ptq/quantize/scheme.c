@@ -228,6 +228,9 @@ int choose_scheme(job *work) {
     ptq_error err;
 
     work->learns_on = strcmp(work->given->preset, BEST_HIGH) == 0;
+    if (work->learns_on && work->given->arithmetic && strcmp(work->given->arithmetic, "onnx") != 0)
+        return fail(BEST_HIGH " learns in the arithmetic onnx; take --preset best, or leave out "
+                              "--arithmetic");
     if (ptq_preset(work->learns_on ? "best" : work->given->preset, &work->scheme, &err))
         return misuse("%s, " BEST_HIGH, err.text);
     if (choose_learning(work))

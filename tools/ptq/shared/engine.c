@@ -42,16 +42,33 @@ int engine_adopt(ptq_model *model, const char *isa, engine *out) {
     return 0;
 }
 
+int has_onnx_arithmetic(const ptq_model *model) {
+    const char *name = ptq_model_get_meta(model, "arithmetic");
+
+    return !name || strcmp(name, "onnx") == 0;
+}
+
 int engine_open(const char *path, int fuse, const char *isa, engine *out) {
+    ptq_model *model = NULL;
+    ptq_error err;
+
+    if (fuse)
+        return engine_open_fused(path, NULL, isa, out);
+    memset(out, 0, sizeof *out);
+    if (ptq_model_load(path, NULL, &model, &err))
+        return fail("%s", err.text);
+    return engine_adopt(model, isa, out);
+}
+
+int engine_open_fused(const char *path, const char *arithmetic, const char *isa, engine *out) {
     ptq_model *model = NULL, *fused = NULL;
     ptq_error err;
 
     memset(out, 0, sizeof *out);
     if (ptq_model_load(path, NULL, &model, &err))
         return fail("%s", err.text);
-    if (!fuse)
-        return engine_adopt(model, isa, out);
-    if (ptq_fuse(model, &fused, NULL, &err)) {
+    if ((arithmetic && ptq_model_set_meta(model, "arithmetic", arithmetic, &err)) ||
+        ptq_fuse(model, &fused, NULL, &err)) {
         ptq_model_free(model);
         return fail("%s", err.text);
     }

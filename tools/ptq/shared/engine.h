@@ -16,6 +16,12 @@ typedef struct engine {
 
 /* A model file, fused on request, and its plan for `isa` (NULL: $PTQ_ISA, else the best). */
 int engine_open(const char *path, int fuse, const char *isa, engine *out);
+
+/* Whether its integers are ONNX Runtime's, as those of a model are that does not say otherwise. */
+int has_onnx_arithmetic(const ptq_model *model);
+
+/* Fused for an arithmetic that it is to be quantized for; NULL: its own. */
+int engine_open_fused(const char *path, const char *arithmetic, const char *isa, engine *out);
 void engine_close(engine *ready);
 
 /* A model that is in memory already, which then belongs to the engine. */

@@ -29,8 +29,7 @@ static const kind_text texts[] = {
     [KIND_TORCH] = {"a PyTorch file (.pth)",
                     "in Python, write the network with torch.onnx.export, or its state_dict() with "
                     "safetensors.torch.save_file, and give that file to 'ptq import'"},
-    [KIND_TFLITE] = {"a TensorFlow Lite file (.tflite)",
-                     "give the Keras or ONNX file that it was made from to 'ptq import'"},
+    [KIND_TFLITE] = {"a TensorFlow Lite file (.tflite)", IMPORT},
     [KIND_SAVED_MODEL] = {"a TensorFlow SavedModel",
                           "write it as ONNX with 'python -m tf2onnx.convert --saved-model %s "
                           "--output MODEL.onnx', and give that file to 'ptq import'"},
