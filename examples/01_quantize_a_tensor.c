@@ -1,8 +1,9 @@
 /* Quantizes one small tensor by hand: what scale, zero point and bits do. Needs no data.
 
-       build/01_quantize_a_tensor
+       build/01_quantize_a_tensor [NUMBER]    all four ways, or one of them
 */
 #include <stdio.h>
+#include <stdlib.h>
 
 #define PTQ_IMPLEMENTATION
 #include "../ptq.h"
@@ -30,34 +31,42 @@ static float show(const char *title, const ptq_qparams *q) {
     return worst;
 }
 
-int main(void) {
+/* The range of the values, -1.2 to 2.5, is spread over all 256 codes; 0 gets a code of its own, so
+   that padding and ReLU cost nothing. Symmetric codes keep zero at 0: simpler sums, but those under
+   -1.2 are never used. Each bit less doubles the step. A narrower range has a finer step and clips
+   what lies outside. */
+static const struct way {
+    const char *title;
+    float low, high;
+    ptq_type type;
+    int bits, symmetric;
+} ways[] = {
+    {"affine, u8, 8 bits", -1.20f, 2.50f, PTQ_TYPE_U8, 8, 0},
+    {"symmetric, s8, 8 bits", -1.20f, 2.50f, PTQ_TYPE_S8, 8, 1},
+    {"affine, u8, 4 bits", -1.20f, 2.50f, PTQ_TYPE_U8, 4, 0},
+    {"affine, u8, 4 bits, clipped at 1.2", -1.20f, 1.20f, PTQ_TYPE_U8, 4, 0},
+};
+
+enum { WAYS = sizeof ways / sizeof *ways };
+
+int main(int argc, char **argv) {
+    int only = argc > 1 ? atoi(argv[1]) : 0, i;
     ptq_error err;
-    ptq_qparams q;
-    float worst;
 
+    if (only < 0 || only > WAYS)
+        return fprintf(stderr, "there are ways 1 to %d\n", WAYS), 1;
     printf("real = scale * (code - zero_point)\n\n");
+    for (i = only ? only - 1 : 0; i < (only ? only : WAYS); i++) {
+        const struct way *w = &ways[i];
+        ptq_qparams q;
+        float worst;
 
-    /* The range of the values, -1.2 to 2.5, is spread over all 256 codes. 0 gets a code of its own,
-       so that padding and ReLU cost nothing. */
-    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_TYPE_U8, 8, 0, &q, &err))
-        return fprintf(stderr, "%s\n", err.text), 1;
-    worst = show("affine, u8, 8 bits", &q);
-
-    /* Symmetric codes keep zero at 0: simpler sums, but the codes under -1.2 are never used. */
-    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_TYPE_S8, 8, 1, &q, &err))
-        return fprintf(stderr, "%s\n", err.text), 1;
-    show("symmetric, s8, 8 bits", &q);
-
-    /* Each bit less doubles the step. */
-    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_TYPE_U8, 4, 0, &q, &err))
-        return fprintf(stderr, "%s\n", err.text), 1;
-    show("affine, u8, 4 bits", &q);
-
-    /* A narrower range has a finer step and clips what lies outside. */
-    if (ptq_choose_qparams(-1.20f, 1.20f, PTQ_TYPE_U8, 4, 0, &q, &err))
-        return fprintf(stderr, "%s\n", err.text), 1;
-    show("affine, u8, 4 bits, clipped at 1.2", &q);
-
-    /* Rounding is to the nearest code: at 8 bits no error within the range is over half a step. */
-    return worst > 3.7f / 255 / 2 * 1.001f;
+        if (ptq_choose_qparams(w->low, w->high, w->type, w->bits, w->symmetric, &q, &err))
+            return fprintf(stderr, "%s\n", err.text), 1;
+        worst = show(w->title, &q);
+        /* Rounding is to the nearest code: within the range no error is over half a step. */
+        if (w->high > 2 && worst > q.scale / 2 * 1.001f)
+            return 1;
+    }
+    return 0;
 }

@@ -191,15 +191,13 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	    $(BUILD)/ptq mistake $$name --model '$(SHAPES_MODEL)' --data '$(SHAPES)' || exit 1; \
 	done >$(BUILD)/mistakes.txt
 	@$< mistakes docs/figures/mistakes.svg <$(BUILD)/mistakes.txt
-	@awk '/^```c part/ { inside = 1; next } /^```/ { inside = 0 } inside' docs/7-fast-kernel.md \
-	    >$(BUILD)/kernel.c
+	@sh tools/docs/check_docs.sh --parts docs/7-fast-kernel.md >$(BUILD)/kernel.c
 	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
 
-$(BUILD)/figures: tools/docs/figures.c $(BUILD)/tool/report/svg.o \
-                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic nodes search) \
-                  $(BUILD)/ptq_impl.o
-	$(Q)$(COMPILE) -Itools/ptq $(filter %.c %.o,$^) -lm -o $@
+$(BUILD)/figures: tools/docs/figures.c $(wildcard tools/docs/figures/*.[ch]) $(BUILD)/tool/report/svg.o \
+                  $(patsubst %,$(BUILD)/tool/measure/%.o,explain arithmetic nodes search) $(BUILD)/ptq_impl.o
+	$(Q)$(COMPILE) -Itools/ptq -Itools/docs $(filter %.c %.o,$^) -lm -o $@
 
 # ---- Timings ----
 

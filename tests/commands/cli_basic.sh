@@ -11,23 +11,58 @@ count=200
 test_usage() {
     accepts --help
     prints Example
+    prints '^  train  '
+    cp "$dir/out" "$dir/usage"
+    for words in "" -h help "help help"; do
+        accepts $words
+        cmp -s "$dir/out" "$dir/usage" || wrong "'ptq $words' does not show the help"
+    done
     accepts --version
-    for command in info import eval run bench; do
+    for command in $(sed -n 's/^  \([a-z]*\)  .*/\1/p' "$dir/usage"); do
         accepts $command --help
         prints Example
-        refuses "unknown option --nonsense" $command --nonsense
+        [ "$(awk 'length > 80' "$dir/out" | wc -l)" -eq 0 ] || wrong "the help of $command is wide"
+        cp "$dir/out" "$dir/help"
+        for words in "$command -h" "help $command"; do
+            accepts $words
+            cmp -s "$dir/out" "$dir/help" || wrong "ptq $words"
+        done
+        misuses "unknown option --nonsense" $command --nonsense
     done
-    refuses "no subcommand"
-    refuses "unknown subcommand 'evil'" evil
-    refuses "needs a value" eval --model
-    refuses "unexpected argument" eval surplus
-    refuses "whole number" eval --limit 0
-    refuses "whole number" eval --limit 12x
-    refuses "whole number" eval --threads 99999999999999999999
-    refuses "batch" bench --threads 2
-    refuses "no such model" info "$dir/missing.safetensors"
-    refuses "no such" eval --model "$0" --data "$dir/missing"
-    refuses "are needed" run --images x.bin
+    misuses "unknown subcommand 'xylophone'; see" xylophone
+    misuses "unknown subcommand 'evla'; did you mean eval?" evla
+    misuses "did you mean quantize?" help quantise
+    misuses "unknown option --basline; did you mean --baseline?" eval --basline x
+    misuses "unknown option -z" eval -z
+    misuses "may be any of --weight-bits, --weight-range" quantize --weight 3
+    misuses "takes no value" eval --no-fuse=yes
+    misuses "needs a value" eval --model
+    misuses "unexpected argument" eval surplus
+    misuses "whole number" eval --limit 0
+    misuses "whole number" eval --limit 12x
+    misuses "whole number" eval --threads 99999999999999999999
+    misuses "batch" bench --threads 2
+    misuses "are needed" run --images x.bin
+    ends_with 1 "no such model" info "$dir/missing.safetensors"
+    ends_with 1 "no such" eval --model "$0" --data "$dir/missing"
+}
+
+# terminal COLUMNS COMMAND: what it prints on a terminal of that width, line by line.
+terminal() {
+    TERM=${term:-xterm} script -qc "stty cols $1; $2" /dev/null </dev/null | tr '\r' '\n'
+}
+
+# Colour where a terminal has it, nowhere else; progress as words.
+test_terminal() {
+    command -v script >/dev/null 2>&1 || return 0
+    escape=$(printf '\033')
+    terminal 80 "'$PTQ' evla" | grep -q "$escape\[31m" || wrong "an error is not red"
+    NO_COLOR=1 terminal 80 "'$PTQ' evla" | grep "$escape" && wrong "NO_COLOR is not heeded"
+    term=dumb terminal 80 "'$PTQ' evla" | grep "$escape" && wrong "colours on a dumb terminal"
+    terminal 80 "'$PTQ' evla | cat" | grep -q "$escape" || wrong "standard error is no terminal"
+    terminal 80 "'$PTQ' evla 2>&1 | cat" | grep "$escape" && wrong "colours in a pipe"
+    terminal 80 "'$PTQ' eval --model '$own_model' --data '$images' --threads 1" >"$dir/seen"
+    grep -q "eval: .* of $count" "$dir/seen" || wrong "no progress on a terminal"
 }
 
 test_bad_imports() {
@@ -100,8 +135,8 @@ test_keras_import() {
 test_model() {
     accepts info "$model"
     prints "block3.conv2"
-    prints "^block2.conv1  *conv2d 3x3/2  *float  *16x16x32  *4640  *18560  *1179648$"
-    prints "^total  *[0-9]*  *[0-9]*  *[0-9]*$"
+    prints "^block2.conv1  *conv2d 3x3/2  *16x16x32  *4,640  *18,560  *1,179,648$"
+    prints "^total  *[0-9,]*  *[0-9,]*  *[0-9,]*$"
     accepts info "$model" --fuse
     prints "block3.add"
     refuses "scalar" bench --model "$model" --isa nonsense
@@ -281,6 +316,7 @@ else
     mv "$dir/shapes/test_batch.bin" "$images"
 fi
 test_model
+test_terminal
 test_eval
 test_run
 if has_library jansson; then test_json; fi

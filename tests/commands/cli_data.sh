@@ -372,7 +372,7 @@ test_pictures() {
     grep -q ">c1<" "$dir/page.html" || wrong "no names of classes in the report"
     one=$(ls "$dir"/mine/test/c1/*.jpg | head -n 1)
     tool run --model "$dir/three8" --images "$one" --logits "$dir/one.npy"
-    prints "^1 images x 3 logits"
+    prints "^written .*: 1 images x 3 logits"
     refuses "is read and would be overwritten" ptq report -m "$dir/three8" -b "$dir/three" "$@" \
         --png "$dir/mine/test/../test/c1/$(basename "$one")"
     [ -s "$one" ] || wrong "a picture was overwritten"
@@ -554,7 +554,7 @@ test_cases() {
 # Pictures of folders without parts are divided by their names: always alike, none is in both.
 test_division() {
     tool calibrate --model "$dir/three" --data "$dir/mine/train" -o "$dir/c.json"
-    train=$(sed -n 's/^\([0-9]*\) images.*/\1/p' "$dir/out")
+    train=$(sed -n 's/^written .*: \([0-9]*\) images,.*/\1/p' "$dir/out")
     tool eval --model "$dir/three" --data "$dir/mine/train"
     test=$(sed -n 's/^accuracy  [0-9]* of \([0-9]*\) .*/\1/p' "$dir/out")
     [ $((train + test)) -eq 60 ] || wrong "$train and $test pictures of 60"

@@ -29,8 +29,8 @@ test_usage() {
 wilson() {
     awk -v n="$1" '
         function off(a, b) { return a - b > 0.006 || b - a > 0.006 }
-        match($0, /[0-9.]+ % +[0-9.]+[.][.][0-9.]+/) {
-            split(substr($0, RSTART, RLENGTH), part, / % +/)
+        match($0, /[0-9.]+( %)? +[0-9.]+[.][.][0-9.]+/) {
+            split(substr($0, RSTART, RLENGTH), part, /( %)? +/)
             at = index(part[2], "..")
             z = 1.959964; k = int(n * part[1] / 100 + 0.5)
             half = z * sqrt(k * (n - k) / n + z * z / 4)

@@ -29,7 +29,7 @@ occurs() {
 test_page() {
     report -o "$dir/page.html"
     grep -q "ptq report --advice" "$dir/page.html" || wrong "how to get advice is not said"
-    prints "3 models, 40 test images"
+    prints "^written .*page.html: 3 models, 40 test images"
     [ "$(occurs "<svg")" -eq "$(occurs "</svg>")" ] || wrong "svg elements do not close"
     [ "$(occurs "<svg")" -gt 40 ] || wrong "only $(occurs "<svg") figures"
     [ "$(occurs "tw&lt;o")" -gt 3 ] || wrong "the second model's name is not escaped"
@@ -47,8 +47,25 @@ test_page() {
         --data "$dir/data/test_batch.bin"
     right=$(sed -n 's/^accuracy *\([0-9]* of 40\) right.*/\1/p' "$dir/out")
     grep -q "answers $right images right" "$dir/page.html" || wrong "accuracy '$right' is not there"
-    report -o "$dir/again.html"
-    cmp "$dir/page.html" "$dir/again.html" || wrong "two pages of the same models differ"
+    mv "$dir/page.html" "$dir/again.html"
+    SOURCE_DATE_EPOCH=86400 report -o "$dir/page.html"
+    grep -q "<dd>1970-01-02</dd>" "$dir/page.html" || wrong "SOURCE_DATE_EPOCH is not heeded"
+    sed 's/<dd>[-0-9]*<\/dd>//' "$dir/page.html" >"$dir/one.html"
+    sed 's/<dd>[-0-9]*<\/dd>//' "$dir/again.html" | cmp - "$dir/one.html" ||
+        wrong "two pages of the same models differ"
+    # How to make it again: command, seed, schemes, hashes.
+    grep -q "<code>ptq report -m $dir/one.safetensors -m '$dir/tw&lt;o.safetensors' " "$dir/page.html" ||
+        wrong "the command is not there"
+    grep -q "drawn with seed 42" "$dir/page.html" || wrong "the seed is not there"
+    grep -q "<dt>one</dt><dd>w8 per-channel minmax.*; hash [0-9a-f]\{16\};" "$dir/page.html" ||
+        wrong "scheme and hash are not there"
+    # What to conclude, beside the figures; how it prints; no small text.
+    grep -q "<figcaption>confusion matrix: one\. .* mixed up\|What grew most" "$dir/page.html" ||
+        wrong "the confusion matrix says nothing"
+    grep -q "Least, in red: " "$dir/page.html" || wrong "the SQNR says nothing"
+    grep -q "@media print" "$dir/page.html" || wrong "nothing is said of paper"
+    [ "$(sed -n 's/.*font-size:\([0-9.]*\)px.*/\1/p' "$dir/page.html" | sort -n | head -n 1)" -ge 12 ] ||
+        wrong "small text"
     [ "$(occurs " by 1 points")" -eq 0 ] || wrong "1 points"
     [ "$(occurs " by 1 point[ ;:]")" -ge 1 ] || wrong "the margin is not said"
 }

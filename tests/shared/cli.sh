@@ -21,15 +21,19 @@ accepts() {
     ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
 }
 
-# refuses WORDS ARGS: exit status 1, one line on standard error, warnings aside, that begins "ptq"
-# and holds WORDS.
-refuses() {
-    words=$1
-    shift
+# refuses WORDS ARGS: exit status 1, or 2 where the command line itself is wrong, and one line on
+# standard error, warnings aside, that begins "ptq" and holds WORDS. misuses: status 2.
+refuses() { ends_with "[12]" "$@"; }
+misuses() { ends_with 2 "$@"; }
+
+ends_with() { # STATUS WORDS ARGS
+    expected=$1
+    words=$2
+    shift 2
     "$PTQ" "$@" >"$dir/out" 2>"$dir/all"
     status=$?
     grep -v ": warning: " "$dir/all" >"$dir/err"
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
+    expr $status : "$expected\$" >/dev/null || wrong "exit status $status of ptq $*"
     [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
     grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
     [ ! -s "$dir/out" ] || wrong "ptq $* fails and writes to standard output"

@@ -5,6 +5,7 @@
 #     sh tools/docs/check_docs.sh --static    without running the commands of the course
 #     sh tools/docs/check_docs.sh --update    put what the commands print into the text
 #     ... --slow                         with those commands, too, that take long (a minute more)
+#     sh tools/docs/check_docs.sh --parts PAGE    print the blocks "```c part" of a page
 #
 # The pages of the course are docs/README.md, docs/N-*.md and docs/mistakes/*.md. All their blocks
 # of commands run in one shell, in this order:
@@ -26,12 +27,15 @@ export LC_ALL=C
 cd "$(dirname "$0")/../.." || exit 1
 mode=check
 slow=0
+if [ "${1:-}" = --parts ]; then
+    exec awk '/^```c part/ { inside = 1; next } /^```/ { inside = 0 } inside' "$2"
+fi
 for option in "$@"; do
     case $option in
     --static | --update) mode=$option ;;
     --slow) slow=1 ;;
     *)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         exit 1
         ;;
     esac

@@ -33,6 +33,7 @@ subcommand() { # NAME
             print ".TP\n.B " name "\n" text
             next
         }
+        part == "options" && /^          / { sub(/^ */, ""); print; next } # goes on
         /^$/ { block(0); if (part != "options") print ".PP"; part = "text"; next }
         /^  / { block(1); print; next }
         { block(0); print }
@@ -81,10 +82,11 @@ the instruction set to use, instead of the best one of this processor
 progress is shown on standard error where that is a terminal and TERM is not "dumb"
 .TP
 .B NO_COLOR
-is honoured, for nothing is ever printed in colour
+where it is set and not empty, nothing is printed in colour
 .SH EXIT STATUS
 0 on success.
 1 on failure, with one line on standard error that says what was wrong and what to do.
+2 where the command line itself is wrong, with such a line.
 .SH EXAMPLES
 Four bits for the weights of the last block, eight elsewhere:
 .PP

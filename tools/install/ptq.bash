@@ -24,7 +24,6 @@ _ptq_values() { # PROGRAM SUBCOMMAND OPTION
     --scales) echo channel tensor ;;
     --rounding) echo nearest learned ;;
     --refit) echo never always ;;
-    --equalize | --fit-ranges | --confirm) echo yes no ;;
     --bias-correction) echo none empirical analytic ;;
     --optimizer) echo sgd adamw ;;
     --form) echo qdq qoperator ;;

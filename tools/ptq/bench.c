@@ -29,7 +29,7 @@
 
 typedef struct bench_options {
     data_options data;
-    const char *model, *quantized, *isa, *json;
+    const char *model, *quantized, *isa, *json, *show;
     int batch, threads, seconds, all_images, lines, table;
 } bench_options;
 
@@ -58,6 +58,7 @@ static int parse(int argc, char **argv, bench_options *o) {
         {"quantized", 'q', "MODEL",
          "--table: the integer model (default: made for its speed alone)", .text = &o->quantized,
          .file = READ_FILE},
+        OPTION_SHOW(o->show, "checksum, for which nothing is timed"),
         {"lines", 0, NULL, "print RESULT lines, to compare with other programs", .flag = &o->lines},
         {0}};
 
@@ -80,24 +81,43 @@ static void warm_up(team *crew) {
     while (seconds_now() - start < WARM_UP_SECONDS);
 }
 
-/* Calls until the time is over and 15 were made, or once through all images. */
-static size_t record_calls(const bench_options *o, team *crew, double *sample) {
-    size_t pass = crew->images->count / (size_t)crew->call_images, calls = 0;
-    double begin = seconds_now(), now = begin;
+/* Once through all images, which are read between the calls: they may be more than memory holds.
+   The result is the number of calls; 0 after an error. */
+static size_t record_pass(team *crew, double *sample) {
+    size_t batch = (size_t)crew->call_images, pass = crew->images->all / batch, calls = 0;
     progress state = progress_start("bench");
+    int bad = 0;
+
+    pass = pass < 1 ? 1 : pass < MOST_CALLS ? pass : MOST_CALLS;
+    while (calls < pass && !bad) {
+        double start;
+
+        crew->first = 0;
+        bad = crew->images->source && images_load(crew->images, calls * batch, batch);
+        start = seconds_now();
+        team_call(crew);
+        sample[calls++] = seconds_now() - start;
+        progress_show(&state, calls, pass);
+    }
+    progress_end(&state);
+    return bad || (crew->images->source && images_load(crew->images, 0, crew->images->count))
+               ? 0
+               : calls;
+}
+
+/* Calls until the time is over and 15 were made. */
+static size_t record_calls(const bench_options *o, team *crew, double *sample) {
+    size_t calls = 0;
+    double begin = seconds_now(), now = begin;
 
     crew->first = 0;
-    while (calls < MOST_CALLS &&
-           (o->all_images ? calls < pass : calls < 15 || now - begin < o->seconds)) {
+    while (calls < MOST_CALLS && (calls < 15 || now - begin < o->seconds)) {
         double start = seconds_now();
 
         team_call(crew);
         now = seconds_now();
         sample[calls++] = now - start;
-        if (o->all_images)
-            progress_show(&state, calls, pass);
     }
-    progress_end(&state);
     return calls;
 }
 
@@ -110,7 +130,11 @@ static int measure(const bench_options *o, team *crew, int images, timing *out) 
     crew->call_images = images;
     warm_up(crew);
     out->images = images;
-    out->calls = record_calls(o, crew, sample);
+    out->calls = o->all_images ? record_pass(crew, sample) : record_calls(o, crew, sample);
+    if (!out->calls) {
+        free(sample);
+        return 1;
+    }
     out->seconds = 0;
     for (size_t i = 0; i < out->calls; i++)
         out->seconds += sample[i];
@@ -136,9 +160,11 @@ static double images_per_second(const timing *took) {
 }
 
 static void print_timing(const timing *took) {
-    say("batch %-4d  median %.1f us, min %.1f us per image; %.0f images/s over %zu images\n",
-        took->images, took->median_us, took->min_us, images_per_second(took),
-        took->calls * (size_t)took->images);
+    char rate[COUNT_SIZE], all[COUNT_SIZE];
+
+    say("batch %-4d  median %.1f us, min %.1f us an image; %s images/s (%s run)\n", took->images,
+        took->median_us, took->min_us, count_text((uint64_t)images_per_second(took), rate),
+        count_text(took->calls * (uint64_t)took->images, all));
 }
 
 /* The name must be one word. */
@@ -159,7 +185,8 @@ static void print_report(const report *made, const team *crew) {
     }
     say("machine     %s\nmodel       %s (%s, %s), %d thread%s\nimages      %zu%s\n", made->machine,
         made->model_path, made->precision, made->isa, made->given->threads,
-        made->given->threads > 1 ? "s" : "", crew->images->count,
+        made->given->threads > 1 ? "s" : "",
+        made->given->all_images ? crew->images->all : crew->images->count,
         !crew->images->random ? ""
         : crew->images->real  ? " of random numbers"
                               : " of random pixels");
@@ -204,16 +231,21 @@ static int write_json(const report *made) {
 #endif
 
 static int bench(const engine *ready, team *crew, report *made) {
+    made->sum_images =
+        crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
+    made->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready->plan)->isa);
+    if (made->given->show) {
+        say("checksum %016llx of the logits of %zu images\n",
+            (unsigned long long)team_checksum(crew, made->sum_images, 1), made->sum_images);
+        return team_check(crew);
+    }
     if (measure(made->given, crew, made->given->batch, &made->batched))
         return 1;
     made->single = made->batched;
     if (made->given->batch > 1 && !made->given->lines &&
         measure(made->given, crew, 1, &made->single))
         return 1;
-    made->sum_images =
-        crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
     made->sum = team_checksum(crew, made->sum_images, 1);
-    made->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready->plan)->isa);
     find_machine(made->machine, sizeof made->machine);
     describe_precision(ready->model, made->precision, sizeof made->precision);
     print_report(made, crew);
@@ -229,8 +261,8 @@ static int bench_one(report *made) {
     if (find_model(made->given->model, made->model_path) ||
         engine_open(made->model_path, 1, made->given->isa, &ready))
         return 1;
-    status = images_open(&made->given->data, ready.plan, (size_t)made->given->batch,
-                         made->given->all_images ? 0 : FEW_IMAGES, &images) ||
+    status = images_open(&made->given->data, ready.plan, (size_t)made->given->batch, FEW_IMAGES,
+                         made->given->all_images, &images) ||
              team_create(ready.plan, &images, made->given->threads, made->given->batch, &crew) ||
              bench(&ready, &crew, made);
     team_free(&crew);
@@ -243,8 +275,8 @@ static int bench_all(const bench_options *o) {
     table_options options = {0};
 
     if (o->threads != 1 || o->isa || o->all_images || o->lines)
-        return fail("--table measures every instruction set on one and two threads; leave out "
-                    "--threads, --isa, --all and --lines");
+        return misuse("--table measures every instruction set on one and two threads; leave out "
+                      "--threads, --isa, --all and --lines");
     options.model = o->model;
     options.quantized = o->quantized;
     options.data = &o->data;
@@ -255,23 +287,25 @@ static int bench_all(const bench_options *o) {
 }
 
 int command_bench(int argc, char **argv) {
+    static const char *const parts[] = {"checksum", NULL};
     bench_options o = {.threads = 1};
     int parsed = parse(argc, argv, &o);
     report made = {.given = &o};
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (json_setup(o.json))
+    if (check_part(o.show, parts) || json_setup(o.json))
         return 1;
     if (o.table)
         return bench_all(&o);
     if (o.quantized)
-        return fail("--quantized names the second model of --table; give one model with --model");
+        return misuse("--quantized names the second model of --table; give one model with --model");
     o.batch = o.batch ? o.batch : 1;
     o.seconds = o.seconds ? o.seconds : 2;
     if (o.threads > MOST_THREADS || o.threads > o.batch)
-        return fail("%d threads share a call: --batch must be at least that, and --threads at most "
-                    "%d",
-                    o.threads, MOST_THREADS);
+        return misuse(
+            "%d threads share a call: --batch must be at least that, and --threads at most "
+            "%d",
+            o.threads, MOST_THREADS);
     return bench_one(&made);
 }

@@ -17,12 +17,13 @@
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/suggest.h"
 
 #define COLUMNS 64 /* of the histogram */
 
 typedef struct calibrate_options {
     data_options data;
-    const char *model, *output, *inspected, *json;
+    const char *model, *output, *inspected, *json, *tensor;
     int samples, seed, threads, merge;
 } calibrate_options;
 
@@ -33,7 +34,7 @@ static const command_help help = {
     "Fuses a float model, runs it on training images and keeps the range and the histogram of "
     "every\n"
     "tensor. The same images give the same file, in whatever order, parts and threads.",
-    "ptq calibrate --model resnet8.safetensors --data data/cifar-10-batches-bin -o cal.json"};
+    "ptq calibrate --model resnet8.safetensors --data pictures -o cal.json"};
 
 static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
     const option_spec specs[] = {
@@ -49,6 +50,7 @@ static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
         {"merge", 0, NULL, "merge the calibrations named", .flag = &o->merge},
         {"inspect", 0, "FILE", "show what a calibration holds", .text = &o->inspected,
          .file = READ_FILE},
+        {"tensor", 0, "NAME", "with --inspect: only this tensor", .text = &o->tensor},
         {"json", 0, "FILE", "with --inspect: write it as JSON (-: standard output)",
          .text = &o->json, .file = WRITTEN_FILE},
         {0}};
@@ -75,7 +77,7 @@ static int save(const calibrate_options *o, const ptq_calibration *calibration) 
     print_warnings(calibration);
     if (ptq_calibration_save(calibration, o->output, &err))
         return fail("%s", err.text);
-    say("%zu images, %d tensors in %s\n", calibration->images, calibration->tensors, o->output);
+    say_written(o->output, "%zu images, %d tensors", calibration->images, calibration->tensors);
     return 0;
 }
 
@@ -121,7 +123,7 @@ static int merge_files(const calibrate_options *o, char **paths) {
     int status = 0;
 
     if (!paths[0] || !paths[1])
-        return fail("--merge needs at least two calibrations; see 'ptq calibrate --help'");
+        return misuse("--merge needs at least two calibrations; see 'ptq calibrate --help'");
     if (check_output(o->output))
         return 1;
     if (ptq_calibration_load(paths[0], NULL, &calibration, &err))
@@ -151,7 +153,7 @@ static void gather_columns(const ptq_observer *seen, uint64_t column[COLUMNS]) {
 
 /* A column's height is the logarithm of its count. */
 static void draw_columns(const uint64_t column[COLUMNS], char line[COLUMNS + 1]) {
-    static const char ink[] = " .:-=+*#%@";
+    static const char shades[] = " .:-=+*#%@";
     uint64_t most = 1;
 
     for (int i = 0; i < COLUMNS; i++)
@@ -159,7 +161,7 @@ static void draw_columns(const uint64_t column[COLUMNS], char line[COLUMNS + 1])
     for (int i = 0; i < COLUMNS; i++) {
         double height = log1p((double)column[i]) / log1p((double)most);
 
-        line[i] = ink[column[i] ? 1 + (int)(height * 8) : 0];
+        line[i] = shades[column[i] ? 1 + (int)(height * 8) : 0];
     }
     line[COLUMNS] = 0;
 }
@@ -201,6 +203,19 @@ static int print_tensor(const ptq_calibrated *tensor) {
     return 0;
 }
 
+static int print_one(const calibrate_options *o, const ptq_calibration *calibration) {
+    suggestion near = {o->tensor, NULL, 0};
+    char text[SUGGESTION_SIZE];
+
+    for (int i = 0; i < calibration->tensors; i++) {
+        if (strcmp(calibration->tensor[i].name, o->tensor) == 0)
+            return print_tensor(&calibration->tensor[i]);
+        suggest(&near, calibration->tensor[i].name);
+    }
+    return fail("%s has no tensor '%s'%s", o->inspected, o->tensor,
+                suggestion_text(&near, "", text));
+}
+
 static int print_calibration(const calibrate_options *o, const ptq_calibration *calibration) {
     char *text = calibration_warnings(calibration);
 
@@ -208,13 +223,13 @@ static int print_calibration(const calibrate_options *o, const ptq_calibration *
         calibration->images, calibration->classes, calibration->tensors,
         (unsigned long long)calibration->model, text ? text : "");
     free(text);
-    say("Ranges are those of 8 bits; 'average' is the mean of each image's smallest and largest\n"
-        "value. Histograms go from the smallest to the largest value, exact zeros aside; darker\n"
-        "means more values, on a logarithmic scale.\n");
+    say_wrapped(0, "Ranges are those of 8 bits; 'average' is the mean of each image's smallest and "
+                   "largest value. Histograms go from the smallest to the largest value, exact "
+                   "zeros aside; darker means more values, on a logarithmic scale.");
     for (int i = 0; i < calibration->tensors; i++)
-        if (print_tensor(&calibration->tensor[i]))
+        if (!o->tensor && print_tensor(&calibration->tensor[i]))
             return 1;
-    return 0;
+    return o->tensor ? print_one(o, calibration) : 0;
 }
 
 #ifdef PTQ_HAVE_jansson
@@ -292,15 +307,17 @@ static int inspect(const calibrate_options *o) {
 
 static int choose(const calibrate_options *o, char **paths) {
     if (o->inspected && (o->merge || o->output))
-        return fail("--inspect only shows a calibration; leave out --merge and -o");
+        return misuse("--inspect only shows a calibration; leave out --merge and -o");
+    if (o->tensor && !o->inspected)
+        return misuse("--tensor goes with --inspect");
     if (o->json && !o->inspected)
-        return fail("--json goes with --inspect; the calibration itself is JSON");
+        return misuse("--json goes with --inspect; the calibration itself is JSON");
     if (!o->merge && paths[0])
-        return fail("unexpected argument '%s'; see 'ptq calibrate --help'", paths[0]);
+        return misuse("unexpected argument '%s'; see 'ptq calibrate --help'", paths[0]);
     if (o->inspected)
         return json_setup(o->json) || inspect(o);
     if (!o->output)
-        return fail("-o FILE is needed; see 'ptq calibrate --help'");
+        return misuse("-o FILE is needed; see 'ptq calibrate --help'");
     return o->merge ? merge_files(o, paths) : calibrate(o);
 }
 

@@ -1,10 +1,12 @@
 /* The subcommands, and which of them an argument vector asks for. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
 #include "ptq.h"
 #include "shared/output.h"
+#include "shared/suggest.h"
 
 typedef struct command {
     const char *name;
@@ -21,7 +23,7 @@ static const command commands[] = {
     {"sensitivity", command_sensitivity, "rank layers by what quantizing them costs, and advise"},
     {"sweep", command_sweep, "quantize in many ways and tabulate what each loses"},
     {"eval", command_eval, "measure a model's accuracy, beside its float origin"},
-    {"run", command_run, "write a model's logits for images, name their classes, or explain one"},
+    {"run", command_run, "write logits for images, name their classes, or explain one"},
     {"train", command_train, "train a float network"},
     {"bench", command_bench, "measure a model's speed"},
     {"report", command_report, "write a page about quantized models beside the float one"},
@@ -36,34 +38,66 @@ static void print_usage(FILE *to) {
           to);
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].about);
-    fputs("\n'ptq SUBCOMMAND --help' tells more. Environment: PTQ_MODEL and CIFAR10_DIR are looked "
-          "at\nwhere --model and --data are not given; PTQ_ISA forces an instruction set.\n\n"
-          "Example:\n  ptq eval --model resnet8.safetensors --data data/cifar-10-batches-bin\n",
-          to);
+    fputs(
+        "\n'ptq help SUBCOMMAND' tells more. Environment: PTQ_MODEL and CIFAR10_DIR are\n"
+        "looked at where --model and --data are not given; PTQ_ISA forces an instruction\nset.\n\n"
+        "Example:\n  ptq eval --model resnet8.safetensors --data data/cifar-10-batches-bin\n",
+        to);
 }
 
-static int is_one_of(const char *word, const char *a, const char *b) {
-    return strcmp(word, a) == 0 || strcmp(word, b) == 0;
+static const command *find_command(const char *name) {
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int run_command(const char *name, int argc, char **argv) {
+    const command *found = find_command(name);
+    suggestion near = {name, NULL, 0};
+    char text[SUGGESTION_SIZE];
+
+    if (found) {
+        output_begin(found->name);
+        return found->run(argc, argv);
+    }
+    for (size_t i = 0; i < COMMANDS; i++)
+        suggest(&near, commands[i].name);
+    if (!near.nearest)
+        return misuse("unknown subcommand '%s'; see 'ptq --help'", name);
+    return misuse("unknown subcommand '%s'%s? 'ptq --help' lists them all", name,
+                  suggestion_text(&near, "", text));
+}
+
+/* "ptq help NAME" is "ptq NAME --help". */
+static int show_help(char *name) {
+    char option[] = "--help";
+    char *argv[] = {name, option, NULL};
+
+    return run_command(name, 2, argv);
+}
+
+static int is_one_of(const char *word, const char *const *list) {
+    while (*list && strcmp(word, *list) != 0)
+        list++;
+    return *list != NULL;
 }
 
 static int dispatch(int argc, char **argv) {
-    if (argc < 2)
-        return fail("no subcommand; see 'ptq --help'");
-    if (is_one_of(argv[1], "--help", "help")) {
+    static const char *const help[] = {"--help", "-h", "help", NULL};
+    static const char *const version[] = {"--version", "version", NULL};
+
+    if (argc > 2 && strcmp(argv[1], "help") == 0 && !is_one_of(argv[2], help))
+        return show_help(argv[2]);
+    if (argc < 2 || is_one_of(argv[1], help)) {
         print_usage(stdout);
         return 0;
     }
-    if (is_one_of(argv[1], "--version", "version")) {
+    if (is_one_of(argv[1], version)) {
         printf("ptq %s\n", ptq_version());
         return 0;
     }
-    for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            output_begin(commands[i].name);
-            return commands[i].run(argc - 1, argv + 1);
-        }
-    }
-    return fail("unknown subcommand '%s'; see 'ptq --help'", argv[1]);
+    return run_command(argv[1], argc - 1, argv + 1);
 }
 
 int ptq_tool(int argc, char **argv) {
@@ -74,6 +108,6 @@ int ptq_tool(int argc, char **argv) {
 
     /* A full disk shows itself only now. */
     if (fflush(stdout) != 0 || ferror(stdout))
-        return fail("cannot write to standard output");
-    return status;
+        return fail("cannot write to standard output: %s", strerror(errno));
+    return status && was_misused() ? 2 : status;
 }

@@ -9,6 +9,7 @@
 #include "data/find.h"
 #include "measure/accuracy.h"
 #include "measure/layers.h"
+#include "measure/meaning.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -16,10 +17,11 @@
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 
 typedef struct eval_options {
     data_options data;
-    const char *model, *baseline, *calibration, *json;
+    const char *model, *baseline, *calibration, *json, *show;
     int threads, no_fuse, show_confusion, show_flips, layers;
     const char *margin_text;
     double margin; /* points that a model may be worse by */
@@ -30,7 +32,7 @@ static const command_help help = {
     "Classifies the test images and counts what is right; with a baseline, both models on the "
     "same\n"
     "images. A float model is fused first; a self-test vector in the file is checked.",
-    "ptq eval --model resnet8_int8.safetensors --baseline resnet8.safetensors --flips"};
+    "ptq eval --model int8.safetensors --baseline resnet8.safetensors --flips"};
 
 static int parse(int argc, char **argv, eval_options *o) {
     const option_spec specs[] = {
@@ -47,6 +49,7 @@ static int parse(int argc, char **argv, eval_options *o) {
          .least = 1},
         {"calibration", 'c', "FILE", "refuse images that this was calibrated on",
          .text = &o->calibration, .file = READ_FILE},
+        OPTION_SHOW(o->show, "accuracy, comparison, classes, layers"),
         {"margin", 0, "P", MARGIN_HELP, .text = &o->margin_text},
         OPTION_JSON(o->json),
         {0}};
@@ -94,7 +97,7 @@ static void close_outcome(outcome *from) {
 static void print_classes(const ptq_evaluation *result, const ptq_evaluation *baseline,
                           const char *const *name) {
     say("\n%-12s %7s %7s %9s%s\n", "class", "right", "of", "accuracy",
-        baseline ? "   baseline                 change" : "");
+        baseline ? "   baseline                change" : "");
     for (int c = 0; c < result->classes; c++) {
         double share = 100 * fraction(result->class_correct[c], result->class_total[c]);
 
@@ -113,14 +116,16 @@ static void print_confusion(const char *what, const ptq_evaluation *result,
                             const char *const *name) {
     int classes = result->classes;
 
+    int wide = classes <= 10 ? 5 : 4;
+
     say("\n%s; rows: what it is, columns: what the model says\n%-12s", what, "");
     for (int c = 0; c < classes; c++)
-        say(" %6.6s", name[c]);
+        say(" %*.*s", wide, wide, name[c]);
     say("\n");
     for (int label = 0; label < classes; label++) {
         say("%-12s", name[label]);
         for (int c = 0; c < classes; c++)
-            say(" %6zu", result->confusion[label * classes + c]);
+            say(" %*zu", wide, result->confusion[label * classes + c]);
         say("\n");
     }
 }
@@ -153,36 +158,86 @@ static void print_layers(const layer_report *report, size_t images) {
     for (int i = 0; i < report->items; i++) {
         const layer_error *item = &report->item[i];
 
-        say("%-24s %9.2f %14.6g %8.4f %%\n", item->name, item->sqnr_db, (double)item->largest,
+        say("%-24s %9.1f %14.3g %8.4f %%\n", item->name, item->sqnr_db, (double)item->largest,
             100 * item->clipped);
     }
 }
 
-static void print_report(const pair *both) {
-    const char *const *name = both->class_name;
+static evidence evidence_of(const pair *both) {
+    evidence e = {&both->compared, both->model.path, both->baseline.path, NULL, 0, 0, 0, 0};
+
+    e.scheme = ptq_model_get_meta(both->model.ready.model, "scheme");
+    e.classes = (size_t)both->model.result.classes;
+    e.margin = both->given->margin;
+    return e;
+}
+
+/* The last line: what it comes to. Alone, a model can only be said to be right so often. */
+static void print_meaning(const pair *both) {
     const ptq_evaluation *a = &both->model.result;
+    evidence e = evidence_of(both);
+    double low, high;
+
+    if (both->given->baseline) {
+        say_meaning(&e);
+        fflush(stdout);
+        warn_of_loss(&e);
+        return;
+    }
+    ptq_share_interval(a->correct, a->total, &low, &high);
+    say("\n");
+    say_wrapped(
+        0,
+        "In short: it is right on %.1f %% of these images (95 %% interval %.1f to %.1f %%); "
+        "--baseline shows what quantization cost.",
+        100 * fraction(a->correct, a->total), 100 * low, 100 * high);
+}
+
+static void print_head(const pair *both) {
+    char bytes[COUNT_SIZE];
+
+    say_wrapped(10, "model     %s (%s, %s bytes)", both->model.path, both->model.backend,
+                count_text(file_size(both->model.path), bytes));
+    if (both->given->baseline)
+        say_wrapped(10, "baseline  %s (%s, %s bytes)", both->baseline.path, both->baseline.backend,
+                    count_text(file_size(both->baseline.path), bytes));
+    say("data      %s\n", both->from.path);
+}
+
+static void print_details(const pair *both) {
+    const char *const *name = both->class_name;
     const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
 
-    say("model     %s (%s, %zu bytes)\n", both->model.path, both->model.backend,
-        file_size(both->model.path));
-    if (b)
-        say("baseline  %s (%s, %zu bytes)\n", both->baseline.path, both->baseline.backend,
-            file_size(both->baseline.path));
-    say("data      %s\n", both->from.path);
-    print_accuracy("accuracy", a);
-    if (b) {
-        print_accuracy("baseline", b);
-        print_comparison(&both->compared, both->given->margin);
-    }
-    print_classes(a, b, name);
     if (both->given->show_confusion)
-        print_confusion("model", a, name);
+        print_confusion("model", &both->model.result, name);
     if (both->given->show_confusion && b)
         print_confusion("baseline", b, name);
     if (both->given->show_flips)
         print_flips(both, name);
-    if (both->given->layers)
+}
+
+static void print_report(const pair *both) {
+    const char *part = both->given->show;
+    const ptq_evaluation *a = &both->model.result;
+    const ptq_evaluation *b = both->given->baseline ? &both->baseline.result : NULL;
+    int compares = shows_part(part, "comparison");
+
+    if (!part)
+        print_head(both);
+    if (shows_part(part, "accuracy") || compares)
+        print_accuracy("accuracy", a);
+    if (b && compares) {
+        print_accuracy("baseline", b);
+        print_comparison(&both->compared, both->given->margin);
+    }
+    if (shows_part(part, "classes"))
+        print_classes(a, b, both->class_name);
+    if (!part)
+        print_details(both);
+    if (both->given->layers && shows_part(part, "layers"))
         print_layers(&both->layers, both->layer_images);
+    if (!part)
+        print_meaning(both);
 }
 
 /* ---- JSON ---- */
@@ -256,10 +311,14 @@ static json_t *layers_json(const layer_report *report) {
 
 static int write_json(const pair *both) {
     json_t *root = outcome_json(&both->model, both);
+    char text[MEANING_SIZE];
+    evidence e;
 
     if (both->given->baseline) {
         json_object_set_new(root, "baseline", outcome_json(&both->baseline, both));
         json_set_comparison(root, &both->compared, both->given->margin);
+        e = evidence_of(both);
+        json_object_set_new(root, "in_short", json_string(meaning_text(&e, text)));
         json_object_set_new(json_object_get(root, "flips"), "images", flips_json(both));
     }
     if (both->given->layers)
@@ -323,6 +382,7 @@ static int evaluate(pair *both) {
 
     if (open_outcome(both->given, both->given->model, both->from.path, &both->model) ||
         (baseline && open_outcome(both->given, baseline, both->from.path, &both->baseline)) ||
+        warn_of_pixels_in(baseline ? both->baseline.path : both->model.path, "import it again") ||
         data_open(&both->from, PTQ_SPLIT_TEST, both->model.ready.plan, &opened))
         return 1;
     data = data_view(opened);
@@ -345,6 +405,7 @@ static int evaluate(pair *both) {
 }
 
 int command_eval(int argc, char **argv) {
+    static const char *const parts[] = {"accuracy", "comparison", "classes", "layers", NULL};
     eval_options o = {0};
     int parsed = parse(argc, argv, &o);
     pair both = {.given = &o};
@@ -353,10 +414,12 @@ int command_eval(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if ((o.show_flips || o.layers) && !o.baseline)
-        return fail("--flips and --layers compare with a float model; give it with --baseline");
+        return misuse("--flips and --layers compare with a float model; give it with --baseline");
+    if (o.show && strcmp(o.show, "layers") == 0 && !o.layers)
+        return misuse("--show layers goes with --layers N, the number of images");
     if (o.threads == 0)
         o.threads = count_cores();
-    if (read_margin(o.margin_text, &o.margin) || json_setup(o.json) ||
+    if (check_part(o.show, parts) || read_margin(o.margin_text, &o.margin) || json_setup(o.json) ||
         data_find(&o.data, &both.from))
         return 1;
     status = evaluate(&both);

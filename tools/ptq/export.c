@@ -16,7 +16,7 @@ typedef struct export_options {
 static const command_help help = {
     "export [--model MODEL] --onnx OUT.onnx [--form qdq|qoperator]\n"
     "       ptq export [--model MODEL] --tflite OUT.tflite\n"
-    "       ptq export [--model MODEL] --c-header OUT.h [--standalone] [--name PREFIX]",
+    "       ptq export [--model MODEL] --c-header OUT.h [--standalone]",
     "ONNX: float models and quantized ones; qdq puts QuantizeLinear and DequantizeLinear around\n"
     "float operators, qoperator uses integer operators throughout.\n\n"
     "TensorFlow Lite: float models, and int8 ones of its arithmetic, which it runs to the same "
@@ -57,14 +57,14 @@ static int parse(int argc, char **argv, export_options *o) {
 
 static int check_options(const export_options *o) {
     if (!!o->onnx + !!o->c_header + !!o->tflite != 1)
-        return fail("say what to write: --onnx OUT.onnx, --tflite OUT.tflite or --c-header OUT.h");
+        return misuse("say what to write: --onnx OUT.onnx, --tflite OUT.tflite or --c-header OUT.h");
     if (!o->c_header && (o->header.standalone || o->name))
-        return fail("--standalone and --name go with --c-header");
+        return misuse("--standalone and --name go with --c-header");
     if ((o->header.small || o->header.test || o->header.flash || o->header.ram) &&
         !o->header.standalone)
-        return fail("--small, --test-vector, --flash and --ram go with --standalone");
+        return misuse("--small, --test-vector, --flash and --ram go with --standalone");
     if (!o->onnx && o->form)
-        return fail("--form goes with --onnx");
+        return misuse("--form goes with --onnx");
     return 0;
 }
 
@@ -84,6 +84,7 @@ int command_export(int argc, char **argv) {
         return export_c_header(path, o.c_header, o.name, &o.header);
     if (o.onnx ? export_onnx(path, o.onnx, o.form) : export_tflite(path, o.tflite))
         return 1;
-    say("%s: %s in %s\n", path, o.onnx ? "ONNX" : "TensorFlow Lite", o.onnx ? o.onnx : o.tflite);
+    say_written(o.onnx ? o.onnx : o.tflite, "%s as %s", path,
+                o.onnx ? "ONNX" : "TensorFlow Lite");
     return 0;
 }

@@ -1,4 +1,6 @@
 /* ptq import: a model file from what other programs wrote. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -25,7 +27,7 @@ typedef struct import_options {
 } import_options;
 
 static const command_help help = {
-    "import FILE.keras|FILE.h5|FILE.onnx|FILE.tflite|FILE.safetensors -o MODEL.safetensors",
+    "import FILE -o MODEL.safetensors [OPTIONS]",
     "Reads a convolutional network of Keras (.keras, .h5) or in ONNX (.onnx; float, or quantized\n"
     "in QDQ or QOperator form), of TensorFlow Lite (.tflite; float or int8), or the tensors of a\n"
     "safetensors file such as a PyTorch state_dict, and writes a model file with its graph. "
@@ -108,7 +110,7 @@ static file_kind kind_to_import(const char *path) {
 
 static int import_file(import_options *o, const char *path, ptq_model **out) {
     if (o->kind != KIND_STATE_DICT && (o->torch.map || o->torch.graph))
-        return fail("--map and --graph go with .safetensors files");
+        return misuse("--map and --graph go with .safetensors files");
     if (o->kind == KIND_ONNX && (o->open.epsilon || o->open.padding))
         return fail("%s says itself how it pads and which epsilon it has; leave out --padding and "
                     "--epsilon",
@@ -141,7 +143,7 @@ static int set_preprocessing(const import_options *o, ptq_model *model) {
     if (!o->mean && !o->std)
         return 0;
     if (channels > PTQ_MAX_PIXEL_CHANNELS)
-        return fail("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
+        return misuse("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
     if (scales_pixels(model) && !scales_unit_pixels(model))
         return fail("%s scales its pixels itself; leave out --mean and --std",
                     o->torch.graph ? o->torch.graph : "the file");
@@ -151,13 +153,27 @@ static int set_preprocessing(const import_options *o, ptq_model *model) {
 
 /* ---- What is assumed ---- */
 
-static void say_pixels(const import_options *o, const ptq_model *model) {
+/* What is said in one line. */
+typedef struct assumption {
+    char text[1024];
+} assumption;
+
+PRINTF_LIKE(2, 3) static void add(assumption *to, const char *format, ...) {
+    size_t used = strlen(to->text);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(to->text + used, sizeof to->text - used, format, args);
+    va_end(args);
+}
+
+static void add_pixels(const import_options *o, const ptq_model *model, assumption *to) {
     char mean[256], std[256];
 
     list_channels(model, model->mean, 1, mean, sizeof mean);
     list_channels(model, model->std, 1, std, sizeof std);
-    say("%s, mean %s, std %s (%s), ", model->node[0].real ? "real numbers" : "pixels 0..255", mean,
-        std,
+    add(to, "%s, mean %s, std %s (%s), ", model->node[0].real ? "real numbers" : "pixels 0..255",
+        mean, std,
         o->mean || o->std       ? "as said"
         : !scales_pixels(model) ? "default"
         : o->torch.graph        ? "by the graph"
@@ -184,40 +200,43 @@ static float first_epsilon(const ptq_model *model) {
     return 0;
 }
 
-static void say_network(const import_options *o, const ptq_model *model) {
+static void add_network(const import_options *o, const ptq_model *model, assumption *to) {
     const assumed *open = &o->open;
     double epsilon = (double)first_epsilon(model);
 
     if (!open->padding_from)
-        say("padding and epsilon by the %s, ", o->torch.graph || o->torch.whole ? "graph" : "file");
+        add(to, "padding and epsilon by the %s, ",
+            o->torch.graph || o->torch.whole ? "graph" : "file");
     else if (strcmp(open->padding_from, open->epsilon_from) == 0)
-        say("padding %s, epsilon %g (both %s), ", padding_word(model), epsilon, open->padding_from);
+        add(to, "padding %s, epsilon %g (both %s), ", padding_word(model), epsilon,
+            open->padding_from);
     else
-        say("padding %s (%s), epsilon %g (%s), ", padding_word(model), open->padding_from, epsilon,
-            open->epsilon_from);
+        add(to, "padding %s (%s), epsilon %g (%s), ", padding_word(model), open->padding_from,
+            epsilon, open->epsilon_from);
 }
 
-static void say_layout(const import_options *o, const ptq_model *model) {
+static void add_layout(const import_options *o, const ptq_model *model, assumption *to) {
     const char *input = o->kind == KIND_ONNX ? ptq_model_get_meta(model, ONNX_INPUT_META) : 0;
 
     if (input)
-        say("input %s, ", input);
+        add(to, "input %s, ", input);
     else if (o->kind == KIND_STATE_DICT && !o->torch.whole)
-        say("weights O x I x H x W, ");
+        add(to, "weights O x I x H x W, ");
     else
-        say("layout by the file, ");
+        add(to, "layout by the file, ");
 }
 
 /* One line of all that the file may have meant otherwise. */
 static void say_assumed(const import_options *o, const char *path, const ptq_model *model) {
     const int *shape = model->node[ptq_model_logits(model)].shape;
 
-    say("%s: assumed: ", path);
-    say_network(o, model);
-    say_pixels(o, model);
-    say_layout(o, model);
-    say("%d classes by %s\n", shape[0] * shape[1] * shape[2],
-        ptq_model_get_meta(model, "class_names") ? "name" : "number");
+    assumption all = {""};
+
+    add_network(o, model, &all);
+    add_pixels(o, model, &all);
+    add_layout(o, model, &all);
+    say_line(2, "%s: assumed: %s%d classes by %s", path, all.text, shape[0] * shape[1] * shape[2],
+             ptq_model_get_meta(model, "class_names") ? "name" : "number");
 }
 
 int command_import(int argc, char **argv) {
@@ -231,7 +250,7 @@ int command_import(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!path || !o.output)
-        return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
+        return misuse("a file to import and -o MODEL are needed; see 'ptq import --help'");
     o.kind = kind_to_import(path);
     status =
         import_file(&o, path, &model) || set_preprocessing(&o, model) || set_facts(&o.known, model);
@@ -240,7 +259,7 @@ int command_import(int argc, char **argv) {
     if (!status) {
         say_assumed(&o, path, model);
         warn_of_pixels(path, model, "import it");
-        say("%s: %d nodes in %s\n", path, model->nodes, o.output);
+        say_written(o.output, "%d nodes", model->nodes);
     }
     ptq_model_free(model);
     return status;

@@ -14,7 +14,7 @@
 #include "shared/output.h"
 
 typedef struct info_options {
-    const char *model, *json;
+    const char *model, *json, *show;
     int fuse, graph_alone, cpu;
 } info_options;
 
@@ -31,6 +31,7 @@ static int parse(int argc, char **argv, info_options *o, char **named) {
         {"fuse", 0, NULL, "fuse first, and tell what was fused", .flag = &o->fuse},
         {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it",
          .flag = &o->graph_alone},
+        OPTION_SHOW(o->show, "total, fusion"),
         {"cpu", 0, NULL, "show the instruction sets instead, and test their kernels",
          .flag = &o->cpu},
         {"json", 0, "FILE", "write it as JSON (-: standard output)", .text = &o->json,
@@ -166,31 +167,12 @@ static int gather(model_info *info) {
 
 /* ---- Text ---- */
 
-/* A line of the table: each cell begins in its column, or one space behind a longer one. */
-typedef struct table_line {
-    char text[512];
-    size_t used;
-} table_line;
-
-PRINTF_LIKE(3, 4) static void cell(table_line *line, size_t column, const char *format, ...) {
-    size_t room = sizeof line->text;
-    va_list args;
-
-    if (line->used)
-        line->text[line->used++] = ' ';
-    while (line->used < column)
-        line->text[line->used++] = ' ';
-    va_start(args, format);
-    line->used += (size_t)vsnprintf(line->text + line->used, room - line->used, format, args);
-    va_end(args);
-}
-
 static const char *activation_name(ptq_activation act) {
-    return act == PTQ_ACTIVATION_RELU ? " +relu" : act == PTQ_ACTIVATION_RELU6 ? " +relu6" : "";
+    return act == PTQ_ACTIVATION_RELU ? "+relu" : act == PTQ_ACTIVATION_RELU6 ? "+relu6" : "";
 }
 
-/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
-static void operator_cell(table_line *line, const ptq_node *node) {
+/* "conv2d 3x3/2 g4+relu+add+relu": what stands after a plus is fused. */
+static void describe_operator(const ptq_node *node, char *text, size_t size) {
     char kernel[32] = "", stride[32] = "", groups[32] = "", dilation[32] = "";
 
     if (node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_AVG_POOL)
@@ -203,53 +185,50 @@ static void operator_cell(table_line *line, const ptq_node *node) {
         snprintf(dilation, sizeof dilation, " d%dx%d", node->dilation[0], node->dilation[1]);
     if (node->groups > 1)
         snprintf(groups, sizeof groups, " g%d", node->groups);
-    cell(line, 22, "%s%s%s%s%s%s%s%s", ptq_name(PTQ_NAMES_OP, node->op), kernel, stride, dilation,
-         groups, activation_name(node->act), node->residual ? " +add" : "",
-         activation_name(node->add_act));
+    snprintf(text, size, "%s%s%s%s%s%s%s%s", ptq_name(PTQ_NAMES_OP, node->op), kernel, stride,
+             dilation, groups, activation_name(node->act), node->residual ? "+add" : "",
+             activation_name(node->add_act));
 }
 
-static void print_costs(table_line *line, const ptq_cost *cost) {
-    cell(line, 67, "%llu", (unsigned long long)cost->parameters);
-    cell(line, 79, "%llu", (unsigned long long)cost->param_bytes);
-    cell(line, 89, "%llu", (unsigned long long)cost->macs);
-    say("%s\n", line->text);
+/* Names that are too long for their column take room from the next one, while it has some. */
+static void print_row(const char *name, const char *what, const char *shape, const ptq_cost *cost) {
+    char parameters[COUNT_SIZE], bytes[COUNT_SIZE], macs[COUNT_SIZE];
+    int first = (int)strlen(name) > 15 ? (int)strlen(name) : 15, second = 40 - first - 1;
+
+    say("%-*s %-*s %-8s %9s %9s %10s\n", first, name, second > 0 ? second : 0, what, shape,
+        count_text(cost->parameters, parameters), count_text(cost->param_bytes, bytes),
+        count_text(cost->macs, macs));
 }
 
 /* A line a node, and one of sums. */
 static void print_table(const model_info *info) {
-    table_line total = {{0}, 0};
-
-    say("node                  operator                  computes shape     "
-        "parameters  bytes     MACs\n");
+    say("%-15s %-24s %-8s %9s %9s %10s\n", "node", "operator", "shape", "numbers", "bytes", "MACs");
     for (int i = 0; i < info->model->nodes; i++) {
         const ptq_node *node = &info->model->node[i];
         ptq_cost cost = ptq_node_cost(info->model, i);
-        table_line line = {{0}, 0};
+        char what[128], shape[64];
 
-        cell(&line, 0, "%s", node->name);
-        operator_cell(&line, node);
-        cell(&line, 48, "%s", ptq_name(PTQ_NAMES_MODE, ptq_node_mode(info->model, i)));
-        cell(&line, 57, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        print_costs(&line, &cost);
+        describe_operator(node, what, sizeof what);
+        snprintf(shape, sizeof shape, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
+        print_row(node->name, what, shape, &cost);
     }
-    cell(&total, 0, "total");
-    print_costs(&total, &info->total);
+    print_row("total", "", "", &info->total);
 }
 
 static void print_metadata(const ptq_model *model) {
     if (model->metas)
         say("\nmetadata:\n");
     for (int i = 0; i < model->metas; i++)
-        say("  %s: %s\n", model->meta[i].key, model->meta[i].value);
+        say_line(4, "  %s: %s", model->meta[i].key, model->meta[i].value);
 }
 
 static void print_fusions(const ptq_fuse_report *report) {
-    say("\nfusion:\n");
+    say("fusion:\n");
     for (int i = 0; i < report->items; i++) {
         const ptq_fusion *item = &report->item[i];
 
         if (item->kind == PTQ_FUSION_NONE)
-            say("  %-20s stays: %s\n", item->node, item->reason);
+            say_wrapped(23, "  %-20s stays: %s", item->node, item->reason);
         else
             say("  %-20s %-10s into %s\n", item->node, fusion_names[item->kind], item->into);
     }
@@ -265,17 +244,7 @@ static void name_codes(ptq_type type, int bits, char *text, size_t size) {
         snprintf(text, size, "%c%d", is_signed ? 's' : 'u', bits);
 }
 
-static void print_result(const char *name, const ptq_qparams *q) {
-    char codes[16];
-
-    name_codes(q->type, q->bits, codes, sizeof codes);
-    if (q->type == PTQ_TYPE_F32)
-        say(" %-20s %-5s\n", name, codes);
-    else
-        say(" %-20s %-5s %13.8g %5d\n", name, codes, (double)q->scale, (int)q->zero_point);
-}
-
-static void print_weight(const ptq_tensor *weight) {
+static void print_weight(const char *name, const char *computes, const ptq_tensor *weight) {
     char codes[16] = "", range[64] = "";
 
     if (weight->rank)
@@ -291,32 +260,45 @@ static void print_weight(const ptq_tensor *weight) {
             snprintf(range, sizeof range, "%.6g", (double)low);
         else
             snprintf(range, sizeof range, "%.6g .. %.6g", (double)low, (double)high);
-        say(" %-5s %4d  %-26s %4d", codes, weight->scales, range, (int)weight->zero_point);
+        say("%-24s %-8s %-5s %6d  %-26s %4d\n", name, computes, codes, weight->scales, range,
+            (int)weight->zero_point);
     } else {
-        say(" %-5s %4s  %-26s %4s", codes, "", "", "");
+        say("%-24s %-8s %s\n", name, computes, codes);
     }
+}
+
+static void print_result(const char *name, const ptq_qparams *q) {
+    char codes[16];
+
+    name_codes(q->type, q->bits, codes, sizeof codes);
+    if (q->type == PTQ_TYPE_F32)
+        say("%-24s %s\n", name, codes);
+    else
+        say("%-24s %-5s %13.8g %5d\n", name, codes, (double)q->scale, (int)q->zero_point);
 }
 
 /* Every scale and zero point. A convolution with a fused addition has two results. */
 static void print_codes(const model_info *info) {
-    say("\n%-20s %-8s %-5s %4s  %-26s %4s %-20s %-5s %13s %5s\n", "node", "computes", "w", "of",
-        "weight scales", "zero", "result", "codes", "scale", "zero");
+    say("\n%-24s %-8s %-5s %6s  %-26s %4s\n", "node", "computes", "codes", "scales",
+        "of its weights", "zero");
+    for (int i = 0; i < info->model->nodes; i++)
+        print_weight(info->model->node[i].name,
+                     ptq_name(PTQ_NAMES_MODE, ptq_node_mode(info->model, i)),
+                     &info->model->node[i].param[PTQ_PARAM_WEIGHT]);
+    say("\n%-24s %-5s %13s %5s\n", "result", "codes", "scale", "zero");
     for (int i = 0; i < info->model->nodes; i++) {
         const ptq_node *node = &info->model->node[i];
 
-        say("%-20s %-8s", node->name, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(info->model, i)));
-        print_weight(&node->param[PTQ_PARAM_WEIGHT]);
-        if (node->residual) {
+        if (node->residual)
             print_result(node->name, &node->mid);
-            say("%-73s", "");
-        }
         print_result(node->out, &node->q);
     }
 }
 
 static void print_quantized(const model_info *info) {
     print_codes(info);
-    say("\nprecision: %s; %s\n", info->precision, info->runs);
+    say("\n");
+    say_line(2, "precision: %s; %s", info->precision, info->runs);
 }
 
 static void print_self_test(const model_info *info) {
@@ -327,15 +309,36 @@ static void print_self_test(const model_info *info) {
 }
 
 static void print_info(const model_info *info) {
+    char arena[COUNT_SIZE], session[COUNT_SIZE], kept[COUNT_SIZE];
+
     print_table(info);
     if (info->quantized)
         print_quantized(info);
     print_self_test(info);
-    say("\nmemory: %zu bytes of activations; a session takes %zu, or %zu where it keeps every "
-        "tensor (%s)\n",
-        info->arena, info->session, info->session_keep, info->isa);
+    say("\n");
+    say_wrapped(2,
+                "memory: %s bytes of activations; a session takes %s, or %s where it keeps every "
+                "tensor (%s)",
+                count_text(info->arena, arena), count_text(info->session, session),
+                count_text(info->session_keep, kept), info->isa);
     print_metadata(info->model);
-    if (info->given->fuse)
+    if (!info->given->fuse)
+        return;
+    say("\n");
+    print_fusions(&info->report);
+}
+
+/* --show: of the sums a sentence, of the fusions the list. */
+static void print_parts(const model_info *info) {
+    char parameters[COUNT_SIZE], bytes[COUNT_SIZE], macs[COUNT_SIZE];
+
+    if (!info->given->show)
+        print_info(info);
+    else if (shows_part(info->given->show, "total"))
+        say("%s numbers in %s bytes, %s multiplications for an image\n",
+            count_text(info->total.parameters, parameters),
+            count_text(info->total.param_bytes, bytes), count_text(info->total.macs, macs));
+    else
         print_fusions(&info->report);
 }
 
@@ -479,6 +482,7 @@ static int print_graph(const char *path) {
 }
 
 int command_info(int argc, char **argv) {
+    static const char *const parts[] = {"total", "fusion", NULL};
     info_options o = {0};
     char *named = NULL;
     int parsed = parse(argc, argv, &o, &named);
@@ -487,9 +491,10 @@ int command_info(int argc, char **argv) {
 
     if (parsed)
         return parsed == OPTIONS_BAD;
+    o.fuse |= o.show && strcmp(o.show, "fusion") == 0;
     if (o.cpu && (named || o.model || o.fuse))
-        return fail("--cpu is about this machine, not a model; leave out the model and --fuse");
-    if (json_setup(o.json))
+        return misuse("--cpu is about this machine, not a model; leave out the model and --fuse");
+    if (check_part(o.show, parts) || json_setup(o.json))
         return 1;
     if (o.cpu)
         return show_cpu(o.json != NULL);
@@ -499,7 +504,7 @@ int command_info(int argc, char **argv) {
         return print_graph(info.path);
     status = gather(&info);
     if (!status)
-        print_info(&info);
+        print_parts(&info);
     if (!status && o.json)
         status = write_json(&info);
     if (!status && info.self_test && info.self_test != PTQ_NOT_READY)

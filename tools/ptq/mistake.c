@@ -28,7 +28,7 @@ static const command_help help = {
     "For learning: commits a classic mistake of quantization on purpose, measures it beside the\n"
     "right way on the same test images, and shows the guard that catches it. Scheme: a weight\n"
     "scale for each channel, u8 activations, MinMax, rounding to nearest. Writes no file.",
-    "ptq mistake few-images --model resnet8.safetensors --data data/cifar-10-batches-bin"};
+    "ptq mistake few-images --model resnet8.safetensors --data pictures"};
 
 static int parse(int argc, char **argv, mistake_options *o, char **name) {
     const option_spec specs[] = {
@@ -144,7 +144,7 @@ static int commit(const mistake_options *o, const mistake *wanted) {
         ptq_scheme_write(&at.scheme, scheme, sizeof scheme);
         say("mistake   %s: %s\nscheme    %s; calibrated on %d images\n\n", wanted->name,
             wanted->about, scheme, at.samples);
-        say("%-42s %11s  %8s  %7s  %9s\n", "", "right", "accuracy", "points", "agreement");
+        say("%-42s %11s %8s %6s %8s\n", "", "right", "accuracy", "points", "agree");
         status = wanted->commit(&at);
     }
     clean_up(&at);
@@ -164,8 +164,8 @@ int command_mistake(int argc, char **argv) {
         return 0;
     }
     if (!name)
-        return fail("which mistake? 'ptq mistake --list' names them");
+        return misuse("which mistake? 'ptq mistake --list' names them");
     wanted = find_mistake(name);
     return wanted ? commit(&o, wanted)
-                  : fail("there is no mistake '%s'; 'ptq mistake --list' names them", name);
+                  : misuse("there is no mistake '%s'; 'ptq mistake --list' names them", name);
 }

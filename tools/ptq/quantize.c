@@ -20,6 +20,7 @@
 #include "shared/machine.h"
 #include "shared/options.h"
 #include "shared/output.h"
+#include "shared/pixels.h"
 #include "shared/progress.h"
 
 /* The list of presets stands in the help. */
@@ -69,14 +70,14 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"rounding", 0, "HOW", "of weights: nearest or learned", .text = &o->rounding},
         {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always",
          .text = &o->refit},
-        {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
-         .text = &o->equalize},
+        {"equalize", 0, NULL, "channels to like ranges first, below 8 activation bits",
+         .choice = &o->equalize},
         {"bias-correction", 0, "HOW", "of weights rounded to nearest: none, empirical, analytic",
          .text = &o->bias_correction},
-        {"fit-ranges", 0, "YES", "ranges by the logits' error, below 8 activation bits: yes or no",
-         .text = &o->fit_ranges},
-        {"confirm", 0, "YES", "keep of all that only what a part of the images confirms: yes or no",
-         .text = &o->confirm},
+        {"fit-ranges", 0, NULL, "ranges by the logits' error, below 8 activation bits",
+         .choice = &o->fit_ranges},
+        {"confirm", 0, NULL, "keep of all that only what a part of the images confirms",
+         .choice = &o->confirm},
         {"code-logits", 0, NULL, "logits are codes", .flag = &o->code_logits},
         {"float-logits", 0, NULL, "logits are real numbers", .flag = &o->float_logits},
         {"arithmetic", 0, "NAME",
@@ -107,9 +108,8 @@ static int parse(int argc, char **argv, quantize_options *o) {
 
     char about[2048];
     const command_help help = {
-        "quantize [--model MODEL] [--data PATH] [--preset NAME] -o OUT [OPTIONS]",
-        describe(about, sizeof about),
-        "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
+        "quantize [--model MODEL] [--data PATH] -o OUT [OPTIONS]", describe(about, sizeof about),
+        "ptq quantize -m resnet8.safetensors --node 'block3.*=w4' -o small.safetensors"};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
 }
@@ -222,9 +222,19 @@ static int prepare_learning(job *work) {
            learn_images_open(&work->split, &work->drawn.subset.dataset);
 }
 
+/* Each learns from the images in a pass of its own. */
+static size_t count_layers(const ptq_model *model) {
+    size_t layers = 0;
+
+    for (int i = 1; i < model->nodes; i++)
+        layers += model->node[i].param[PTQ_PARAM_WEIGHT].rank >= 2;
+    return layers;
+}
+
 static int convert_on(job *work, const ptq_dataset *images, ptq_model **made) {
     ptq_convert_options options = {0};
-    progress state = progress_start("learn rounding");
+    progress state =
+        progress_start_steps("learn rounding", "layer", count_layers(work->ready.model));
     int mixes = has_goal(work);
     ptq_status status;
     ptq_error err;
@@ -286,16 +296,37 @@ static int convert(job *work) {
 
 /* ---- Measuring ---- */
 
-/* Both models on the test images, and the outcome into the metadata. */
-static int measure(job *work) {
-    const ptq_dataset *data = data_view(work->test);
+/* Both models on the same images. */
+static int measure_on(job *work, const ptq_dataset *data) {
     ptq_error err;
 
     if (evaluate_plan(work->quantized.plan, data, "measure", work->given->threads, &work->after) ||
         evaluate_plan(work->ready.plan, data, "measure float", work->given->threads, &work->before))
         return 1;
-    if (ptq_compare(&work->before, &work->after, &work->compared, &err))
-        return fail("%s", err.text);
+    return ptq_compare(&work->before, &work->after, &work->compared, &err) ? fail("%s", err.text)
+                                                                           : 0;
+}
+
+/* Without test images those that were calibrated on have to do. They cannot show how good a model
+   is, but a bad one they give away. */
+enum { MOST_SEEN = 500 };
+
+static int measure_seen(job *work) {
+    ptq_dataset some = work->drawn.subset.dataset;
+
+    some.count = some.count < MOST_SEEN ? some.count : MOST_SEEN;
+    work->seen = 1;
+    return measure_on(work, &some);
+}
+
+/* On the test images; the outcome goes into the metadata. */
+static int measure(job *work) {
+    ptq_error err;
+
+    if (!work->test)
+        return work->drawn.data && data_is_labelled(work->drawn.data) ? measure_seen(work) : 0;
+    if (measure_on(work, data_view(work->test)))
+        return 1;
     snprintf(work->accuracy, sizeof work->accuracy, "%zu of %zu, float %zu, agree %zu",
              work->after.correct, work->after.total, work->before.correct, work->compared.agree);
     if (ptq_model_set_meta(work->quantized.model, "accuracy", work->accuracy, &err))
@@ -306,7 +337,7 @@ static int measure(job *work) {
 static int finish_model(job *work) {
     ptq_error err;
 
-    if (work->test && !work->given->no_measure && measure(work))
+    if (!work->given->no_measure && measure(work))
         return 1;
     if (ptq_self_test_add(work->quantized.model, &err) ||
         ptq_model_save(work->quantized.model, work->given->output, &err))
@@ -354,7 +385,8 @@ static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!work->given->dry_run && check_output(work->given->output)) ||
         engine_open_fused(work->model_path, work->given->arithmetic, NULL, &work->ready) ||
-        choose_overrides(work) || open_data(work) || get_calibration(work) ||
+        choose_overrides(work) || open_data(work) ||
+        warn_of_pixels_in(work->model_path, "import it again") || get_calibration(work) ||
         prepare_learning(work) || convert(work) || ask_fusion(work))
         return 1;
     if (!work->given->dry_run && finish_model(work))
@@ -378,14 +410,15 @@ static void close_job(job *work) {
 }
 
 int command_quantize(int argc, char **argv) {
-    quantize_options o = {.preset = "best", .seed = 42};
+    quantize_options o = {
+        .preset = "best", .seed = 42, .equalize = -1, .fit_ranges = -1, .confirm = -1};
     int parsed = parse(argc, argv, &o), status;
     job *work;
 
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o.output && !o.dry_run)
-        return fail("-o OUT is needed; see 'ptq quantize --help'");
+        return misuse("-o OUT is needed; see 'ptq quantize --help'");
     if (o.threads == 0)
         o.threads = count_cores();
     if (read_margin(o.margin_text, &o.margin) || json_setup(o.json))

@@ -1,6 +1,7 @@
 /* ptq report: one page about one or several quantized models beside the float model. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "commands.h"
 #include "measure/verdict.h"
@@ -58,26 +59,51 @@ static int parse(int argc, char **argv, report_options *o) {
         {0}};
     char about[1024];
     const command_help help = {
-        "report --model MODEL [--model MODEL ...] --baseline FLOATMODEL [--data PATH] -o OUT.html",
+        "report --model MODEL ... --baseline FLOATMODEL -o OUT.html [OPTIONS]",
         describe(about, sizeof about),
-        "ptq report -m int8.safetensors -m w4a8.safetensors -b resnet8.safetensors -o report.html"};
+        "ptq report -m int8.safetensors -b resnet8.safetensors -o report.html"};
 
     return parse_options(argc, argv, specs, &help, NULL, 0);
 }
 
 static int check_options(const report_options *o) {
     if (!o->wanted.model[0] || !o->wanted.baseline)
-        return fail("name the quantized model with --model and the float model it comes from with "
-                    "--baseline");
+        return misuse(
+            "name the quantized model with --model and the float model it comes from with "
+            "--baseline");
     if (!o->output == !o->png.path)
-        return fail("say where to write the page with -o OUT.html, or one figure with --png");
+        return misuse("say where to write the page with -o OUT.html, or one figure with --png");
     if (o->png.path && check_png(&o->png))
         return 1;
     return check_output(o->output ? o->output : o->png.path);
 }
 
+static void print_meaning(const report *r) {
+    char text[MEANING_SIZE];
+
+    say("\n");
+    say_wrapped(0, "In short: %s", report_meaning(r, text));
+    fflush(stdout);
+    for (int i = 0; i < r->models; i++) {
+        evidence e = evidence_of(r, &r->model[i]);
+
+        warn_of_loss(&e);
+    }
+}
+
+/* The command as it was typed; words with anything but letters and the like in quotes. */
+static void join_command(int argc, char **argv, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "ptq");
+
+    for (int i = 0; i < argc && used < size; i++) {
+        int plain = !argv[i][strcspn(argv[i], " \t\n\"'\\*?[]{}()<>|&;$`~#")];
+
+        used += (size_t)snprintf(text + used, size - used, plain ? " %s" : " '%s'", argv[i]);
+    }
+}
+
 static int save_page(const report *r, const char *path) {
-    char *text = NULL;
+    char *text = NULL, bytes[COUNT_SIZE];
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     ptq_status status;
@@ -94,18 +120,22 @@ static int save_page(const report *r, const char *path) {
     free(text);
     if (status)
         return fail("%s", err.text);
-    say("%d model%s, %zu test images: %s (%zu bytes)\n", r->models, r->models > 1 ? "s" : "",
-        r->images.count, path, size);
+    say_written(path, "%d model%s, %zu test images, %s bytes", r->models, r->models > 1 ? "s" : "",
+                r->images.count, count_text(size, bytes));
+    print_meaning(r);
     return 0;
 }
 
 int command_report(int argc, char **argv) {
     report_options o = {0};
+    char command[4096];
     report *r;
     int parsed, status;
 
     o.wanted.seed = 42;
     o.png.figure = "frontier";
+    join_command(argc, argv, command, sizeof command);
+    o.wanted.command = command;
     parsed = parse(argc, argv, &o);
     if (parsed)
         return parsed == OPTIONS_BAD;

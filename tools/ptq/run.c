@@ -22,19 +22,19 @@
 typedef struct run_options {
     data_options data; /* its `data` is --images */
     const char *model, *logits, *codes, *explain, *beside, *tensors;
-    int threads, no_fuse, image, top;
+    int threads, no_fuse, image, top, brief;
 } run_options;
 
 static const command_help help = {
     "run [--model MODEL] --images FILE --logits OUT.f32|OUT.npy [OPTIONS]\n"
     "       ptq run [--model MODEL] --images FILE --top N\n"
     "       ptq run [--model MODEL] --images FILE --explain NODE,Y,X,C [--image K]\n"
-    "       ptq run [--model MODEL] --images FILE --side-by-side FLOATMODEL [--image K]",
+    "       ptq run [--model MODEL] --images FILE --side-by-side MODEL [--image K]",
     "Runs a model over images, or other items, and writes the logits: float32, little-endian, one\n"
     "row of classes for each image; or as codes, where the model has logits that are codes. "
     "Labels\n"
     "are not needed. FILE is whatever other commands take as --data; of a folder, its test images.",
-    "ptq run --model resnet8.safetensors --images test_batch.bin --logits logits.f32"};
+    "ptq run --model resnet8.safetensors --images test_batch.bin --top 3"};
 
 static int parse(int argc, char **argv, run_options *o) {
     const option_spec specs[] = {
@@ -53,6 +53,7 @@ static int parse(int argc, char **argv, run_options *o) {
          .text = &o->tensors, .file = WRITTEN_FILE},
         {"explain", 0, "NODE,Y,X,C", "show how one element of a node's result comes about",
          .text = &o->explain},
+        {"brief", 0, NULL, "with --explain: without the products", .flag = &o->brief},
         {"side-by-side", 0, "MODEL", "show the logits beside those of another model",
          .text = &o->beside, .file = READ_FILE},
         {"image", 0, "K", "which image is explained or shown (default 0)", .number = &o->image},
@@ -144,7 +145,7 @@ static int run_images(const run_options *o, const engine *ready, const ptq_datas
         return 1;
     }
     if (o->logits)
-        say("%zu images x %d logits in %s\n", result.total, result.classes, o->logits);
+        say_written(o->logits, "%zu images x %d logits", result.total, result.classes);
     for (size_t i = 0; i < result.total && o->top; i++)
         print_top(data, i, result.logits + i * (size_t)result.classes, o->top);
     ptq_release(&result.memory);
@@ -187,7 +188,7 @@ static int run_codes(const run_options *o, const engine *ready, const ptq_datase
         status = make_codes(session, data, item, codes, classes) ||
                  write_words(o->codes, codes, data->count, classes, 'i');
     if (!status)
-        say("%zu images x %zu codes in %s\n", data->count, classes, o->codes);
+        say_written(o->codes, "%zu images x %zu codes", data->count, classes);
     ptq_session_free(session);
     free(item);
     free(codes);
@@ -223,20 +224,29 @@ static int read_element(const run_options *o, char name[PTQ_NAME_SIZE], int at[3
 
     if (!comma || length == 0 || length >= PTQ_NAME_SIZE ||
         sscanf(comma, ",%9d,%9d,%9d%c", &at[0], &at[1], &at[2], &end) != 3)
-        return fail("--explain must be NODE,Y,X,C, as in conv1,0,0,0, not '%s'", o->explain);
+        return misuse("--explain must be NODE,Y,X,C, as in conv1,0,0,0, not '%s'", o->explain);
     memcpy(name, o->explain, length);
     name[length] = 0;
     return 0;
 }
 
+/* What becomes of the sum begins with a line of its own, that of the bias. */
+static const char *after_products(const char *text) {
+    const char *found = strstr(text, "\nbias ");
+
+    return found ? found + 1 : text;
+}
+
 static int print_explanation(const run_options *o, const engine *ready, const ptq_session *session,
                              const char *name, const int at[3]) {
     char *text = NULL;
+    const char *shown;
     ptq_error err;
 
     if (explain_element(ready->plan, session, name, at[0], at[1], at[2], &text, &err))
         return fail("%s; 'ptq info' lists the nodes", err.text);
-    say("image %d of %s\n%s", o->image, o->data.data, text);
+    shown = o->brief ? after_products(text) : text;
+    say("image %d of %s\n%s", o->image, o->data.data, shown);
     free(text);
     return 0;
 }
@@ -254,10 +264,10 @@ static int explain(const run_options *o, const engine *ready, const ptq_dataset 
 
 static void print_side(const run_options *o, const float *one, const float *other, int classes,
                        int label, const ptq_dataset *set) {
-    say("image %d of %s\n%-12s %14s %14s %14s\n", o->image, o->data.data, "class", "model", "other",
+    say("image %d of %s\n%-12s %12s %12s %12s\n", o->image, o->data.data, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
-        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", set->class_name[c], (double)one[c],
+        say("%-12s %12.7g %12.7g %12.7g%s%s%s\n", set->class_name[c], (double)one[c],
             (double)other[c], (double)one[c] - (double)other[c],
             c == ptq_argmax(one, classes) ? "  <- model" : "",
             c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");
@@ -323,8 +333,8 @@ int command_run(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o.data.data || (!o.logits && !o.top && !o.codes && !o.tensors && !o.explain && !o.beside))
-        return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
-                    "run --help'");
+        return misuse("--images, and what to do with them, such as --logits, are needed; see 'ptq "
+                      "run --help'");
     if (o.threads == 0)
         o.threads = count_cores();
     if (data_find(&o.data, &from) || find_model_for(o.model, from.path, model_path) ||

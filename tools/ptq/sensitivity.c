@@ -19,7 +19,7 @@
 
 typedef struct sensitivity_options {
     data_options data;
-    const char *model, *json, *preset;
+    const char *model, *json, *preset, *show;
     int samples, seed, measure, threads, weight_bits, activation_bits, per_tensor;
 } sensitivity_options;
 
@@ -45,6 +45,7 @@ static int parse(int argc, char **argv, sensitivity_options *o) {
         {"activation-bits", 0, "B", "2 to 8", .number = &o->activation_bits, .least = 2},
         {"per-tensor", 0, NULL, "one weight scale a tensor", .flag = &o->per_tensor},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},
+        OPTION_SHOW(o->show, "nodes, advice"),
         OPTION_JSON(o->json),
         {0}};
 
@@ -67,16 +68,16 @@ static int choose_scheme(const sensitivity_options *o, ptq_scheme *scheme) {
     ptq_error err;
 
     if (ptq_preset(o->preset, scheme, &err))
-        return fail("%s", err.text);
+        return misuse("%s", err.text);
     if (scheme->mode != PTQ_MODE_INTEGER)
-        return fail("preset %s does not compute on integers; choose another", o->preset);
+        return misuse("preset %s does not compute on integers; choose another", o->preset);
     if (o->weight_bits)
         scheme->weight_bits = o->weight_bits;
     if (o->activation_bits)
         scheme->activation_bits = o->activation_bits;
     if (o->per_tensor)
         scheme->weight_per_tensor = 1;
-    return ptq_scheme_check(scheme, &err) ? fail("%s", err.text) : 0;
+    return ptq_scheme_check(scheme, &err) ? misuse("%s", err.text) : 0;
 }
 
 static int look(job *work) {
@@ -107,7 +108,7 @@ static void print_cost(const char *name, const divergence *cost, size_t images) 
         100 * cost->agreement, agreement_text(cost->agreement, images, interval), cost->delta_pp);
 }
 
-static void print_report(const job *work) {
+static void print_nodes(const job *work) {
     const node_ranking *report = &work->report;
 
     say("model     %s\nscheme    %s\n", work->model_path, work->scheme);
@@ -120,7 +121,17 @@ static void print_report(const job *work) {
     for (int i = 0; i < report->items; i++)
         print_cost(report->item[i].node, &report->item[i].cost, report->images);
     print_cost("all of them", &report->whole, report->images);
-    say("\n");
+}
+
+static void print_report(const job *work) {
+    const char *part = work->given->show;
+
+    if (shows_part(part, "nodes"))
+        print_nodes(work);
+    if (!shows_part(part, "advice"))
+        return;
+    if (!part)
+        say("\n");
     say_wrapped(0, "%s",
                 work->advice.items
                     ? "What would help, the most first, in agreement on these images:"
@@ -183,6 +194,7 @@ static int run(job *work) {
 }
 
 int command_sensitivity(int argc, char **argv) {
+    static const char *const parts[] = {"nodes", "advice", NULL};
     sensitivity_options o = {.preset = "best", .seed = 42, .measure = 500};
     job work = {0};
     int parsed = parse(argc, argv, &o), status;
@@ -191,7 +203,7 @@ int command_sensitivity(int argc, char **argv) {
         return parsed == OPTIONS_BAD;
     if (o.threads == 0)
         o.threads = count_cores();
-    if (json_setup(o.json))
+    if (check_part(o.show, parts) || json_setup(o.json))
         return 1;
     work.given = &o;
     status = run(&work);

@@ -12,6 +12,8 @@
 #include "data/find.h"
 #include "data/images.h"
 #include "measure/accuracy.h"
+#include "measure/meaning.h"
+#include "measure/verdict.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -105,8 +107,8 @@ typedef struct job {
 
 static int add_choice(list *to, const char *text, size_t length, const char *option) {
     if (length == 0 || length >= NAME || to->items == MOST_CHOICES)
-        return fail("--%s: the list has an item that is empty or too long, or more than %d items",
-                    option, MOST_CHOICES);
+        return misuse("--%s: the list has an item that is empty or too long, or more than %d items",
+                      option, MOST_CHOICES);
     memcpy(to->item[to->items], text, length);
     to->item[to->items++][length] = 0;
     return 0;
@@ -137,8 +139,8 @@ static int read_numbers(const char *text, const char *option, int least, int mos
         long value = strtol(out->item[i], &end, 10);
 
         if (*end || value < least || value > most)
-            return fail("--%s: '%s' is not a number from %d to %d", option, out->item[i], least,
-                        most);
+            return misuse("--%s: '%s' is not a number from %d to %d", option, out->item[i], least,
+                          most);
     }
     return 0;
 }
@@ -158,7 +160,7 @@ static int read_presets(const sweep_options *o, list *out) {
         return 1;
     for (int i = 0; i < out->items; i++)
         if (ptq_preset(out->item[i], &scheme, &err))
-            return fail("%s", err.text);
+            return misuse("%s", err.text);
     return 0;
 }
 
@@ -174,7 +176,7 @@ static int read_ranges(const sweep_options *o, list *out) {
         return 1;
     for (int i = 0; o->ranges && i < out->items; i++)
         if (ptq_find_name(PTQ_NAMES_METHOD, out->item[i]) < 0)
-            return fail("--activation-ranges: there is no range '%s'", out->item[i]);
+            return misuse("--activation-ranges: there is no range '%s'", out->item[i]);
     return 0;
 }
 
@@ -183,7 +185,7 @@ static int read_scales(const sweep_options *o, list *out) {
         return 1;
     for (int i = 0; o->scales && i < out->items; i++)
         if (strcmp(out->item[i], "channel") != 0 && strcmp(out->item[i], "tensor") != 0)
-            return fail("--scales: '%s' is neither channel nor tensor", out->item[i]);
+            return misuse("--scales: '%s' is neither channel nor tensor", out->item[i]);
     return 0;
 }
 
@@ -542,7 +544,7 @@ static void for_each_summary(const job *work, void (*act)(void *to, const summar
 static void print_summary(void *to, const summary *s) {
     ptq_scheme scheme;
     char bits[NAME] = "-", range[NAME] = "-";
-    char interval[AGREEMENT_SIZE];
+    char interval[AGREEMENT_SIZE], bytes[COUNT_SIZE];
     const char *scales = "-";
 
     (void)to;
@@ -552,24 +554,94 @@ static void print_summary(void *to, const summary *s) {
         snprintf(range, sizeof range, "%s", ptq_name(PTQ_NAMES_METHOD, scheme.activation_method));
         scales = scheme.weight_per_tensor ? "tensor" : "channel";
     }
-    say("%-8s %5s %-8s %-10s %7d %5d %+9.2f %7.2f %9.2f %%  %-13s %8ld\n", s->c.preset, bits,
-        scales, range, s->c.samples, s->seeds, s->drop, s->spread, s->agreement,
-        agreement_text(s->agreement / 100, s->images, interval), s->bytes);
+    say("%-8s %-3s %-7s %-9s %4d %2d %+6.2f %4.2f %5.1f %13s %8s\n", s->c.preset, bits, scales,
+        range, s->c.samples, s->seeds, s->drop, s->spread, s->agreement,
+        agreement_text(s->agreement / 100, s->images, interval),
+        count_text((uint64_t)s->bytes, bytes));
+}
+
+/* What the table comes to: the least loss, and the fewest bytes that lose less than the margin. */
+typedef struct best {
+    summary least, smallest;
+    int rows, good;
+} best;
+
+static void weigh(void *to, const summary *s) {
+    best *found = to;
+
+    if (!found->rows || s->drop > found->least.drop)
+        found->least = *s;
+    if (s->drop > -DEFAULT_MARGIN && (!found->good || s->bytes < found->smallest.bytes)) {
+        found->smallest = *s;
+        found->good = 1;
+    }
+    found->rows++;
+}
+
+/* "w4a8 4x8" */
+static void name_summary(const summary *s, char *text, size_t size) {
+    ptq_scheme scheme;
+
+    snprintf(text, size, "%s", s->c.preset);
+    if (scheme_of(&s->c, &scheme) && scheme.mode == PTQ_MODE_INTEGER)
+        snprintf(text, size, "%s %dx%d%s%s", s->c.preset,
+                 scheme.weight_bits ? scheme.weight_bits : 8,
+                 scheme.activation_bits ? scheme.activation_bits : 8, *s->c.scales ? " by " : "",
+                 s->c.scales);
+}
+
+static const char *meaning_of(const best *found, char text[MEANING_SIZE]) {
+    char least[64], smallest[64], bytes[COUNT_SIZE];
+
+    if (found->rows)
+        name_summary(&found->least, least, sizeof least);
+    if (found->good)
+        name_summary(&found->smallest, smallest, sizeof smallest);
+    if (!found->rows)
+        snprintf(text, MEANING_SIZE, "nothing was measured.");
+    else if (!found->good)
+        snprintf(text, MEANING_SIZE, "all of them lose a point or more; %s loses least, %.2f.",
+                 least, -found->least.drop);
+    else
+        snprintf(text, MEANING_SIZE,
+                 "%s does best, %+.2f points against float; the smallest that loses less than a "
+                 "point is %s, with %s bytes.",
+                 least, found->least.drop + 0.0, smallest,
+                 count_text((uint64_t)found->smallest.bytes, bytes));
+    return text;
+}
+
+static void print_meaning(const job *work) {
+    best found = {0};
+    char text[MEANING_SIZE];
+
+    for_each_summary(work, weigh, &found);
+    say("\n");
+    say_wrapped(0, "In short: %s", meaning_of(&found, text));
+    fflush(stdout);
+    if (found.rows && found.least.drop < -LOSS_POINTS)
+        warn("every combination loses more than %g points; add --presets best, --scales channel or "
+             "more bits; 'ptq sensitivity --model %s' names the layers to spare, 'ptq train --qat' "
+             "trains what is left",
+             LOSS_POINTS, work->model_path);
 }
 
 static void print_table(const job *work) {
     say("model     %s\n", work->model_path);
     say_wrapped(10,
-                "measured  the whole network, on %s; agreement with float, and Wilson's "
-                "interval of it for as many images as a seed has",
+                "measured  the whole network, on %s; agreement with float in %%, and Wilson's "
+                "interval of it for as many images as a seed has; of: images calibrated on; n: "
+                "seeds; +-: standard deviation over them",
                 work->given->on_test ? "test images" : "training images not calibrated on");
     say("\n");
-    say("%-8s %5s %-8s %-10s %7s %5s %9s %7s %11s  %-13s %8s\n", "preset", "w x a", "scales",
-        "range", "samples", "seeds", "change pp", "spread", "agreement", "95 % interval", "bytes");
+    say("%-8s %-3s %-7s %-9s %4s %2s %6s %4s %5s %13s %8s\n", "preset", "wxa", "scales", "range",
+        "of", "n", "points", "+-", "agree", "95 % interval", "bytes");
     for_each_summary(work, print_summary, NULL);
     if (work->skipped)
         say("\n%d combinations exclude themselves and were left out.\n", work->skipped);
-    say("\nwritten   %s\n", work->given->output);
+    say("\n");
+    say_written(work->given->output, "%d rows", work->count);
+    print_meaning(work);
 }
 
 #ifdef PTQ_HAVE_jansson
@@ -596,12 +668,15 @@ static void append_summary(void *to, const summary *s) {
 
 static int write_json(const job *work) {
     json_t *rows = json_array();
+    best found = {0};
+    char text[MEANING_SIZE];
 
     for_each_summary(work, append_summary, rows);
-    return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:o}", "schema_version", SCHEMA_VERSION,
+    for_each_summary(work, weigh, &found);
+    return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:s,s:o}", "schema_version", SCHEMA_VERSION,
                                  "model_path", work->model_path, "data_dir", work->from.path,
-                                 "measured_on", work->given->on_test ? "test" : "train", "rows",
-                                 rows));
+                                 "measured_on", work->given->on_test ? "test" : "train", "in_short",
+                                 meaning_of(&found, text), "rows", rows));
 }
 
 #else
@@ -655,7 +730,7 @@ int command_sweep(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o.output)
-        return fail("-o OUT.csv is needed; see 'ptq sweep --help'");
+        return misuse("-o OUT.csv is needed; see 'ptq sweep --help'");
     if (o.threads == 0)
         o.threads = count_cores();
     if (json_setup(o.json))

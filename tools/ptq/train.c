@@ -25,7 +25,7 @@ static const command_help help = {
     "how, by any scheme of integers; --model is the float model that it was made from. Weights "
     "and\n"
     "scales are trained under the rounding, and an integer model is written.",
-    "ptq train --data data/cifar-10-batches-bin --mirror --shift 4 -o resnet8.safetensors"};
+    "ptq train --data pictures --mirror --shift 4 -o resnet8.safetensors"};
 
 static int parse_train_options(int argc, char **argv, train_options *o) {
     const option_spec specs[] = {
@@ -90,7 +90,7 @@ static int read_number(const char *name, const char *text, double standard, doub
         return 0;
     *out = strtod(text, &end);
     if (end == text || *end || !(*out >= low && *out <= high))
-        return fail("--%s must be a number from %g to %g, not '%s'", name, low, high, text);
+        return misuse("--%s must be a number from %g to %g, not '%s'", name, low, high, text);
     return 0;
 }
 
@@ -98,7 +98,7 @@ static int read_settings(const train_options *o, settings *s) {
     int adam = o->optimizer ? strcmp(o->optimizer, "adamw") == 0 : o->qat != NULL;
 
     if (o->optimizer && !adam && strcmp(o->optimizer, "sgd") != 0)
-        return fail("unknown optimizer '%s'; choose sgd or adamw", o->optimizer);
+        return misuse("unknown optimizer '%s'; choose sgd or adamw", o->optimizer);
     s->optimizer.kind = adam ? OPTIMIZER_ADAMW : OPTIMIZER_SGD;
     s->quantized = o->qat != NULL;
     s->epochs = o->epochs ? o->epochs : 60;
@@ -266,7 +266,7 @@ static int write_result(run *r) {
         return 1;
     if (ptq_model_save(r->result, r->options.output, &err))
         return fail("%s", err.text);
-    say("written to %s\n", r->options.output);
+    say_written(r->options.output, "%zu parameters", trainer_size(r->engine));
     return 0;
 }
 
@@ -316,8 +316,9 @@ static void run_close(run *r) {
 static int train(run *r) {
     if (prepare(r))
         return 1;
-    say("training on %zu images, %zu held out; %zu parameters, %d threads\n%s\n", r->data.count,
-        (size_t)r->set.holdout, trainer_size(r->engine), r->options.threads, r->text);
+    say("training on %zu images, %zu held out; %zu parameters, %d threads\n", r->data.count,
+        (size_t)r->set.holdout, trainer_size(r->engine), r->options.threads);
+    say_wrapped(2, "%s", r->text);
     interrupts_watch();
     while (r->epoch < (uint64_t)r->set.epochs)
         if (run_epoch(r))
@@ -337,7 +338,7 @@ int command_train(int argc, char **argv) {
     if (parsed)
         return parsed == OPTIONS_BAD;
     if (!o->output)
-        return fail("-o MODEL is needed; see 'ptq train --help'");
+        return misuse("-o MODEL is needed; see 'ptq train --help'");
     if (read_settings(o, &r.set) || check_output(o->output) ||
         (o->checkpoint && check_output(o->checkpoint)) || (o->log && check_output(o->log)))
         return 1;

@@ -14,7 +14,7 @@ int assume_padding(assumed *a, const char *otherwise, const char *from, ptq_mode
     if (strcmp(word, "tensorflow") == 0)
         return 0; /* as the network is built */
     if (strcmp(word, "pytorch") != 0)
-        return fail("--padding is tensorflow or pytorch, not '%.40s'", word);
+        return misuse("--padding is tensorflow or pytorch, not '%.40s'", word);
     for (int i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
 

@@ -67,7 +67,7 @@ static int set_classes(const char *classes, ptq_model *model) {
 
 static int set_input(const char *input, ptq_model *model) {
     if (strcmp(input, "u8") != 0 && strcmp(input, "f32") != 0)
-        return fail("--input is u8 (pixels) or f32 (real numbers), not '%.60s'", input);
+        return misuse("--input is u8 (pixels) or f32 (real numbers), not '%.60s'", input);
     if (strcmp(input, "f32") == 0 && model->node[0].q.type != PTQ_TYPE_F32)
         return fail("the file's input is codes of pixels; leave out --input f32");
     model->node[0].real = strcmp(input, "f32") == 0;
@@ -79,7 +79,7 @@ int set_facts(const facts *known, ptq_model *model) {
 
     if (known->resize && strcmp(known->resize, "crop") != 0 &&
         strcmp(known->resize, "stretch") != 0)
-        return fail("--resize is crop or stretch, not '%.60s'", known->resize);
+        return misuse("--resize is crop or stretch, not '%.60s'", known->resize);
     if (known->resize && ptq_model_set_meta(model, "resize", known->resize, &err))
         return fail("%s", err.text);
     return (known->input && set_input(known->input, model)) ||

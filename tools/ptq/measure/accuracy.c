@@ -80,11 +80,11 @@ void print_comparison(const ptq_comparison *compared, double margin) {
     say("agreement %.2f %%   (%zu of %zu answers)\n",
         100 * fraction(compared->agree, compared->total), compared->agree, compared->total);
     if (compared->p_value >= 1e-300)
-        snprintf(p, sizeof p, "p = %.4g", compared->p_value);
-    say("flips     %zu right to wrong, %zu wrong to right   (McNemar's exact test: %s)\n",
-        compared->lost, compared->won, p);
+        snprintf(p, sizeof p, "p = %.2g", compared->p_value);
+    say("flips     %zu right to wrong, %zu wrong to right   (McNemar: %s)\n", compared->lost,
+        compared->won, p);
     verdict_text(&found, text, sizeof text);
-    say("verdict   %s\n", text);
+    say_wrapped(10, "verdict   %s", text);
 }
 
 #ifdef PTQ_HAVE_jansson

@@ -21,7 +21,7 @@ typedef struct isa_info {
 static const char *why_not(const isa_info *info) {
     if (info->available)
         return "";
-    return info->compiled ? "the processor lacks it, or the operating system does not allow it"
+    return info->compiled ? "the processor lacks it, or the system does not allow it"
                           : "not compiled in: for other processors, or newer compilers";
 }
 

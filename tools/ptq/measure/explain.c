@@ -69,8 +69,8 @@ static void put_result(growing *text, const arithmetic *a) {
         return;
     }
     put(text,
-        " / output scale %s\n"
-        "%d * %s = %s; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+        "\n    / output scale %s\n"
+        "%d * %s = %s\n    clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
         "code stands for %s\n",
         number(a->scale).text, a->sum, number(a->multiplier).text, number(a->scaled).text,
         a->low - a->zero_point, a->high - a->zero_point, a->zero_point, a->code,
@@ -81,8 +81,8 @@ static void put_result(growing *text, const arithmetic *a) {
 static void put_residual(growing *text, const arithmetic *a) {
     put(text, "residual code %d stands for %s\n", a->residual, number(a->residual_value).text);
     put(text,
-        "sum %d * %s + (%d * %s + %s); clamped to %d..%d, rounded half to even: code %d, stands"
-        " for %s\n",
+        "sum %d * %s + (%d * %s + %s)\n    clamped to %d..%d, rounded half to even: code %d, "
+        "stands for %s\n",
         a->own_first ? a->code : a->residual, number(a->ratio[0]).text,
         a->own_first ? a->residual : a->code, number(a->ratio[1]).text, number(a->shift).text,
         a->added_low, a->added_high, a->added_code, number(a->added_value).text);

@@ -219,7 +219,7 @@ static int open_entry(table *made, const subject *from, ptq_isa isa) {
         return fail("%s", err.text);
     if (!made->images.pixels &&
         images_open(made->options->data, e->plan, (size_t)made->options->batch,
-                    (size_t)made->options->batch, &made->images))
+                    (size_t)made->options->batch, 0, &made->images))
         return 1;
     if (ptq_plan_get_info(e->plan)->pixels * (made->images.real ? sizeof(float) : 1) !=
         made->images.image_bytes)
@@ -490,11 +490,11 @@ static void print_head(const table *made) {
     for (int k = 0; k < 2; k++) {
         const subject *from = &made->subject[k];
 
-        say("model      %s: %s, %.2f million multiply-adds\n", from->precision,
-            *from->path          ? from->path
-            : made->random_model ? "ResNet8 with random weights, for its speed alone"
-                                 : "made here, calibrated on noise, for its speed alone",
-            (double)from->macs * 1e-6);
+        say_wrapped(11, "model      %s: %s, %.2f million multiply-adds", from->precision,
+                    *from->path          ? from->path
+                    : made->random_model ? "ResNet8 with random weights, for its speed alone"
+                                         : "made here, calibrated on noise, for its speed alone",
+                    (double)from->macs * 1e-6);
     }
     say("images     %zu%s; %d rounds, all configurations in turn; microseconds per image\n",
         made->images.count,
@@ -527,26 +527,45 @@ static void print_share(double value) {
 static void print_figure(const table *made, const entry *e, int f) {
     const series *time = &e->time[f];
 
-    say("%-9s %-11s %5d %3d %9.1f %9.1f %9.1f %9.0f", e->from->precision,
+    char rate[COUNT_SIZE];
+
+    say("%-8s %-10s %5d %3d %8.1f %8.1f %8.1f %9s", e->from->precision,
         ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa),
         f == SINGLE ? 1 : made->options->batch, f == BATCH_PAIR ? 2 : 1, overall(time),
-        lowest(time), time->min, 1e6 / overall(time));
+        lowest(time), time->min, count_text((uint64_t)(1e6 / overall(time)), rate));
     if (f == BATCH_PAIR)
         say(" %7.2fx", ratio(&e->time[BATCH], time));
     else
-        print_share(share(e, e->from->macs, time)), say(" ");
-    say(" %10.0f  %016llx\n", e->load_us, (unsigned long long)e->sum[f]);
+        print_share(share(e, e->from->macs, time));
+    say("\n");
+}
+
+/* Of the logits, at batch 1 on one thread; and of the other figures where theirs differ. */
+static void print_sums(const table *made) {
+    say("\n%-8s %-10s %10s  %s\n", "model", "kernels", "load us", "checksum of the logits");
+    for (int i = 0; i < made->entries; i++) {
+        const entry *e = &made->entry[i];
+
+        for (int f = 0; f < FIGURES; f++)
+            if (f == SINGLE || e->sum[f] != e->sum[SINGLE])
+                say("%-8s %-10s %10.0f  %016llx\n", e->from->precision,
+                    ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa), e->load_us,
+                    (unsigned long long)e->sum[f]);
+    }
 }
 
 static void print_figures(const table *made) {
-    say("\n%-9s %-11s %5s %3s %9s %9s %9s %9s %8s %10s  %s\n", "model", "kernels", "batch", "thr",
-        "median", "lowest", "min", "images/s", "of peak", "load us", "checksum");
+    say("\n%-8s %-10s %5s %3s %8s %8s %8s %9s %8s\n", "model", "kernels", "batch", "thr", "median",
+        "lowest", "min", "images/s", "of peak");
     for (int i = 0; i < made->entries; i++)
         for (int f = 0; f < FIGURES; f++)
             print_figure(made, &made->entry[i], f);
-    say("lowest: of the rounds' medians; two threads: speed-up over one instead of the peak's "
-        "share;\nof peak: as if each product were computed, which not all kernels do for 3x3 "
-        "convolutions;\nload us: from the file to a session that can run, fusing included\n");
+    say("\n");
+    say_wrapped(0, "lowest: of the rounds' medians; two threads: speed-up over one instead of the "
+                   "peak's share; of peak: as if each product were computed, which not all kernels "
+                   "do for 3x3 convolutions; load us: from the file to a session that can run, "
+                   "fusing included");
+    print_sums(made);
 }
 
 static void print_layers(const entry *e) {

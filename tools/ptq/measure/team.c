@@ -28,25 +28,30 @@ static void fill_random(image_store *images) {
     }
 }
 
-static int fill_from(image_store *images, const ptq_dataset *data) {
+static int fill_from(image_store *images, const ptq_dataset *data, size_t first, size_t count) {
     ptq_error err;
     int label;
 
-    for (size_t i = 0; i < images->count; i++)
-        if (data->get(data->user, i % data->count, images->pixels + i * images->image_bytes, &label,
-                      &err))
+    for (size_t i = 0; i < count; i++)
+        if (data->get(data->user, (first + i) % data->count,
+                      images->pixels + i * images->image_bytes, &label, &err))
             return fail("%s", err.text);
     return 0;
 }
 
+int images_load(image_store *images, size_t first, size_t count) {
+    return fill_from(images, data_view(images->source), first, count);
+}
+
 static int allocate_images(image_store *images, size_t wanted, size_t least) {
     images->count = wanted < least ? least : wanted;
+    images->all = images->count;
     images->pixels = malloc(images->count * images->image_bytes);
     return images->pixels ? 0 : fail("no memory for %zu images", images->count);
 }
 
 static int fill_from_file(const data_request *from, const ptq_plan *plan, size_t least, size_t most,
-                          image_store *images) {
+                          int stream, image_store *images) {
     const ptq_dataset *view;
     data_set *data;
     int status;
@@ -56,9 +61,13 @@ static int fill_from_file(const data_request *from, const ptq_plan *plan, size_t
     view = data_view(data);
     images->real = view->type == PTQ_TYPE_F32;
     images->image_bytes = data_item_bytes(view);
-    status = allocate_images(images, !most || view->count < most ? view->count : most, least) ||
-             fill_from(images, view);
-    data_close(data);
+    status = allocate_images(images, view->count < most ? view->count : most, least) ||
+             fill_from(images, view, 0, images->count);
+    images->all = view->count;
+    if (stream)
+        images->source = data;
+    else
+        data_close(data);
     return status;
 }
 
@@ -74,7 +83,7 @@ static int fits(const data_options *given, const ptq_plan *plan) {
 }
 
 int images_open(const data_options *given, const ptq_plan *plan, size_t least, size_t most,
-                image_store *out) {
+                int stream, image_store *out) {
     data_request from;
 
     memset(out, 0, sizeof *out);
@@ -91,7 +100,7 @@ int images_open(const data_options *given, const ptq_plan *plan, size_t least, s
     if (data_find(given, &from))
         return 1;
     from.any_labels = 1;
-    return fill_from_file(&from, plan, least, most, out);
+    return fill_from_file(&from, plan, least, most, stream, out);
 }
 
 ptq_status images_run(const image_store *images, ptq_session *session, const uint8_t *from,
@@ -102,8 +111,9 @@ ptq_status images_run(const image_store *images, ptq_session *session, const uin
 }
 
 void images_close(image_store *images) {
+    data_close(images->source);
     free(images->pixels);
-    images->pixels = NULL;
+    memset(images, 0, sizeof *images);
 }
 
 /* ---- Threads ---- */
@@ -173,8 +183,7 @@ static int start_threads(team *crew, int members) {
     return fail("cannot start %d threads", members);
 }
 
-int team_create(const ptq_plan *plan, const image_store *images, int members, int batch,
-                team *out) {
+int team_create(const ptq_plan *plan, image_store *images, int members, int batch, team *out) {
     ptq_error err;
 
     memset(out, 0, sizeof *out);

@@ -16,15 +16,21 @@
 typedef struct image_store {
     uint8_t *pixels; /* count images, or of real numbers where `real` says so */
     size_t count, image_bytes;
+    data_set *source; /* NULL: `count` are all; else these are read as they are needed */
+    size_t all;       /* images that there are */
     int random, real; /* random: from a fixed seed, as there are no data */
 } image_store;
 
-/* At least `least` images, `most` of the data set unless that is less; 0: all. They repeat where
-   there are fewer. Where no data are named, CIFAR-10 is looked for in the usual places; random
+/* At least `least` images, `most` of the data set unless that is less. They repeat where there are
+   fewer. `stream`: all of the data set is to be run, and images_load brings the next ones. Where no data are named, CIFAR-10 is looked for in the usual places; random
    numbers take its place where it is missing, or not of the plan's size. */
 int images_open(const data_options *given, const ptq_plan *plan, size_t least, size_t most,
-                image_store *out);
+                int stream, image_store *out);
 void images_close(image_store *images);
+
+/* Puts images first, first + 1, ... in place of the `count` at the beginning of those in memory;
+   the first of all again after the last. 0, or 1 after an error. */
+int images_load(image_store *images, size_t first, size_t count);
 
 /* Runs `count` of them, as bytes or as real numbers. */
 ptq_status images_run(const image_store *images, ptq_session *session, const uint8_t *from,
@@ -42,7 +48,7 @@ typedef struct worker {
 } worker;
 
 struct team {
-    const image_store *images;
+    image_store *images;
     float *logits; /* of one call */
     size_t first;  /* image of the next call */
     int classes, call_images, members, stop, has_barriers;
@@ -52,7 +58,7 @@ struct team {
 };
 
 /* A team of `members`, the caller among them, whose calls have at most `batch` images. */
-int team_create(const ptq_plan *plan, const image_store *images, int members, int batch, team *out);
+int team_create(const ptq_plan *plan, image_store *images, int members, int batch, team *out);
 void team_free(team *crew);
 
 /* Runs the next call_images images, the first ones again after the last. */

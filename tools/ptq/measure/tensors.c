@@ -121,7 +121,7 @@ int write_tensors(const engine *ready, const ptq_dataset *data, const char *path
     if (!status)
         status = run_kept(ready, data, session, item, &all) || save_stacks(&all, path);
     if (!status)
-        say("%d tensors of %zu images in %s\n", all.count, data->count, path);
+        say_written(path, "%d tensors of %zu images", all.count, data->count);
     free_stacks(&all);
     ptq_session_free(session);
     free(item);

@@ -45,6 +45,7 @@ const char *points_word(double number) { return number < 1 || number > 1 ? "poin
 
 void verdict_text(const verdict *given, char *text, size_t size) {
     const char *points = points_word(given->margin);
+    char needed[COUNT_SIZE];
 
     switch (given->kind) {
     case VERDICT_AS_GOOD:
@@ -53,8 +54,8 @@ void verdict_text(const verdict *given, char *text, size_t size) {
     case VERDICT_TOO_FEW:
         snprintf(text, size,
                  "these images are too few to show that it is not worse than float by %g %s; about "
-                 "%zu would do, were as many of each hundred lost and won",
-                 given->margin, points, given->needed);
+                 "%s would do, were as many of each hundred lost and won",
+                 given->margin, points, count_text(given->needed, needed));
         break;
     default:
         snprintf(text, size,
@@ -71,6 +72,6 @@ int read_margin(const char *given, double *margin) {
         return 0;
     *margin = strtod(given, &end);
     if (end == given || *end || !(*margin > 0 && *margin <= 100))
-        return fail("--margin must be a number of percentage points above 0, not '%s'", given);
+        return misuse("--margin must be a number of percentage points above 0, not '%s'", given);
     return 0;
 }

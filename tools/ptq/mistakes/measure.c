@@ -20,7 +20,7 @@ void print_row(const char *how, const lab *at, const tally *sum) {
 
     for (size_t i = 0; i < sum->total; i++)
         before += at->before.prediction[i] == at->before.label[i];
-    say("%-42s %4zu of %zu  %6.2f %%  %+7.2f  %7.2f %%\n", how, sum->right, sum->total,
+    say("%-42s %4zu of %zu %6.2f %% %+6.2f %6.2f %%\n", how, sum->right, sum->total,
         100 * fraction(sum->right, sum->total),
         100 * ((double)sum->right - (double)before) / (double)sum->total + 0.0,
         100 * fraction(sum->agree, sum->total));
@@ -96,7 +96,7 @@ int measure_calibration(const char *how, const lab *at, const ptq_calibration *c
 }
 
 void print_guard(const char *where, const char *words) {
-    say("guard     %s: \"%s\"\n", where, words);
+    say_wrapped(10, "guard     %s: \"%s\"", where, words);
 }
 
 void print_warning_guards(const ptq_calibration *calibration) {

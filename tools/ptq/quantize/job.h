@@ -19,12 +19,11 @@
 typedef struct quantize_options {
     data_options data;
     const char *model, *output, *calibration, *json, *preset, *weight_method, *activation_method,
-        *percentile, *activation_type, *rounding, *refit, *equalize, *bias_correction, *fit_ranges,
-        *confirm, *node[MOST_NODES], *average_bits, *accuracy_drop, *minutes, *checkpoint,
-        *arithmetic;
+        *percentile, *activation_type, *rounding, *refit, *bias_correction, *node[MOST_NODES],
+        *average_bits, *accuracy_drop, *minutes, *checkpoint, *arithmetic;
     int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
         weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
-        budget, resume;
+        budget, resume, equalize, fit_ranges, confirm; /* the last three: -1 as the preset has it */
     const char *margin_text;
     double margin; /* points that a model may be worse by */
 } quantize_options;
@@ -53,6 +52,7 @@ typedef struct job {
     mix_report mix;
     ptq_evaluation before, after;
     ptq_comparison compared;
+    int seen; /* measured on calibration images, as there are no others */
     char accuracy[ACCURACY_SIZE];
 } job;
 

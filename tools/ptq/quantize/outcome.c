@@ -4,6 +4,7 @@
 
 #include "data/calibration.h"
 #include "measure/accuracy.h"
+#include "measure/meaning.h"
 #include "measure/verdict.h"
 #include "ptq.h"
 #include "quantize/job.h"
@@ -112,12 +113,18 @@ static void print_floats(const job *work) {
     }
 }
 
+static void print_plan_row(const char *node, const char *what, size_t from, size_t to) {
+    char before[COUNT_SIZE], after[COUNT_SIZE];
+
+    say("%-18s %-41s %9s %9s\n", node, what, count_text(from, before), count_text(to, after));
+}
+
 static void print_plan(const ptq_convert_report *plan) {
-    say("\n%-24s %-44s %9s %9s\n", "node", "becomes", "bytes", "after");
+    say("\n%-18s %-41s %9s %9s\n", "node", "becomes", "bytes", "after");
     for (int i = 0; i < plan->items; i++)
-        say("%-24s %-44s %9zu %9zu\n", plan->item[i].node, plan->item[i].what,
-            plan->item[i].bytes_before, plan->item[i].bytes_after);
-    say("%-24s %-44s %9zu %9zu\n", "parameters", "", plan->bytes_before, plan->bytes_after);
+        print_plan_row(plan->item[i].node, plan->item[i].what, plan->item[i].bytes_before,
+                       plan->item[i].bytes_after);
+    print_plan_row("parameters", "", plan->bytes_before, plan->bytes_after);
     say("\nThis was a dry run: nothing was written.\n");
 }
 
@@ -148,8 +155,32 @@ static void print_mix(const mix_report *mix) {
     say("%s\n\n", mix->met ? "* meets the goal" : "* comes closest: no model meets the goal");
 }
 
+static evidence evidence_of(const job *work) {
+    evidence e = {&work->compared, work->given->output, work->model_path, NULL, 0, 0, 0, 0};
+
+    e.scheme = ptq_model_get_meta(work->quantized.model, "scheme");
+    e.classes = (size_t)work->after.classes;
+    e.calibrated = work->calibration ? work->calibration->images : 0;
+    e.seen = work->seen;
+    e.margin = work->given->margin;
+    return e;
+}
+
+static void print_meaning(const job *work) {
+    evidence e = evidence_of(work);
+
+    say_meaning(&e);
+    fflush(stdout);
+    warn_of_loss(&e);
+}
+
 static void print_result(const job *work) {
+    char before[COUNT_SIZE], after[COUNT_SIZE];
+
     print_mix(&work->mix);
+    if (work->seen)
+        say("measured  on %zu of the calibration images: no test images with labels are there\n",
+            work->after.total);
     if (work->after.total) {
         print_accuracy("accuracy", &work->after);
         print_accuracy("float", &work->before);
@@ -158,9 +189,12 @@ static void print_result(const job *work) {
         say("accuracy  not measured%s\n",
             work->given->no_measure ? "" : ": there are no test images with labels");
     }
-    say("bytes     %zu of parameters, before %zu; the file has %zu\n", work->plan.bytes_after,
-        work->plan.bytes_before, file_size(work->given->output));
-    say("written   %s\n", work->given->output);
+    say("bytes     %s of parameters, before %s\n", count_text(work->plan.bytes_after, after),
+        count_text(work->plan.bytes_before, before));
+    say_written(work->given->output, "%s bytes",
+                count_text(file_size(work->given->output), before));
+    if (work->after.total)
+        print_meaning(work);
 }
 
 static void print_learning(const learn_report *r) {
@@ -226,11 +260,16 @@ static json_t *floats_json(const job *work) {
 
 static void set_measured(json_t *root, const job *work) {
     json_t *baseline = json_object();
+    char text[MEANING_SIZE];
+    evidence e;
 
     json_object_set_new(root, "overall", json_overall(&work->after));
     json_object_set_new(baseline, "overall", json_overall(&work->before));
     json_object_set_new(root, "baseline", baseline);
     json_set_comparison(root, &work->compared, work->given->margin);
+    e = evidence_of(work);
+    json_object_set_new(root, "in_short", json_string(meaning_text(&e, text)));
+    json_object_set_new(root, "measured_on_calibration_images", json_boolean(work->seen));
 }
 
 /* The whole frontier; what was not measured has only its size and what was predicted. */

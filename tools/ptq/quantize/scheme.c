@@ -15,11 +15,11 @@ static int scheme_error(const char *where, const ptq_scheme *scheme) {
 
     if (!ptq_scheme_check(scheme, &err))
         return 0;
-    return where ? fail("--node %s: %s", where, err.text) : fail("%s", err.text);
+    return where ? misuse("--node %s: %s", where, err.text) : misuse("%s", err.text);
 }
 
 static int exclude(int a, int b, const char *names) {
-    return a && b ? fail("%s exclude each other; give one of them", names) : 0;
+    return a && b ? misuse("%s exclude each other; give one of them", names) : 0;
 }
 
 static int refuse_for_mode(const quantize_options *o, const ptq_scheme *scheme) {
@@ -30,13 +30,14 @@ static int refuse_for_mode(const quantize_options *o, const ptq_scheme *scheme) 
                       o->float_logits || o->bias_correction;
 
     if (scheme->mode == PTQ_MODE_HALF && (weights || activations))
-        return fail("preset %s has no integers whose bits or ranges could be chosen; take another "
-                    "preset, or leave the choice out",
-                    o->preset);
+        return misuse(
+            "preset %s has no integers whose bits or ranges could be chosen; take another "
+            "preset, or leave the choice out",
+            o->preset);
     if (scheme->mode == PTQ_MODE_DYNAMIC && activations)
-        return fail("preset %s finds the range of activations per image and rounds to nearest; "
-                    "only weights can be chosen",
-                    o->preset);
+        return misuse("preset %s finds the range of activations per image and rounds to nearest; "
+                      "only weights can be chosen",
+                      o->preset);
     return exclude(o->per_tensor, o->per_channel, "--per-tensor and --per-channel") ||
            exclude(o->weight_affine, o->weight_symmetric,
                    "--weight-affine and --weight-symmetric") ||
@@ -49,7 +50,7 @@ static int either(const char *option, const char *word, const char *first, const
         return 0;
     if (strcmp(word, second) == 0)
         return 1;
-    fail("--%s is %s or %s, not '%s'", option, first, second, word);
+    misuse("--%s is %s or %s, not '%s'", option, first, second, word);
     return -1;
 }
 
@@ -64,7 +65,7 @@ static int set_range(const char *option, const char *name, ptq_method *out) {
     for (int i = 0; i < PTQ_METHOD_COUNT; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
                                  ptq_name(PTQ_NAMES_METHOD, (unsigned)i));
-    return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
+    return misuse("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
 static int set_percentile(const quantize_options *o, ptq_scheme *scheme) {
@@ -73,20 +74,11 @@ static int set_percentile(const quantize_options *o, ptq_scheme *scheme) {
     if (!o->activation_method)
         scheme->activation_method = PTQ_METHOD_PERCENTILE;
     if (scheme->activation_method != PTQ_METHOD_PERCENTILE)
-        return fail("--percentile goes with --activation-range percentile");
+        return misuse("--percentile goes with --activation-range percentile");
     scheme->percentile = strtof(o->percentile, &end);
     if (end == o->percentile || *end || !(scheme->percentile > 50 && scheme->percentile <= 100))
-        return fail("--percentile must be over 50 and at most 100, not '%s'", o->percentile);
+        return misuse("--percentile must be over 50 and at most 100, not '%s'", o->percentile);
     return 0;
-}
-
-/* A switch, where it was given. */
-static int set_switch(const char *option, const char *word, int *out) {
-    int chosen = word ? either(option, word, "no", "yes") : *out;
-
-    if (chosen >= 0)
-        *out = chosen;
-    return chosen < 0;
 }
 
 static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
@@ -95,7 +87,7 @@ static int set_bias_correction(const quantize_options *o, ptq_scheme *scheme) {
     if (strcmp(word, "empirical") == 0)
         scheme->bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
     else if (strcmp(word, "none") != 0 && !is_analytic(o))
-        return fail("--bias-correction is none, empirical or analytic, not '%s'", word);
+        return misuse("--bias-correction is none, empirical or analytic, not '%s'", word);
     return 0;
 }
 
@@ -133,10 +125,10 @@ static int apply_choices(const quantize_options *o, ptq_scheme *scheme) {
             return 1;
         scheme->refit = chosen ? PTQ_REFIT_ALWAYS : PTQ_REFIT_NEVER;
     }
-    return set_bias_correction(o, scheme) ||
-           set_switch("equalize", o->equalize, &scheme->equalize) ||
-           set_switch("fit-ranges", o->fit_ranges, &scheme->fit_ranges) ||
-           set_switch("confirm", o->confirm, &scheme->confirm);
+    scheme->equalize = o->equalize < 0 ? scheme->equalize : o->equalize;
+    scheme->fit_ranges = o->fit_ranges < 0 ? scheme->fit_ranges : o->fit_ranges;
+    scheme->confirm = o->confirm < 0 ? scheme->confirm : o->confirm;
+    return set_bias_correction(o, scheme);
 }
 
 /* "w4", "a6", "w8a6": bits over the main scheme. 0 if it is something else. */
@@ -164,11 +156,13 @@ static int read_how(const quantize_options *o, const char *option, const char *h
         return 0;
     *out = *base;
     if (!read_shorthand(how, out))
-        return fail("--node %s: '%s' is no preset, not float, and not bits from 2 to 8 like w4, a6 "
-                    "or w8a6; see 'ptq quantize --help'",
-                    option, how);
+        return misuse(
+            "--node %s: '%s' is no preset, not float, and not bits from 2 to 8 like w4, a6 "
+            "or w8a6; see 'ptq quantize --help'",
+            option, how);
     if (base->mode == PTQ_MODE_HALF)
-        return fail("--node %s: preset %s has no bits to change; name a preset", option, o->preset);
+        return misuse("--node %s: preset %s has no bits to change; name a preset", option,
+                      o->preset);
     return 0;
 }
 
@@ -187,9 +181,9 @@ static int add_override(job *work, const char *option) {
     ptq_override *made = &work->override[work->overrides];
 
     if (!equals || equals == option || !equals[1])
-        return fail("--node must be PATTERN=HOW, as in 'block3.*=w4', not '%s'", option);
+        return misuse("--node must be PATTERN=HOW, as in 'block3.*=w4', not '%s'", option);
     if ((size_t)(equals - option) >= sizeof work->pattern[0])
-        return fail("--node: the pattern is too long; use * for a part of it");
+        return misuse("--node: the pattern is too long; use * for a part of it");
     memcpy(pattern, option, (size_t)(equals - option));
     pattern[equals - option] = 0;
     made->pattern = pattern;
@@ -216,7 +210,7 @@ static int read_positive(const char *option, const char *text, double *out) {
         return 0;
     *out = strtod(text, &end);
     return *end || end == text || !(*out > 0) || *out > 100
-               ? fail("--%s: '%s' is not a number over 0, at most 100", option, text)
+               ? misuse("--%s: '%s' is not a number over 0, at most 100", option, text)
                : 0;
 }
 
@@ -225,7 +219,7 @@ static int choose_learning(job *work) {
     const quantize_options *o = work->given;
 
     if (!work->learns_on && (o->minutes || o->checkpoint || o->resume))
-        return fail("--minutes, --checkpoint and --resume belong to --preset " BEST_HIGH);
+        return misuse("--minutes, --checkpoint and --resume belong to --preset " BEST_HIGH);
     return read_positive("minutes", o->minutes, &work->minutes) ||
            checkpoint_refuse_resume(o->resume, o->checkpoint);
 }
@@ -238,7 +232,7 @@ int choose_scheme(job *work) {
         return fail(BEST_HIGH " learns in the arithmetic onnx; take --preset best, or leave out "
                               "--arithmetic");
     if (ptq_preset(work->learns_on ? "best" : work->given->preset, &work->scheme, &err))
-        return fail("%s, " BEST_HIGH, err.text);
+        return misuse("%s, " BEST_HIGH, err.text);
     if (choose_learning(work))
         return 1;
     if (refuse_for_mode(work->given, &work->scheme) || apply_choices(work->given, &work->scheme) ||
@@ -271,11 +265,11 @@ int choose_goal(job *work) {
     if (!has_goal(work))
         return 0;
     if (work->given->node[0] || work->given->weight_bits)
-        return fail("a goal chooses the bits of every layer; leave out --weight-bits and --node");
+        return misuse("a goal chooses the bits of every layer; leave out --weight-bits and --node");
     if (work->given->dry_run)
-        return fail("what a goal leads to is found by converting; leave out --dry-run");
+        return misuse("what a goal leads to is found by converting; leave out --dry-run");
     if (work->scheme.mode != PTQ_MODE_INTEGER)
-        return fail("preset %s has no bits to choose; name another", work->given->preset);
+        return misuse("preset %s has no bits to choose; name another", work->given->preset);
     work->learns = 1; /* or is measured on images, at least */
     return 0;
 }

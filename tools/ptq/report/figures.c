@@ -10,16 +10,26 @@
 #include "report/report.h"
 #include "report/svg.h"
 
-#define WIDTH 380
+#define WIDTH FIGURE_WIDTH
 
 static void coloured(char *text, size_t size, const char *kind, int i, const char *more) {
     snprintf(text, size, "%s-%s %s", kind, svg_colour(i), more);
 }
 
+/* A name beside a point: to its right, or to its left, wherever it fits in; else it is shortened. */
+static void put_name(FILE *out, double x, double y, const char *text) {
+    double right = WIDTH - x - 4, left = x - 4, wide = svg_width(text);
+
+    if (wide <= right || right >= left)
+        svg_fitted(out, x, y, right, "small", text);
+    else
+        svg_fitted(out, x, y, left, "small end", text);
+}
+
 /* ---- Change: accuracy against float, with intervals ---- */
 
 static void draw_change(FILE *out, const report *r, const subject *s, int tensor) {
-    int top = 8, row = 30, height = top + row * r->models + 34;
+    int top = 8, row = 36, height = top + row * r->models + 34;
     svg_axis x = {-0.2, 0.2, 12, WIDTH - 12};
     char classes[32], text[96];
 
@@ -41,8 +51,7 @@ static void draw_change(FILE *out, const report *r, const subject *s, int tensor
         fprintf(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>\n", classes,
                 svg_place(&x, c->delta_pp), y);
         snprintf(text, sizeof text, "%s  %+.2f", r->model[i].name, c->delta_pp + 0.0);
-        svg_label(out, svg_place(&x, c->delta_pp), y - 9,
-                  svg_place(&x, c->delta_pp) > WIDTH / 2.0 ? "small end" : "small", text);
+        put_name(out, svg_place(&x, c->delta_pp), y - 9, text);
     }
     svg_label(out, WIDTH / 2.0, height - 4, "small mid f-mut", "percentage points against float");
     svg_end(out);
@@ -72,15 +81,14 @@ static void frontier_point(FILE *out, const report *r, const svg_axis *x, const 
     double at = svg_place(x, log10((double)s->bytes)), low, high;
     double height = svg_place(y, percent(&s->result));
     char classes[32];
-    int right = at > WIDTH * 0.7;
+    int right = svg_width(s->name) > WIDTH - at - 12 && at > WIDTH / 2.0;
 
     ptq_share_interval(s->result.correct, s->result.total, &low, &high);
     coloured(classes, sizeof classes, "s", colour, "thin");
     svg_line(out, at, svg_place(y, 100 * low), at, svg_place(y, 100 * high), classes);
     coloured(classes, sizeof classes, "f", colour, "");
     fprintf(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"5\"/>\n", classes, at, height);
-    svg_label(out, at + (right ? -8 : 8), height + (is_crowded(r, x, y, s) ? 14 : -7),
-              right ? "small end" : "small", s->name);
+    put_name(out, at + (right ? -8 : 8), height + (is_crowded(r, x, y, s) ? 16 : -7), s->name);
 }
 
 /* Axes that hold every point with its interval. */
@@ -100,7 +108,7 @@ static void frontier_axes(const report *r, svg_axis *x, svg_axis *y) {
 static void draw_frontier(FILE *out, const report *r, const subject *s, int tensor) {
     static const double sizes[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
     int bottom = 238;
-    svg_axis x = {1e9, -1e9, 46, WIDTH - 12}, y = {1e9, -1e9, bottom, 10};
+    svg_axis x = {1e9, -1e9, 56, WIDTH - 12}, y = {1e9, -1e9, bottom, 10};
     double step, at;
 
     (void)s, (void)tensor;
@@ -130,41 +138,39 @@ static void draw_frontier(FILE *out, const report *r, const subject *s, int tens
 
 #define NAMED_CLASSES 24 /* of more, neither names nor counts can be read in a matrix */
 
-/* One matrix; `minus`, where given, is taken off. */
-static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
-                        const ptq_evaluation *minus, const char *title) {
-    int n = e->classes, few = n <= NAMED_CLASSES, left = few ? 62 : 8, top = few ? 58 : 8;
-    double cell = (WIDTH - left - 6.0) / n, gap = few ? 1 : 0;
+/* One matrix, with the name of the model whose answers these are. */
+static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e, const char *name) {
+    int n = e->classes, few = n <= NAMED_CLASSES, left = few ? 78 : 8, top = few ? 74 : 8;
+    double cell = (WIDTH - left - 26.0) / n, gap = few ? 1 : 0;
+    char title[160];
 
-    svg_begin(out, WIDTH, top + (int)(cell * n) + 20, title);
+    snprintf(title, sizeof title, "Answers of %s", name);
+    svg_begin(out, WIDTH, top + (int)(cell * n) + 40, title);
     for (int i = 0; i < n && few; i++) {
         double at = top + cell * (i + 0.5) + 3, column = left + cell * (i + 0.5) + 3;
 
-        fprintf(out, "<text class=\"small end\" x=\"%d\" y=\"%.1f\">", left - 5, at);
-        put_text(out, r->class_name[i]);
-        fprintf(out, "</text><text class=\"small\" transform=\"translate(%.1f %d) rotate(-60)\">",
-                column, top - 5);
-        put_text(out, r->class_name[i]);
-        fputs("</text>\n", out);
+        svg_fitted(out, left - 5, at, left - 8, "small end", r->class_name[i]);
+        fprintf(out, "<g transform=\"translate(%.1f %d) rotate(-60)\">", column, top - 5);
+        svg_fitted(out, 0, 0, top - 6, "small", r->class_name[i]);
+        fputs("</g>\n", out);
     }
     for (int i = 0; i < n * n; i++) {
-        long count = (long)e->confusion[i] - (minus ? (long)minus->confusion[i] : 0);
-        size_t row = e->class_total[i / n];
-        double share = fabs((double)count) / (row ? (double)row : 1);
-        int good = (i / n == i % n) == (count > 0);
+        size_t count = e->confusion[i], row = e->class_total[i / n];
+        double share = fraction(count, row);
 
         if (!count && !few)
             continue;
         svg_box(out, left + cell * (i % n), top + cell * (i / n), cell - gap, cell - gap,
-                !count ? "f-c6"
-                : good ? "f-c1"
-                       : "f-c5",
-                0.05 + 0.65 * fmin(1, minus ? 12 * share : sqrt(share)));
+                !count           ? "f-c6"
+                : i / n == i % n ? "f-c1"
+                                 : "f-c5",
+                0.05 + 0.65 * sqrt(share));
         if (count && few)
             svg_number(out, left + cell * (i % n + 0.5) - 0.5, top + cell * (i / n + 0.5) + 3,
-                       "small mid", minus ? "%+.0f" : "%.0f", (double)count);
+                       "small mid", "%.0f", (double)count);
     }
-    svg_label(out, left, top + cell * n + 14, "small f-mut",
+    svg_fitted(out, left, top + cell * n + 16, WIDTH - left, "small", title);
+    svg_label(out, left, top + cell * n + 32, "small f-mut",
               few ? "rows: what it is; columns: the answer"
                   : "rows: what it is; columns: the answer; classes in their order");
     svg_end(out);
@@ -172,24 +178,19 @@ static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
 
 static void draw_confusion(FILE *out, const report *r, const subject *s, int tensor) {
     (void)tensor;
-    draw_matrix(out, r, &s->result, NULL, "Answers of the quantized model");
+    draw_matrix(out, r, &s->result, s->name);
 }
 
 static void draw_confusion_float(FILE *out, const report *r, const subject *s, int tensor) {
     (void)s, (void)tensor;
-    draw_matrix(out, r, &r->baseline.result, NULL, "Answers of the float model");
-}
-
-static void draw_confusion_change(FILE *out, const report *r, const subject *s, int tensor) {
-    (void)tensor;
-    draw_matrix(out, r, &s->result, &r->baseline.result, "Quantized less float");
+    draw_matrix(out, r, &r->baseline.result, r->baseline.name);
 }
 
 /* ---- SQNR and clipping of every tensor ---- */
 
 static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor) {
     int top = 6, row = 20, height = top + row * s->layers.items + 36, i;
-    svg_axis x = {0, 40, 112, WIDTH - 106};
+    svg_axis x = {0, 40, 132, WIDTH - 112};
     char text[32];
 
     (void)r, (void)tensor;
@@ -202,7 +203,7 @@ static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor) 
         const layer_error *item = &s->layers.item[i];
         double y = top + row * i, db = isfinite(item->sqnr_db) ? item->sqnr_db : x.high;
 
-        svg_label(out, x.from - 6, y + 14, "small end", item->name);
+        svg_fitted(out, x.from - 6, y + 14, x.from - 8, "small end", item->name);
         svg_box(out, x.from, y + 4, svg_place(&x, fmax(db, 0)) - x.from, row - 7,
                 item == weakest_layer(s) ? "f-c5" : "f-c1", 1);
         svg_number(out, WIDTH - 66, y + 14, "small end", isfinite(item->sqnr_db) ? "%.1f" : "exact",
@@ -213,140 +214,6 @@ static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor) 
         svg_label(out, WIDTH - 4, y + 14, "small end f-mut", text);
     }
     svg_label(out, WIDTH - 4, height - 6, "small end f-mut", "SQNR in dB; share of values clipped");
-    svg_end(out);
-}
-
-/* ---- Histograms ---- */
-
-#define COLUMNS 76
-
-/* Counts of float values and of codes in equal columns from low to high. Exact zeros of the float
-   tensor stand apart: after ReLU they would dwarf the rest. */
-typedef struct columns {
-    double low, high, real[COLUMNS], code[COLUMNS], zeros;
-} columns;
-
-static void add_to(const columns *c, double *to, double value, double count) {
-    int i = (int)((value - c->low) / (c->high - c->low) * COLUMNS);
-
-    to[i < 0 ? 0 : i >= COLUMNS ? COLUMNS - 1 : i] += count;
-}
-
-/* Spreads what lies between two values over the columns, as evenly as one knows. */
-static void spread(const columns *c, double *to, double from, double until, double count) {
-    double width = (c->high - c->low) / COLUMNS;
-    int parts = 1 + (int)((until - from) / width * 2);
-
-    parts = parts > 4 * COLUMNS ? 4 * COLUMNS : parts;
-    for (int i = 0; i < parts; i++)
-        add_to(c, to, from + (until - from) * (i + 0.5) / parts, count / parts);
-}
-
-static void fill_columns(columns *c, const ptq_observer *seen, const code_count *codes) {
-    double w = ldexp(1, seen->exponent), scale = codes->q.type != PTQ_TYPE_F32 ? codes->q.scale : 0;
-
-    c->zeros = fraction(seen->zeros, seen->count);
-    for (int b = 0; b < PTQ_BINS; b++)
-        if (seen->bin[b])
-            spread(c, c->real, (b - PTQ_BINS / 2) * w, (b - PTQ_BINS / 2 + 1) * w,
-                   fraction(seen->bin[b], seen->count));
-    for (int i = 0; i < 256 && codes->total && scale > 0; i++) {
-        int code = codes->q.type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i;
-        double value = scale * (code - codes->q.zero_point);
-        double share = fraction(codes->count[i], codes->total);
-
-        if (code == codes->q.zero_point)
-            share = fmax(0, share - c->zeros);
-        if (share > 0)
-            spread(c, c->code, value - scale / 2, value + scale / 2, share);
-    }
-}
-
-/* Logarithmic over four decades: tails matter as much as peaks. */
-static double bar(double share, double most) {
-    return share > 0 && most > 0 ? fmax(0, 1 + log10(share / most) / 4) : 0;
-}
-
-static void draw_columns(FILE *out, const columns *c, double left, double wide, double bottom,
-                         double tall) {
-    double most = 0, step = wide / COLUMNS;
-
-    for (int i = 0; i < COLUMNS; i++)
-        most = fmax(most, fmax(c->real[i], c->code[i]));
-    for (int i = 0; i < COLUMNS; i++)
-        if (bar(c->real[i], most) > 0)
-            svg_box(out, left + i * step, bottom - tall * bar(c->real[i], most), step,
-                    tall * bar(c->real[i], most), "f-c6", 0.45);
-    fputs("<path class=\"s-c1 thick\" d=\"", out);
-    for (int i = 0; i < COLUMNS; i++)
-        fprintf(out, "%s%.1f %.1fH%.1f", i ? "V" : "M",
-                i ? bottom - tall * bar(c->code[i], most) : left,
-                bottom - tall * bar(c->code[i], most), left + (i + 1) * step);
-    fputs("\"/>\n", out);
-}
-
-/* What each rule would choose for codes like the model's, and what the model has. */
-static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qparams *q,
-                        const svg_axis *x, double top) {
-    ptq_type type = q->type == PTQ_TYPE_F32 ? PTQ_TYPE_U8 : q->type;
-    double low, high;
-
-    for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
-        float least, most;
-        double y = top + 13 * rule;
-
-        svg_label(out, x->from - 6, y + 4, "small end f-mut",
-                  ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
-        if (ptq_observer_range(observer, (ptq_method)rule, 0, type, q->bits ? q->bits : 8, 0,
-                               &least, &most, NULL))
-            continue;
-        svg_line(out, svg_place(x, (double)least), y, svg_place(x, (double)most), y, "s-c2 thick");
-    }
-    if (q->type == PTQ_TYPE_F32)
-        return;
-    coded_range(q, &low, &high);
-    svg_label(out, x->from - 6, top + 13 * PTQ_METHOD_COUNT + 4, "small end", "this model");
-    svg_line(out, svg_place(x, low), top + 13 * PTQ_METHOD_COUNT, svg_place(x, high),
-             top + 13 * PTQ_METHOD_COUNT, "s-c1 thick");
-}
-
-static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor) {
-    const ptq_calibrated *t = &r->seen->tensor[tensor];
-    const ptq_observer *seen = &t->observer;
-    const code_count *codes = &s->codes[tensor];
-    int left = 98, bottom = 116, height = bottom + 22 + 13 * (PTQ_METHOD_COUNT + 1) + 6;
-    svg_axis x = {0, 0, left, WIDTH - 10};
-    columns c = {0};
-    char text[160];
-
-    x.low = fmin(0, (double)seen->min);
-    x.high = fmax(0, (double)seen->max);
-    if (codes->q.type != PTQ_TYPE_F32) {
-        double low, high;
-
-        coded_range(&codes->q, &low, &high);
-        x.low = fmin(x.low, low);
-        x.high = fmax(x.high, high);
-    }
-    if (!(x.high > x.low))
-        x.high = x.low + 1;
-    c.low = x.low;
-    c.high = x.high;
-    fill_columns(&c, seen, codes);
-    snprintf(text, sizeof text, "Values of %s: float and codes", t->name);
-    svg_begin(out, WIDTH, height, text);
-    svg_label(out, 4, 12, "", t->name);
-    if (codes->q.type != PTQ_TYPE_F32)
-        snprintf(text, sizeof text, "%s, %d bits, scale %.4g, zero point %d; %.0f %% exact zeros",
-                 codes->q.type == PTQ_TYPE_U8 ? "u8" : "s8", codes->q.bits, (double)codes->q.scale,
-                 (int)codes->q.zero_point, 100 * c.zeros);
-    else
-        snprintf(text, sizeof text, "real numbers in this model; %.0f %% exact zeros",
-                 100 * c.zeros);
-    svg_label(out, 4, 26, "small f-mut", text);
-    svg_ticks(out, &x, bottom, 34, "%g");
-    draw_columns(out, &c, x.from, x.to - x.from, bottom, bottom - 36);
-    draw_ranges(out, &t->observer, &codes->q, &x, bottom + 24);
     svg_end(out);
 }
 
@@ -362,7 +229,7 @@ static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node
 
     for (i = 0; i < each * (size_t)channels; i++)
         most = fmax(most, fabs((double)ptq_tensor_real(w, i)));
-    svg_label(out, 8, top + 10, "small", real->name);
+    svg_fitted(out, 8, top + 10, WIDTH - 120, "small", real->name);
     svg_number(out, WIDTH - 8, top + 10, "small end f-mut", "largest %.3g", most);
     svg_line(out, 8, middle, WIDTH - 8, middle, "s-lin thin");
     for (int c = 0; c < channels && most > 0; c++) {
@@ -452,9 +319,9 @@ static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
                 "<rect class=\"f-%s\" fill-opacity=\"0.16\" x=\"4\" y=\"%.1f\" width=\"296\" "
                 "height=\"%d\" rx=\"5\"/>\n",
                 node->q.type == PTQ_TYPE_F32 && !node->dynamic ? "c6" : "c1", y, row - 14);
-        svg_label(out, 12, y + 16, "", node->name);
         snprintf(text, sizeof text, "%s%s  %dx%dx%d", ptq_name(PTQ_NAMES_OP, node->op),
                  node->residual ? " + add" : "", node->shape[0], node->shape[1], node->shape[2]);
+        svg_fitted(out, 12, y + 16, 292 - 20 - svg_width(text), "", node->name);
         svg_label(out, 292, y + 16, "small end f-mut", text);
         describe_coding(node, text, sizeof text);
         svg_label(out, 12, y + 33, "small", text);
@@ -472,8 +339,6 @@ const figure report_figures[] = {
     {"change", OF_ALL, "change of accuracy with its interval, all models", draw_change},
     {"float", OF_ALL, "confusion matrix of the float model", draw_confusion_float},
     {"confusion", OF_MODEL, "confusion matrix", draw_confusion},
-    {"difference", OF_MODEL, "what quantization changed in the confusion matrix",
-     draw_confusion_change},
     {"sqnr", OF_MODEL, "signal to quantization noise and clipping of every tensor", draw_sqnr},
     {"weights", OF_MODEL, "range of every output channel's weights", draw_weights},
     {"graph", OF_MODEL, "the graph with scales and zero points", draw_graph},

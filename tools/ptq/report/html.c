@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "data/dataset.h"
 #include "measure/accuracy.h"
@@ -12,13 +13,13 @@
 #include "ptq.h"
 #include "report/report.h"
 #include "report/svg.h"
-
-#define MOST_PICTURES 60 /* changed images that are shown of a model */
+#include "shared/machine.h"
+#include "shared/output.h"
 
 /* ---- Style ---- */
 
 static const char page_style[] =
-    "*{box-sizing:border-box}body{margin:0 auto;max-width:1240px;padding:16px;"
+    "*{box-sizing:border-box}body{margin:0 auto;max-width:1280px;padding:16px;"
     "font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}"
     "h1{font-size:1.5rem;margin:.2em 0}h2{font-size:1.15rem;margin:2em 0 .4em}"
     "p{max-width:46em;margin:.5em 0}.muted{color:var(--mut)}"
@@ -27,17 +28,25 @@ static const char page_style[] =
     "th:first-child,td:first-child{text-align:left}"
     "li{margin:.3em 0}td.bar{min-width:90px;text-align:left}"
     ".bar span{display:block;height:.6em;min-width:1px;background:var(--c1)}"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr));"
-    "gap:20px;align-items:start}figure{margin:0}figcaption{font-size:.85rem;color:var(--mut)}"
-    "svg{max-width:100%;height:auto;display:block}"
-    "details{border-top:1px solid var(--lin);padding:.6em 0}"
-    "summary{cursor:pointer;font-weight:600;padding:.3em 0}"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(400px,100%),1fr));"
+    "gap:20px;align-items:start}figure{margin:0;overflow-x:auto}"
+    "figcaption{font-size:.9rem;max-width:400px}figcaption::first-letter{text-transform:uppercase}"
+    "svg{display:block}"
+    "section{border-top:1px solid var(--lin);margin-top:2em}"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:.2em 1em;margin:.5em 0}"
+    "dt{color:var(--mut)}dd{margin:0;overflow-wrap:anywhere}"
+    ".short{border-left:4px solid var(--c1);padding-left:.8em}"
     ".pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:12px}"
     ".pictures figure{font-size:.8rem;line-height:1.3}"
     ".pictures img{max-width:100%;image-rendering:pixelated;display:block;"
     "margin-bottom:4px}.won{color:var(--c2)}.lost{color:var(--c5)}"
     ":root{color-scheme:light dark;--paper:#fff}"
-    "@media (prefers-color-scheme:dark){:root{--paper:#1a1a18}}\n";
+    "@media (prefers-color-scheme:dark){:root{--paper:#1a1a18}}"
+    "@page{margin:15mm}@media print{body{max-width:none;padding:0;font-size:10pt}"
+    "*{print-color-adjust:exact}.wide{overflow:visible}th,td{padding:2px 5px;white-space:normal}"
+    ".figures{grid-template-columns:repeat(auto-fill,minmax(320px,1fr))}svg{max-width:100%;"
+    "height:auto}figure,tr,dl{break-inside:avoid}h2,h3{break-after:avoid}"
+    "section{break-before:page}nav{display:none}}\n";
 
 /* ---- Words ---- */
 
@@ -79,8 +88,8 @@ static void write_verdict(FILE *out, const report *r, const subject *s) {
     fputs("</p>\n", out);
 }
 
-/* The smallest file among the models that are shown to be as good. With fewer images fewer are. */
-static const subject *find_bargain(const report *r) {
+/* The smallest file: with fewer images fewer models are shown to be as good. */
+const subject *find_bargain(const report *r) {
     const subject *found = NULL;
 
     for (int i = 0; i < r->models; i++)
@@ -90,48 +99,130 @@ static const subject *find_bargain(const report *r) {
     return found;
 }
 
-static void write_words(FILE *out, const report *r) {
-    const subject *bargain = find_bargain(r);
+evidence evidence_of(const report *r, const subject *s) {
+    evidence e = {&s->compared, s->path, r->baseline.path, NULL, 0, 0, 0, 0};
 
+    e.scheme = ptq_model_get_meta(s->ready.model, "scheme");
+    e.classes = (size_t)s->result.classes;
+    e.margin = r->margin;
+    return e;
+}
+
+const char *report_meaning(const report *r, char text[MEANING_SIZE]) {
+    const subject *bargain = find_bargain(r);
+    char bytes[COUNT_SIZE], images[COUNT_SIZE];
+
+    if (!bargain)
+        snprintf(text, MEANING_SIZE,
+                 "None of these models is shown to be no worse than float by %g %s; none is "
+                 "recommended.",
+                 r->margin, points_word(r->margin));
+    else
+        snprintf(text, MEANING_SIZE,
+                 "%s is recommended: the smallest file that these %s images show to be no worse "
+                 "than float by %g %s, with %s bytes, %.1f times smaller than float's.",
+                 bargain->name, count_text(r->images.count, images), r->margin,
+                 points_word(r->margin), count_text(bargain->bytes, bytes),
+                 (double)r->baseline.bytes / (double)bargain->bytes);
+    return text;
+}
+
+/* What the warnings of the commands say, for those who only see the page. */
+static void write_remedies(FILE *out, const report *r, const subject *s) {
+    evidence e = evidence_of(r, s);
+    char text[REMEDIES_SIZE];
+
+    if (s->compared.delta_pp >= -LOSS_POINTS)
+        return;
+    fputs("<p>What helps, in this order: ", out);
+    put_text(out, remedies_text(&e, text));
+    fputs(".</p>\n", out);
+}
+
+static void write_words(FILE *out, const report *r) {
+    char text[MEANING_SIZE], images[COUNT_SIZE];
+
+    fputs("<p class=\"short\">", out);
+    put_text(out, report_meaning(r, text));
+    fputs("</p>\n", out);
     fprintf(
         out,
-        "<p>The float model answers %zu of %zu test images right, %.2f %%. Ranges and histograms "
+        "<p>The float model answers %zu of %s test images right, %.2f %%. Ranges and histograms "
         "come from %zu training images, none of which is among the test images.</p>\n",
-        r->baseline.result.correct, r->baseline.result.total, accuracy_of(&r->baseline),
-        r->seen->images);
-    for (int i = 0; i < r->models; i++)
+        r->baseline.result.correct, count_text(r->baseline.result.total, images),
+        accuracy_of(&r->baseline), r->seen->images);
+    for (int i = 0; i < r->models; i++) {
         write_verdict(out, r, &r->model[i]);
-    if (!bargain) {
-        fprintf(out,
-                "<p>None of these models is shown to be no worse than float by %g %s; none is "
-                "recommended.</p>\n",
-                r->margin, points_word(r->margin));
-        return;
+        write_remedies(out, r, &r->model[i]);
     }
-    fputs("<p>Recommended: <strong>", out);
-    put_text(out, bargain->name);
+}
+
+/* ---- How it was made ---- */
+
+/* The day, in UTC; that of SOURCE_DATE_EPOCH where a build is to be repeated byte for byte. */
+static void write_date(FILE *out) {
+    const char *fixed = environment("SOURCE_DATE_EPOCH");
+    time_t now = fixed ? (time_t)strtoll(fixed, NULL, 10) : time(NULL);
+    struct tm day;
+    char text[32] = "unknown";
+
+    if (gmtime_r(&now, &day))
+        strftime(text, sizeof text, "%Y-%m-%d", &day);
+    fputs(text, out);
+}
+
+static void write_origin(FILE *out, const report *r, const subject *s) {
+    const char *scheme = ptq_model_get_meta(s->ready.model, "scheme");
+
+    fputs("<dt>", out);
+    put_text(out, s->name);
+    fputs("</dt><dd>", out);
+    put_text(out, s == &r->baseline ? "float" : scheme ? scheme : "quantized elsewhere");
+    fprintf(out, "; hash %016llx; ", (unsigned long long)ptq_model_hash(s->ready.model));
+    put_text(out, s->path);
+    fputs("</dd>\n", out);
+}
+
+/* All that is needed to make the page again, and to tell whether files are still the same. */
+static void write_origins(FILE *out, const report *r) {
+    fputs("<h2>How this page was made</h2>\n<dl><dt>command</dt><dd><code>", out);
+    put_text(out, r->command);
+    fputs("</code></dd>\n<dt>date</dt><dd>", out);
+    write_date(out);
+    fprintf(out, "</dd>\n<dt>program</dt><dd>ptq %s</dd>\n<dt>data</dt><dd>", ptq_version());
+    put_text(out, r->from.path);
     fprintf(out,
-            "</strong>, the smallest file that these %zu images show to be no worse than float by "
-            "%g %s: %zu bytes, %.1f times smaller than float's.</p>\n",
-            r->images.count, r->margin, points_word(r->margin), bargain->bytes,
-            (double)r->baseline.bytes / (double)bargain->bytes);
+            ": %zu test images; %zu training images drawn with seed %d for ranges and "
+            "histograms</dd>\n",
+            r->images.count, r->seen->images, r->seed);
+    write_origin(out, r, &r->baseline);
+    for (int i = 0; i < r->models; i++)
+        write_origin(out, r, &r->model[i]);
+    fputs("</dl>\n<p class=\"muted\">A hash is of the graph and all numbers of a model, fused, as "
+          "calibration files have it.</p>\n",
+          out);
 }
 
 /* ---- Tables ---- */
 
 static void write_row(FILE *out, const subject *s, int is_baseline) {
+    char bytes[COUNT_SIZE];
     double low, high;
 
     ptq_share_interval(s->result.correct, s->result.total, &low, &high);
     fputs("<tr><td>", out);
     put_text(out, s->name);
-    fprintf(out, "</td><td>%s</td><td>%zu</td><td>%zu</td><td>%.2f %%</td><td>%.2f to %.2f</td>",
-            s->precision, s->bytes, s->result.correct, accuracy_of(s), 100 * low, 100 * high);
+    fprintf(out,
+            "</td><td>%s</td><td>%s</td><td>%zu</td><td>%.2f %%<br><small>%.2f to %.2f</small>"
+            "</td>",
+            s->precision, count_text(s->bytes, bytes), s->result.correct, accuracy_of(s), 100 * low,
+            100 * high);
     if (is_baseline)
-        fputs("<td></td><td></td><td></td><td></td></tr>\n", out);
+        fputs("<td></td><td></td><td></td></tr>\n", out);
     else
         fprintf(out,
-                "<td>%+.2f</td><td>%+.2f to %+.2f</td><td>%.2f %%</td><td>%zu / %zu</td></tr>\n",
+                "<td>%+.2f<br><small>%+.2f to %+.2f</small></td><td>%.2f %%</td>"
+                "<td>%zu / %zu</td></tr>\n",
                 s->compared.delta_pp + 0.0, s->compared.low_pp + 0.0, s->compared.high_pp + 0.0,
                 100 * fraction(s->compared.agree, s->compared.total), s->compared.lost,
                 s->compared.won);
@@ -139,20 +230,113 @@ static void write_row(FILE *out, const subject *s, int is_baseline) {
 
 static void write_table(FILE *out, const report *r) {
     fputs("<div class=\"wide\"><table><thead><tr><th>model</th><th>arithmetic</th><th>bytes</th>"
-          "<th>right</th><th>accuracy</th><th>95 % interval</th><th>points to float</th>"
-          "<th>95 % interval</th><th>agreement</th><th>lost / won</th></tr></thead><tbody>\n",
+          "<th>right</th><th>accuracy</th><th>points to float</th><th>agreement</th>"
+          "<th>lost / won</th></tr></thead><tbody>\n",
           out);
     write_row(out, &r->baseline, 1);
     for (int i = 0; i < r->models; i++)
         write_row(out, &r->model[i], 0);
     fprintf(out,
-            "</tbody></table></div>\n<p class=\"muted\">All on the same %zu images in one run. The "
-            "interval of an accuracy is Wilson's, that of a change Tango's for pairs. Lost / won: "
-            "right with float and wrong after, and the reverse.</p>\n",
+            "</tbody></table></div>\n<p class=\"muted\">All on the same %zu images in one run. "
+            "Small: the 95 %% interval, of an accuracy Wilson's, of a change Tango's for pairs. "
+            "Lost / won: right with float and wrong after, and the reverse.</p>\n",
             r->images.count);
 }
 
 /* ---- Figures ---- */
+
+/* The two classes that are mixed up more often than by the float model, by most. */
+static void conclude_confusion(FILE *out, const report *r, const subject *s) {
+    const ptq_evaluation *a = &s->result, *b = &r->baseline.result;
+    int n = a->classes, found = -1;
+    long most = 0;
+
+    for (int i = 0; i < n * n; i++) {
+        long more = (long)a->confusion[i] - (long)b->confusion[i];
+
+        if (i / n != i % n && more > most) {
+            most = more;
+            found = i;
+        }
+    }
+    if (found < 0) {
+        fputs(" No two classes are mixed up more often than by the float model.", out);
+        return;
+    }
+    fputs(" What grew most against float: ", out);
+    put_text(out, r->class_name[found / n]);
+    fputs(" taken for ", out);
+    put_text(out, r->class_name[found % n]);
+    fprintf(out, ", %ld more.", most);
+}
+
+static void conclude_sqnr(FILE *out, const subject *s) {
+    const layer_error *weak = weakest_layer(s);
+
+    if (!weak || !isfinite(weak->sqnr_db))
+        return;
+    fputs(" Least, in red: ", out);
+    put_text(out, weak->name);
+    fprintf(out, ". %s",
+            weak->sqnr_db >= 20 ? "Over 20 dB, an error of a tenth, answers seldom change."
+            : weak->sqnr_db >= 10
+                ? "Under 20 dB, an error of over a tenth, answers begin to change."
+                : "Under 10 dB the error is a third of the signal and more: give this layer more "
+                  "bits.");
+}
+
+/* Channels whose largest weight uses less than half of its codes. */
+static void conclude_weights(FILE *out, const report *r, const subject *s) {
+    const ptq_model *real = r->baseline.ready.model, *coded = s->ready.model;
+    int few = 0, all = 0;
+
+    for (int i = 0; i < real->nodes; i++) {
+        const ptq_tensor *w = &real->node[i].param[PTQ_PARAM_WEIGHT];
+        int k = ptq_model_find(coded, real->node[i].name);
+        const ptq_tensor *q = k < 0 ? NULL : &coded->node[k].param[PTQ_PARAM_WEIGHT];
+
+        if (w->rank < 2 || !q || !q->scales)
+            continue;
+        for (int c = 0; c < w->dim[0]; c++) {
+            size_t each = ptq_tensor_elements(w) / (size_t)w->dim[0];
+            double most = 0,
+                   reach = (double)q->scale[q->scales > 1 ? c : 0] * ((1 << (q->bits - 1)) - 1);
+
+            for (size_t j = 0; j < each; j++)
+                most = fmax(most, fabs((double)ptq_tensor_real(w, (size_t)c * each + j)));
+            few += 2 * most < reach;
+            all++;
+        }
+    }
+    if (all)
+        fprintf(out, " %d of %d channels use less than half of their codes%s.", few, all,
+                4 * few > all ? ": one scale a channel would give them more" : "");
+}
+
+static void conclude_frontier(FILE *out, const report *r) {
+    const subject *bargain = find_bargain(r);
+
+    fputs(" Better is up and to the left.", out);
+    if (!bargain)
+        return;
+    put_text(out, " Farthest left of those as good as float: ");
+    put_text(out, bargain->name);
+    fputs(".", out);
+}
+
+/* What a figure says: its subject, then what to conclude. */
+static void write_conclusion(FILE *out, const report *r, const figure *f, const subject *s) {
+    if (!strcmp(f->name, "frontier"))
+        conclude_frontier(out, r);
+    else if (!strcmp(f->name, "change"))
+        fputs(" A line that crosses 0 may be chance; one that lies left of it is a loss.", out);
+    else if (!strcmp(f->name, "confusion"))
+        conclude_confusion(out, r, s);
+    else if (!strcmp(f->name, "sqnr"))
+        conclude_sqnr(out, s);
+    else if (!strcmp(f->name, "weights"))
+        conclude_weights(out, r, s);
+}
 
 static void write_figure(FILE *out, const report *r, const figure *f, const subject *s,
                          int tensor) {
@@ -163,6 +347,9 @@ static void write_figure(FILE *out, const report *r, const figure *f, const subj
         fputs(": ", out);
         put_text(out, s->name);
     }
+    if (f->scope != OF_TENSOR)
+        fputs(".", out);
+    write_conclusion(out, r, f, s);
     fputs("</figcaption></figure>\n", out);
 }
 
@@ -174,151 +361,37 @@ static void write_figures(FILE *out, const report *r, figure_scope scope, const 
     fputs("</div>\n", out);
 }
 
-/* ---- Pictures ---- */
-
-static void put_base64(FILE *out, const uint8_t *bytes, size_t size) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    for (size_t i = 0; i < size; i += 3) {
-        size_t left = size - i;
-        unsigned word = (unsigned)bytes[i] << 16 | (left > 1 ? (unsigned)bytes[i + 1] << 8 : 0) |
-                        (left > 2 ? bytes[i + 2] : 0);
-
-        fputc(digits[word >> 18], out);
-        fputc(digits[word >> 12 & 63], out);
-        fputc(left > 1 ? digits[word >> 6 & 63] : '=', out);
-        fputc(left > 2 ? digits[word & 63] : '=', out);
-    }
-}
-
-static void put_word(uint8_t *to, uint32_t value) {
-    for (int i = 0; i < 4; i++)
-        to[i] = (uint8_t)(value >> (8 * i));
-}
-
-/* Smallest and largest of the numbers of an item. */
-static void find_range(const ptq_dataset *data, const float *item, float range[2]) {
-    size_t n = data_item_bytes(data) / sizeof *item;
-
-    range[0] = range[1] = item[0];
-    for (size_t i = 1; i < n; i++) {
-        range[0] = item[i] < range[0] ? item[i] : range[0];
-        range[1] = item[i] > range[1] ? item[i] : range[1];
-    }
-}
-
-/* A heat map: from blue, the smallest, over white in the middle to red, the largest. */
-static uint8_t heat(float value, const float range[2], size_t colour) {
-    float at = range[1] > range[0] ? (value - range[0]) / (range[1] - range[0]) : 0.5f;
-    float side = at < 0.5f ? 2 * at : 2 - 2 * at; /* 0 at either end */
-    int full = colour == 0 ? at < 0.5f : colour == 2 ? at > 0.5f : 0;
-
-    return (uint8_t)(full ? 255 : 255 * side);
-}
-
-/* Blue, green or red of one element of an item. */
-static uint8_t colour_of(const ptq_dataset *data, const void *item, const float range[2], size_t at,
-                         size_t colour) {
-    size_t channels = (size_t)data->channels;
-
-    if (data->type == PTQ_TYPE_F32)
-        return heat(((const float *)item)[at * channels], range, colour);
-    return ((const uint8_t *)item)[at * channels + (channels >= 3 ? 2 - colour : 0)];
-}
-
-/* A bitmap file (BITMAPINFOHEADER, 24 bits a pixel, rows from the top): every browser reads it, and
-   it needs no compressor. `file` has room for 54 bytes and the rows; the result is the size. Of
-   real numbers the first channel is shown. */
-static size_t make_bitmap(const ptq_dataset *data, const void *item, uint8_t *file) {
-    size_t width = (size_t)data->width, height = (size_t)data->height;
-    size_t row = (3 * width + 3) / 4 * 4, size = 54 + row * height, x, y, c;
-    float range[2] = {0, 0};
-
-    if (data->type == PTQ_TYPE_F32)
-        find_range(data, item, range);
-    memset(file, 0, size);
-    file[0] = 'B';
-    file[1] = 'M';
-    put_word(file + 2, (uint32_t)size);
-    put_word(file + 10, 54);
-    put_word(file + 14, 40);
-    put_word(file + 18, (uint32_t)width);
-    put_word(file + 22, (uint32_t)0 - (uint32_t)height); /* negative: from the top */
-    file[26] = 1;
-    file[28] = 24;
-    for (y = 0; y < height; y++)
-        for (x = 0; x < width; x++)
-            for (c = 0; c < 3; c++)
-                file[54 + y * row + 3 * x + c] = colour_of(data, item, range, y * width + x, c);
-    return size;
-}
-
-static void write_picture(FILE *out, const report *r, const subject *s, size_t index) {
-    const ptq_dataset *view = &r->images;
-    size_t bytes = 54 + (3 * (size_t)view->width + 3) / 4 * 4 * (size_t)view->height;
-    void *item = malloc(data_item_bytes(view));
-    uint8_t *file = malloc(bytes);
-    const ptq_evaluation *e = &s->result;
-    int truth = e->label[index], was = r->baseline.result.prediction[index], label, scale;
-    int is = e->prediction[index];
-
-    if (!item || !file || view->get(view->user, index, item, &label, NULL)) {
-        free(file);
-        free(item);
-        return;
-    }
-    scale = view->width < 96 && view->height < 96
-                ? 96 / (view->width > view->height ? view->width : view->height)
-                : 1;
-    fprintf(out, "<figure><img width=\"%d\" height=\"%d\" alt=\"", scale * view->width,
-            scale * view->height);
-    put_text(out, r->class_name[truth]);
-    fputs("\" src=\"data:image/bmp;base64,", out);
-    put_base64(out, file, make_bitmap(view, item, file));
-    free(file);
-    free(item);
-    fprintf(out, "\">image %zu: <b>", index);
-    put_text(out, r->class_name[truth]);
-    fputs("</b><br>float: ", out);
-    put_text(out, r->class_name[was]);
-    fprintf(out, "<br><span class=\"%s\">now: ", is == truth ? "won" : was == truth ? "lost" : "");
-    put_text(out, r->class_name[is]);
-    fputs(is == truth ? " (won)" : was == truth ? " (lost)" : "", out);
-    fputs("</span></figure>\n", out);
-}
-
-static void write_pictures(FILE *out, const report *r, const subject *s) {
-    size_t changed = s->compared.total - s->compared.agree, shown = 0;
-
-    fprintf(out, "<h3>Images with another answer: %zu</h3>\n", changed);
-    if (changed > MOST_PICTURES)
-        fprintf(out, "<p class=\"muted\">The first %d of them.</p>\n", MOST_PICTURES);
-    fputs("<div class=\"pictures\">\n", out);
-    for (size_t i = 0; i < s->result.total && shown < MOST_PICTURES; i++)
-        if (s->result.prediction[i] != r->baseline.result.prediction[i]) {
-            write_picture(out, r, s, i);
-            shown++;
-        }
-    fputs("</div>\n", out);
-}
-
 /* ---- The page ---- */
 
-static void write_model(FILE *out, const report *r, const subject *s, int open) {
-    fprintf(out, "<details%s><summary>", open ? " open" : "");
+static void write_model(FILE *out, const report *r, const subject *s) {
+    evidence e = evidence_of(r, s);
+    char text[MEANING_SIZE];
+
+    fprintf(out, "<section id=\"model%d\"><h2>", (int)(s - r->model));
     put_text(out, s->name);
-    fprintf(out, "</summary>\n<p class=\"muted\">");
-    put_text(out, s->path);
-    fprintf(out, "; SQNR over %zu test images</p>\n", r->layer_images);
+    fputs("</h2>\n<p class=\"short\">In short: ", out);
+    put_text(out, meaning_text(&e, text));
+    fprintf(out, "</p>\n<p class=\"muted\">SQNR over %zu test images.</p>\n", r->layer_images);
     write_figures(out, r, OF_MODEL, s);
     fputs(
         "<h3>Values and codes</h3>\n<p class=\"muted\">Grey: the float model's values; blue: the "
         "codes; both logarithmic, exact zeros left out. Below, the range that each observer would "
-        "choose, and the model's own.</p>\n",
+        "choose, and the model's own. Where grey reaches beyond blue, values are clipped; where "
+        "blue ends far beyond grey, codes are wasted.</p>\n",
         out);
     write_figures(out, r, OF_TENSOR, s);
     write_pictures(out, r, s);
-    fputs("</details>\n", out);
+    fputs("</section>\n", out);
+}
+
+static void write_contents(FILE *out, const report *r) {
+    fputs("<nav><p>", out);
+    for (int i = 0; i < r->models; i++) {
+        fprintf(out, "%s<a href=\"#model%d\">", i ? ", " : "Model by model: ", i);
+        put_text(out, r->model[i].name);
+        fputs("</a>", out);
+    }
+    fputs("</p></nav>\n", out);
 }
 
 void write_page(FILE *out, const report *r) {
@@ -326,7 +399,7 @@ void write_page(FILE *out, const report *r) {
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
           "<title>Quantization report</title>\n<style>",
           out);
-    write_figure_style(out, 0);
+    write_figure_style(out, 0, REPORT_TEXT);
     fputs(page_style, out);
     fputs("</style></head><body><main>\n<h1>What quantization did</h1>\n", out);
     write_words(out, r);
@@ -334,8 +407,9 @@ void write_page(FILE *out, const report *r) {
     write_table(out, r);
     write_figures(out, r, OF_ALL, NULL);
     write_advice(out, r);
-    fputs("<h2>Model by model</h2>\n", out);
+    write_origins(out, r);
+    write_contents(out, r);
     for (int i = 0; i < r->models; i++)
-        write_model(out, r, &r->model[i], i == 0);
-    fprintf(out, "<p class=\"muted\">ptq %s</p>\n</main></body></html>\n", ptq_version());
+        write_model(out, r, &r->model[i]);
+    fputs("</main></body></html>\n", out);
 }

@@ -165,6 +165,9 @@ static int open_subjects(const report_request *wanted, report *r) {
 int measure_report(const report_request *wanted, report *r) {
     int threads = wanted->threads;
 
+    r->command = wanted->command;
+    r->seed = wanted->seed;
+    r->threads = threads;
     if (read_margin(wanted->margin, &r->margin) || open_subject(wanted->baseline, &r->baseline) ||
         open_images(r, wanted) || open_subjects(wanted, r) ||
         sample_open(&r->from, r->baseline.ready.plan, wanted->samples, wanted->seed, &r->drawn) ||

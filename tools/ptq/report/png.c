@@ -79,7 +79,7 @@ static char *with_style(const char *svg, size_t *size) {
     if (!out)
         return NULL;
     fprintf(out, "%.*s<style>", (int)(inside - svg), svg);
-    write_figure_style(out, 1);
+    write_figure_style(out, 1, REPORT_TEXT);
     fprintf(out, "</style>%s", inside);
     if (fclose(out)) {
         free(text);
@@ -120,7 +120,7 @@ int save_png(const report *r, const png_request *wanted) {
 
 int check_png(const png_request *wanted) {
     if (!find_figure(wanted->figure))
-        return fail("there is no figure '%s'; ptq report --help lists them", wanted->figure);
+        return misuse("there is no figure '%s'; ptq report --help lists them", wanted->figure);
     return 0;
 }
 

@@ -1,5 +1,5 @@
 /* What the parts of ptq report share: the measurements (measure.c), the figures made of them
-   (figures.c), the advice (advice.c), the page (html.c) and the single figure (png.c). */
+   (figures.c), the advice (advice.c), the page (html.c, pictures.c) and the single figure (png.c). */
 #ifndef PTQ_TOOL_REPORT_H
 #define PTQ_TOOL_REPORT_H
 
@@ -10,6 +10,7 @@
 #include "data/images.h"
 #include "measure/advice.h"
 #include "measure/layers.h"
+#include "measure/meaning.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/files.h"
@@ -44,6 +45,8 @@ typedef struct report {
     image_sample drawn; /* training images: ranges and histograms come from these */
     ptq_calibration *seen;
     size_t layer_images;
+    const char *command; /* as it was typed */
+    int seed, threads;
     double margin;          /* points that a model may be worse by and be recommended */
     const subject *advised; /* which model the advice is for; NULL: none was asked for */
     node_ranking ranking;
@@ -59,6 +62,7 @@ typedef struct report_request {
     int threads;
     int advice;
     const char *margin; /* NULL: the default */
+    const char *command;
 } report_request;
 
 /* Fills a report that is all zeros. 0, or 1 after an error; close it in either case. */
@@ -75,6 +79,9 @@ typedef struct figure {
     void (*draw)(FILE *out, const report *r, const subject *s, int tensor); /* one <svg> element */
 } figure;
 
+enum { FIGURE_WIDTH = 400 }; /* pixels */
+void draw_histogram(FILE *out, const report *r, const subject *s, int tensor);
+
 /* Ends with a NULL name. */
 extern const figure report_figures[];
 
@@ -90,6 +97,15 @@ const layer_error *weakest_layer(const subject *s);
 /* Fills `advised`, `ranking` and `remedies`; 0, or 1 after an error. And their section. */
 int measure_advice(report *r, int threads);
 void write_advice(FILE *out, const report *r);
+
+/* pictures.c: those that got another answer than from the float model. */
+void write_pictures(FILE *out, const report *r, const subject *s);
+
+/* The smallest file among the models that are shown to be as good as float; NULL: none is. What a
+   model comes to, and one sentence about all of them. */
+const subject *find_bargain(const report *r);
+evidence evidence_of(const report *r, const subject *s);
+const char *report_meaning(const report *r, char text[MEANING_SIZE]);
 
 void write_page(FILE *out, const report *r);
 

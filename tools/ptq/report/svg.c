@@ -1,6 +1,7 @@
 /* Drawing SVG: style, shapes, axes. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "report/svg.h"
 
@@ -24,12 +25,13 @@ static void put_rules(FILE *out, const char *name, const char *open, const char 
             open, value, close);
 }
 
-void write_figure_style(FILE *out, int fixed) {
-    fputs("svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:", out);
+void write_figure_style(FILE *out, int fixed, double small) {
+    fprintf(out, "svg text{font:%gpx system-ui,'DejaVu Sans',sans-serif;fill:", small + 1.5);
     fputs(fixed ? light[0] : "var(--ink)", out);
-    fputs("}svg text.small{font-size:9.5px}svg text.end{text-anchor:end}"
-          "svg text.mid{text-anchor:middle}svg .thin{stroke-width:1}svg .thick{stroke-width:2}\n",
-          out);
+    fprintf(out,
+            "}svg text.small{font-size:%gpx}svg text.end{text-anchor:end}"
+            "svg text.mid{text-anchor:middle}svg .thin{stroke-width:1}svg .thick{stroke-width:2}\n",
+            small);
     for (int i = 0; i < COLOURS; i++) {
         if (fixed)
             put_rules(out, colour_names[i], "", light[i], "");
@@ -95,6 +97,25 @@ void svg_label(FILE *out, double x, double y, const char *classes, const char *t
     fprintf(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", classes, x, y);
     put_text(out, text);
     fputs("</text>\n", out);
+}
+
+/* Letters of REPORT_TEXT, in most fonts. */
+#define LETTER 6.7
+
+double svg_width(const char *text) { return LETTER * (double)strlen(text); }
+
+void svg_fitted(FILE *out, double x, double y, double wide, const char *classes, const char *text) {
+    size_t most = (size_t)(wide / LETTER), length = strlen(text),
+           head = most > 4 ? most / 2 - 1 : 1;
+    char fitted[128];
+
+    if (length <= most) {
+        svg_label(out, x, y, classes, text);
+        return;
+    }
+    snprintf(fitted, sizeof fitted, "%.*s...%s", (int)(head < 60 ? head : 60), text,
+             text + length - (most > 4 + head ? most - head - 3 : 1));
+    svg_label(out, x, y, classes, fitted);
 }
 
 void svg_number(FILE *out, double x, double y, const char *classes, const char *format,

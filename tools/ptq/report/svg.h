@@ -7,8 +7,10 @@
 #include <stdio.h>
 
 /* The rules for colours and lines that all figures use: for the page, where they follow the
-   reader's preference, or inside a single figure, with fixed colours. */
-void write_figure_style(FILE *out, int fixed);
+   reader's preference, or inside a single figure, with fixed colours; and for text, whose size in
+   pixels is `small`, and 1.5 more where it is not small. */
+void write_figure_style(FILE *out, int fixed, double small);
+#define REPORT_TEXT 12.0 /* for those who read on paper, or at arm's length */
 
 /* `text` with what HTML and SVG need escaped. */
 void put_text(FILE *out, const char *text);
@@ -20,6 +22,10 @@ void svg_end(FILE *out);
 void svg_line(FILE *out, double x1, double y1, double x2, double y2, const char *classes);
 void svg_box(FILE *out, double x, double y, double w, double h, const char *classes, double alpha);
 void svg_label(FILE *out, double x, double y, const char *classes, const char *text);
+/* The same in at most `wide` pixels: what is too long loses its middle, for its ends tell names of
+   layers and files apart. */
+void svg_fitted(FILE *out, double x, double y, double wide, const char *classes, const char *text);
+double svg_width(const char *text); /* of small text, about */
 void svg_number(FILE *out, double x, double y, const char *classes, const char *format,
                 double value);
 

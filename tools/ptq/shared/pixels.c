@@ -13,8 +13,8 @@ int read_channels(const char *option, const char *text, int channels, float leas
 
         if (end == text || !(value >= (double)least && value < 1e6) ||
             (*end != (c + 1 < channels ? ',' : 0) && !(c == 0 && !*end)))
-            return fail("--%s must be one %snumber, or one for each of %d channels with commas",
-                        option, least > 0 ? "positive " : "", channels);
+            return misuse("--%s must be one %snumber, or one for each of %d channels with commas",
+                          option, least > 0 ? "positive " : "", channels);
         out[c] = (float)value;
         for (int k = 1; c == 0 && !*end && k < channels; k++)
             out[k] = (float)value;
@@ -216,4 +216,15 @@ void warn_of_pixels(const char *path, const ptq_model *model, const char *remedy
         warn_of_codes(path, model, codes, remedy);
     else
         warn_of_layer(path, model, remedy);
+}
+
+int warn_of_pixels_in(const char *path, const char *remedy) {
+    ptq_model *model = NULL;
+    ptq_error err;
+
+    if (ptq_model_load(path, NULL, &model, &err))
+        return fail("%s", err.text);
+    warn_of_pixels(path, model, remedy);
+    ptq_model_free(model);
+    return 0;
 }

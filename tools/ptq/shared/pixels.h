@@ -24,4 +24,7 @@ int scales_unit_pixels(const ptq_model *model);
    `remedy`: what applies --mean and --std, such as "import it again". */
 void warn_of_pixels(const char *path, const ptq_model *model, const char *remedy);
 
+/* The same of a file, as it is before anything is fused. 0, or 1 if it cannot be read. */
+int warn_of_pixels_in(const char *path, const char *remedy);
+
 #endif
