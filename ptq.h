@@ -752,9 +752,9 @@ typedef struct ptq_fuse_report {
 
 /* A new model in which batch norm is folded into the convolution or dense layer before it, or else
    behind it, if that pads nothing, and elsewhere becomes a convolution of 1 x 1 with a group for
-   each channel; ReLU and ReLU6 are folded into the convolution, dense layer or addition before them, a residual addition with its activation into
-   the later of the two convolutions that feed it. The input model is untouched; `report` may be
-   NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
+   each channel; ReLU and ReLU6 are folded into the convolution, dense layer or addition before
+   them, a residual addition with its activation into the later of the two convolutions that feed
+   it. The input model is untouched; `report` may be NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
    double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
    Of a quantized model only additions of codes are fused: the codes stay the same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
@@ -3202,8 +3202,8 @@ static void ptq__log_softmax_f32(const ptq__step *step, const ptq__frame *frame)
         ((float *)frame->out)[i] = x[i] - max - logf(sum);
 }
 
-/* Functions of one number, see ptq_function. On codes each is a table of 256: whatever the function,
-   a result is one look-up. The tables must be the same on every machine, and C libraries differ in
+/* Functions of one number, see ptq_function. On codes each is a table of 256: whatever the
+   function, a result is one look-up. The tables must be the same on every machine, and C libraries differ in
    exp and tanh; so nothing here calls them: products and sums of single precision, rounded as
    ptq__fma and its like do everywhere. On real numbers, where `exact` is 0, the compiler may choose
    how it rounds. */
@@ -3346,8 +3346,8 @@ static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = table[c * 256 + x[i + c]];
 }
 
-/* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On codes,
-   as ONNX Runtime's QLinearMul, with the zero point added before rounding:
+/* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On
+   codes, as ONNX Runtime's QLinearMul, with the zero point added before rounding:
        y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy. */
 
 static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
@@ -12313,7 +12313,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     const ptq__family *family = ptq__family_of(plan->info.isa);
     const ptq__vector_kernel *kernel = family ? family->operators : NULL;
     int coded = ptq__is_coded(step->node) || step->multiplier;
-    /* In other arithmetics than ONNX Runtime's only sums without an addition are alike, and maxima. */
+    /* In other arithmetics than ONNX Runtime's, sums without an addition are alike, and maxima. */
     int known = !coded || step->arithmetic == PTQ__ONNX ||
                 (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
                 step->node->op == PTQ_OP_MAX_POOL;
