@@ -754,9 +754,10 @@ typedef struct ptq_fuse_report {
    behind it, if that pads nothing, and elsewhere becomes a convolution of 1 x 1 with a group for
    each channel; ReLU and ReLU6 are folded into the convolution, dense layer or addition before
    them, a residual addition with its activation into the later of the two convolutions that feed
-   it. The input model is untouched; `report` may be NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
-   double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
-   Of a quantized model only additions of codes are fused: the codes stay the same. */
+   it. The input model is untouched; `report` may be NULL. A node is fused only if nothing else
+   reads what would disappear. Folding is computed in double precision and rounded once (Jacob et
+   al. 2018, https://arxiv.org/abs/1712.05877, 3.2). Of a quantized model only additions of codes
+   are fused: the codes stay the same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
 
@@ -3203,10 +3204,10 @@ static void ptq__log_softmax_f32(const ptq__step *step, const ptq__frame *frame)
 }
 
 /* Functions of one number, see ptq_function. On codes each is a table of 256: whatever the
-   function, a result is one look-up. The tables must be the same on every machine, and C libraries differ in
-   exp and tanh; so nothing here calls them: products and sums of single precision, rounded as
-   ptq__fma and its like do everywhere. On real numbers, where `exact` is 0, the compiler may choose
-   how it rounds. */
+   function, a result is one look-up. The tables must be the same on every machine, and C libraries
+   differ in exp and tanh; so nothing here calls them: products and sums of single precision,
+   rounded as ptq__fma and its like do everywhere. On real numbers, where `exact` is 0, the compiler
+   may choose how it rounds. */
 
 /* c[0] x^(n - 1) + ... + c[n - 1]. */
 static inline float ptq__horner(const float *c, int n, float x, int exact) {

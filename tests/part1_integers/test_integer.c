@@ -692,7 +692,7 @@ static void explained_average(void **state) {
         sum += (long)code_at(&in, (size_t)(k * from->shape[2] + c)) - (long)from->q.zero_point;
     assert_ok(explain_element(run.plan, run.session, "pool", 0, 0, c, &text, &err));
     expect_text(text, "\naccumulator %ld\n", sum, 0);
-    expect_text(text, " / %ld positions / output scale ", area, 0);
+    expect_text(text, " / %ld positions\n    / output scale ", area, 0);
     expect_text(text, ": code %ld\n", (long)code_at(&out, (size_t)c), 0);
     free(text);
     close_run(&run);
