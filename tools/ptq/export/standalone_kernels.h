@@ -523,6 +523,8 @@ static void net_concat(const uint8_t *code, const uint8_t *x, int channels, int 
     for (i = 0; i < n; i += all)
         for (c = 0; c < channels; c++, x++)
             y[i + c] = code ? code[*x] : *x;
+}
+
 /* [section lookup] */
 /* A function of one number, as a table of 256 codes for all of the n, or one for each channel. The
    result may be written over x. */
