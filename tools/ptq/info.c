@@ -206,7 +206,7 @@ static void print_table(const model_info *info) {
     for (int i = 0; i < info->model->nodes; i++) {
         const ptq_node *node = &info->model->node[i];
         ptq_cost cost = ptq_node_cost(info->model, i);
-        char what[128], shape[64];
+        char what[192], shape[64];
 
         describe_operator(node, what, sizeof what);
         snprintf(shape, sizeof shape, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
