@@ -2474,26 +2474,29 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
     return adder;
 }
 
-/* a and b: codes as they lie in memory, the zero point not taken off. */
-static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
-    const ptq__clamp *clamp = &adder->clamp;
-    if (adder->arithmetic == PTQ__ONNX) {
-        float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
-        sum = ptq__fma((float)a, adder->ratio_a, sum);
-        return ptq__to_code(sum, 0, clamp->low, clamp->high);
-    }
+/* In integers, by one of the other two formulas. */
+static int32_t ptq__add_integers(const ptq__adder *adder, int32_t a, int32_t b) {
+    int64_t unit = INT64_C(1) << adder->shift, sum;
     a -= adder->zero_a;
     b -= adder->zero_b;
-    if (adder->arithmetic == PTQ__XNNPACK) {
-        int64_t sum = (int64_t)a * adder->multiple_a + (int64_t)b * adder->multiple_b;
-        int64_t unit = INT64_C(1) << adder->shift;
-        sum += unit / 2;
+    if (adder->arithmetic == PTQ__FIXED) {
+        int32_t x = ptq__fixed_multiply(a * (1 << 20), adder->fixed_a);
+        int32_t y = ptq__fixed_multiply(b * (1 << 20), adder->fixed_b);
+        sum = ptq__fixed_multiply(x + y, adder->fixed_sum);
+    } else {
+        sum = (int64_t)a * adder->multiple_a + (int64_t)b * adder->multiple_b + unit / 2;
         sum = (sum - (int64_t)((uint64_t)sum & (uint64_t)(unit - 1))) / unit; /* rounds down */
-        return ptq__clamp_code((int32_t)sum + clamp->zero_point, clamp);
     }
-    int32_t x = ptq__fixed_multiply(a * (1 << 20), adder->fixed_a);
-    int32_t y = ptq__fixed_multiply(b * (1 << 20), adder->fixed_b);
-    return ptq__clamp_code(ptq__fixed_multiply(x + y, adder->fixed_sum) + clamp->zero_point, clamp);
+    return ptq__clamp_code((int32_t)sum + adder->clamp.zero_point, &adder->clamp);
+}
+
+/* a and b: codes as they lie in memory, the zero point not taken off. */
+static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
+    if (adder->arithmetic != PTQ__ONNX)
+        return ptq__add_integers(adder, a, b);
+    float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
+    sum = ptq__fma((float)a, adder->ratio_a, sum);
+    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
 /* H x W x C, H x W x C -> H x W x C: kernels walk both operands with one index. */

@@ -90,7 +90,8 @@ static void by_hand(work *w, const char *name, int bits, const ptq_override *ove
     ptq_model_free(model);
 }
 
-/* The search of ptq quantize, two files beside the header: so many bits for a weight on average, where they hurt least. */
+/* The search of ptq quantize, two files beside the header: so many bits for a weight on average,
+   where they hurt least. */
 static void by_search(work *w, const char *name, double average_bits) {
     search_options options = {0};
     mix_goal goal = {0};

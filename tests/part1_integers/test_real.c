@@ -239,8 +239,8 @@ static ptq_status get_sound(void *user, size_t index, void *item, int *label, pt
 }
 
 static ptq_model *sound_model(void) {
-    const ptq_conv_options first = {8, 3, 3, 1, 1, PTQ_PADDING_SAME, {0, 0, 0, 0}, 1, 0};
-    const ptq_conv_options second = {12, 3, 3, 2, 2, PTQ_PADDING_SAME, {0, 0, 0, 0}, 1, 0};
+    const ptq_conv_options first = {8, 3, 3, 1, 1, PTQ_PADDING_SAME, {0, 0, 0, 0}, 1, 0, 0, 0};
+    const ptq_conv_options second = {12, 3, 3, 2, 2, PTQ_PADDING_SAME, {0, 0, 0, 0}, 1, 0, 0, 0};
     ptq_model *model = NULL, *fused = NULL;
     int x, c;
 
