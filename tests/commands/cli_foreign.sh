@@ -46,7 +46,7 @@ make_kinds() {
     printf '\200\002}q\001.%99s' "" >old.pth
     kind old.pth "a PyTorch file (.pth), .* 'ptq import'"
     printf '\034\0\0\0TFL3%99s' "" >tflite
-    kind tflite "a TensorFlow Lite file (.tflite), .* 'ptq import'"
+    kind tflite "a TensorFlow Lite file (.tflite), .*$import"
     zip_of weight.npy npz
     kind npz "an archive of numpy arrays (.npz), .* 'ptq import'"
     printf '\223NUMPY\001\0v\0%99s' "" >npy
@@ -94,7 +94,7 @@ test_options() {
         "$PTQ" "$command" --help |
             sed -nE 's/^  .*(--[a-z-]*) (MODEL|QUANTIZED) .*/\1/p' | grep -v output |
             sed "s/^/$command /"
-    done | sort >"$dir/options"
+    done | sort -u >"$dir/options"
     echo "$calls" | cut -d " " -f 1,2 | sort -u | diff "$dir/options" - >"$dir/err" ||
         wrong "options that take a model are not those that are tested"
 }
