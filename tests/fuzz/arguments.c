@@ -111,9 +111,9 @@ WRAP(ptq_status, ptq_calibration_load,
 
 /* What is timed: no more images than one call takes, black ones. */
 WRAP(int, images_open,
-     (const data_options *given, const ptq_plan *plan, size_t least, size_t most,
+     (const data_options *given, const ptq_plan *plan, size_t least, size_t most, int stream,
       image_store *out)) {
-    (void)given, (void)most;
+    (void)given, (void)most, (void)stream;
     memset(out, 0, sizeof *out);
     out->image_bytes = ptq_plan_get_info(plan)->pixels;
     out->count = least;

@@ -183,10 +183,12 @@ static const char *make_file(const uint8_t *data, size_t size) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ptq_model *made = NULL;
     assumed open = {0};
+    int status;
 
     if (!weights.size) {
         make_image(&weights, 1);
         make_image(&model, 0);
     }
-    return size ? check_imported(read_keras(make_file(data, size), &open, &made), made) : 0;
+    status = size ? read_keras(make_file(data, size), &open, &made) : 1;
+    return check_imported(status, made);
 }

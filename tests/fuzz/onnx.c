@@ -7,5 +7,7 @@ int import_onnx(const char *path, ptq_model **out);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ptq_model *model = NULL;
 
-    return check_imported(import_onnx(put_into_file(data, size), &model), model);
+    int status = import_onnx(put_into_file(data, size), &model);
+
+    return check_imported(status, model);
 }
