@@ -22,8 +22,9 @@ typedef struct image_store {
 } image_store;
 
 /* At least `least` images, `most` of the data set unless that is less. They repeat where there are
-   fewer. `stream`: all of the data set is to be run, and images_load brings the next ones. Where no data are named, CIFAR-10 is looked for in the usual places; random
-   numbers take its place where it is missing, or not of the plan's size. */
+   fewer. `stream`: all of the data set is to be run, and images_load brings the next ones. Where no
+   data are named, CIFAR-10 is looked for in the usual places; random numbers take its place where it
+   is missing, or not of the plan's size. */
 int images_open(const data_options *given, const ptq_plan *plan, size_t least, size_t most,
                 int stream, image_store *out);
 void images_close(image_store *images);
