@@ -11986,7 +11986,7 @@ static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
             least = e - 24;
         total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
     }
-    return total < ldexp(1, least + 53);
+    return least < INT_MAX && total < ldexp(1, least + 53); /* no terms: it is no addition */
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two weights that share 16 bits in a row of the kernel,
