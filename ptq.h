@@ -1836,7 +1836,9 @@ static int ptq__span_is(ptq__span span, const char *text) {
 /* Cuts off and returns what stands before the first `separator`; everything where there is none. */
 static ptq__span ptq__cut(ptq__span *rest, char separator) {
     ptq__span head = *rest;
-    const char *at = rest->n ? (const char *)memchr(rest->p, separator, rest->n) : NULL;
+    if (!head.n)
+        return head;
+    const char *at = (const char *)memchr(rest->p, separator, rest->n);
     size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
     head.n = at ? taken - 1 : taken;
     rest->p += taken;
