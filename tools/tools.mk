@@ -146,7 +146,7 @@ examples: $(EXAMPLES) $(SHAPES)/test_batch.bin $(INTEGER_MODELS)
 
 # An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it
 # asks for is the one object that everything links, for it takes most of the time to compile.
-LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter %.c %.cpp %.o,$^) -lm -o $@
+LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter examples/% %.o,$^) -lm -o $@
 
 $(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c \
                                                         $(BUILD)/ptq_impl.o
