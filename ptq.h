@@ -1534,15 +1534,11 @@ static void ptq__put_string(ptq__text *text, const char *s) {
         ptq__put_char(text, *s++);
 }
 
-/* Digits come from the last to the first; 2^64 has 20 of them. */
+/* The last digit behind all others; 2^64 has 20 of them. */
 static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
-    char digit[20];
-    int n = 0;
-    do
-        digit[n++] = (char)('0' + (int)(value % 10));
-    while ((value /= 10) > 0);
-    while (n)
-        ptq__put_char(text, digit[--n]);
+    if (value > 9)
+        ptq__put_unsigned(text, value / 10);
+    ptq__put_char(text, (char)('0' + (int)(value % 10)));
 }
 
 /* The least integer, -2^63, has no positive counterpart but as an unsigned one. */
@@ -1657,24 +1653,23 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
-/* The end of both functions that set an error. `node` is the one that it is about, or NULL: all
-   messages about a node begin with its name. */
-static void ptq__verror(ptq_error *err, ptq_status status, const char *node, const char *format,
-                        va_list args) {
-    ptq__text text = ptq__text_over(err->text, sizeof err->text);
-    err->status = status;
-    if (node)
-        ptq__put(&text, "node %s: ", node);
-    ptq__vput(&text, format, args);
-}
-
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
+    ptq__text text = ptq__text_over(err ? err->text : NULL, err ? sizeof err->text : 0);
     va_list args;
     va_start(args, format);
-    if (err)
-        ptq__verror(err, status, NULL, format, args);
+    ptq__vput(&text, format, args);
     va_end(args);
+    if (err)
+        err->status = status;
     return status;
+}
+
+/* All messages about a node begin with its name. */
+static ptq_status ptq__about_node(ptq_error *err, ptq_status status, const ptq_node *node) {
+    ptq_error plain = {PTQ_OK, ""};
+    if (err)
+        plain = *err;
+    return ptq_error_set(err, status, "node %s: %s", node->name, plain.text);
 }
 
 /* Memory.
@@ -2025,6 +2020,11 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     return ptq__packed_code(tensor, index, NULL);
 }
 
+/* The scale of a channel: its own, or the one that all share. */
+static float ptq__scale_of(const ptq_tensor *tensor, size_t channel) {
+    return tensor->scale[tensor->scales > 1 ? channel : 0];
+}
+
 /* The stored number as it is, without its scale: exact for all codes, and for sums up to 2^24. */
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     if (tensor->type == PTQ_TYPE_F32)
@@ -2039,7 +2039,7 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
     if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
         return ptq_tensor_number(tensor, index);
     size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
-    return tensor->scale[tensor->scales > 1 ? index / per_row : 0] *
+    return ptq__scale_of(tensor, index / per_row) *
            (float)(ptq__code(tensor, index) - tensor->zero_point);
 }
 
@@ -2259,9 +2259,9 @@ typedef struct ptq__fixed {
 /* The constants of an addition of codes: see ptq__add_codes. */
 typedef struct ptq__adder {
     float ratio_a, ratio_b, offset;
-    ptq__fixed fixed_a, fixed_b, fixed_sum;  /* PTQ__FIXED */
-    int32_t multiple_a, multiple_b, shift;   /* PTQ__XNNPACK */
-    int32_t zero_a, zero_b;                  /* both */
+    ptq__fixed fixed_a, fixed_b, fixed_sum; /* PTQ__FIXED */
+    int32_t multiple_a, multiple_b, shift;  /* PTQ__XNNPACK */
+    int32_t zero_a, zero_b;                 /* both */
     ptq__arithmetic arithmetic;
     ptq__clamp clamp;
 } ptq__adder;
@@ -2292,38 +2292,27 @@ struct ptq__step {
     int taps;                         /* inputs that one result depends on: deep * KH * KW */
     ptq_activation act;               /* fused, or what the operator itself is */
     ptq__arithmetic arithmetic;
-    ptq__clamp clamp;                 /* coded results: of the operator's own ... */
-    ptq__adder adder;                 /* ... and of an addition, own or fused */
-    float average;                    /* average of the whole image: see ptq__average_code; of a
+    ptq__clamp clamp; /* coded results: of the operator's own ... */
+    ptq__adder adder; /* ... and of an addition, own or fused */
+    float average;    /* average of the whole image: see ptq__average_code; of a
                                          product: see ptq__mul_int */
     ptq__kernel run;
-    uint8_t *recode;    /* concat of codes: for each byte of the first operand, then of the second,
-                           its code in the result, 2 x 256 */
     const void *weight; /* the model's, or the plan's own where it had to be changed */
-    void *owned;        /* what the plan made for this step */
+    void *owned;        /* what the plan made for this step: weights in another form; on codes the
+                           tables of a function, 256 each, or those of a concat, for each byte of
+                           the first operand, then of the second, its code in the result */
     float *multiplier;  /* integer convolution and dense: one for each channel; else NULL ... */
     ptq__fixed *fixed;  /* ... and the same for PTQ__FIXED; else NULL */
     void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
 
-PTQ_FORMAT(4, 5)
-static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
-                                const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    if (err)
-        ptq__verror(err, status, node->name, format, args);
-    va_end(args);
-    return status;
-}
-
 /* Rules are lists of these: what must not be, and the message if it is. Each leaves the function,
    and works on its `node` and `err`. */
 #define PTQ__REFUSE_IF(condition, status, ...)                                                     \
     do {                                                                                           \
         if (condition)                                                                             \
-            return ptq__bad_node(err, status, node, __VA_ARGS__);                                  \
+            return ptq__about_node(err, ptq_error_set(err, status, __VA_ARGS__), node);            \
     } while (0)
 
 static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
@@ -2387,13 +2376,16 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
-/* Codes are compared as numbers: their order is that of what they stand for. */
+static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
+    code = code < clamp->low ? clamp->low : code;
+    return code > clamp->high ? clamp->high : code;
+}
+
+/* H x W x C codes, compared as numbers: their order is that of what they stand for. */
 static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
-    for (int i = 0; i < step->elements; i++) {
-        int32_t code = ptq__load(frame->in[0], i, step->node->q.type);
-        code = code < step->clamp.low ? step->clamp.low : code;
-        ptq__store(frame->out, i, code > step->clamp.high ? step->clamp.high : code);
-    }
+    ptq_type type = step->node->q.type;
+    for (int i = 0; i < step->elements; i++)
+        ptq__store(frame->out, i, ptq__clamp_code(ptq__load(frame->in[0], i, type), &step->clamp));
 }
 
 static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
@@ -2432,16 +2424,6 @@ static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
                    (INT64_C(1) << 31); /* rounds towards zero */
     int64_t unit = INT64_C(1) << down, rest = high & (unit - 1);
     return (int32_t)((high - rest) / unit + (rest > (unit - 1) / 2 + (high < 0)));
-}
-
-static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
-    code = code < clamp->low ? clamp->low : code;
-    return code > clamp->high ? clamp->high : code;
-}
-
-/* The average of n codes of a window: rounded half away from zero, as AVERAGE_POOL_2D. */
-static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clamp) {
-    return ptq__clamp_code((sum > 0 ? sum + n / 2 : sum - n / 2) / n, clamp);
 }
 
 /* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
@@ -2549,29 +2531,24 @@ static void ptq__make_recode(const ptq_qparams *from, const ptq_qparams *to, uin
     }
 }
 
-static void ptq__concat_f32(const ptq__step *step, const ptq__frame *frame) {
-    float *y = (float *)frame->out, *end = y + step->elements; /* H x W x (C + C') */
-    size_t channels[2] = {(size_t)step->from[0]->shape[2], (size_t)step->from[1]->shape[2]};
-    const float *x[2] = {(const float *)frame->in[0], (const float *)frame->in[1]};
-    while (y < end)
-        for (int k = 0; k < 2; y += channels[k], x[k] += channels[k], k++)
-            memcpy(y, x[k], channels[k] * sizeof *y);
-}
-
-/* An operand that has the result's codes already, as all but one of a chain have, is copied. */
-static void ptq__concat_int(const ptq__step *step, const ptq__frame *frame) {
-    uint8_t *y = (uint8_t *)frame->out, *end = y + step->elements;
-    size_t channels[2] = {(size_t)step->from[0]->shape[2], (size_t)step->from[1]->shape[2]};
-    const uint8_t *x[2] = {(const uint8_t *)frame->in[0], (const uint8_t *)frame->in[1]};
+/* As bytes, H x W x C and H x W x C' -> H x W x (C + C'). Copied are real numbers, and codes that
+   are the result's already, as those of all operands of a chain but one are. */
+static void ptq__concat(const ptq__step *step, const ptq__frame *frame) {
+    size_t size = ptq__is_coded(step->node) ? 1 : sizeof(float), n[2]; /* n: bytes at a position */
+    const uint8_t *x[2], *table = (const uint8_t *)step->owned;        /* table: 2 x 256 */
+    uint8_t *y = (uint8_t *)frame->out, *end = y + (size_t)step->elements * size;
     int same[2];
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++) {
+        x[k] = (const uint8_t *)frame->in[k];
+        n[k] = (size_t)step->from[k]->shape[2] * size;
         same[k] = ptq__same_qparams(&step->from[k]->q, &step->node->q);
+    }
     while (y < end)
-        for (int k = 0; k < 2; y += channels[k], x[k] += channels[k], k++) {
+        for (int k = 0; k < 2; y += n[k], x[k] += n[k], k++) {
             if (same[k])
-                memcpy(y, x[k], channels[k]);
-            for (size_t i = 0; i < channels[k] && !same[k]; i++)
-                y[i] = step->recode[256 * k + x[k][i]];
+                memcpy(y, x[k], n[k]);
+            for (size_t i = 0; i < n[k] && !same[k]; i++)
+                y[i] = table[256 * k + x[k][i]];
         }
 }
 
@@ -2681,41 +2658,18 @@ static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *resi
     return PTQ_OK;
 }
 
-/* Weight O x C / groups x KH x KW, bias O. */
-static int ptq__conv_param(const ptq_node *node, const int *in, int param, int *dims) {
-    if (param == PTQ_PARAM_BIAS)
-        return !node->no_bias;
-    dims[1] = in[2] / node->groups;
-    dims[2] = node->kernel[0];
-    dims[3] = node->kernel[1];
-    return param == PTQ_PARAM_WEIGHT ? 4 : 0;
-}
-
-/* Weight O x (H * W * C), in the order in which the input lies in memory; bias O. */
-static int ptq__dense_param(const ptq_node *node, const int *in, int param, int *dims) {
-    if (param != PTQ_PARAM_WEIGHT)
-        return param == PTQ_PARAM_BIAS && !node->no_bias;
-    dims[1] = (int)ptq__shape_elements(3, in);
-    return 2;
-}
-
-/* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
-static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *out = node->residual ? &node->mid : &node->q;
-    float product = ptq__mul(model->node[node->input[0]].q.scale,
-                             weight->scale[weight->scales > 1 ? channel : 0]);
+/* s_a * s_b / s_out in the order that the arithmetic prescribes, s_b that of a weight or a second
+   operand; s_out 1 for real results. 0 where it is refused. */
+static float ptq__multiplier(float a, float b, const ptq_qparams *out) {
+    float product = ptq__mul(a, b);
     if (!ptq__is_normal(product))
-        return 0; /* refused by ptq__check_sums */
+        return 0;
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
-/* The same for PTQ__FIXED: rounded once, to an integer. */
-static ptq__fixed ptq__fixed_multiplier(const ptq_model *model, const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    double in = (double)model->node[node->input[0]].q.scale;
-    double out = (double)(node->residual ? &node->mid : &node->q)->scale;
-    return ptq__fixed_of(in * (double)weight->scale[weight->scales > 1 ? channel : 0] / out);
+/* How the sums of a layer are coded, before an addition that is fused behind it. */
+static const ptq_qparams *ptq__sum_qparams(const ptq_node *node) {
+    return node->residual ? &node->mid : &node->q;
 }
 
 /* Sum of |w - z| of one output channel. */
@@ -2732,23 +2686,23 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
    denormal: proved here from the weights, so that kernels need not look. */
 static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, ptq_error *err) {
-    const ptq_qparams *in = &model->node[node->input[0]].q;
+    const ptq_qparams *in = &model->node[node->input[0]].q, *out = ptq__sum_qparams(node);
     const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in); /* dynamic: any zero point */
     for (int c = 0; c < node->channels; c++) {
         uint64_t most = ptq__weight_mass(w, c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
+        float scale = ptq__scale_of(w, (size_t)c);
         most += (uint64_t)(bias < 0 ? -bias : bias);
         PTQ__REFUSE_IF(most > INT32_MAX, PTQ_BAD_NUMBER,
                        "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
                        (unsigned long long)most);
         /* One that rounds to 0 would silence the channel; processors differ on denormals. */
-        PTQ__REFUSE_IF(!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)),
+        PTQ__REFUSE_IF(!node->dynamic && !ptq__is_normal(ptq__multiplier(in->scale, scale, out)),
                        PTQ_BAD_NUMBER,
                        "scales %g (input), %g (weight %d) and %g (result) give no normal"
                        " multiplier",
-                       (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
-                       (double)(node->residual ? node->mid.scale : node->q.scale));
+                       (double)in->scale, (double)scale, c, (double)out->scale);
     }
     return node->residual && ptq__is_coded(node) ? ptq__check_ratios(model, node, err) : PTQ_OK;
 }
@@ -2922,7 +2876,7 @@ static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, cons
                     acc += bias ? ((const int32_t *)bias)[o] : 0;
                     ptq__finish_code(step, frame, at, acc, o);
                 } else {
-                    float scale = ptq__mul(q->scale, weight->scale[weight->scales > 1 ? o : 0]);
+                    float scale = ptq__mul(q->scale, ptq__scale_of(weight, (size_t)o));
                     float sum = ptq__mul((float)acc, scale);
                     ptq__finish_real(step, frame, at, sum + (bias ? ((const float *)bias)[o] : 0));
                 }
@@ -2978,12 +2932,6 @@ static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *seco
     return PTQ_OK;
 }
 
-/* All four parameters of C numbers: gamma, beta, mean, variance. */
-static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *dims) {
-    (void)node, (void)in, (void)param, (void)dims;
-    return 1;
-}
-
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_tensor *param = step->node->param;  /* C numbers each */
     const float *x = (const float *)frame->in[0]; /* H x W x C */
@@ -3008,42 +2956,23 @@ static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
    likewise. Never empty, since padding is less than the kernel. */
 typedef struct ptq__clip {
     int begin[2], end[2];
+    int taps; /* how many numbers an average is taken over: those inside, or with include_pad those
+                 in the padding too; what ceil_mode lets a window cover behind that never counts */
 } ptq__clip;
 
 /* That of position p = y * W' + x of the result. */
 static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
-    ptq__clip clip;
-    int at[2];
-    at[0] = p / step->node->shape[1];
-    at[1] = p % step->node->shape[1];
+    int at[2] = {p / step->node->shape[1], p % step->node->shape[1]};
+    ptq__clip clip = {{0, 0}, {0, 0}, 1};
     for (int axis = 0; axis < 2; axis++) {
-        int first = at[axis] * step->stride[axis] - step->pad[axis];
-        int last = first + step->kernel[axis];
+        int first = at[axis] * step->stride[axis] - step->pad[axis], in = step->in[axis];
+        int last = first + step->kernel[axis], padded = in + step->node->pad[axis + 2];
         clip.begin[axis] = first < 0 ? 0 : first;
-        clip.end[axis] = last > step->in[axis] ? step->in[axis] : last;
+        clip.end[axis] = last > in ? in : last;
+        padded = (last < padded ? last : padded) - first;
+        clip.taps *= step->node->include_pad ? padded : clip.end[axis] - clip.begin[axis];
     }
     return clip;
-}
-
-/* How many numbers the average at position p is taken over. What ceil_mode lets a window cover
-   behind the padding never counts. */
-static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip, int p) {
-    int taps = 1;
-    for (int axis = 0; axis < 2; axis++) {
-        int at = axis ? p % step->node->shape[1] : p / step->node->shape[1];
-        int left =
-            step->in[axis] + step->pad[axis] + step->node->pad[axis + 2] - at * step->stride[axis];
-        int padded = step->kernel[axis] < left ? step->kernel[axis] : left;
-        taps *= step->node->include_pad ? padded : clip->end[axis] - clip->begin[axis];
-    }
-    return taps;
-}
-
-/* The average of the whole image, clamp(rne(sum * m) + zy), `sum` of n codes less their zero point
-   and m = sx / (sy * n): as ONNX Runtime's QLinearGlobalAveragePool. */
-static int32_t ptq__average_code(const ptq__step *step, int32_t sum) {
-    return ptq_requantize(sum, step->average, step->clamp.zero_point, step->clamp.low,
-                          step->clamp.high);
 }
 
 /* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
@@ -3057,7 +2986,6 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
     for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        int taps = largest ? 1 : ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
             float sum = largest ? x[first + c] : 0;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
@@ -3068,7 +2996,7 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
                     else if (value > sum)
                         sum = value;
                 }
-            y[i + c] = sum / (float)taps;
+            y[i + c] = largest ? sum : sum / (float)clip.taps;
         }
     }
 }
@@ -3077,62 +3005,65 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
 
        S = sum over the window, row by row, of sx (x - zx)        q = clamp(rne(S / n / sy + zy))
 
-   each operation rounded; its global pool (ptq__average_code) is another formula. What sx (x - zx)
-   is for each byte stands in a table, which no compiler can fuse with the sum. Both scales lose the
-   exponent of sx, which changes no bit of a quotient, so that no sum of real numbers leaves their
-   range. H x W x C -> H' x W' x C. */
+   each operation rounded; its global pool below is another formula. TensorFlow Lite divides the sum
+   of the codes, and rounds halves away from zero. What sx (x - zx) is for each byte stands in a
+   table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which changes
+   no bit of a quotient, so that no sum of real numbers leaves their range. H x W x C -> H' x W' x C.
+   */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
     const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
     int width = step->in[1], channels = step->in[2], exponent;
     float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
     float scale = (float)((double)to->scale * ((double)in_scale / (double)q->scale));
-    int32_t low, high;
-    ptq_code_range(to->type, to->bits, &low, &high);
     for (int i = 0; i < 256 && !largest; i++)
-        real[i] = ptq__mul(in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) -
-                                             q->zero_point));
+        real[i] = ptq__mul(
+            in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) - q->zero_point));
     for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        float taps = (float)ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
-            int32_t most = ptq__load(x, first + c, q->type), total = 0;
-            ptq__float sum = 0, code;
+            int32_t code = ptq__load(x, first + c, q->type), total = 0;
+            ptq__float sum = 0, average;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
                 for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
-                    total += ptq__load(x, at, q->type);
+                    int32_t one = ptq__load(x, at, q->type);
+                    total += one;
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
-                    else if (ptq__load(x, at, q->type) > most)
-                        most = ptq__load(x, at, q->type);
+                    else if (one > code)
+                        code = one;
                 }
             if (!largest && step->arithmetic != PTQ__ONNX) {
-                most = ptq__average_fixed(total, (int32_t)taps, &step->clamp);
+                code = (total > 0 ? total + clip.taps / 2 : total - clip.taps / 2) / clip.taps;
+                code = ptq__clamp_code(code, &step->clamp);
             } else if (!largest) {
-                code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
-                most = ptq__to_code(code, 0, low, high);
+                average = ptq__div(ptq__div(sum, (float)clip.taps), scale) + (float)to->zero_point;
+                code = ptq__to_code(average, 0, step->clamp.low, step->clamp.high);
             }
-            ptq__store(frame->out, i + c, most);
+            ptq__store(frame->out, i + c, code);
         }
     }
 }
 
-/* The global pool of codes: H x W x C -> 1 x 1 x C. XNNPACK has ONNX Runtime's formula; in integers
-   it is M(sum (x - zx), sx / (n sy)) + zy. */
+/* The average of the whole image, H x W x C -> 1 x 1 x C, n codes for each channel:
+
+       q = clamp(rne(m sum (x - zx)) + zy),    m = sx / (sy n)
+
+   as ONNX Runtime's QLinearGlobalAveragePool and XNNPACK; in fixed arithmetic m is an integer. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    int channels = step->in[2], pixels = step->in[0] * step->in[1];
-    ptq__fixed share = ptq__fixed_of((double)q->scale / (pixels * (double)step->node->q.scale));
+    const ptq__clamp *to = &step->clamp;
+    int channels = step->in[2], n = step->in[0] * step->in[1];
+    ptq__fixed share = ptq__fixed_of((double)q->scale / (n * (double)step->node->q.scale));
     for (int c = 0; c < channels; c++) {
-        int32_t sum = -pixels * q->zero_point, code;
-        for (int i = 0; i < pixels; i++)
+        int32_t sum = -n * q->zero_point, code;
+        for (int i = 0; i < n; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
         code = step->arithmetic == PTQ__FIXED
-                   ? ptq__clamp_code(ptq__fixed_multiply(sum, share) + step->clamp.zero_point,
-                                     &step->clamp)
-                   : ptq__average_code(step, sum);
+                   ? ptq__clamp_code(ptq__fixed_multiply(sum, share) + to->zero_point, to)
+                   : ptq_requantize(sum, step->average, to->zero_point, to->low, to->high);
         ptq__store(frame->out, c, code);
     }
 }
@@ -3170,42 +3101,33 @@ static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *s
 }
 
 /* x and y: n numbers each, perhaps the same ones. */
-static void ptq__softmax(const float *x, float *y, int n) {
+static void ptq__softmax(const float *x, float *y, int n, int logarithm) {
     float max = x[ptq_argmax(x, n)], sum = 0;
     for (int i = 0; i < n; i++)
-        sum += y[i] = expf(x[i] - max);
+        sum += expf(x[i] - max);
     for (int i = 0; i < n; i++)
-        y[i] /= sum;
+        y[i] = logarithm ? x[i] - max - logf(sum) : expf(x[i] - max) / sum;
 }
 
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
+    ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements,
+                 step->node->op == PTQ_OP_LOG_SOFTMAX);
 }
 
+/* The largest code first: it is the code of the largest number. */
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    int n = step->elements, largest = 0;
+    int32_t max = -128, x;
     double sum = 0;
-    for (int i = 1; i < n; i++)
-        if (ptq__load(frame->in[0], i, q->type) > ptq__load(frame->in[0], largest, q->type))
-            largest = i;
-    int32_t max = ptq__load(frame->in[0], largest, q->type);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < step->elements; i++)
+        max = (x = ptq__load(frame->in[0], i, q->type)) > max ? x : max;
+    for (int i = 0; i < step->elements; i++)
         sum += exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max));
-    for (int i = 0; i < n; i++) {
-        double share = exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max)) / sum;
-        int32_t code = (int32_t)rint(256 * share) - 128;
-        ptq__store(frame->out, i, code > 127 ? 127 : code);
+    for (int i = 0; i < step->elements; i++) {
+        x = ptq__load(frame->in[0], i, q->type) - max;
+        x = (int32_t)rint(256 * (exp((double)q->scale * x) / sum)) - 128;
+        ptq__store(frame->out, i, x > 127 ? 127 : x);
     }
-}
-
-static void ptq__log_softmax_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)frame->in[0];
-    float max = x[ptq_argmax(x, step->elements)], sum = 0;
-    for (int i = 0; i < step->elements; i++)
-        sum += expf(x[i] - max);
-    for (int i = 0; i < step->elements; i++)
-        ((float *)frame->out)[i] = x[i] - max - logf(sum);
 }
 
 /* Functions of one number, see ptq_function. On codes each is a table of 256: whatever the
@@ -3302,12 +3224,7 @@ static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *
     return PTQ_OK;
 }
 
-/* The slopes of prelu, C of them. */
-static int ptq__function_param(const ptq_node *node, const int *in, int param, int *dims) {
-    (void)in, (void)dims;
-    return node->function == PTQ_FUNCTION_PRELU && param == PTQ_PARAM_WEIGHT;
-}
-
+/* Of prelu each channel has its own. */
 static float ptq__slope(const ptq_node *node, int channel) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     return weight->rank ? ((const float *)weight->data)[channel] : node->alpha;
@@ -3321,22 +3238,18 @@ static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = ptq__function(step->node, ptq__slope(step->node, c), x[i + c], 0);
 }
 
-/* quantize(f(dequantize(code))) for each code that can come in: one table, or, of prelu, one for
+/* quantize(f(dequantize(code))) for each code that can come in, 256 for each table: of prelu one for
    each channel. */
-static ptq_status ptq__make_function_table(ptq__step *step, const ptq_allocator *allocator,
-                                           ptq_error *err) {
+static void ptq__fill_functions(const ptq__step *step, int tables, uint8_t *table) {
     const ptq_qparams *in = &step->from[0]->q;
-    int tables = step->node->param[PTQ_PARAM_WEIGHT].rank ? step->in[2] : 1;
     int32_t low, high;
     ptq_code_range(in->type, in->bits, &low, &high);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)tables, 256, "tables", &step->owned, err));
-    for (int c = 0; c < tables; c++)
+    for (int c = 0; c < tables; c++, table += 256)
         for (int32_t code = low; code <= high; code++) {
-            float y =
-                ptq__function(step->node, ptq__slope(step->node, c), ptq_dequantize(code, in), 1);
-            ptq__store(step->owned, c * 256 + (code & 255), ptq_quantize(y, &step->node->q));
+            float x = ptq_dequantize(code, in), slope = ptq__slope(step->node, c);
+            float y = ptq__function(step->node, slope, x, 1);
+            table[code & 255] = (uint8_t)ptq_quantize(y, &step->node->q);
         }
-    return PTQ_OK;
 }
 
 /* H x W x C codes -> as many. */
@@ -3364,16 +3277,9 @@ static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq
     return PTQ_OK;
 }
 
-/* The multiplier of the product of two codes; 0 where it is refused. */
-static float ptq__product_multiplier(const ptq_qparams *a, const ptq_qparams *b,
-                                     const ptq_qparams *y) {
-    float product = ptq__mul(a->scale, b->scale);
-    return ptq__is_normal(product) ? ptq__div(product, y->scale) : 0;
-}
-
 static ptq_status ptq__check_product(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_qparams *a = &model->node[node->input[0]].q, *b = &model->node[node->input[1]].q;
-    PTQ__REFUSE_IF(!ptq__is_normal(ptq__product_multiplier(a, b, &node->q)), PTQ_BAD_NUMBER,
+    PTQ__REFUSE_IF(!ptq__is_normal(ptq__multiplier(a->scale, b->scale, &node->q)), PTQ_BAD_NUMBER,
                    "scales %g, %g and %g (result) give no normal multiplier", (double)a->scale,
                    (double)b->scale, (double)node->q.scale);
     return PTQ_OK;
@@ -3470,25 +3376,7 @@ enum {
     PTQ__LAST = 8        /* only as the last node, behind the logits */
 };
 
-/* What [GRAPH] asks about a node. Any may be NULL. */
-typedef struct ptq__rules {
-    /* Checks the attributes, and changes node->shape where it is not what it comes in as: the first
-       operand's H x W x C, C' for operators with channels of their own, 1 x 1 where the window is
-       the whole image. `second` is NULL where there is no such operand. */
-    ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
-    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
-       it: each result takes as many multiplications as there are weights for one channel. */
-    int (*param)(const ptq_node *node, const int *in, int param, int *dims);
-    /* What the integer kernel relies on. */
-    ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
-} ptq__rules;
-
-/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
-   quantization). NULL where the operator has no such form. */
-typedef struct ptq__kernels {
-    ptq__kernel real, integer, dynamic;
-} ptq__kernels;
-
+/* A row of the table. Functions may be NULL. */
 typedef struct ptq__operator {
     ptq_op op;
     int operands; /* a fused residual aside */
@@ -3496,19 +3384,27 @@ typedef struct ptq__operator {
     ptq__codes codes;
     ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
     ptq_activation act;     /* which one the operator itself is */
-    ptq__rules rules;
-    ptq__kernels kernels;
+    /* Checks the attributes, and changes node->shape where it is not what it comes in as: the first
+       operand's H x W x C, C' for operators with channels of their own, 1 x 1 where the window is
+       the whole image. `second` is NULL where there is no such operand. */
+    ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
+    /* What the integer kernel relies on. */
+    ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
+    /* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
+       quantization). NULL where the operator has no such form. */
+    ptq__kernel real, integer, dynamic;
 } ptq__operator;
 
 /* The table. To add an operator:
      1. ptq_op gets an enumerator, with the formula beside it.
      2. Above, a block with its formula and shapes, its shape rule if the result is not as its
-        operand, its parameters, and both scalar kernels: for every element of the result, the real
-        number, and the code. What the code depends on is checked by a function beside them.
+        operand, and both scalar kernels: for every element of the result, the real number, and the
+        code. What the code depends on is checked by a function beside them.
      3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
         text that it takes, how it is converted, and whether it fuses.
-     4. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
-        be fast, part three gets an entry; until then the scalar kernel runs on every processor.
+     4. If it has parameters, ptq__param_shape behind the table says which. If it has attributes of
+        its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to be fast, part three
+        gets an entry; until then the scalar kernel runs on every processor.
    The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does
    not is written for one operator because it is about that one: the tools' exports to other
    formats, and in part four the searches that know what a convolution is. A step has two operands
@@ -3516,50 +3412,46 @@ typedef struct ptq__operator {
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {NULL, NULL, NULL}},
+        NULL, NULL, NULL, NULL, NULL},
     {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
-        {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
+        PTQ_ACTIVATION_NONE, ptq__conv_shape, ptq__check_sums,
+        ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
     {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
-        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
-        {ptq__norm_f32, NULL, NULL}},
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, ptq__norm_shape, NULL, ptq__norm_f32, NULL, NULL},
     {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
-        PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+        PTQ_ACTIVATION_RELU, NULL, NULL, ptq__relu_f32, ptq__relu_int, NULL},
     {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
-        PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+        PTQ_ACTIVATION_RELU6, NULL, NULL, ptq__relu_f32, ptq__relu_int, NULL},
     {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
-        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
-        {ptq__add_f32, ptq__add_int, NULL}},
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, ptq__add_shape, ptq__check_ratios,
+        ptq__add_f32, ptq__add_int, NULL},
     {PTQ_OP_MAX_POOL, 1, PTQ__POOL_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__pool_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {PTQ_OP_AVG_POOL, 1, PTQ__POOL_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__pool_shape, NULL, ptq__check_ratios},
-        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+        ptq__pool_shape, NULL, ptq__max_pool_f32, ptq__max_pool_int, NULL},
+    {PTQ_OP_AVG_POOL, 1, PTQ__POOL_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, ptq__pool_shape, ptq__check_ratios,
+        ptq__avg_pool_f32, ptq__avg_pool_int, NULL},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
-        {ptq__avg_pool_f32, ptq__global_pool_int, NULL}},
+        PTQ_ACTIVATION_NONE, NULL, ptq__check_average, ptq__avg_pool_f32, ptq__global_pool_int, NULL},
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE | PTQ__TAKES_NORM, PTQ__LOGIT_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
-        {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, NULL, ptq__check_sums,
+        ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
     {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__SHARE_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL},
-        {ptq__softmax_f32, ptq__softmax_int, NULL}},
+        PTQ_ACTIVATION_NONE, ptq__softmax_shape, NULL, ptq__softmax_f32, ptq__softmax_int, NULL},
     {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
+        NULL, NULL, NULL, ptq__quantize_all, NULL},
     {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+        PTQ_ACTIVATION_NONE, NULL, NULL, ptq__dequantize_all, NULL, NULL},
     {PTQ_OP_CONCAT, 2, PTQ__PLAIN_KEYS, 0, PTQ__JOINED_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__concat_shape, NULL, NULL}, {ptq__concat_f32, ptq__concat_int, NULL}},
+        ptq__concat_shape, NULL, ptq__concat, ptq__concat, NULL},
     {PTQ_OP_GLOBAL_MAX_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__SAME_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
+        PTQ_ACTIVATION_NONE, NULL, NULL, ptq__max_pool_f32, ptq__max_pool_int, NULL},
     {PTQ_OP_LOG_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__log_softmax_f32, NULL, NULL}},
+        PTQ_ACTIVATION_NONE, ptq__softmax_shape, NULL, ptq__softmax_f32, NULL, NULL},
     {PTQ_OP_FUNCTION, 1, PTQ__PLAIN_KEYS | PTQ__KEY_FUNCTION, PTQ__IN_PLACE, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__function_shape, ptq__function_param, NULL},
-        {ptq__function_f32, ptq__function_int, NULL}},
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, ptq__function_shape, NULL,
+        ptq__function_f32, ptq__function_int, NULL},
     {PTQ_OP_MUL, 2, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__mul_shape, NULL, ptq__check_product},
-        {ptq__mul_f32, ptq__mul_int, NULL}},
+        PTQ_ACTIVATION_NONE, ptq__mul_shape, ptq__check_product, ptq__mul_f32, ptq__mul_int, NULL},
 };
 /* clang-format on */
 
@@ -3573,6 +3465,32 @@ static int ptq__has_key(const ptq_node *node, unsigned key) {
 
 /* Weights that can be quantized. */
 static int ptq__has_weight(ptq_op op) { return (ptq__operators[op].keys & PTQ__KEY_W) != 0; }
+
+/* Rank of a parameter, and its dimensions; 0 if the node has no such parameter. The cost follows
+   from it: each result takes as many multiplications as there are weights for one channel.
+
+       convolution    weight O x C / groups x KH x KW     bias O
+       dense          weight O x (H * W * C), in the order in which the input lies in memory, bias O
+       batch norm     gamma, beta, mean, variance, C each
+       prelu          weight C, the slopes */
+static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
+    int weight = param == PTQ_PARAM_WEIGHT;
+    dims[0] = node->shape[2];
+    dims[1] = dims[2] = dims[3] = 1;
+    if (!ptq__has_weight(node->op))
+        return ptq__has_key(node, PTQ__KEY_EPSILON) ||
+               (weight && node->op == PTQ_OP_FUNCTION && node->function == PTQ_FUNCTION_PRELU);
+    if (!weight)
+        return param == PTQ_PARAM_BIAS && !node->no_bias;
+    const int *in = model->node[node->input[0]].shape;
+    if (ptq__operator_of(node)->properties & PTQ__WHOLE) {
+        dims[1] = (int)ptq__shape_elements(3, in);
+        return 2;
+    }
+    dims[1] = in[2] / node->groups;
+    memcpy(&dims[2], node->kernel, sizeof node->kernel);
+    return 4;
+}
 
 /* Whether codes keep their scale: where the operator chooses among them; and averages of windows,
    which have a scale of their own in ONNX Runtime's arithmetic only. */
@@ -3588,11 +3506,9 @@ static ptq_activation ptq__act_of(const ptq_node *node) {
     return own ? own : node->act;
 }
 
-/* The geometry of a step, of which node, operands and index are set, and the constants of its
-   integer kernel. */
+/* The geometry of a step, of which node, operands and index are set. */
 static void ptq__describe_step(ptq__step *step) {
-    const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
-    const ptq_qparams *second = b ? &b->q : NULL;
+    const ptq_node *node = step->node, *a = step->from[0];
     int whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
@@ -3612,38 +3528,44 @@ static void ptq__describe_step(ptq__step *step) {
     if (ptq__has_weight(node->op))
         step->taps = step->deep * step->kernel[0] * step->kernel[1];
     step->act = ptq__act_of(node);
-    if (!ptq__is_coded(node))
-        return;
-    step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
+}
+
+/* The constants of a coded result that need no memory. A fused addition works on the convolution's
+   own codes, `mid`, and on the residual, in the order of the graph. */
+static void ptq__set_constants(ptq__step *step) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *a = &step->from[0]->q, *b = step->from[1] ? &step->from[1]->q : NULL;
+    ptq_activation act = node->residual ? node->add_act : node->act;
+    int whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
+    step->clamp = ptq__clamp_of(ptq__sum_qparams(node), step->act);
     if (whole && !ptq__has_weight(node->op))
         step->average =
-            ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
+            ptq__div(a->scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (node->op == PTQ_OP_MUL)
-        step->average = ptq__product_multiplier(&a->q, second, &node->q);
-    else if (node->op == PTQ_OP_ADD)
-        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act, step->arithmetic);
-    else if (second && node->residual == PTQ_RESIDUAL_FIRST)
-        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act, step->arithmetic);
-    else if (second)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act, step->arithmetic);
+        step->average = ptq__multiplier(a->scale, b->scale, &node->q);
+    if (node->op == PTQ_OP_ADD)
+        step->adder = ptq__adder_of(a, b, &node->q, act, step->arithmetic);
+    else if (node->residual == PTQ_RESIDUAL_FIRST)
+        step->adder = ptq__adder_of(b, &node->mid, &node->q, act, step->arithmetic);
+    else if (node->residual)
+        step->adder = ptq__adder_of(&node->mid, b, &node->q, act, step->arithmetic);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
    the codes of a dynamic input. */
 static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
-    const ptq__kernels *kernels = &ptq__operator_of(step->node)->kernels;
-    size_t taps = (size_t)step->taps * (size_t)step->groups;
-    step->run = mode == PTQ_MODE_INTEGER   ? kernels->integer
-                : mode == PTQ_MODE_DYNAMIC ? kernels->dynamic
-                                           : kernels->real;
-    if (!ptq__has_weight(step->node->op))
-        return;
-    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
+    const ptq__operator *op = ptq__operator_of(step->node);
+    size_t taps = (size_t)step->taps * (size_t)step->groups; /* 0 without weights */
+    if (mode == PTQ_MODE_INTEGER) {
+        step->run = op->integer;
         step->scratch = taps * sizeof(int16_t);
-    else
+    } else if (mode == PTQ_MODE_DYNAMIC) {
+        step->run = op->dynamic;
+        step->scratch = taps * sizeof(int16_t) + (size_t)(step->in[0] * step->in[1] * step->in[2]);
+    } else {
+        step->run = op->real;
         step->scratch = ptq__is_direct(step) ? 0 : taps * sizeof(float);
-    if (mode == PTQ_MODE_DYNAMIC)
-        step->scratch += (size_t)(step->in[0] * step->in[1] * step->in[2]);
+    }
 }
 
 /* ---- [GRAPH] --------------------------------------------------------------------------------- */
@@ -3908,20 +3830,12 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, int index, 
         node->shape[0] = node->shape[1] = 1;
     if (ptq__has_key(node, PTQ__KEY_CHANNELS))
         node->shape[2] = node->channels;
-    if (op->rules.shape)
-        PTQ__TRY(op->rules.shape(node, in[0], in[1], err));
+    if (op->shape)
+        PTQ__TRY(op->shape(node, in[0], in[1], err));
     PTQ__REFUSE_IF(!ptq__shape_elements(3, node->shape), PTQ_BAD_GRAPH,
                    "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
                    node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
     return PTQ_OK;
-}
-
-/* Rank and dimensions that a parameter must have; rank 0 if the operator has no such parameter. */
-static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
-    const ptq__rules *rules = &ptq__operator_of(node)->rules;
-    dims[0] = node->shape[2];
-    dims[1] = dims[2] = dims[3] = 1;
-    return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
 }
 
 /* Weights may be of any type but S32. Biases go with them: sums of integer products on integer
@@ -4290,8 +4204,8 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
     case PTQ__OWN_CODES:
-        return coded == from && (!coded || !ptq__keeps_scale(model, node) ||
-                                 ptq__same_qparams(&node->q, &a->q));
+        return coded == from &&
+               (!coded || !ptq__keeps_scale(model, node) || ptq__same_qparams(&node->q, &a->q));
     case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
     case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
@@ -4322,8 +4236,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
                    "its inputs, weights and result do not agree on being codes or real numbers");
     PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
                    "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
+    if (op->check && (integer || ptq__is_coded(node)))
+        return op->check(model, node, err);
     return PTQ_OK;
 }
 
@@ -4673,10 +4587,11 @@ static size_t ptq__node_bytes(const ptq_node *node) {
    the size is known before the first image, and every run uses the same addresses. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
-    int root;         /* the first tensor of the block, which describes all of it */
-    int first, last;  /* steps between which the block lives */
-    size_t size, at;  /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
-    ptq__block *next; /* the one placed next, in the order of addresses */
+    int root;        /* the first tensor of the block, which describes all of it */
+    int first, last; /* steps between which the block lives */
+    size_t size, at; /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
+    int placed;
+    ptq__block *next; /* of those placed, in the order of addresses */
 };
 
 /* The operand that a result is written over, or -1: the residual of a convolution, or the first
@@ -4725,28 +4640,24 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
     while (*placed && (*placed)->at < block->at)
         placed = &(*placed)->next;
     block->next = *placed;
+    block->placed = 1;
     *placed = block;
 }
 
-/* From the largest to the smallest, of equals in the order of the steps. */
-static int ptq__larger(const void *a, const void *b, const void *context) {
-    const ptq__block *block = (const ptq__block *)context;
-    size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    return block[x].size != block[y].size ? block[x].size > block[y].size : x < y;
-}
-
-/* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
-   large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. Until all are placed, offset holds it. */
+/* The largest block is placed first, of equals the one that lives first: small ones then fill the
+   gaps that large ones leave, while a large one finds no gap among many small ones. The best layout
+   is hard to find (it is a case of bin packing); this order is the usual approximation. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
-    ptq__block *placed = NULL;
-    size_t blocks = 0;
-    for (int i = 0; i < n; i++)
-        if (block[i].root == i)
-            layout->offset[blocks++] = (size_t)i;
-    ptq__sort(layout->offset, blocks, sizeof *layout->offset, ptq__larger, block);
-    for (size_t k = 0; k < blocks; k++)
-        ptq__place(&block[layout->offset[k]], &placed);
+    ptq__block *placed = NULL, *largest;
+    do {
+        largest = NULL;
+        for (int i = 0; i < n; i++)
+            if (block[i].root == i && !block[i].placed &&
+                (!largest || block[i].size > largest->size))
+                largest = &block[i];
+        if (largest)
+            ptq__place(largest, &placed);
+    } while (largest);
     for (int i = 0; i < n; i++) {
         size_t at = block[block[i].root].at;
         layout->offset[i] = at;
@@ -4806,9 +4717,38 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* One step: what does not depend on the image is computed here, once: geometry, constants, the
-   multipliers m[o] = sx sw[o] / sy. First it gets the scalar kernel, which part three may replace
-   by a faster one. Steps point into the model, and so the model must not move. */
+/* Constants of an integer kernel that need memory: the multipliers m[o] = sx sw[o] / sy, rounded in
+   the order that the arithmetic prescribes, or once; and tables. */
+static ptq_status ptq__make_tables(ptq_plan *plan, ptq__step *step, ptq_error *err) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *in = &step->from[0]->q, *out = ptq__sum_qparams(node);
+    int function = node->op == PTQ_OP_FUNCTION, concat = node->op == PTQ_OP_CONCAT;
+    int tables = function ? (weight->rank ? weight->dim[0] : 1) : concat ? 2 : 0;
+    if (tables)
+        PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)tables, 256, "tables", &step->owned, err));
+    if (function)
+        ptq__fill_functions(step, tables, (uint8_t *)step->owned);
+    for (int k = 0; k < 2 && concat; k++)
+        ptq__make_recode(&step->from[k]->q, &node->q, (uint8_t *)step->owned + 256 * k);
+    if (!ptq__has_weight(node->op))
+        return PTQ_OK;
+    size_t n = (size_t)node->channels;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, n, "multipliers", err));
+    if (step->arithmetic == PTQ__FIXED && ptq__is_coded(node))
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, n, "multipliers", err));
+    for (size_t c = 0; c < n; c++) {
+        float scale = ptq__scale_of(weight, c);
+        step->multiplier[c] = ptq__multiplier(in->scale, scale, out);
+        if (step->fixed)
+            step->fixed[c] = ptq__fixed_of((double)in->scale * (double)scale / (double)out->scale);
+    }
+    return PTQ_OK;
+}
+
+/* One step: what does not depend on the image is computed here, once. First it gets the scalar
+   kernel, which part three may replace by a faster one. Steps point into the model, and so the
+   model must not move. */
 static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *node = &model->node[index];
@@ -4823,25 +4763,10 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     ptq__choose_kernel(step, mode);
     if (ptq__has_weight(node->op))
         PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (node->op == PTQ_OP_FUNCTION && mode == PTQ_MODE_INTEGER)
-        PTQ__TRY(ptq__make_function_table(step, &plan->allocator, err));
-    if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
-                          "multipliers", err));
-        for (int c = 0; c < node->shape[2]; c++)
-            step->multiplier[c] = ptq__multiplier(model, node, c);
-    }
-    if (step->multiplier && step->arithmetic == PTQ__FIXED && ptq__is_coded(node)) {
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, (size_t)node->shape[2], "multipliers",
-                          err));
-        for (int c = 0; c < node->shape[2]; c++)
-            step->fixed[c] = ptq__fixed_multiplier(model, node, c);
-    }
-    if (node->op == PTQ_OP_CONCAT && mode == PTQ_MODE_INTEGER) {
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->recode, 512, "codes", err));
-        for (int k = 0; k < 2; k++)
-            ptq__make_recode(&step->from[k]->q, &node->q, step->recode + 256 * k);
-    }
+    if (index > 0 && ptq__is_coded(node))
+        ptq__set_constants(step);
+    if (index > 0 && mode == PTQ_MODE_INTEGER)
+        PTQ__TRY(ptq__make_tables(plan, step, err));
     return ptq__vectorize(plan, step, err);
 }
 
@@ -4931,7 +4856,6 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
         ptq__free(allocator, plan->step[k].owned);
         ptq__free(allocator, plan->step[k].multiplier);
         ptq__free(allocator, plan->step[k].fixed);
-        ptq__free(allocator, plan->step[k].recode);
         ptq__free(allocator, plan->step[k].packed);
     }
     ptq__free(allocator, plan->table);
@@ -4953,9 +4877,9 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->shift = step->adder.offset;
     out->average = step->average;
     out->table = step->node->op == PTQ_OP_FUNCTION ? (const uint8_t *)step->owned : NULL;
+    out->recode = step->node->op == PTQ_OP_CONCAT ? (const uint8_t *)step->owned : NULL;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
-    out->recode = step->recode;
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
@@ -5210,7 +5134,7 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
                          out->classes ? out->classes + i : NULL);
         if (probabilities) {
             ptq__read_result(session, probabilities, NULL, NULL);
-            ptq__softmax(probabilities, probabilities, n);
+            ptq__softmax(probabilities, probabilities, n, 0);
         }
     }
     return PTQ_OK;
@@ -6892,8 +6816,8 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     for (int c = 0; c < channels && to && !status; c++) {
         float *scale = &made.scale[several ? c : 0];
         int none = several && ptq__no_weights(w + (size_t)c * n, n, high);
-        *scale = ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale,
-                                     ptq__least_unit(to));
+        *scale =
+            ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale, ptq__least_unit(to));
     }
     for (int c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
@@ -10949,7 +10873,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         float scale = (float)ldexp((double)to->scale, -exponent);                                  \
         for (i = 0; i < step->elements; i += channels) {                                           \
             ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
-            float taps = (float)ptq__pool_taps(step, &clip, i / channels);                         \
+            float taps = (float)clip.taps;                                                         \
             for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                         \
                 F sum = F##_all(0), x;                                                             \
                 for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
