@@ -2317,6 +2317,11 @@ struct ptq__step {
 
 static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
 
+/* A parameter of real numbers; NULL where there is none. */
+static float *ptq__numbers(const ptq_node *node, int param) {
+    return (float *)node->param[param].data;
+}
+
 /* Weights that are integers of any width. */
 static int ptq__is_integer_type(ptq_type type) {
     return type == PTQ_TYPE_U8 || type == PTQ_TYPE_S8 || ptq__is_packed(type);
@@ -2842,9 +2847,9 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
    on codes below is the same but for the words "codes", "accumulator" and "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    const float *x = (const float *)frame->in[0], *patch; /* H x W x C; C x KH x KW */
-    const float *weight = (const float *)step->weight;    /* O x taps */
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    const float *x = (const float *)frame->in[0], *patch;         /* H x W x C; C x KH x KW */
+    const float *weight = (const float *)step->weight;            /* O x taps */
+    const float *bias = ptq__numbers(step->node, PTQ_PARAM_BIAS); /* O, or NULL */
     int taps = step->taps, each = step->node->shape[2] / step->groups, g, o, at = 0;
     for (int p = 0; at < step->elements; p++) { /* p = y * W' + x */
         patch = ptq__is_direct(step) ? x + ptq__under(step, p, 0, 0) : (float *)frame->scratch;
@@ -2933,17 +2938,15 @@ static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *seco
 }
 
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *param = step->node->param;  /* C numbers each */
+    const ptq_node *node = step->node;
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
-    int channels = step->in[2];
-    for (int c = 0; c < channels; c++) {
-        float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
-        float variance = ((const float *)param[PTQ_PARAM_VARIANCE].data)[c];
-        float beta = ((const float *)param[PTQ_PARAM_BIAS].data)[c];
-        float g = ((const float *)param[PTQ_PARAM_WEIGHT].data)[c] /
-                  sqrtf(variance + step->node->epsilon);
-        for (int i = c; i < step->elements; i += channels)
+    for (int c = 0; c < step->in[2]; c++) {
+        float mean = ptq__numbers(node, PTQ_PARAM_MEAN)[c];
+        float beta = ptq__numbers(node, PTQ_PARAM_BIAS)[c];
+        float root = sqrtf(ptq__numbers(node, PTQ_PARAM_VARIANCE)[c] + node->epsilon);
+        float g = ptq__numbers(node, PTQ_PARAM_WEIGHT)[c] / root;
+        for (int i = c; i < step->elements; i += step->in[2])
             y[i] = (x[i] - mean) * g + beta;
     }
 }
@@ -3226,8 +3229,8 @@ static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *
 
 /* Of prelu each channel has its own. */
 static float ptq__slope(const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    return weight->rank ? ((const float *)weight->data)[channel] : node->alpha;
+    const float *slope = ptq__numbers(node, PTQ_PARAM_WEIGHT);
+    return slope ? slope[channel] : node->alpha;
 }
 
 static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
@@ -4319,43 +4322,65 @@ static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_no
     item->reason = reason;
 }
 
-/* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
-       g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
-   a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
-   once. Jacob et al. 2018, 3.2. The root is of a positive number: ptq__check_param. Padding changes
-   nothing: the norm comes after the sum, so that a padded tap is 0 before and after. A convolution
-   without a bias gets one, of zeros, which takes in beta and mean.
+/* Folding. A batch norm is a line for each channel, g (x - mean) + beta, with the slope
 
-   In front of a layer it is the input channels i that get the factor,
-       sum w (g (x - mean) + beta) = sum (w g) x + sum w (beta - g mean),
-   and padding would count: it would have to be mean - beta / g, not 0. */
-static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
-                                       int forward, ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
-    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
-    const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
-    const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
-    int area = conv->op == PTQ_OP_DENSE ? 1 : conv->kernel[0] * conv->kernel[1];
-    int taps = (int)(ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)conv->channels);
-    if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
-                                   &conv->channels, &model->allocator, err));
-    conv->no_bias = 0;
-    bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
-    for (int o = 0; o < conv->channels; o++) {
-        int first = o / (conv->channels / conv->groups) * (taps / area);
-        double sum = (double)bias[o] - (forward ? 0 : (double)mean[o]), g = 1;
-        for (int k = 0; k < taps; k++, weight++) {
-            int c = forward ? (first + k / area) % norm->shape[2] : o;
-            g = (double)gamma[c] / sqrt((double)variance[c] + (double)norm->epsilon);
-            if (forward)
-                sum += (double)*weight * ((double)beta[c] - g * (double)mean[c]);
+       g = gamma / sqrt(variance + epsilon),
+
+   where the root is of a positive number: ptq__check_param. A line in front of a linear layer or
+   behind it makes a linear layer again (Jacob et al. 2018, 3.2), whose weights and biases are
+   computed in double precision, and rounded once. */
+static double ptq__norm_slope(const ptq_node *norm, int channel) {
+    double variance = (double)ptq__numbers(norm, PTQ_PARAM_VARIANCE)[channel];
+    return (double)ptq__numbers(norm, PTQ_PARAM_WEIGHT)[channel] /
+           sqrt(variance + (double)norm->epsilon);
+}
+
+/* A layer without a bias gets one, of zeros, which takes in beta and mean. */
+static ptq_status ptq__give_bias(ptq_model *model, ptq_node *layer, ptq_error *err) {
+    if (layer->no_bias)
+        PTQ__TRY(ptq_tensor_create(&layer->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
+                                   &layer->channels, &model->allocator, err));
+    layer->no_bias = 0;
+    return PTQ_OK;
+}
+
+/* The norm behind a layer: each output channel o has one slope.
+       g (sum w x + b - mean) + beta = sum (w g) x + (b - mean) g + beta
+   Padding changes nothing: the norm comes after the sum, in which a padded tap is 0. */
+static void ptq__fold_behind(ptq_node *layer, const ptq_node *norm) {
+    const float *beta = ptq__numbers(norm, PTQ_PARAM_BIAS); /* O */
+    const float *mean = ptq__numbers(norm, PTQ_PARAM_MEAN); /* O */
+    float *weight = ptq__numbers(layer, PTQ_PARAM_WEIGHT);  /* O x taps */
+    float *bias = ptq__numbers(layer, PTQ_PARAM_BIAS);      /* O */
+    size_t taps = ptq_tensor_elements(&layer->param[PTQ_PARAM_WEIGHT]) / (size_t)layer->channels;
+    for (int o = 0; o < layer->channels; o++) {
+        double g = ptq__norm_slope(norm, o);
+        for (size_t k = 0; k < taps; k++, weight++)
+            *weight = (float)((double)*weight * g);
+        bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
+    }
+}
+
+/* The norm in front of a layer: the input channel c under each tap has a slope of its own.
+       sum w (g[c] (x - mean[c]) + beta[c]) + b = sum (w g[c]) x + b + sum w (beta[c] - g[c] mean[c])
+   Padding would count: it would have to be mean - beta / g, not 0. */
+static void ptq__fold_in_front(ptq_node *layer, const ptq_node *norm) {
+    const float *beta = ptq__numbers(norm, PTQ_PARAM_BIAS); /* C */
+    const float *mean = ptq__numbers(norm, PTQ_PARAM_MEAN); /* C */
+    float *weight = ptq__numbers(layer, PTQ_PARAM_WEIGHT);  /* O x C / groups x KH x KW */
+    float *bias = ptq__numbers(layer, PTQ_PARAM_BIAS);      /* O */
+    const int *dim = layer->param[PTQ_PARAM_WEIGHT].dim;
+    for (int o = 0; o < layer->channels; o++) {
+        int first = o / (layer->channels / layer->groups) * dim[1]; /* input channel of o's group */
+        double sum = (double)bias[o];
+        for (int k = 0; k < dim[1] * dim[2] * dim[3]; k++, weight++) {
+            int c = (first + k / (dim[2] * dim[3])) % norm->shape[2];
+            double g = ptq__norm_slope(norm, c);
+            sum += (double)*weight * ((double)beta[c] - g * (double)mean[c]);
             *weight = (float)((double)*weight * g);
         }
-        bias[o] = (float)(forward ? sum : sum * g + (double)beta[o]);
+        bias[o] = (float)sum;
     }
-    return PTQ_OK;
 }
 
 /* A batch norm that no node before it can take in folds forward into its only reader, a layer that
@@ -4412,8 +4437,11 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
                                ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     memcpy(host->out, node->out, sizeof host->out);
-    if (kind == PTQ_FUSION_BATCH_NORM)
-        return ptq__fold_batch_norm(fuser->model, host, node, 0, err);
+    if (kind == PTQ_FUSION_BATCH_NORM) {
+        PTQ__TRY(ptq__give_bias(fuser->model, host, err));
+        ptq__fold_behind(host, node);
+        return PTQ_OK;
+    }
     if (kind == PTQ_FUSION_ACTIVATION) {
         *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
         return PTQ_OK;
@@ -4449,8 +4477,9 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
         fuser->report->item[fuser->report->items - 1].kind = PTQ_FUSION_CONVOLUTION;
     ptq_node *made = &fuser->model->node[fuser->to[index]];
     for (int c = 0; c < conv.channels; c++)
-        ((float *)made->param[PTQ_PARAM_WEIGHT].data)[c] = 1;
-    return ptq__fold_batch_norm(fuser->model, made, norm, 0, err);
+        ptq__numbers(made, PTQ_PARAM_WEIGHT)[c] = 1;
+    ptq__fold_behind(made, norm);
+    return PTQ_OK;
 }
 
 /* A node joins its host if there is one, or is copied with its operands' new numbers. Whatever may
@@ -4489,8 +4518,10 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
         ptq__folds_forward(fuser, node->input[0], index)) {
         const ptq_node *norm = &fuser->old->node[node->input[0]];
         host = &fuser->model->node[fuser->to[index]];
-        if (strcmp(fuser->model->node[host->input[0]].out, norm->out))
-            return ptq__fold_batch_norm(fuser->model, host, norm, 1, err);
+        if (strcmp(fuser->model->node[host->input[0]].out, norm->out)) {
+            PTQ__TRY(ptq__give_bias(fuser->model, host, err));
+            ptq__fold_in_front(host, norm);
+        }
     }
     return PTQ_OK;
 }
@@ -5808,11 +5839,9 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be, but one
-   outlier makes all other codes coarse (Wu et al. 2020). */
-static void ptq__range_minmax(ptq__range *r) { (void)r; }
-
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
+/* PTQ_METHOD_MINMAX is the whole range itself: nothing is clipped. The largest error is the smallest
+   that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
+   PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
    over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
    image does not decide the range, and not the dependence on the order of images. */
 static void ptq__range_average(ptq__range *r) {
@@ -5912,10 +5941,6 @@ static void ptq__cut_tails(ptq__range *r, int pytorch) {
     }
     ptq__keep_bins(r, kept[0], kept[1]);
 }
-
-static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
-
-static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
 static double ptq__quantile(const ptq_observer *s, double share) {
@@ -6037,11 +6062,6 @@ static void ptq__range_mse(ptq__range *r) {
     r->high *= best_high;
 }
 
-/* In the order of ptq_method. */
-static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
-    ptq__range_minmax,  ptq__range_average, ptq__range_histogram, ptq__range_percentile,
-    ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
-
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
@@ -6060,7 +6080,17 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
     r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
-    ptq__range_rules[method](&r);
+    /* clang-format off */
+    switch (method) {
+    case PTQ_METHOD_MOVING_AVERAGE: ptq__range_average(&r); break;
+    case PTQ_METHOD_HISTOGRAM: ptq__cut_tails(&r, 0); break;
+    case PTQ_METHOD_PERCENTILE: ptq__range_percentile(&r); break;
+    case PTQ_METHOD_ENTROPY: ptq__range_entropy(&r); break;
+    case PTQ_METHOD_MSE: ptq__range_mse(&r); break;
+    case PTQ_METHOD_HISTOGRAM_PYTORCH: ptq__cut_tails(&r, 1); break;
+    default: break; /* PTQ_METHOD_MINMAX */
+    }
+    /* clang-format on */
     *low = r.low < 0 ? (float)r.low : 0;
     *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
@@ -6853,7 +6883,6 @@ struct ptq__converter {
     ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
     ptq_model *model;     /* that is being made */
     int *real, *coded;
-    ptq_convert_report *report; /* with room for two items a node; may be NULL */
 };
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. The
@@ -6920,44 +6949,7 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
        float   x ---- conv2d (F32 weights) ---------------------------- y
        integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
 
-   What became of a node goes into the report: what it is called, how many bytes its parameters had,
-   and have; and what it is now, for which the place is returned. */
-static ptq__text ptq__note(ptq__converter *cv, const char *node, size_t before, size_t after) {
-    ptq_convert_report *report = cv->report;
-    ptq_conversion *item;
-    if (!report)
-        return ptq__text_over(NULL, 0);
-    item = &report->item[report->items++];
-    memcpy(item->node, node, strlen(node) + 1);
-    report->bytes_before += item->bytes_before = before;
-    report->bytes_after += item->bytes_after = after;
-    return ptq__text_over(item->what, sizeof item->what);
-}
-
-/* "8-bit weights per channel, U8 to U8" */
-static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                           int integer) {
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    size_t before = 0, after = 0;
-    ptq__text text;
-    for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
-        before += from->param[p].size;
-        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
-    }
-    text = ptq__note(cv, from->name, before, after);
-    if (weight->scales)
-        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
-                 weight->scales > 1 ? "per channel" : "per tensor");
-    if (integer)
-        ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type),
-                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
-    else
-        ptq__put_string(&text, to->dynamic                    ? "dynamic"
-                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                              : "float");
-}
-
-/* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
+   Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
    tensor it reads and its own: "conv1.quantize". */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
                               int *out, ptq_error *err) {
@@ -6971,8 +6963,6 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    text = ptq__note(cv, node.name, 0, 0);
-    ptq__put_string(&text, "inserted");
     return PTQ_OK;
 }
 
@@ -7135,7 +7125,6 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
     (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
-    ptq__note_node(cv, from, &to, integer);
     return PTQ_OK;
 }
 
@@ -7238,10 +7227,39 @@ static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *e
     for (int i = 0; i < options->overrides; i++)
         searches = searches || ptq__searches(&options->override[i].scheme);
     PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
-    if (cv->report)
-        PTQ__TRY(PTQ__KEEP(&cv->report->memory, &cv->report->item, 2 * (size_t)cv->old->nodes,
-                           "conversion report", err));
     return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
+}
+
+/* What became of each node, read off the new model, where it bears the same name; a node that the
+   old one has not was inserted. "8-bit weights per channel, U8 to U8". */
+static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *model,
+                                         ptq_convert_report *report, ptq_error *err) {
+    PTQ__TRY(
+        PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "conversion report", err));
+    for (int i = 1; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i], *input = &model->node[node->input[0]];
+        const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+        ptq_conversion *item = &report->item[report->items++];
+        ptq__text text = ptq__text_over(item->what, sizeof item->what);
+        int from = ptq_model_find(old, node->name);
+        memcpy(item->node, node->name, sizeof item->node);
+        item->bytes_before = from < 0 ? 0 : (size_t)ptq_node_cost(old, from).param_bytes;
+        item->bytes_after = (size_t)ptq_node_cost(model, i).param_bytes;
+        report->bytes_before += item->bytes_before;
+        report->bytes_after += item->bytes_after;
+        if (weight->scales)
+            ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                     weight->scales > 1 ? "per channel" : "per tensor");
+        if (from >= 0 && ptq__is_coded(input))
+            ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, input->q.type),
+                     ptq_name(PTQ_NAMES_TYPE, node->q.type));
+        else
+            ptq__put_string(&text, from < 0                       ? "inserted"
+                                   : node->dynamic                ? "dynamic"
+                                   : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
+                                                                  : "float");
+    }
+    return PTQ_OK;
 }
 
 /* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
@@ -7258,7 +7276,6 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.old = model;
     cv.calibration = calibration;
     cv.options = &resolved;
-    cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
         report->memory.allocator = given.work.allocator;
@@ -7271,13 +7288,11 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
     ptq_status status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
-    if (status && report) {
-        ptq_release(&report->memory);
-        memset(report, 0, sizeof *report);
-    }
-    if (!out)
+    if (report)
+        PTQ__THEN(status, ptq__report_conversion(model, cv.model, report, err));
+    if (status || !out)
         ptq_model_free(cv.model);
-    else if (!status)
+    else
         *out = cv.model;
     return status;
 }
@@ -7866,14 +7881,14 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
    like. */
 
 /* The model, fused and ready to run, each step with its defaults: the best instruction set of this
-   processor, a session with an arena of its own. The model stays the caller's: fusing makes
-   another. */
-static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
+   processor, a session with an arena of its own. Fusing makes another model; this one is freed. */
+static ptq_status ptq__net_of(ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
     PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
+    ptq_model_free(model);
     PTQ__FINISH(status, ptq_net_free(net), net, out);
 }
 
@@ -7882,9 +7897,7 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
                                        ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
-    ptq_status status = ptq__net_of(model, out, err);
-    ptq_model_free(model);
-    return status;
+    return ptq__net_of(model, out, err);
 }
 
 /* Backwards: a session belongs to a plan, a plan to a model. */
@@ -7911,9 +7924,7 @@ PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *be
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_load(path, NULL, &model, err));
-    ptq_status status = ptq__net_of(model, out, err);
-    ptq_model_free(model);
-    return status;
+    return ptq__net_of(model, out, err);
 }
 
 #ifndef PTQ_RUN_ONLY
@@ -7943,15 +7954,14 @@ static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
 PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
                                       const char *out_path, const char *scheme, ptq_error *err) {
     ptq_convert_options options;
-    ptq_model *model = NULL, *quantized = NULL;
+    ptq_model *quantized = NULL;
     ptq_cifar10 *data = NULL;
     ptq_net *net = NULL;
     memset(&options, 0, sizeof options);
     PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
     PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
                  "%s would be overwritten; give the quantized model another name", out_path);
-    ptq_status status = ptq_model_load(model_path, NULL, &model, err);
-    PTQ__THEN(status, ptq__net_of(model, &net, err));
+    ptq_status status = ptq_net_open(model_path, &net, err);
     PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
     PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
     PTQ__THEN(status, ptq_self_test_add(quantized, err));
@@ -7959,7 +7969,6 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     ptq_model_free(quantized);
     ptq_cifar10_free(data);
     ptq_net_free(net);
-    ptq_model_free(model);
     return status;
 }
 
@@ -13323,7 +13332,6 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
     fit.trial = *cv;
     fit.trial.options = &options;
-    fit.trial.report = NULL;
     ptq_status status = ptq__search_open(&fit.search, cv, measure, 0, err);
     PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
     for (int t = 0; t < cv->calibration->tensors && !status; t++)
