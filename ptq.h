@@ -4383,15 +4383,6 @@ static void ptq__fold_in_front(ptq_node *layer, const ptq_node *norm) {
     }
 }
 
-/* A batch norm that no node before it can take in folds forward into its only reader, a layer that
-   pads nothing. Asked of the old model, by the norm and by the reader: both get one answer. */
-static int ptq__folds_forward(const ptq__fuser *fuser, int norm, int reader) {
-    static const int none[4] = {0, 0, 0, 0};
-    const ptq_node *node = &fuser->old->node[reader];
-    return ptq__has_weight(node->op) && node->input[0] == norm &&
-           !memcmp(node->pad, none, sizeof none) && ptq__uses(fuser->old, norm) == 1;
-}
-
 /* 1 if the node that computes tensor `from` of the old model ends in it, and nothing else reads it:
    then what follows may join that node, and the tensor disappear. */
 static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
@@ -4456,15 +4447,18 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
     return PTQ_OK;
 }
 
-/* A batch norm that no node before it takes in: into the layer behind it, where that may be, which
-   finds it when its turn comes; else a convolution that multiplies each channel by a number. */
+/* A batch norm that no node before it takes in. If its only reader is a layer that pads nothing, it
+   is left out, and that layer takes it in when its turn comes; else it becomes a convolution, which
+   multiplies each channel by a number. */
 static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) {
-    const ptq_node *norm = &fuser->old->node[index];
+    static const int none[4] = {0, 0, 0, 0};
+    const ptq_node *norm = &fuser->old->node[index], *reader = norm + 1;
     ptq_node conv = ptq__blank(PTQ_OP_CONV2D, fuser->to[norm->input[0]], -1);
-    for (int reader = index + 1; reader < fuser->old->nodes; reader++)
-        if (ptq__folds_forward(fuser, index, reader)) {
+    for (; reader < fuser->old->node + fuser->old->nodes; reader++)
+        if (reader->input[0] == index && ptq__has_weight(reader->op) &&
+            !memcmp(reader->pad, none, sizeof none) && ptq__uses(fuser->old, index) == 1) {
             fuser->to[index] = conv.input[0];
-            ptq__fuse_note(fuser, norm, &fuser->old->node[reader], NULL);
+            ptq__fuse_note(fuser, norm, reader, NULL);
             return PTQ_OK;
         }
     memcpy(conv.name, norm->name, sizeof conv.name);
@@ -4482,14 +4476,33 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
     return PTQ_OK;
 }
 
-/* A node joins its host if there is one, or is copied with its operands' new numbers. Whatever may
-   be fused gets a line in the report. */
+/* Appends a copy of a node, with its operands' new numbers. A batch norm before it whose tensor is
+   not there was left out, and folds into it. */
+static ptq_status ptq__carry_over(ptq__fuser *fuser, int index, ptq_error *err) {
+    const ptq_node *node = &fuser->old->node[index];
+    const ptq_node *before = &fuser->old->node[index ? node->input[0] : 0];
+    ptq_node *copy;
+    fuser->to[index] = fuser->model->nodes;
+    PTQ__TRY(ptq__copy_node(fuser->model, node, err));
+    copy = &fuser->model->node[fuser->to[index]];
+    for (int k = 0; k < 2; k++)
+        copy->input[k] = node->input[k] < 0 ? -1 : fuser->to[node->input[k]];
+    if (ptq__operator_of(before)->fusion == PTQ_FUSION_BATCH_NORM &&
+        strcmp(fuser->model->node[copy->input[0]].out, before->out)) {
+        PTQ__TRY(ptq__give_bias(fuser->model, copy, err));
+        ptq__fold_in_front(copy, before);
+    }
+    return PTQ_OK;
+}
+
+/* A node joins its host if there is one, or is carried over. Whatever may be fused gets a line in
+   the report. */
 static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_node *host;
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    int k = 0, *input;
+    int k = 0;
     if (kind == PTQ_FUSION_NONE ||
         (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
         k = -1;
@@ -4509,21 +4522,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
         return ptq__place_norm(fuser, index, err);
     if (reason)
         ptq__fuse_note(fuser, node, NULL, reason);
-    fuser->to[index] = fuser->model->nodes;
-    PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    input = fuser->model->node[fuser->to[index]].input;
-    for (int i = 0; i < 2; i++)
-        input[i] = input[i] < 0 ? -1 : fuser->to[input[i]];
-    if (index > 0 && fuser->old->node[node->input[0]].op == PTQ_OP_BATCH_NORM &&
-        ptq__folds_forward(fuser, node->input[0], index)) {
-        const ptq_node *norm = &fuser->old->node[node->input[0]];
-        host = &fuser->model->node[fuser->to[index]];
-        if (strcmp(fuser->model->node[host->input[0]].out, norm->out)) {
-            PTQ__TRY(ptq__give_bias(fuser->model, host, err));
-            ptq__fold_in_front(host, norm);
-        }
-    }
-    return PTQ_OK;
+    return ptq__carry_over(fuser, index, err);
 }
 
 /* In the order of the nodes: of a chain conv -> norm -> relu each finds its host as the ones before
@@ -5110,23 +5109,29 @@ static float ptq__real(const ptq_node *node, const void *data, int i) {
                                : ((const float *)data)[i];
 }
 
-/* What is wanted of the last image: `classes` logits, as real numbers and as codes, and the class
-   with the largest; NULL: not wanted. */
-static void ptq__read_result(const ptq_session *session, float *logits, int32_t *codes, int *best) {
+/* What is wanted of the last image, into row `item` of `out`. */
+static void ptq__read_result(const ptq_session *session, size_t item, const ptq_results *out) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
     const void *result = ptq__result(session, info->logits);
-    int coded = ptq__coded_logits(info), largest = 0;
-    for (int c = 0; c < info->classes; c++) {
+    int coded = ptq__coded_logits(info), n = info->classes, best = 0;
+    float *share = out->probabilities ? out->probabilities + item * (size_t)n : NULL;
+    for (int c = 0; c < n; c++) {
+        size_t at = item * (size_t)n + (size_t)c;
         float value = ptq__real(node, result, c);
-        if (logits)
-            logits[c] = value;
-        if (codes)
-            codes[c] = ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
-        largest = value > ptq__real(node, result, largest) ? c : largest;
+        if (out->logits)
+            out->logits[at] = value;
+        if (share)
+            share[c] = value;
+        if (out->codes)
+            out->codes[at] =
+                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        best = value > ptq__real(node, result, best) ? c : best;
     }
-    if (best)
-        *best = largest;
+    if (share)
+        ptq__softmax(share, share, n, 0);
+    if (out->classes)
+        out->classes[item] = best;
 }
 
 /* Real numbers are looked at first: no code stands for a NaN. */
@@ -5144,7 +5149,7 @@ static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1, n = info->classes;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1;
     int real = type == PTQ_TYPE_F32;
     PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
                  real ? "input is" : "pixels are");
@@ -5155,18 +5160,10 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
                  "the logits of this model are real numbers; convert it with code_logits");
     for (size_t i = 0; i < count; i++) {
         const void *item = (const char *)items + i * info->pixels * (real ? sizeof(float) : 1);
-        size_t row = i * (size_t)n;
-        float *probabilities = out->probabilities ? out->probabilities + row : NULL;
         if (real)
             PTQ__TRY(ptq__check_reals(item, info->pixels, i, err));
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
-        ptq__read_result(session, out->logits ? out->logits + row : NULL,
-                         out->codes ? out->codes + row : NULL,
-                         out->classes ? out->classes + i : NULL);
-        if (probabilities) {
-            ptq__read_result(session, probabilities, NULL, NULL);
-            ptq__softmax(probabilities, probabilities, n, 0);
-        }
+        ptq__read_result(session, i, out);
     }
     return PTQ_OK;
 }
@@ -5554,15 +5551,6 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
-/* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
-   that there is stays, and is released where the worker ends. */
-static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    PTQ__TRY(ptq__session_of(job->plan, &job->work.allocator, job->keep, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
-                        &worker->item, err));
-    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
-}
-
 /* The first failure is the one that is reported: others are often only its consequences. */
 static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
     if (!status || job->status)
@@ -5571,20 +5559,26 @@ static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *err
     job->error = *error;
 }
 
-/* What each thread does. `end` is called even after a failure: it releases what `begin` made. */
+/* What each thread does, with a session and room for an item of its own. `end` is called even after
+   a failure: it releases what `begin` made. */
 static void ptq__job_work(ptq__job *job, int is_caller) {
+    const ptq_allocator *allocator = &job->work.allocator;
     ptq__worker worker;
-    ptq_error error = {PTQ_OK, ""};
+    ptq_error error = {PTQ_OK, ""}, *err = &error;
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
-    ptq_status status = ptq__worker_open(job, &worker, &error);
-    PTQ__THEN(status, ptq__job_loop(job, &worker, &error));
+    ptq_status status = ptq__session_of(job->plan, allocator, job->keep, &worker.session, err);
+    PTQ__THEN(status,
+              ptq__alloc(allocator, ptq__item_size(job->data), 1, "an image", &worker.item, err));
+    if (job->begin)
+        PTQ__THEN(status, job->begin(job, &worker, err));
+    PTQ__THEN(status, ptq__job_loop(job, &worker, err));
     ptq__lock(job);
     ptq__job_fail(job, status, &error);
     if (job->end)
         ptq__job_fail(job, job->end(job, &worker, &error), &error);
     ptq__unlock(job);
-    ptq__free(&job->work.allocator, worker.item);
+    ptq__free(allocator, worker.item);
     ptq_session_free(worker.session);
 }
 
