@@ -75,11 +75,11 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [CHANCE] [WORK] [OBSERVE]
      [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
      [GRAPH]     nodes, builder, ResNet8            [NET]
-     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
-     [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
+     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT] [FILE]
+     [FUSE]      folding batch norm and others      [CALIBRATION FILE] [IMAGE FILES] [TEST VECTOR]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
      [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
      [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
@@ -1432,17 +1432,12 @@ typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
-static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
 #ifndef PTQ_RUN_ONLY
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
-#ifndef PTQ_NO_STDIO
-static FILE *ptq__open(const char *path, int writing);
-static int ptq__is_separator(char c);
-#endif
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
@@ -1739,14 +1734,6 @@ PTQ_API void ptq_release(ptq_memory *memory) {
         ptq__free(&memory->allocator, memory->block[i]);
         memory->block[i] = NULL;
     }
-}
-
-/* Text of `length` bytes as a string of its own. */
-static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
-    memcpy(*out, text, length);
-    return PTQ_OK;
 }
 
 /* Makes room for one more element in an array that doubles when it is full. Its pointer may be of
@@ -3751,15 +3738,6 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
-/* Names of classes are shown to people and go into reports, hence no control characters, which a
-   terminal would obey. */
-static int ptq__is_class_name(const char *name, size_t length) {
-    for (size_t i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
-        if ((unsigned char)name[i] < 32 || name[i] == 127)
-            return 0;
-    return length > 0 && length < PTQ_CLASS_NAME_SIZE;
-}
-
 /* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
@@ -5213,16 +5191,11 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-/* ---- [TEST VECTOR] ------------------------------------------------------------------------------
-   A model file can carry what it computes from one picture, the logits of scalar kernels, so that
-   whoever loads it finds out whether file, build and processor still agree. The picture itself is
-   not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
-   kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
-
-/* Chance. Own code, since rand() is another one with every C library, while the same images must be
-   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
-   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
-   which are the most random. */
+/* ---- [CHANCE] -----------------------------------------------------------------------------------
+   Random numbers, and hashes. Own code, since rand() is another one with every C library, while the
+   same images must be drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps
+   64 bits of state, a linear congruential generator, and returns 32 of them, shifted and rotated by
+   the highest ones, which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -5267,130 +5240,7 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
-   noise on them, so that it looks like data: neither flat, which would leave most of a network's
-   codes unused, nor noise alone, on which many networks give the same logits. */
-static void ptq__test_picture(const int *shape, uint8_t *pixels) {
-    ptq_rng rng;
-    ptq_rng_seed(&rng, 8, 8);
-    for (int y = 0; y < shape[0]; y++)
-        for (int x = 0; x < shape[1]; x++)
-            for (int c = 0; c < shape[2]; c++) {
-                int slope = y * (c + 3) + x * (5 - c % 5);
-                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
-            }
-}
-
-/* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
-   a quantize node makes these of the input; else -4 to 4, in units that preprocessing undoes. */
-static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
-    ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
-    size_t channels = (size_t)model->node[0].shape[2], i, c;
-    int32_t low, high;
-    for (int k = model->nodes - 1; k > 0; k--)
-        if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
-            q = model->node[k].q;
-    ptq_code_range(q.type, q.bits, &low, &high);
-    for (i = 0, c = 0; i < n; i++, c = (c + 1) % channels) {
-        out[i] = ptq_dequantize(low + (pixels[i] >> (8 - q.bits)), &q);
-        if (c < PTQ_MAX_PIXEL_CHANNELS)
-            out[i] = ptq__mul(out[i], model->std[c]) + model->mean[c];
-    }
-}
-
-enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
-
-/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
-   `hash` the picture's, in decimal: 2^64 has 20 digits. */
-static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
-                                   ptq_error *err) {
-    const ptq_plan_info *info = &plan->info;
-    size_t classes = (size_t)info->classes, n = info->pixels;
-    size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
-    ptq__text text = ptq__text_over(hash, 24);
-    ptq_session *session = NULL;
-    float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
-    ptq_status status;
-    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
-    status =
-        ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
-    if (!status) {
-        float *numbers = all + classes;
-        uint8_t *pixels = (uint8_t *)(numbers + reals);
-        ptq_results out = {all, NULL, NULL, NULL};
-        ptq__test_picture(info->model->node[0].shape, pixels);
-        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, n));
-        ptq__test_numbers(info->model, pixels, reals, numbers);
-        status = ptq_run_items(session, info->type, reals ? (void *)numbers : pixels, 1, &out, err);
-        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
-        memcpy(logits, all, (size_t)*count * sizeof *logits);
-    }
-    ptq_session_free(session);
-    ptq__free(&plan->allocator, all);
-    return status;
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
-   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
-static int ptq__is_exact(const ptq_model *model) {
-    for (int i = 0; i < model->nodes; i++)
-        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
-            return 0;
-    return 1;
-}
-
-/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
-   each logit, y beside the file's y': equal, or, where real numbers are added up,
-
-       |y' - y| <= 1e-3 (1 + |y'|)
-
-   Written as "not at most", the comparison also catches NaN. */
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
-    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
-    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
-    ptq__span rest = ptq__span_of(line ? line : "");
-    char hash[24];
-    int n = 0;
-    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
-    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
-    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
-                 "the self-test is of another picture");
-    for (int i = 0; i < n; i++) {
-        float want = 0;
-        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        PTQ__FAIL_IF(
-            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
-            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
-            (double)logits[i], (double)want);
-    }
-    return PTQ_OK;
-}
-
 #ifndef PTQ_RUN_ONLY
-/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
-   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
-   2048 bytes hold 64 of them, of at most 16 characters. */
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048], hash[24];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__TEST_LOGITS];
-    ptq_plan_options scalar;
-    ptq_plan *plan = NULL;
-    int n = 0;
-    memset(&scalar, 0, sizeof scalar);
-    scalar.isa = PTQ_ISA_SCALAR;
-    scalar.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    ptq_status status = ptq__run_picture(plan, logits, &n, hash, err);
-    ptq_plan_free(plan);
-    PTQ__TRY(status);
-    ptq__put_string(&text, hash);
-    for (int i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
 /* ---- [WORK] -------------------------------------------------------------------------------------
    Calibration, evaluation and learning all do the same: they run a plan over a data set and note
    something about every item. A job says what:
@@ -7299,8 +7149,8 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
        byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
 
    which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
-   a file says what it is; what can be checked is its size, its labels and its name. After it come
-   random numbers, samples and subsets, by which one data set becomes another. */
+   a file says what it is; what can be checked is its size and its labels. Folders of them are looked
+   through in part two. After it come samples and subsets, by which one data set becomes another. */
 
 enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
@@ -7393,145 +7243,6 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
     PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
-
-#ifndef PTQ_NO_STDIO
-
-enum { PTQ__PATH_SIZE = 1024 };
-
-/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
-   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
-   their names. */
-static int ptq__find_in(const char *folder, size_t length, const char *part,
-                        char path[PTQ__PATH_SIZE]) {
-    ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
-    FILE *file;
-    for (size_t i = 0; i < length; i++)
-        ptq__put_char(&text, folder[i]);
-    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
-    file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
-    if (file)
-        fclose(file);
-    return file != NULL;
-}
-
-/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
-   first files of the two splits, without their ".bin". */
-static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
-                                   ptq_error *err) {
-    const char *const sign[][4] = {
-        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
-        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
-        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
-        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
-        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
-    };
-    char part[64], found[PTQ__PATH_SIZE];
-    for (size_t i = 0; i < sizeof sign / sizeof sign[0]; i++) {
-        ptq__text text = ptq__text_over(part, sizeof part);
-        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
-        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
-                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
-    }
-    return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
-                         " cifar-10-batches-bin of the binary version",
-                         path, asked);
-}
-
-/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
-   2. Gaps are allowed: a part of CIFAR-10 is enough. */
-static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
-                                       ptq_error *err) {
-    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
-    char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
-    int train = split == PTQ_SPLIT_TRAIN;
-    ptq_status status = PTQ_OK;
-    for (int i = 1; i <= (train ? 99 : 1) && !status; i++) {
-        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
-        void *bytes = NULL;
-        size_t size = 0;
-        ptq__put(&text, "data_batch_%d.bin", i);
-        if (!ptq__find_in(path, strlen(path), part, found))
-            continue;
-        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
-        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
-        ptq__free(&data->allocator, bytes);
-    }
-    if (!status && !data->dataset.count)
-        status = ptq__cifar_wrong(path, first[!train], first[train], err);
-    return status;
-}
-
-/* One more class, whose name must tell it apart from the others. */
-static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
-                                       ptq_error *err) {
-    int n = data->dataset.classes;
-    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
-                 "%s: the name of class %d has over %d bytes or a control character; it must be "
-                 "text with one name a line",
-                 where, n, PTQ_CLASS_NAME_SIZE - 1);
-    for (int c = 0; c < n; c++)
-        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
-                     "%s: two classes are named %s", where, data->name[c]);
-    memcpy(data->name[n], name.p, name.n); /* zeros follow */
-    data->own_name[n] = data->name[n];
-    data->dataset.classes++;
-    return PTQ_OK;
-}
-
-/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
-   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
-static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
-                                     ptq_error *err) {
-    char found[PTQ__PATH_SIZE];
-    void *bytes = NULL;
-    ptq__span text = {NULL, 0};
-    ptq_status status = PTQ_OK;
-    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
-        return PTQ_OK;
-    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
-    text.p = (const char *)bytes;
-    data->dataset.classes = 0;
-    data->dataset.class_name = data->own_name;
-    while (text.n && !status) {
-        ptq__span name = ptq__cut(&text, '\n');
-        name.n -= name.n && name.p[name.n - 1] == '\r';
-        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
-    }
-    if (!status && !data->dataset.classes)
-        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
-   ask. The names of the classes come first, since they say how many labels are legal; for a file
-   they lie beside it, in what is left of the path without the file's name. */
-PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
-                                    const ptq_allocator *allocator, ptq_cifar10 **out,
-                                    ptq_error *err) {
-    size_t size = 0, length = strlen(path), folder = length;
-    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
-    ptq_cifar10 *data = NULL;
-    ptq_error unread;
-    void *bytes = NULL;
-    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
-    is_file = status == PTQ_OK;
-    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
-    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
-        folder--;
-    status = ptq__cifar_create(allocator, &data, err);
-    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
-    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
-                              : ptq__cifar_directory(data, path, split, err));
-    ptq__free(allocator, bytes);
-    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
-}
-
-#endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
    as many of each class: count / classes, and of the first classes one more where that leaves a
@@ -8000,6 +7711,14 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
    searched. Models and archives, which are files in memory, share these functions. */
+
+/* Text of `length` bytes as a string of its own. */
+static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
+                              char **out, ptq_error *err) {
+    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
+    memcpy(*out, text, length);
+    return PTQ_OK;
+}
 
 /* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
    short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). The bits of all bytes, less the marks,
@@ -8776,6 +8495,15 @@ static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
         ptq__json_wrong(json, "the end");
     return ptq__json_status(json, err);
+}
+
+/* Names of classes are shown to people and go into reports, hence no control characters, which a
+   terminal would obey. */
+static int ptq__is_class_name(const char *name, size_t length) {
+    for (size_t i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
+        if ((unsigned char)name[i] < 32 || name[i] == 127)
+            return 0;
+    return length > 0 && length < PTQ_CLASS_NAME_SIZE;
 }
 
 /* The metadata that mean something. First ["cat", "dog"], names of classes: `count` gets how many
@@ -10045,6 +9773,278 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 
 #endif /* PTQ_NO_STDIO */
 
+#endif /* PTQ_RUN_ONLY */
+
+#if !defined(PTQ_RUN_ONLY) && !defined(PTQ_NO_STDIO)
+/* ---- [IMAGE FILES] ------------------------------------------------------------------------------
+   CIFAR-10's binary version in a folder, with what people have in its place told from it. The
+   records themselves are checked where they stand in memory, in [DATA]. */
+
+enum { PTQ__PATH_SIZE = 1024 };
+
+/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
+   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
+   their names. */
+static int ptq__find_in(const char *folder, size_t length, const char *part,
+                        char path[PTQ__PATH_SIZE]) {
+    ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
+    FILE *file;
+    for (size_t i = 0; i < length; i++)
+        ptq__put_char(&text, folder[i]);
+    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
+    file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
+    if (file)
+        fclose(file);
+    return file != NULL;
+}
+
+/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
+   first files of the two splits, without their ".bin". */
+static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
+                                   ptq_error *err) {
+    const char *const sign[][4] = {
+        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
+        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
+        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
+        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
+        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
+    };
+    char part[64], found[PTQ__PATH_SIZE];
+    for (size_t i = 0; i < sizeof sign / sizeof sign[0]; i++) {
+        ptq__text text = ptq__text_over(part, sizeof part);
+        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
+        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
+                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
+    }
+    return ptq_error_set(err, PTQ_IO_ERROR,
+                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
+                         " cifar-10-batches-bin of the binary version",
+                         path, asked);
+}
+
+/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
+   2. Gaps are allowed: a part of CIFAR-10 is enough. */
+static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
+                                       ptq_error *err) {
+    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
+    char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
+    int train = split == PTQ_SPLIT_TRAIN;
+    ptq_status status = PTQ_OK;
+    for (int i = 1; i <= (train ? 99 : 1) && !status; i++) {
+        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
+        void *bytes = NULL;
+        size_t size = 0;
+        ptq__put(&text, "data_batch_%d.bin", i);
+        if (!ptq__find_in(path, strlen(path), part, found))
+            continue;
+        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
+        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
+        ptq__free(&data->allocator, bytes);
+    }
+    if (!status && !data->dataset.count)
+        status = ptq__cifar_wrong(path, first[!train], first[train], err);
+    return status;
+}
+
+/* One more class, whose name must tell it apart from the others. */
+static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
+                                       ptq_error *err) {
+    int n = data->dataset.classes;
+    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
+                 "%s: the name of class %d has over %d bytes or a control character; it must be "
+                 "text with one name a line",
+                 where, n, PTQ_CLASS_NAME_SIZE - 1);
+    for (int c = 0; c < n; c++)
+        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
+                     "%s: two classes are named %s", where, data->name[c]);
+    memcpy(data->name[n], name.p, name.n); /* zeros follow */
+    data->own_name[n] = data->name[n];
+    data->dataset.classes++;
+    return PTQ_OK;
+}
+
+/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
+   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
+                                     ptq_error *err) {
+    char found[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    ptq__span text = {NULL, 0};
+    ptq_status status = PTQ_OK;
+    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
+        return PTQ_OK;
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    data->dataset.classes = 0;
+    data->dataset.class_name = data->own_name;
+    while (text.n && !status) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
+    }
+    if (!status && !data->dataset.classes)
+        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
+   ask. The names of the classes come first, since they say how many labels are legal; for a file
+   they lie beside it, in what is left of the path without the file's name. */
+PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
+                                    const ptq_allocator *allocator, ptq_cifar10 **out,
+                                    ptq_error *err) {
+    size_t size = 0, length = strlen(path), folder = length;
+    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
+    ptq_cifar10 *data = NULL;
+    ptq_error unread;
+    void *bytes = NULL;
+    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    is_file = status == PTQ_OK;
+    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
+    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
+        folder--;
+    status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
+    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                              : ptq__cifar_directory(data, path, split, err));
+    ptq__free(allocator, bytes);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
+}
+#endif /* PTQ_RUN_ONLY, PTQ_NO_STDIO */
+
+/* ---- [TEST VECTOR] ------------------------------------------------------------------------------
+   A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+   whoever loads it finds out whether file, build and processor still agree. The picture itself is
+   not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
+   kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
+
+/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
+   noise on them, so that it looks like data: neither flat, which would leave most of a network's
+   codes unused, nor noise alone, on which many networks give the same logits. */
+static void ptq__test_picture(const int *shape, uint8_t *pixels) {
+    ptq_rng rng;
+    ptq_rng_seed(&rng, 8, 8);
+    for (int y = 0; y < shape[0]; y++)
+        for (int x = 0; x < shape[1]; x++)
+            for (int c = 0; c < shape[2]; c++) {
+                int slope = y * (c + 3) + x * (5 - c % 5);
+                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
+            }
+}
+
+/* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
+   a quantize node makes these of the input; else -4 to 4, in units that preprocessing undoes. */
+static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
+    ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
+    size_t channels = (size_t)model->node[0].shape[2], i, c;
+    int32_t low, high;
+    for (int k = model->nodes - 1; k > 0; k--)
+        if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
+            q = model->node[k].q;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    for (i = 0, c = 0; i < n; i++, c = (c + 1) % channels) {
+        out[i] = ptq_dequantize(low + (pixels[i] >> (8 - q.bits)), &q);
+        if (c < PTQ_MAX_PIXEL_CHANNELS)
+            out[i] = ptq__mul(out[i], model->std[c]) + model->mean[c];
+    }
+}
+
+enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
+
+/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
+   `hash` the picture's, in decimal: 2^64 has 20 digits. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
+                                   ptq_error *err) {
+    const ptq_plan_info *info = &plan->info;
+    size_t classes = (size_t)info->classes, n = info->pixels;
+    size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
+    ptq__text text = ptq__text_over(hash, 24);
+    ptq_session *session = NULL;
+    float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
+    ptq_status status;
+    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
+    status =
+        ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
+    if (!status) {
+        float *numbers = all + classes;
+        uint8_t *pixels = (uint8_t *)(numbers + reals);
+        ptq_results out = {all, NULL, NULL, NULL};
+        ptq__test_picture(info->model->node[0].shape, pixels);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, n));
+        ptq__test_numbers(info->model, pixels, reals, numbers);
+        status = ptq_run_items(session, info->type, reals ? (void *)numbers : pixels, 1, &out, err);
+        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
+        memcpy(logits, all, (size_t)*count * sizeof *logits);
+    }
+    ptq_session_free(session);
+    ptq__free(&plan->allocator, all);
+    return status;
+}
+
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
+   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
+static int ptq__is_exact(const ptq_model *model) {
+    for (int i = 0; i < model->nodes; i++)
+        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
+            return 0;
+    return 1;
+}
+
+/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
+   each logit, y beside the file's y': equal, or, where real numbers are added up,
+
+       |y' - y| <= 1e-3 (1 + |y'|)
+
+   Written as "not at most", the comparison also catches NaN. */
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
+    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
+    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
+    ptq__span rest = ptq__span_of(line ? line : "");
+    char hash[24];
+    int n = 0;
+    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
+    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
+                 "the self-test is of another picture");
+    for (int i = 0; i < n; i++) {
+        float want = 0;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        PTQ__FAIL_IF(
+            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
+            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
+            (double)logits[i], (double)want);
+    }
+    return PTQ_OK;
+}
+
+#ifndef PTQ_RUN_ONLY
+/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
+   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
+   2048 bytes hold 64 of them, of at most 16 characters. */
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048], hash[24];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    int n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    ptq_status status = ptq__run_picture(plan, logits, &n, hash, err);
+    ptq_plan_free(plan);
+    PTQ__TRY(status);
+    ptq__put_string(&text, hash);
+    for (int i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
 #endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
