@@ -10405,8 +10405,9 @@ typedef struct ptq__packed ptq__packed;
 
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
+    int bytes; /* of a vector of what is staged */
     /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
-    void (*scatter)(const ptq__packed *k, const char *staged, char *planes);
+    void (*scatter)(const ptq__packed *k, const char *const *row, char *planes);
     /* One row of outputs or two, of `row` and behind it, from 16 planes of sums. */
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, ptq__sums row,
                    int rows, const ptq__finish *finish);
@@ -10454,7 +10455,11 @@ struct ptq__packed {
     int blank;           /* byte that stands for 0 in a staged row */
     /* The weights. */
     int runs, words; /* rows of the kernel; words of what such a row covers */
-    int tiles;       /* ptq__winograd_rows: in a row, 0: not used */
+    int tiles;       /* ptq__winograd_rows: in a row, 0: not used; and so many rows of them */
+    int batch;       /* are multiplied at once */
+    ptrdiff_t before, wide;    /* bytes before the first column of a row, and of all columns */
+    ptrdiff_t plane, products; /* bytes of a plane of inputs, of products; and from the planes of */
+    ptrdiff_t apart;           /* the former to those of the latter, which may be over them */
     int lanes;       /* channels, padded */
     int panels;
     ptq__panel *panel; /* panels */
@@ -10465,9 +10470,12 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows; and bytes of all, with what tiles read besides. */
+/* Rows to be staged for so many output rows, the one of zeros where reals are not staged; and bytes
+   of all, with what tiles read besides. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
-    return k->tiles ? rows + rows % 2 + 2 : (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
+    if (k->tiles)
+        return k->coded ? rows + rows % 2 + 2 : 1;
+    return (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
@@ -10476,13 +10484,10 @@ static size_t ptq__staged_bytes(const ptq__packed *k) {
     return ptq__align((size_t)(bytes + k->words * PTQ__WORD));
 }
 
-/* Bytes of all planes of inputs, and of the sums of a panel in one of them. */
-static size_t ptq__planes_bytes(const ptq__packed *k) {
-    return ptq__align((size_t)((PTQ__PLACES * k->tiles + k->engine->most) * k->pitch));
-}
-
-static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
-    return (ptrdiff_t)k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+/* Bytes of the sums of a row, or of two that come from tiles. */
+static size_t ptq__sums_bytes(const ptq__packed *k) {
+    int pixels = k->tiles ? 4 * k->tiles : k->out[1] + k->engine->most;
+    return ptq__align((size_t)pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD);
 }
 
 /* The inner loop. */
@@ -10780,24 +10785,29 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
    X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
    difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    enum { NAME##_bytes = sizeof(H) };                                                             \
+    TARGET PTQ__INLINE H NAME##_column(const ptq__packed *k, const char *one, const char *two,     \
+                                       ptrdiff_t at, int sum) {                                    \
+        H none = {0};                                                                              \
+        if (at < 0 || at >= k->wide)                                                               \
+            return none;                                                                           \
+        return sum ? H##_load(one + at) + H##_load(two + at)                                       \
+                   : H##_load(one + at) - H##_load(two + at);                                      \
     }                                                                                              \
                                                                                                    \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
                                        int sum, char *to) {                                        \
-        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
+        ptrdiff_t pitch = k->pitch, plane = k->plane, c, i;                                        \
         for (c = 0; c < pitch; c += (int)sizeof(H)) {                                              \
-            const char *a = one + c, *b = two + c;                                                 \
+            ptrdiff_t at = c - k->before;                                                          \
             char *place = to + c;                                                                  \
             H x[4];                                                                                \
-            x[0] = NAME##_column(a, b, sum);                                                       \
-            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                       \
+            x[0] = NAME##_column(k, one, two, at, sum);                                            \
+            x[1] = NAME##_column(k, one, two, at + pitch, sum);                                    \
             for (i = 0; i < k->tiles; i++, place += pitch) {                                       \
-                a += 2 * pitch;                                                                    \
-                b += 2 * pitch;                                                                    \
-                x[2] = NAME##_column(a, b, sum);                                                   \
-                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                   \
+                at += 2 * pitch;                                                                   \
+                x[2] = NAME##_column(k, one, two, at, sum);                                        \
+                x[3] = NAME##_column(k, one, two, at + pitch, sum);                                \
                 H##_store(place, x[0] - x[2]);                                                     \
                 H##_store(place + plane, x[1] + x[2]);                                             \
                 H##_store(place + 2 * plane, x[2] - x[1]);                                         \
@@ -10808,12 +10818,12 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {    \
-        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                              \
-        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                        \
-        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                           \
-        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                       \
-        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *const *row,                \
+                                      char *planes) {                                              \
+        NAME##_row(k, row[0], row[2], 0, planes);                                                  \
+        NAME##_row(k, row[1], row[2], 1, planes + 4 * k->plane);                                   \
+        NAME##_row(k, row[2], row[1], 0, planes + 8 * k->plane);                                   \
+        NAME##_row(k, row[1], row[3], 0, planes + 12 * k->plane);                                  \
     }
 
 /* Then the sums M. S: numbers as in V, but with a sign, of which QUARTER makes a fourth. */
@@ -10830,7 +10840,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                      const ptq__finish *finish) {                                  \
         enum { SIZE = sizeof(V) };                                                                 \
         int v, tile, j;                                                                            \
-        ptrdiff_t plane = ptq__sums_plane(k, row.vectors), pixel = row.vectors * SIZE;             \
+        ptrdiff_t plane = k->products, pixel = row.vectors * SIZE;                                 \
         ptrdiff_t below = 2 * k->tiles * pixel;                                                    \
         for (v = 0; v < row.vectors; v++) {                                                        \
             const char *from = planes + v * SIZE;                                                  \
@@ -10852,7 +10862,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             V##_finish_row(&row, finish);                                                          \
     }                                                                                              \
                                                                                                    \
-    static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
+    static const ptq__winograd NAME = {NAME##_bytes, NAME##_scatter, NAME##_gather};
 
 /* Staging, from the first byte to the last in whole units: what one of them writes too much is
    overwritten by what follows. A unit is made from BYTES bytes of the tensor, behind whose end
@@ -11375,7 +11385,7 @@ PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
 PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
-PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f256)
+PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f512)
 PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
 PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
             &ptq__filter512, 8, 16, 4, 8)
@@ -11906,41 +11916,60 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
-static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
-                               int oy, const ptq__finish *finish) {
-    int rows = oy + 1 < k->out[0] ? 2 : 1;
-    k->engine->winograd->scatter(k, staged, planes);
+/* Output rows from oy on. Codes are staged; real numbers are read where they are. A plane is a row of
+   the block. */
+static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
+                               char *planes, char *sums, int oy, int rows,
+                               const ptq__finish *finish) {
+    ptrdiff_t tiles = k->tiles, row_bytes = tiles * k->engine->lanes * PTQ__WORD;
+    for (int y = 0; y < rows; y += 2) {
+        const char *row[4];
+        for (int i = 0; i < 4; i++) {
+            int at = oy + y + i - k->pad[0];
+            row[i] = k->coded                   ? staged + (y + i) * k->row_bytes
+                     : at < 0 || at >= k->in[0] ? staged
+                                                : x + at * k->wide;
+        }
+        k->engine->winograd->scatter(k, row, planes + y / 2 * tiles * k->pitch);
+    }
     for (int i = 0; i < k->panels; i++) {
         const ptq__panel *panel = &k->panel[i];
-        ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
-        ptq__sums row = b.sums;
-        b.row = k->tiles * k->pitch;
+        ptq__area b = ptq__area_of(k, panel, planes, planes + k->apart, oy, PTQ__PLACES, NULL);
+        const char *products = b.sums.at;
+        b.row = k->plane;
         b.bias = (const char *)ptq__nothing;
         b.weight_row = (ptrdiff_t)k->words * panel->vectors * k->engine->lanes * PTQ__WORD;
-        b.sums_row = ptq__sums_plane(k, panel->vectors);
-        b.sums.pixels = k->tiles;
-        row.at = sums + PTQ__PLACES * b.sums_row;
+        b.sums_row = k->products;
+        b.sums.pixels = (rows + 1) / 2 * k->tiles;
         k->engine->compute[panel->vectors - 1](&b);
-        k->engine->winograd->gather(k, panel, sums, row, rows, finish);
+        b.sums.at = sums;
+        b.sums.pixels = k->out[1];
+        for (int y = 0; y < rows; y += 2, b.sums.out += 2 * b.out_row)
+            k->engine->winograd->gather(k, panel, products + y / 2 * panel->vectors * row_bytes,
+                                        b.sums, rows - y < 2 ? 1 : 2, finish);
     }
 }
 
-/* Scratch memory: the staged rows, the planes, the sums. */
+/* Scratch memory: the staged rows, the sums of a row or two, the planes. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
     const ptq__finish finish = ptq__finish_of(step, frame);
-    char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
-    char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
+    char *staged = (char *)frame->scratch, *sums = staged + ptq__staged_bytes(k);
+    char *planes = sums + ptq__sums_bytes(k);
     int i, rows;
+    if (k->tiles && !k->coded)
+        memset(staged, 0, (size_t)k->wide); /* what is outside */
     for (int oy = 0; oy < k->out[0]; oy += rows) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
         for (int group = i = 0; group < k->groups; group++) {
-            k->engine->stage(k, (const char *)frame->in[0], group,
-                             oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
-                             staged);
-            for (int at = 0; at < rows && k->tiles; at += 2)
-                ptq__winograd_rows(k, staged + at * k->row_bytes, planes, sums, oy + at, &finish);
+            if (!k->tiles || k->coded)
+                k->engine->stage(k, (const char *)frame->in[0], group,
+                                 oy * k->stride[0] / k->skip[0] - k->pad[0],
+                                 ptq__staged_rows(k, rows), staged);
+            for (int at = 0, n = 2 * k->batch; at < rows && k->tiles; at += n)
+                ptq__winograd_rows(k, (const char *)frame->in[0],
+                                   staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
+                                   oy + at, rows - at < n ? rows - at : n, &finish);
             for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
                 ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
                 k->engine->compute[k->panel[i].vectors - 1](&b);
@@ -12061,7 +12090,8 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->tiles = (k->out[1] + 1) / 2;
         k->runs = 1;
         run = k->pitch;
-        k->advance = k->pitch = (k->pitch + 31) / 32 * 32; /* whole vectors */
+        pieces = k->engine->winograd->bytes; /* whole vectors */
+        k->advance = k->pitch = (k->pitch + pieces - 1) / pieces * pieces;
     }
     k->words = one ? k->kernel[1] : (int)((run + PTQ__WORD - 1) / PTQ__WORD);
     if (k->engine->form & PTQ__MATRICES) {
@@ -12076,8 +12106,27 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
     fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
-    if (k->block > k->out[0])
+    if (k->block > k->out[0] || (k->tiles && !k->coded))
         k->block = k->out[0];
+}
+
+/* Planes are as wide as the largest tile of the inner loop asks for, if the block has rows for it:
+   few tiles would leave multiplications waiting for one another, and weights be read more often.
+   One panel's products may lie over the inputs that they come from: less goes through the cache. */
+static void ptq__describe_planes(ptq__packed *k) {
+    int lanes = k->engine->lanes, most = k->engine->most, pixels;
+    ptrdiff_t wide = (k->out[2] > lanes ? 2 : 1) * lanes * PTQ__WORD;
+    k->batch = (16 + k->tiles - 1) / k->tiles;
+    if (k->batch > (k->block + 1) / 2)
+        k->batch = (k->block + 1) / 2;
+    pixels = (k->batch * k->tiles + most - 1) / most * most;
+    k->before = k->coded ? 0 : k->pad[1] * k->pitch;
+    k->wide = k->coded ? k->row_bytes : k->in[1] * k->pitch;
+    k->plane = k->products = pixels * k->pitch;
+    if (k->out[2] > 2 * lanes || wide > k->pitch) {
+        k->products = pixels * wide;
+        k->apart = PTQ__PLACES * k->plane;
+    }
 }
 
 /* What becomes of the sums of a step, but for the tensors of a run. */
@@ -12255,18 +12304,19 @@ static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, const ptq__p
     return PTQ_OK;
 }
 
-/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, or of all places
-   and two rows. */
+/* Bytes for what ptq__conv_vector keeps while it runs. */
 static size_t ptq__conv_scratch(const ptq__packed *k) {
-    int pixels = (k->tiles ? (PTQ__PLACES + 4) * k->tiles : k->out[1]) + k->engine->most;
-    return ptq__staged_bytes(k) + (k->tiles ? ptq__planes_bytes(k) : 0) +
-           (size_t)pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+    return ptq__staged_bytes(k) + ptq__sums_bytes(k) +
+           (size_t)(PTQ__PLACES * k->plane + (k->apart ? PTQ__PLACES * k->products : 0));
 }
 
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
-    ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step));
+    ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step) &&
+                                    (shape.coded || step->in[2] % engine->lanes == 0));
+    if (shape.tiles)
+        ptq__describe_planes(&shape);
     shape.lane_bytes =
         (ptrdiff_t)(shape.tiles ? PTQ__PLACES : shape.runs) * shape.words * PTQ__WORD;
     ptq__make_panels(&shape);
