@@ -822,7 +822,14 @@ PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan);
 /* The constants that the integer kernels of one node work from, activations applied: for programs
    that write a plan down in another form, such as code for a microcontroller. Codes of operands go
    into an addition as they are, in the order of the graph:
-       y = clamp(rne(fma(a, ratio[0], fma(b, ratio[1], shift)))) */
+       y = clamp(rne(fma(a, ratio[0], fma(b, ratio[1], shift))))
+   TensorFlow Lite's arithmetics have `factor` instead, of integers: multiplier 2^(shift - 31), or,
+   of an addition in "xnnpack", multiplier 2^-shift. */
+typedef struct ptq_factor {
+    int32_t multiplier;
+    int shift;
+} ptq_factor;
+
 typedef struct ptq_step_info {
     size_t offset;             /* of the result in the arena */
     const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
@@ -835,6 +842,9 @@ typedef struct ptq_step_info {
     int32_t sum_low, sum_high; /* clamp of the sum */
     const uint8_t *recode;     /* concat: for each byte of the first operand, then of the second,
                                   its byte in the result, 2 x 256, the plan's; else NULL */
+    const ptq_factor *factor;  /* "fixed": as multiplier; global average pool: one; addition: of
+                                  both operands and, "fixed", of the sum; else NULL */
+    const uint32_t *power;     /* softmax of codes: 2^31 exp(-scale d) for d = 0..255; else NULL */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
@@ -2237,18 +2247,11 @@ typedef enum ptq__arithmetic {
     PTQ__FIXED    /* sums in integers too: TensorFlow Lite's reference, CMSIS-NN */
 } ptq__arithmetic;
 
-/* A real factor as an integer, multiplier 2^(shift - 31), with 2^30 <= |multiplier|. */
-typedef struct ptq__fixed {
-    int32_t multiplier;
-    int shift; /* -31 and more; at most 30 */
-} ptq__fixed;
-
 /* The constants of an addition of codes: see ptq__add_codes. */
 typedef struct ptq__adder {
     float ratio_a, ratio_b, offset;
-    ptq__fixed fixed_a, fixed_b, fixed_sum; /* PTQ__FIXED */
-    int32_t multiple_a, multiple_b, shift;  /* PTQ__XNNPACK */
-    int32_t zero_a, zero_b;                 /* both */
+    ptq_factor factor[3];   /* of a, of b, of the sum: PTQ__FIXED, PTQ__XNNPACK */
+    int32_t zero_a, zero_b; /* both */
     ptq__arithmetic arithmetic;
     ptq__clamp clamp;
 } ptq__adder;
@@ -2281,15 +2284,14 @@ struct ptq__step {
     ptq__arithmetic arithmetic;
     ptq__clamp clamp; /* coded results: of the operator's own ... */
     ptq__adder adder; /* ... and of an addition, own or fused */
-    float average;    /* average of the whole image: see ptq__average_code; of a
-                                         product: see ptq__mul_int */
+    float average;    /* multiplier of the sum over the whole image, or of a product of two codes */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step: weights in another form; on codes the
                            tables of a function, 256 each, or those of a concat, for each byte of
                            the first operand, then of the second, its code in the result */
     float *multiplier;  /* integer convolution and dense: one for each channel; else NULL ... */
-    ptq__fixed *fixed;  /* ... and the same for PTQ__FIXED; else NULL */
+    ptq_factor *fixed;  /* ... and the same for PTQ__FIXED, one for an average; else NULL */
     void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
@@ -2391,8 +2393,8 @@ static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
    M = m 2^(e - 31) with m = round(2^31 f), M = f 2^e, 1/2 <= f < 1. Then
        x M = round(round_up(x m / 2^31) / 2^-e),
    the first rounded half up, the second half away from zero: Jacob et al. 2018, 2.2. */
-static ptq__fixed ptq__fixed_of(double factor) {
-    ptq__fixed fixed = {0, 0};
+static ptq_factor ptq__fixed_of(double factor) {
+    ptq_factor fixed = {0, 0}; /* shifts of -31 to 30, or 0 */
     int64_t m = (int64_t)floor(frexp(factor, &fixed.shift) * 2147483648.0 + 0.5);
     if (m == INT64_C(1) << 31) {
         m /= 2;
@@ -2409,13 +2411,23 @@ static ptq__fixed ptq__fixed_of(double factor) {
 }
 
 /* Shifting up may wrap, as it does there; no scale of a layer needs it. */
-static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
+static int32_t ptq__fixed_multiply(int32_t x, ptq_factor by) {
     int up = by.shift > 0 ? by.shift : 0, down = up - by.shift;
     int64_t product = (int64_t)(int32_t)((uint32_t)x << up) * by.multiplier;
     int64_t high = (product + (product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30))) /
                    (INT64_C(1) << 31); /* rounds towards zero */
     int64_t unit = INT64_C(1) << down, rest = high & (unit - 1);
     return (int32_t)((high - rest) / unit + (rest > (unit - 1) / 2 + (high < 0)));
+}
+
+/* What a sum stands for as a code: clamp(rne(sum m) + zy); in fixed arithmetic by factor k instead
+   of m, M(sum) + zy. */
+static int32_t ptq__sum_code(const ptq__step *step, int32_t sum, float m, int k) {
+    const ptq__clamp *to = &step->clamp;
+    if (!step->fixed)
+        return ptq_requantize(sum, m, to->zero_point, to->low, to->high);
+    int64_t code = (int64_t)ptq__fixed_multiply(sum, step->fixed[k]) + to->zero_point;
+    return (int32_t)(code < to->low ? to->low : code > to->high ? to->high : code);
 }
 
 /* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
@@ -2431,18 +2443,21 @@ static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
                                 ptq_activation act, ptq__arithmetic arithmetic) {
     ptq__adder adder;
+    int shift;
     double twice = 2.0 * (double)(a->scale > b->scale ? a->scale : b->scale);
     adder.ratio_a = ptq__div(a->scale, y->scale);
     adder.ratio_b = ptq__div(b->scale, y->scale);
     float zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
     adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
-    frexp((double)(adder.ratio_a > adder.ratio_b ? adder.ratio_a : adder.ratio_b), &adder.shift);
-    adder.shift = 21 - adder.shift;
-    adder.multiple_a = (int32_t)rint(ldexp((double)adder.ratio_a, adder.shift));
-    adder.multiple_b = (int32_t)rint(ldexp((double)adder.ratio_b, adder.shift));
-    adder.fixed_a = ptq__fixed_of((double)a->scale / twice);
-    adder.fixed_b = ptq__fixed_of((double)b->scale / twice);
-    adder.fixed_sum = ptq__fixed_of(twice / (1048576.0 * (double)y->scale));
+    for (int k = 0; k < 2 && arithmetic == PTQ__XNNPACK; k++) {
+        frexp((double)(adder.ratio_a > adder.ratio_b ? adder.ratio_a : adder.ratio_b), &shift);
+        adder.factor[k].shift = 21 - shift;
+        adder.factor[k].multiplier =
+            (int32_t)rint(ldexp((double)(k ? adder.ratio_b : adder.ratio_a), 21 - shift));
+    }
+    for (int k = 0; k < 3 && arithmetic == PTQ__FIXED; k++)
+        adder.factor[k] = ptq__fixed_of(k == 2 ? twice / (1048576.0 * (double)y->scale)
+                                               : (double)(k ? b : a)->scale / twice);
     adder.zero_a = a->zero_point;
     adder.zero_b = b->zero_point;
     adder.arithmetic = arithmetic;
@@ -2452,15 +2467,17 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
 
 /* In integers, by one of the other two formulas. */
 static int32_t ptq__add_integers(const ptq__adder *adder, int32_t a, int32_t b) {
-    int64_t unit = INT64_C(1) << adder->shift, sum;
+    const ptq_factor *factor = adder->factor;
+    int64_t sum;
     a -= adder->zero_a;
     b -= adder->zero_b;
     if (adder->arithmetic == PTQ__FIXED) {
-        int32_t x = ptq__fixed_multiply(a * (1 << 20), adder->fixed_a);
-        int32_t y = ptq__fixed_multiply(b * (1 << 20), adder->fixed_b);
-        sum = ptq__fixed_multiply(x + y, adder->fixed_sum);
+        int32_t x = ptq__fixed_multiply(a * (1 << 20), factor[0]);
+        int32_t y = ptq__fixed_multiply(b * (1 << 20), factor[1]);
+        sum = ptq__fixed_multiply(x + y, factor[2]);
     } else {
-        sum = (int64_t)a * adder->multiple_a + (int64_t)b * adder->multiple_b + unit / 2;
+        int64_t unit = INT64_C(1) << factor[0].shift;
+        sum = (int64_t)a * factor[0].multiplier + (int64_t)b * factor[1].multiplier + unit / 2;
         sum = (sum - (int64_t)((uint64_t)sum & (uint64_t)(unit - 1))) / unit; /* rounds down */
     }
     return ptq__clamp_code((int32_t)sum + adder->clamp.zero_point, &adder->clamp);
@@ -2806,19 +2823,13 @@ static inline void ptq__finish_real(const ptq__step *step, const ptq__frame *fra
 /* The same of an accumulator; the logits may stay real numbers. */
 static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int at, int32_t acc,
                              int channel) {
-    const ptq__clamp *clamp = &step->clamp;
+    float m = step->multiplier[channel];
     int32_t code, other;
     if (!ptq__is_coded(step->node)) {
-        ptq__finish_real(step, frame, at, ptq__mul((float)acc, step->multiplier[channel]));
+        ptq__finish_real(step, frame, at, ptq__mul((float)acc, m));
         return;
     }
-    if (step->fixed) {
-        code = ptq__fixed_multiply(acc, step->fixed[channel]) + clamp->zero_point;
-        code = ptq__clamp_code(code, clamp);
-    } else {
-        code = ptq_requantize(acc, step->multiplier[channel], clamp->zero_point, clamp->low,
-                              clamp->high);
-    }
+    code = ptq__sum_code(step, acc, m, channel);
     if (frame->mid)
         ptq__store(frame->mid, at, code);
     if (frame->in[1]) {
@@ -3019,13 +3030,14 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
                 for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
                     int32_t one = ptq__load(x, at, q->type);
-                    total += one;
+                    total += one - q->zero_point;
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
                     else if (one > code)
                         code = one;
                 }
             if (!largest && step->arithmetic != PTQ__ONNX) {
+                total += clip.taps * q->zero_point; /* padding that counts is 0 */
                 code = (total > 0 ? total + clip.taps / 2 : total - clip.taps / 2) / clip.taps;
                 code = ptq__clamp_code(code, &step->clamp);
             } else if (!largest) {
@@ -3044,17 +3056,12 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
    as ONNX Runtime's QLinearGlobalAveragePool and XNNPACK; in fixed arithmetic m is an integer. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    const ptq__clamp *to = &step->clamp;
     int channels = step->in[2], n = step->in[0] * step->in[1];
-    ptq__fixed share = ptq__fixed_of((double)q->scale / (n * (double)step->node->q.scale));
     for (int c = 0; c < channels; c++) {
-        int32_t sum = -n * q->zero_point, code;
+        int32_t sum = -n * q->zero_point;
         for (int i = 0; i < n; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        code = step->arithmetic == PTQ__FIXED
-                   ? ptq__clamp_code(ptq__fixed_multiply(sum, share) + to->zero_point, to)
-                   : ptq_requantize(sum, step->average, to->zero_point, to->low, to->high);
-        ptq__store(frame->out, c, code);
+        ptq__store(frame->out, c, ptq__sum_code(step, sum, step->average, 0));
     }
 }
 
@@ -3078,8 +3085,9 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows.
    Log-softmax is its logarithm, x[c] - max - log(sum). On codes x of scale s, as TensorFlow Lite:
-   y = rne(256 exp(s (x[c] - max)) / sum) - 128, which stands for (y + 128) / 256. In double
-   precision: no exponential of a C library is so wrong that it would change a code but at a tie. */
+   y = rne(256 exp(s (x[c] - max)) / sum) - 128, which stands for (y + 128) / 256. In integers, from
+   a table of 2^31 exp(-s d): its rounding, and that of any C library's exponential, is too small to
+   change a code but at a tie. */
 
 /* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
@@ -3104,19 +3112,20 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
                  step->node->op == PTQ_OP_LOG_SOFTMAX);
 }
 
-/* The largest code first: it is the code of the largest number. */
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_qparams *q = &step->from[0]->q;
+    const uint32_t *power = (const uint32_t *)step->owned;
+    ptq_type type = step->from[0]->q.type;
     int32_t max = -128, x;
-    double sum = 0;
+    uint64_t sum = 0;
     for (int i = 0; i < step->elements; i++)
-        max = (x = ptq__load(frame->in[0], i, q->type)) > max ? x : max;
+        max = (x = ptq__load(frame->in[0], i, type)) > max ? x : max;
     for (int i = 0; i < step->elements; i++)
-        sum += exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max));
+        sum += power[max - ptq__load(frame->in[0], i, type)];
     for (int i = 0; i < step->elements; i++) {
-        x = ptq__load(frame->in[0], i, q->type) - max;
-        x = (int32_t)rint(256 * (exp((double)q->scale * x) / sum)) - 128;
-        ptq__store(frame->out, i, x > 127 ? 127 : x);
+        uint64_t part = (uint64_t)power[max - ptq__load(frame->in[0], i, type)] << 9;
+        uint64_t code = (part / sum + 1) / 2; /* halves up, and then to even */
+        code -= part % (2 * sum) == sum && code % 2;
+        ptq__store(frame->out, i, (int32_t)code > 255 ? 127 : (int32_t)code - 128);
     }
 }
 
@@ -3257,7 +3266,8 @@ static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
 
 /* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On
    codes, as ONNX Runtime's QLinearMul, with the zero point added before rounding:
-       y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy. */
+       y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy.
+   TensorFlow Lite adds it behind, as in all that it does. */
 
 static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     PTQ__REFUSE_IF(a[2] != b[2] || (memcmp(a, b, sizeof node->shape) && b[0] * b[1] != 1),
@@ -3291,15 +3301,17 @@ static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
 
 static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *a = &step->from[0]->q, *b = &step->from[1]->q;
+    const ptq__clamp *to = &step->clamp;
     int period = ptq__period(step);
     for (int i = 0; i < step->elements; i += period)
         for (int c = 0; c < period; c++) {
             int32_t x = ptq__load(frame->in[0], i + c, a->type) - a->zero_point;
             x *= ptq__load(frame->in[1], c, b->type) - b->zero_point;
             volatile float product = (float)x * step->average; /* no compiler fuses the sum */
-            ptq__store(frame->out, i + c,
-                       ptq__to_code(product + (float)step->clamp.zero_point, 0, step->clamp.low,
-                                    step->clamp.high));
+            x = step->arithmetic == PTQ__ONNX
+                    ? ptq__to_code(product + (float)to->zero_point, 0, to->low, to->high)
+                    : ptq__sum_code(step, x, step->average, 0);
+            ptq__store(frame->out, i + c, x);
         }
 }
 
@@ -4725,31 +4737,42 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* Constants of an integer kernel that need memory: the multipliers m[o] = sx sw[o] / sy, rounded in
-   the order that the arithmetic prescribes, or once; and tables. */
+/* Constants of an integer kernel that need memory. Tables: of a function; the codes of a concat;
+   the powers of a softmax, 2^31 exp(-s d). The multipliers of sums, m[o] = sx sw[o] / sy in single
+   precision; in fixed arithmetic the factors of sums, products and an average of the whole image,
+   each rounded once. */
 static ptq_status ptq__make_tables(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_node *node = step->node;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *in = &step->from[0]->q, *out = ptq__sum_qparams(node);
-    int function = node->op == PTQ_OP_FUNCTION, concat = node->op == PTQ_OP_CONCAT;
-    int tables = function ? (weight->rank ? weight->dim[0] : 1) : concat ? 2 : 0;
-    if (tables)
-        PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)tables, 256, "tables", &step->owned, err));
-    if (function)
-        ptq__fill_functions(step, tables, (uint8_t *)step->owned);
-    for (int k = 0; k < 2 && concat; k++)
-        ptq__make_recode(&step->from[k]->q, &node->q, (uint8_t *)step->owned + 256 * k);
-    if (!ptq__has_weight(node->op))
-        return PTQ_OK;
-    size_t n = (size_t)node->channels;
-    PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, n, "multipliers", err));
-    if (step->arithmetic == PTQ__FIXED && ptq__is_coded(node))
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, n, "multipliers", err));
-    for (size_t c = 0; c < n; c++) {
-        float scale = ptq__scale_of(weight, c);
-        step->multiplier[c] = ptq__multiplier(in->scale, scale, out);
+    int weights = ptq__has_weight(node->op), slopes = weight->rank ? weight->dim[0] : 1;
+    size_t factors = weights ? (size_t)node->channels : step->average > 0;
+    size_t bytes = node->op == PTQ_OP_FUNCTION  ? (size_t)slopes
+                   : node->op == PTQ_OP_CONCAT  ? 2
+                   : node->op == PTQ_OP_SOFTMAX ? sizeof(uint32_t)
+                                                : 0;
+    if (bytes)
+        PTQ__TRY(ptq__alloc(&plan->allocator, bytes, 256, "tables", &step->owned, err));
+    if (node->op == PTQ_OP_FUNCTION)
+        ptq__fill_functions(step, slopes, (uint8_t *)step->owned);
+    for (int k = 0; k < 2 && node->op == PTQ_OP_CONCAT; k++)
+        ptq__make_recode(&step->from[k]->q, out, (uint8_t *)step->owned + 256 * k);
+    for (int d = 0; d < 256 && node->op == PTQ_OP_SOFTMAX; d++)
+        ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-(double)in->scale * d));
+    if (weights)
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, factors, "multipliers", err));
+    if (factors && step->arithmetic == PTQ__FIXED && ptq__is_coded(node))
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, factors, "multipliers", err));
+    for (size_t c = 0; c < factors; c++) {
+        double s = (double)in->scale, sy = (double)out->scale;
+        float second = weights         ? ptq__scale_of(weight, c)
+                       : step->from[1] ? step->from[1]->q.scale
+                                       : 0;
+        if (weights)
+            step->multiplier[c] = ptq__multiplier(in->scale, second, out);
         if (step->fixed)
-            step->fixed[c] = ptq__fixed_of((double)in->scale * (double)scale / (double)out->scale);
+            step->fixed[c] = ptq__fixed_of(second > 0 ? s * (double)second / sy
+                                                      : s / (step->in[0] * step->in[1] * sy));
     }
     return PTQ_OK;
 }
@@ -4888,6 +4911,8 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->recode = step->node->op == PTQ_OP_CONCAT ? (const uint8_t *)step->owned : NULL;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
+    out->factor = step->node->op == PTQ_OP_ADD ? step->adder.factor : step->fixed;
+    out->power = step->node->op == PTQ_OP_SOFTMAX ? (const uint32_t *)step->owned : NULL;
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------
@@ -10332,8 +10357,9 @@ typedef struct ptq__packed ptq__packed;
 
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
+    int bytes; /* of a vector of what is staged */
     /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
-    void (*scatter)(const ptq__packed *k, const char *staged, char *planes);
+    void (*scatter)(const ptq__packed *k, const char *const *row, char *planes);
     /* One row of outputs or two, of `row` and behind it, from 16 planes of sums. */
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, ptq__sums row,
                    int rows, const ptq__finish *finish);
@@ -10381,7 +10407,11 @@ struct ptq__packed {
     int blank;           /* byte that stands for 0 in a staged row */
     /* The weights. */
     int runs, words; /* rows of the kernel; words of what such a row covers */
-    int tiles;       /* ptq__winograd_rows: in a row, 0: not used */
+    int tiles;       /* ptq__winograd_rows: in a row, 0: not used; and so many rows of them */
+    int batch;       /* are multiplied at once */
+    ptrdiff_t before, wide;    /* bytes before the first column of a row, and of all columns */
+    ptrdiff_t plane, products; /* bytes of a plane of inputs, of products; and from the planes of */
+    ptrdiff_t apart;           /* the former to those of the latter, which may be over them */
     int lanes;       /* channels, padded */
     int panels;
     ptq__panel *panel; /* panels */
@@ -10392,9 +10422,12 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows; and bytes of all, with what tiles read besides. */
+/* Rows to be staged for so many output rows, the one of zeros where reals are not staged; and bytes
+   of all, with what tiles read besides. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
-    return k->tiles ? rows + rows % 2 + 2 : (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
+    if (k->tiles)
+        return k->coded ? rows + rows % 2 + 2 : 1;
+    return (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
@@ -10403,13 +10436,10 @@ static size_t ptq__staged_bytes(const ptq__packed *k) {
     return ptq__align((size_t)(bytes + k->words * PTQ__WORD));
 }
 
-/* Bytes of all planes of inputs, and of the sums of a panel in one of them. */
-static size_t ptq__planes_bytes(const ptq__packed *k) {
-    return ptq__align((size_t)((PTQ__PLACES * k->tiles + k->engine->most) * k->pitch));
-}
-
-static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
-    return (ptrdiff_t)k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+/* Bytes of the sums of a row, or of two that come from tiles. */
+static size_t ptq__sums_bytes(const ptq__packed *k) {
+    int pixels = k->tiles ? 4 * k->tiles : k->out[1] + k->engine->most;
+    return ptq__align((size_t)pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD);
 }
 
 /* The inner loop. */
@@ -10707,24 +10737,29 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
    X, where two columns of B X are shared with the next tile. A row of B X comes from the sum or the
    difference of two rows of X; a tile's part of B X B' is a place in four planes. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    enum { NAME##_bytes = sizeof(H) };                                                             \
+    TARGET PTQ__INLINE H NAME##_column(const ptq__packed *k, const char *one, const char *two,     \
+                                       ptrdiff_t at, int sum) {                                    \
+        H none = {0};                                                                              \
+        if (at < 0 || at >= k->wide)                                                               \
+            return none;                                                                           \
+        return sum ? H##_load(one + at) + H##_load(two + at)                                       \
+                   : H##_load(one + at) - H##_load(two + at);                                      \
     }                                                                                              \
                                                                                                    \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,     \
                                        int sum, char *to) {                                        \
-        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                \
+        ptrdiff_t pitch = k->pitch, plane = k->plane, c, i;                                        \
         for (c = 0; c < pitch; c += (int)sizeof(H)) {                                              \
-            const char *a = one + c, *b = two + c;                                                 \
+            ptrdiff_t at = c - k->before;                                                          \
             char *place = to + c;                                                                  \
             H x[4];                                                                                \
-            x[0] = NAME##_column(a, b, sum);                                                       \
-            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                       \
+            x[0] = NAME##_column(k, one, two, at, sum);                                            \
+            x[1] = NAME##_column(k, one, two, at + pitch, sum);                                    \
             for (i = 0; i < k->tiles; i++, place += pitch) {                                       \
-                a += 2 * pitch;                                                                    \
-                b += 2 * pitch;                                                                    \
-                x[2] = NAME##_column(a, b, sum);                                                   \
-                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                   \
+                at += 2 * pitch;                                                                   \
+                x[2] = NAME##_column(k, one, two, at, sum);                                        \
+                x[3] = NAME##_column(k, one, two, at + pitch, sum);                                \
                 H##_store(place, x[0] - x[2]);                                                     \
                 H##_store(place + plane, x[1] + x[2]);                                             \
                 H##_store(place + 2 * plane, x[2] - x[1]);                                         \
@@ -10735,12 +10770,12 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {    \
-        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                              \
-        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                        \
-        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                           \
-        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                       \
-        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                       \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *const *row,                \
+                                      char *planes) {                                              \
+        NAME##_row(k, row[0], row[2], 0, planes);                                                  \
+        NAME##_row(k, row[1], row[2], 1, planes + 4 * k->plane);                                   \
+        NAME##_row(k, row[2], row[1], 0, planes + 8 * k->plane);                                   \
+        NAME##_row(k, row[1], row[3], 0, planes + 12 * k->plane);                                  \
     }
 
 /* Then the sums M. S: numbers as in V, but with a sign, of which QUARTER makes a fourth. */
@@ -10757,7 +10792,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                      const ptq__finish *finish) {                                  \
         enum { SIZE = sizeof(V) };                                                                 \
         int v, tile, j;                                                                            \
-        ptrdiff_t plane = ptq__sums_plane(k, row.vectors), pixel = row.vectors * SIZE;             \
+        ptrdiff_t plane = k->products, pixel = row.vectors * SIZE;                                 \
         ptrdiff_t below = 2 * k->tiles * pixel;                                                    \
         for (v = 0; v < row.vectors; v++) {                                                        \
             const char *from = planes + v * SIZE;                                                  \
@@ -10779,7 +10814,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             V##_finish_row(&row, finish);                                                          \
     }                                                                                              \
                                                                                                    \
-    static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
+    static const ptq__winograd NAME = {NAME##_bytes, NAME##_scatter, NAME##_gather};
 
 /* Staging, from the first byte to the last in whole units: what one of them writes too much is
    overwritten by what follows. A unit is made from BYTES bytes of the tensor, behind whose end
@@ -11302,7 +11337,7 @@ PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
 PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
-PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f256)
+PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f512)
 PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
 PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
             &ptq__filter512, 8, 16, 4, 8)
@@ -11833,41 +11868,60 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
-static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
-                               int oy, const ptq__finish *finish) {
-    int rows = oy + 1 < k->out[0] ? 2 : 1;
-    k->engine->winograd->scatter(k, staged, planes);
+/* Output rows from oy on. Codes are staged; real numbers are read where they are. A plane is a row of
+   the block. */
+static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
+                               char *planes, char *sums, int oy, int rows,
+                               const ptq__finish *finish) {
+    ptrdiff_t tiles = k->tiles, row_bytes = tiles * k->engine->lanes * PTQ__WORD;
+    for (int y = 0; y < rows; y += 2) {
+        const char *row[4];
+        for (int i = 0; i < 4; i++) {
+            int at = oy + y + i - k->pad[0];
+            row[i] = k->coded                   ? staged + (y + i) * k->row_bytes
+                     : at < 0 || at >= k->in[0] ? staged
+                                                : x + at * k->wide;
+        }
+        k->engine->winograd->scatter(k, row, planes + y / 2 * tiles * k->pitch);
+    }
     for (int i = 0; i < k->panels; i++) {
         const ptq__panel *panel = &k->panel[i];
-        ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
-        ptq__sums row = b.sums;
-        b.row = k->tiles * k->pitch;
+        ptq__area b = ptq__area_of(k, panel, planes, planes + k->apart, oy, PTQ__PLACES, NULL);
+        const char *products = b.sums.at;
+        b.row = k->plane;
         b.bias = (const char *)ptq__nothing;
         b.weight_row = (ptrdiff_t)k->words * panel->vectors * k->engine->lanes * PTQ__WORD;
-        b.sums_row = ptq__sums_plane(k, panel->vectors);
-        b.sums.pixels = k->tiles;
-        row.at = sums + PTQ__PLACES * b.sums_row;
+        b.sums_row = k->products;
+        b.sums.pixels = (rows + 1) / 2 * k->tiles;
         k->engine->compute[panel->vectors - 1](&b);
-        k->engine->winograd->gather(k, panel, sums, row, rows, finish);
+        b.sums.at = sums;
+        b.sums.pixels = k->out[1];
+        for (int y = 0; y < rows; y += 2, b.sums.out += 2 * b.out_row)
+            k->engine->winograd->gather(k, panel, products + y / 2 * panel->vectors * row_bytes,
+                                        b.sums, rows - y < 2 ? 1 : 2, finish);
     }
 }
 
-/* Scratch memory: the staged rows, the planes, the sums. */
+/* Scratch memory: the staged rows, the sums of a row or two, the planes. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
     const ptq__finish finish = ptq__finish_of(step, frame);
-    char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
-    char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
+    char *staged = (char *)frame->scratch, *sums = staged + ptq__staged_bytes(k);
+    char *planes = sums + ptq__sums_bytes(k);
     int i, rows;
+    if (k->tiles && !k->coded)
+        memset(staged, 0, (size_t)k->wide); /* what is outside */
     for (int oy = 0; oy < k->out[0]; oy += rows) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
         for (int group = i = 0; group < k->groups; group++) {
-            k->engine->stage(k, (const char *)frame->in[0], group,
-                             oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
-                             staged);
-            for (int at = 0; at < rows && k->tiles; at += 2)
-                ptq__winograd_rows(k, staged + at * k->row_bytes, planes, sums, oy + at, &finish);
+            if (!k->tiles || k->coded)
+                k->engine->stage(k, (const char *)frame->in[0], group,
+                                 oy * k->stride[0] / k->skip[0] - k->pad[0],
+                                 ptq__staged_rows(k, rows), staged);
+            for (int at = 0, n = 2 * k->batch; at < rows && k->tiles; at += n)
+                ptq__winograd_rows(k, (const char *)frame->in[0],
+                                   staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
+                                   oy + at, rows - at < n ? rows - at : n, &finish);
             for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
                 ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
                 k->engine->compute[k->panel[i].vectors - 1](&b);
@@ -11988,7 +12042,8 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->tiles = (k->out[1] + 1) / 2;
         k->runs = 1;
         run = k->pitch;
-        k->advance = k->pitch = (k->pitch + 31) / 32 * 32; /* whole vectors */
+        pieces = k->engine->winograd->bytes; /* whole vectors */
+        k->advance = k->pitch = (k->pitch + pieces - 1) / pieces * pieces;
     }
     k->words = one ? k->kernel[1] : (int)((run + PTQ__WORD - 1) / PTQ__WORD);
     if (k->engine->form & PTQ__MATRICES) {
@@ -12003,8 +12058,27 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
     fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
-    if (k->block > k->out[0])
+    if (k->block > k->out[0] || (k->tiles && !k->coded))
         k->block = k->out[0];
+}
+
+/* Planes are as wide as the largest tile of the inner loop asks for, if the block has rows for it:
+   few tiles would leave multiplications waiting for one another, and weights be read more often.
+   One panel's products may lie over the inputs that they come from: less goes through the cache. */
+static void ptq__describe_planes(ptq__packed *k) {
+    int lanes = k->engine->lanes, most = k->engine->most, pixels;
+    ptrdiff_t wide = (k->out[2] > lanes ? 2 : 1) * lanes * PTQ__WORD;
+    k->batch = (16 + k->tiles - 1) / k->tiles;
+    if (k->batch > (k->block + 1) / 2)
+        k->batch = (k->block + 1) / 2;
+    pixels = (k->batch * k->tiles + most - 1) / most * most;
+    k->before = k->coded ? 0 : k->pad[1] * k->pitch;
+    k->wide = k->coded ? k->row_bytes : k->in[1] * k->pitch;
+    k->plane = k->products = pixels * k->pitch;
+    if (k->out[2] > 2 * lanes || wide > k->pitch) {
+        k->products = pixels * wide;
+        k->apart = PTQ__PLACES * k->plane;
+    }
 }
 
 /* What becomes of the sums of a step, but for the tensors of a run. */
@@ -12182,18 +12256,19 @@ static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, const ptq__p
     return PTQ_OK;
 }
 
-/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, or of all places
-   and two rows. */
+/* Bytes for what ptq__conv_vector keeps while it runs. */
 static size_t ptq__conv_scratch(const ptq__packed *k) {
-    int pixels = (k->tiles ? (PTQ__PLACES + 4) * k->tiles : k->out[1]) + k->engine->most;
-    return ptq__staged_bytes(k) + (k->tiles ? ptq__planes_bytes(k) : 0) +
-           (size_t)pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+    return ptq__staged_bytes(k) + ptq__sums_bytes(k) +
+           (size_t)(PTQ__PLACES * k->plane + (k->apart ? PTQ__PLACES * k->products : 0));
 }
 
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
-    ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step));
+    ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step) &&
+                                    (shape.coded || step->in[2] % engine->lanes == 0));
+    if (shape.tiles)
+        ptq__describe_planes(&shape);
     shape.lane_bytes =
         (ptrdiff_t)(shape.tiles ? PTQ__PLACES : shape.runs) * shape.words * PTQ__WORD;
     ptq__make_panels(&shape);
