@@ -109,8 +109,8 @@ count_layers() { # CPU
 # Nodes and what they multiply, in order, the input first, up to the total.
 list_nodes() {
     "$build/ptq" info --model "$quantized" |
-        awk '$NF == "MACs" { inside = 1; next } $1 == "total" { exit } inside { print $1, $NF }' \
-            >"$work/nodes"
+        awk '$NF == "MACs" { inside = 1; next } $1 == "total" { exit }
+            inside { gsub(",", "", $NF); print $1, $NF }' >"$work/nodes"
 }
 
 table() { # CPU
