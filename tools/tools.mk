@@ -74,7 +74,8 @@ EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels strips
 $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
 
-$(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening mve dsp thumb plain closing) \
+$(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening pairs mve dsp bytes thumb plain \
+                                                           closing small) \
                      | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $^ >$@
 

@@ -187,11 +187,14 @@ test_vector() {
 # The forms for microcontrollers, whose instructions tests/shared/acle works out.
 test_forms() {
     for net in best tflite w4a8; do
-        accepts export --model "$dir/$net.safetensors" --c-header "$dir/net.h" --standalone
-        as_c "$net by DSP instructions" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
-            -Itests/shared/acle -D__ARM_FEATURE_DSP -D__ARM_FEATURE_SIMD32
-        as_c "$net by Helium" "$dir/$net.pixels" "$dir/$net.f32" -O1 -Itests/shared/acle \
-            -D__ARM_FEATURE_MVE
+        for small in "" --small; do
+            accepts export --model "$dir/$net.safetensors" --c-header "$dir/net.h" --standalone \
+                $small
+            as_c "$net $small by DSP instructions" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
+                -Itests/shared/acle -D__ARM_FEATURE_DSP -D__ARM_FEATURE_SIMD32
+            as_c "$net $small by Helium" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
+                -Itests/shared/acle -D__ARM_FEATURE_MVE
+        done
     done
 }
 

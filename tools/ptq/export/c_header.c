@@ -121,6 +121,20 @@ void put_sections(const header *h, const char *const *lines, unsigned wanted) {
     }
 }
 
+/* The one of that name. */
+void put_section(const header *h, const char *const *lines, const char *name) {
+    char marker[64];
+    int inside = 0;
+
+    snprintf(marker, sizeof marker, "/* [section %s] */\n", name);
+    for (; *lines; lines++) {
+        if (strncmp(*lines, marker, strlen("/* [section ")) == 0)
+            inside = strcmp(*lines, marker) == 0;
+        else if (inside)
+            put_line(h, *lines);
+    }
+}
+
 /* Metadata may hold anything, even the end of a comment. */
 static void put_harmless(const header *h, const char *text) {
     for (int n = 0; *text && n < 200; text++, n++)

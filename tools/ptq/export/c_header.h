@@ -23,7 +23,7 @@ int export_c_header(const char *model_path, const char *out_path, const char *na
 /* How a convolution is cut up in strips: see strips/opening.h. */
 typedef struct strip {
     int in[3], out[3]; /* height, width, channels, as the kernels take them */
-    int height, row, step, shift;
+    int height, width, row, step, shift;
 } strip;
 
 /* Elements of the buffers that all of them share. */
@@ -58,8 +58,10 @@ void put_lines(const header *h, const char *const *lines);
 /* The same of lines that say what a program passes: pixels, or real numbers. */
 void put_use(const header *h, const char *const *lines);
 
-/* Of lines that markers divide into sections, those of the sections whose bit is set. */
+/* Of lines that markers divide into sections, those of the sections whose bit is set; and the one of
+   that name. */
 void put_sections(const header *h, const char *const *lines, unsigned wanted);
+void put_section(const header *h, const char *const *lines, const char *name);
 
 /* The items of a table, as many as fit into a line; h->column is 0 before the first. */
 void put_item(header *h, const char *item);
@@ -79,12 +81,14 @@ void put_end(const header *h);
 size_t elements(const int *shape);
 
 /* Convolutions in strips, c_strips.c. The plan of one, 1 if there is one; the buffers of all, and
-   their bytes at most; what is written before the network, and with a node. */
+   their bytes at most; what is written before the network, with a node, and to call it, up to its
+   operands. */
 int strip_plan(const header *h, int index, strip *s);
 void strips_measure(header *h);
 size_t strips_bytes(const header *h);
 void put_strip_kernels(const header *h);
 void put_strip(const header *h, int index, const strip *s);
+void put_strip_call(const header *h, int index);
 
 /* What a standalone header takes of flash and RAM, c_budget.c: told on standard output; and 1 after
    an error where it is more than `form` allows, else 0. */

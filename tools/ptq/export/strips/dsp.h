@@ -4,8 +4,20 @@
 
 #include "export/strips/opening.h"
 
-#define NET_DSP
-/* [section dsp] */
+/* [section wide] */
+/* Inputs of a few rows, less their zero point, widened to 16 bits. */
+typedef int16_t net_value;
+static net_value net_rows[NET_ROWS];
+
+#define NET_ZERO(c) 0 /* code 0, as the rows hold it */
+
+static void net_pad_row(const net_conv *c, int n, int16_t *to)
+{
+    (void)c;
+    memset(to, 0, (size_t)n * sizeof *to);
+}
+
+/* [section dsp_rows] */
 /* ---- Arm's DSP instructions ----
 
    SMLAD adds two products of 16 bits. Inputs, less their zero point, and weights are widened for
@@ -13,19 +25,12 @@
    Of four inputs a b c d the pairs are (a, c) and (b, d), as SXTB16 makes them. */
 #include <arm_acle.h>
 
-typedef int16_t net_value;
-static net_value net_rows[NET_ROWS];
-static uint32_t net_factors[NET_DSP_FACTORS];
-
 /* Any four bytes as a word: these processors load them from any address. */
 typedef struct net_word {
     uint32_t bits;
 } __attribute__((packed, may_alias)) net_word;
 
 #define NET_WORD(at) (((const net_word *)(const void *)(at))->bits)
-
-#define NET_ZERO(c) 0 /* code 0, as the rows hold it */
-#define NET_QUAD(k) ((k) % 3 ? 3 - (k) : (k)) /* where channel k of four lies in a row */
 
 static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
 {
@@ -44,11 +49,10 @@ static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
         to[i] = (int16_t)(net_load(x[i], c->input) - c->input.zero_point);
 }
 
-static void net_pad_row(const net_conv *c, int n, int16_t *to)
-{
-    (void)c;
-    memset(to, 0, (size_t)n * sizeof *to);
-}
+/* [section dsp] */
+static uint32_t net_factors[NET_DSP_FACTORS];
+
+#define NET_QUAD(k) ((k) % 3 ? 3 - (k) : (k)) /* where channel k of four lies in a row */
 
 /* Pairs of weights, of the four channels in turn. */
 NET_APART void net_put_weights(const net_conv *c, int channel)
@@ -130,24 +134,6 @@ NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int
         }
     net_put_codes(s, a0, a1, a2, a3, y, channel);
     net_put_codes(s, b0, b1, b2, b3, y + s->step, channel);
-}
-
-/* Four channels of `height` rows. Where a row has an odd number of places, the last but one is
-   computed twice. */
-NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channel)
-{
-    const net_conv *c = s->conv;
-    const int x1 = c->stride[1] * c->in[2];
-    const int16_t *row = net_rows, *x, *end;
-    for (; height > 0; height--, row += c->stride[0] * s->row) {
-        end = row + c->out[1] / 2 * 2 * x1;
-        for (x = row; x < end; x += 2 * x1, y += 2 * s->step)
-            net_places(s, x, y, channel);
-        if (c->out[1] % 2) {
-            net_places(s, x - x1, y - s->step, channel);
-            y += s->step;
-        }
-    }
 }
 
 /* [section dsp_four] */

@@ -4,7 +4,6 @@
 
 #include "export/strips/opening.h"
 
-#define NET_MVE
 /* [section mve] */
 /* ---- Helium ----
 
@@ -107,24 +106,6 @@ NET_INLINE void net_places(const net_strip *s, const int8_t *x, uint8_t *y, int 
         const int32x4_t a = {a0, a1, a2, a3}, b = {b0, b1, b2, b3};
         net_codes4(s, a, y, channel);
         net_codes4(s, b, y + s->step, channel);
-    }
-}
-
-/* Four channels of `height` rows. Where a row has an odd number of places, the last but one is
-   computed twice. */
-NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channel)
-{
-    const net_conv *c = s->conv;
-    const int x1 = c->stride[1] * c->in[2];
-    const int8_t *row = net_rows, *x, *end;
-    for (; height > 0; height--, row += c->stride[0] * s->row) {
-        end = row + c->out[1] / 2 * 2 * x1;
-        for (x = row; x < end; x += 2 * x1, y += 2 * s->step)
-            net_places(s, x, y, channel);
-        if (c->out[1] % 2) {
-            net_places(s, x - x1, y - s->step, channel);
-            y += s->step;
-        }
     }
 }
 

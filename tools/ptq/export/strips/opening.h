@@ -1,38 +1,49 @@
 /* Convolution in strips, for the headers that "ptq export --c-header --standalone" writes: far fewer
-   instructions than net_conv2d of standalone_kernels.h, and the same bytes. The tool copies these
-   files one behind the other, with the network's name in place of `net`: opening.h; the forms for
-   Helium (mve.h), for Arm's DSP instructions (dsp.h), for ARMv6-M (thumb.h) and for all others
-   (plain.h), of which the compiler takes one; closing.h. C89 with <stdint.h>, and C++. */
+   instructions than net_conv2d of standalone_kernels.h, and the same bytes. The tool copies sections
+   of these files, with the network's name in place of `net`: opening.h; the forms for Helium (mve.h),
+   for Arm's DSP instructions (dsp.h), which share pairs.h, for ARMv6-M (thumb.h) and for all others
+   (plain.h), which share bytes.h, of which the compiler takes one; closing.h. With --small that of
+   small.h instead. C89 with <stdint.h>, and C++. */
 #ifndef PTQ_STRIPS_OPENING_H
 #define PTQ_STRIPS_OPENING_H
 
 #include "export/standalone_kernels.h"
 
-/* [section strips] */
+/* [section opening] */
 /* ---- Convolution in strips ----
 
-   A few rows of the image with their padding, and the weights of four output channels, are laid out
+   Once for each processor: what its compiler says it has decides how it multiplies. */
+#if defined(__ARM_FEATURE_MVE) && !defined(__ARM_BIG_ENDIAN)
+#define NET_MVE
+#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_BIG_ENDIAN)
+#define NET_DSP
+#elif (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)) && defined(__GNUC__)
+#define NET_THUMB
+#endif
+
+/* A few rows of the image with their padding, and the weights of four output channels, are laid out
    in buffers as the processor multiplies them best. Then all results of these rows and channels are
    computed, several at a time, so that an input or a weight once loaded serves several products. */
 
 #if defined(__GNUC__)
 #define NET_INLINE static __inline__ __attribute__((always_inline))
 #define NET_APART static __attribute__((noinline, unused))
-/* Loads and sums stay where they are: brought forward together, as compilers like it, they would need more
-   registers than there are. */
+/* Loads and sums stay where they are: brought forward together, as compilers like it, they would need
+   more registers than there are. */
 #define NET_IN_ORDER __asm__ volatile("" ::: "memory")
-#define NET_SETTLE(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
+#define NET_HIDE(a) __asm__("" : "+r"(a)) /* its value from the compiler: it stays in a register */
 #else
-#define NET_IN_ORDER
-#define NET_SETTLE(a, b, c, d)
 #define NET_INLINE static
 #define NET_APART static
+#define NET_IN_ORDER
+#define NET_HIDE(a)
 #endif
 
 typedef struct net_strip {
     const net_conv *conv;
     void (*put_weights)(const net_conv *c, int channel); /* of four channels, into their buffer */
     int height; /* rows of results that are computed together */
+    int width;  /* places of each */
     int row;    /* inputs of a row with its padding */
     int step;   /* bytes from a place to the next, where results are written */
     int shift;  /* bits of a result's fraction before it is rounded */
@@ -88,10 +99,28 @@ static const int8_t *net_bytes(const net_weights *w, int channel, int n, int8_t 
     return room;
 }
 
+/* [section unrolled] */
+#if defined(__GNUC__)
+#define NET_SETTLE(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
+#else
+#define NET_SETTLE(a, b, c, d)
+#endif
+
 /* The largest of a few numbers that divides n: so many products are written out in a loop. */
 #define NET_UNROLLED(n) \
     ((n) % 8 == 0 ? 8 : (n) % 6 == 0 ? 6 : (n) % 5 == 0 ? 5 : (n) % 4 == 0 ? 4 : \
      (n) % 3 == 0 ? 3 : (n) % 2 == 0 ? 2 : 1)
+
+/* [section code] */
+/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
+   wrong only where these 5 units more have brought it to within 8 above an integer. */
+static uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + NET_ROUND(s);
+    if (!(t & NET_TIE(s)))
+        return (uint8_t)net_tie(s->conv, channel + k, acc);
+    return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
+}
 
 /* [section end] */
 #endif

@@ -4,48 +4,11 @@
 
 #include "export/strips/opening.h"
 
-#define NET_THUMB
 /* [section thumb] */
 /* ---- ARMv6-M ----
 
    Eight registers compute, the others can be added to: they hold four sums, one place of four
-   channels. Weights lie as words, four channels side by side, since one instruction loads four of
-   those. Inputs stay bytes, from 0 to 255; the bias takes their zero point away. */
-typedef uint8_t net_value;
-static net_value net_rows[NET_ROWS];
-static int32_t net_factors[NET_PLAIN_FACTORS];
-
-#define NET_ZERO(c) ((c)->input.zero_point + (c)->input.flip) /* code 0, as the rows hold it */
-#define NET_QUAD(k) (k) /* where channel k of four lies in a row */
-
-static void net_put_row(const net_conv *c, const uint8_t *x, int n, uint8_t *to)
-{
-    int i;
-    if (!c->input.flip)
-        memcpy(to, x, (size_t)n);
-    else
-        for (i = 0; i < n; i++)
-            to[i] = x[i] ^ 128;
-}
-
-static void net_pad_row(const net_conv *c, int n, uint8_t *to)
-{
-    memset(to, (int)NET_ZERO(c), (size_t)n);
-}
-
-NET_APART void net_put_weights(const net_conv *c, int channel)
-{
-    static int8_t room[NET_UNPACKED];
-    int taps = c->kernel[0] * c->kernel[1] * c->in[2], o, k;
-    for (o = 0; o < 4; o++) {
-        const int8_t *w = net_bytes(&c->weights, channel + o, taps, room);
-        int32_t *to = net_factors + o, sum = 0;
-        for (k = 0; k < taps; k++, to += 4)
-            sum += *to = w[k];
-        net_now.bias[o] -= NET_ZERO(c) * sum;
-    }
-}
-
+   channels. */
 /* The upper half of a product of 64 bits, from products of 32; too low by up to 3. */
 NET_INLINE int32_t net_upper(int32_t a, int32_t b)
 {
@@ -107,15 +70,6 @@ NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channe
     for (; height > 0; height--, row += c->stride[0] * s->row)
         for (x = row; x < row + c->out[1] * x1; x += x1, y += s->step)
             net_place(s, x, y, channel);
-}
-
-/* [section thumb_four] */
-/* The codes of four sums, for layers where this is little of the work. */
-NET_APART void net_finish_four(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
-{
-    int k;
-    for (k = 0; k < 4; k++)
-        y[k] = (uint8_t)net_code(s, sum[k], k, channel);
 }
 
 /* [section end] */
