@@ -822,7 +822,14 @@ PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan);
 /* The constants that the integer kernels of one node work from, activations applied: for programs
    that write a plan down in another form, such as code for a microcontroller. Codes of operands go
    into an addition as they are, in the order of the graph:
-       y = clamp(rne(fma(a, ratio[0], fma(b, ratio[1], shift)))) */
+       y = clamp(rne(fma(a, ratio[0], fma(b, ratio[1], shift))))
+   TensorFlow Lite's arithmetics have `factor` instead, of integers: multiplier 2^(shift - 31), or,
+   of an addition in "xnnpack", multiplier 2^-shift. */
+typedef struct ptq_factor {
+    int32_t multiplier;
+    int shift;
+} ptq_factor;
+
 typedef struct ptq_step_info {
     size_t offset;             /* of the result in the arena */
     const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
@@ -835,6 +842,9 @@ typedef struct ptq_step_info {
     int32_t sum_low, sum_high; /* clamp of the sum */
     const uint8_t *recode;     /* concat: for each byte of the first operand, then of the second,
                                   its byte in the result, 2 x 256, the plan's; else NULL */
+    const ptq_factor *factor;  /* "fixed": as multiplier; global average pool: one; addition: of
+                                  both operands and, "fixed", of the sum; else NULL */
+    const uint32_t *power;     /* softmax of codes: 2^31 exp(-scale d) for d = 0..255; else NULL */
 } ptq_step_info;
 
 /* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
@@ -2250,18 +2260,11 @@ typedef enum ptq__arithmetic {
     PTQ__FIXED    /* sums in integers too: TensorFlow Lite's reference, CMSIS-NN */
 } ptq__arithmetic;
 
-/* A real factor as an integer, multiplier 2^(shift - 31), with 2^30 <= |multiplier|. */
-typedef struct ptq__fixed {
-    int32_t multiplier;
-    int shift; /* -31 and more; at most 30 */
-} ptq__fixed;
-
 /* The constants of an addition of codes: see ptq__add_codes. */
 typedef struct ptq__adder {
     float ratio_a, ratio_b, offset;
-    ptq__fixed fixed_a, fixed_b, fixed_sum;  /* PTQ__FIXED */
-    int32_t multiple_a, multiple_b, shift;   /* PTQ__XNNPACK */
-    int32_t zero_a, zero_b;                  /* both */
+    ptq_factor factor[3];   /* of a, of b, of the sum: PTQ__FIXED, PTQ__XNNPACK */
+    int32_t zero_a, zero_b; /* both */
     ptq__arithmetic arithmetic;
     ptq__clamp clamp;
 } ptq__adder;
@@ -2302,7 +2305,7 @@ struct ptq__step {
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
     float *multiplier;  /* integer convolution and dense: one for each channel; else NULL ... */
-    ptq__fixed *fixed;  /* ... and the same for PTQ__FIXED; else NULL */
+    ptq_factor *fixed;  /* ... and the same for PTQ__FIXED, one for an average; else NULL */
     void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
@@ -2407,8 +2410,8 @@ static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
    M = m 2^(e - 31) with m = round(2^31 f), M = f 2^e, 1/2 <= f < 1. Then
        x M = round(round_up(x m / 2^31) / 2^-e),
    the first rounded half up, the second half away from zero: Jacob et al. 2018, 2.2. */
-static ptq__fixed ptq__fixed_of(double factor) {
-    ptq__fixed fixed = {0, 0};
+static ptq_factor ptq__fixed_of(double factor) {
+    ptq_factor fixed = {0, 0}; /* shifts of -31 to 30, or 0 */
     int64_t m = (int64_t)floor(frexp(factor, &fixed.shift) * 2147483648.0 + 0.5);
     if (m == INT64_C(1) << 31) {
         m /= 2;
@@ -2425,7 +2428,7 @@ static ptq__fixed ptq__fixed_of(double factor) {
 }
 
 /* Shifting up may wrap, as it does there; no scale of a layer needs it. */
-static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
+static int32_t ptq__fixed_multiply(int32_t x, ptq_factor by) {
     int up = by.shift > 0 ? by.shift : 0, down = up - by.shift;
     int64_t product = (int64_t)(int32_t)((uint32_t)x << up) * by.multiplier;
     int64_t high = (product + (product >= 0 ? INT64_C(1) << 30 : 1 - (INT64_C(1) << 30))) /
@@ -2437,6 +2440,13 @@ static int32_t ptq__fixed_multiply(int32_t x, ptq__fixed by) {
 static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
     code = code < clamp->low ? clamp->low : code;
     return code > clamp->high ? clamp->high : code;
+}
+
+/* What a sum stands for as a code, by the step's own factors. */
+static int32_t ptq__fixed_code(const ptq__step *step, int32_t sum, int factor) {
+    const ptq__clamp *clamp = &step->clamp;
+    int64_t code = (int64_t)ptq__fixed_multiply(sum, step->fixed[factor]) + clamp->zero_point;
+    return (int32_t)(code < clamp->low ? clamp->low : code > clamp->high ? clamp->high : code);
 }
 
 /* The average of n codes of a window: rounded half away from zero, as AVERAGE_POOL_2D. */
@@ -2457,18 +2467,21 @@ static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clam
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
                                 ptq_activation act, ptq__arithmetic arithmetic) {
     ptq__adder adder;
+    int shift;
     double twice = 2.0 * (double)(a->scale > b->scale ? a->scale : b->scale);
     adder.ratio_a = ptq__div(a->scale, y->scale);
     adder.ratio_b = ptq__div(b->scale, y->scale);
     float zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
     adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
-    frexp((double)(adder.ratio_a > adder.ratio_b ? adder.ratio_a : adder.ratio_b), &adder.shift);
-    adder.shift = 21 - adder.shift;
-    adder.multiple_a = (int32_t)rint(ldexp((double)adder.ratio_a, adder.shift));
-    adder.multiple_b = (int32_t)rint(ldexp((double)adder.ratio_b, adder.shift));
-    adder.fixed_a = ptq__fixed_of((double)a->scale / twice);
-    adder.fixed_b = ptq__fixed_of((double)b->scale / twice);
-    adder.fixed_sum = ptq__fixed_of(twice / (1048576.0 * (double)y->scale));
+    for (int k = 0; k < 2 && arithmetic == PTQ__XNNPACK; k++) {
+        frexp((double)(adder.ratio_a > adder.ratio_b ? adder.ratio_a : adder.ratio_b), &shift);
+        adder.factor[k].shift = 21 - shift;
+        adder.factor[k].multiplier =
+            (int32_t)rint(ldexp((double)(k ? adder.ratio_b : adder.ratio_a), 21 - shift));
+    }
+    for (int k = 0; k < 3 && arithmetic == PTQ__FIXED; k++)
+        adder.factor[k] = ptq__fixed_of(k == 2 ? twice / (1048576.0 * (double)y->scale)
+                                               : (double)(k ? b : a)->scale / twice);
     adder.zero_a = a->zero_point;
     adder.zero_b = b->zero_point;
     adder.arithmetic = arithmetic;
@@ -2478,15 +2491,17 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
 
 /* In integers, by one of the other two formulas. */
 static int32_t ptq__add_integers(const ptq__adder *adder, int32_t a, int32_t b) {
-    int64_t unit = INT64_C(1) << adder->shift, sum;
+    const ptq_factor *factor = adder->factor;
+    int64_t sum;
     a -= adder->zero_a;
     b -= adder->zero_b;
     if (adder->arithmetic == PTQ__FIXED) {
-        int32_t x = ptq__fixed_multiply(a * (1 << 20), adder->fixed_a);
-        int32_t y = ptq__fixed_multiply(b * (1 << 20), adder->fixed_b);
-        sum = ptq__fixed_multiply(x + y, adder->fixed_sum);
+        int32_t x = ptq__fixed_multiply(a * (1 << 20), factor[0]);
+        int32_t y = ptq__fixed_multiply(b * (1 << 20), factor[1]);
+        sum = ptq__fixed_multiply(x + y, factor[2]);
     } else {
-        sum = (int64_t)a * adder->multiple_a + (int64_t)b * adder->multiple_b + unit / 2;
+        int64_t unit = INT64_C(1) << factor[0].shift;
+        sum = (int64_t)a * factor[0].multiplier + (int64_t)b * factor[1].multiplier + unit / 2;
         sum = (sum - (int64_t)((uint64_t)sum & (uint64_t)(unit - 1))) / unit; /* rounds down */
     }
     return ptq__clamp_code((int32_t)sum + adder->clamp.zero_point, &adder->clamp);
@@ -2710,14 +2725,6 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
-/* The same for PTQ__FIXED: rounded once, to an integer. */
-static ptq__fixed ptq__fixed_multiplier(const ptq_model *model, const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    double in = (double)model->node[node->input[0]].q.scale;
-    double out = (double)(node->residual ? &node->mid : &node->q)->scale;
-    return ptq__fixed_of(in * (double)weight->scale[weight->scales > 1 ? channel : 0] / out);
-}
-
 /* Sum of |w - z| of one output channel. */
 static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
@@ -2866,13 +2873,9 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
         ptq__finish_real(step, frame, at, ptq__mul((float)acc, step->multiplier[channel]));
         return;
     }
-    if (step->fixed) {
-        code = ptq__fixed_multiply(acc, step->fixed[channel]) + clamp->zero_point;
-        code = ptq__clamp_code(code, clamp);
-    } else {
-        code = ptq_requantize(acc, step->multiplier[channel], clamp->zero_point, clamp->low,
-                              clamp->high);
-    }
+    code = step->fixed ? ptq__fixed_code(step, acc, channel)
+                       : ptq_requantize(acc, step->multiplier[channel], clamp->zero_point,
+                                        clamp->low, clamp->high);
     if (frame->mid)
         ptq__store(frame->mid, at, code);
     if (frame->in[1]) {
@@ -3102,13 +3105,14 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
                 for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
-                    total += ptq__load(x, at, q->type);
+                    total += ptq__load(x, at, q->type) - q->zero_point;
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
                     else if (ptq__load(x, at, q->type) > most)
                         most = ptq__load(x, at, q->type);
                 }
             if (!largest && step->arithmetic != PTQ__ONNX) {
+                total += (int32_t)taps * q->zero_point; /* padding that counts is 0 */
                 most = ptq__average_fixed(total, (int32_t)taps, &step->clamp);
             } else if (!largest) {
                 code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
@@ -3124,15 +3128,11 @@ static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame,
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
     int channels = step->in[2], pixels = step->in[0] * step->in[1];
-    ptq__fixed share = ptq__fixed_of((double)q->scale / (pixels * (double)step->node->q.scale));
     for (int c = 0; c < channels; c++) {
         int32_t sum = -pixels * q->zero_point, code;
         for (int i = 0; i < pixels; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        code = step->arithmetic == PTQ__FIXED
-                   ? ptq__clamp_code(ptq__fixed_multiply(sum, share) + step->clamp.zero_point,
-                                     &step->clamp)
-                   : ptq__average_code(step, sum);
+        code = step->fixed ? ptq__fixed_code(step, sum, 0) : ptq__average_code(step, sum);
         ptq__store(frame->out, c, code);
     }
 }
@@ -3157,8 +3157,9 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows.
    Log-softmax is its logarithm, x[c] - max - log(sum). On codes x of scale s, as TensorFlow Lite:
-   y = rne(256 exp(s (x[c] - max)) / sum) - 128, which stands for (y + 128) / 256. In double
-   precision: no exponential of a C library is so wrong that it would change a code but at a tie. */
+   y = rne(256 exp(s (x[c] - max)) / sum) - 128, which stands for (y + 128) / 256. In integers, from
+   a table of 2^31 exp(-s d): its rounding, and that of any C library's exponential, is too small to
+   change a code but at a tie. */
 
 /* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
@@ -3182,20 +3183,30 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
 }
 
+static ptq_status ptq__make_powers(ptq__step *step, const ptq_allocator *allocator,
+                                   ptq_error *err) {
+    double scale = (double)step->from[0]->q.scale;
+    PTQ__TRY(ptq__alloc(allocator, 256, sizeof(uint32_t), "powers", &step->owned, err));
+    for (int d = 0; d < 256; d++)
+        ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-scale * d));
+    return PTQ_OK;
+}
+
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_qparams *q = &step->from[0]->q;
-    int n = step->elements, largest = 0;
-    double sum = 0;
+    const uint32_t *power = (const uint32_t *)step->owned;
+    ptq_type type = step->from[0]->q.type;
+    int n = step->elements;
+    int32_t max = ptq__load(frame->in[0], 0, type);
+    uint64_t sum = 0;
     for (int i = 1; i < n; i++)
-        if (ptq__load(frame->in[0], i, q->type) > ptq__load(frame->in[0], largest, q->type))
-            largest = i;
-    int32_t max = ptq__load(frame->in[0], largest, q->type);
+        max = ptq__load(frame->in[0], i, type) > max ? ptq__load(frame->in[0], i, type) : max;
     for (int i = 0; i < n; i++)
-        sum += exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max));
+        sum += power[max - ptq__load(frame->in[0], i, type)];
     for (int i = 0; i < n; i++) {
-        double share = exp((double)q->scale * (ptq__load(frame->in[0], i, q->type) - max)) / sum;
-        int32_t code = (int32_t)rint(256 * share) - 128;
-        ptq__store(frame->out, i, code > 127 ? 127 : code);
+        uint64_t part = (uint64_t)power[max - ptq__load(frame->in[0], i, type)] << 9;
+        uint64_t code = (part / sum + 1) / 2; /* halves up, and then to even */
+        code -= part % (2 * sum) == sum && code % 2;
+        ptq__store(frame->out, i, (int32_t)code > 255 ? 127 : (int32_t)code - 128);
     }
 }
 
@@ -3354,7 +3365,8 @@ static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
 
 /* Multiplication. y = a b, both H x W x C, or b of 1 x 1 x C, which stands for all pixels. On
    codes, as ONNX Runtime's QLinearMul, with the zero point added before rounding:
-       y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy. */
+       y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy.
+   TensorFlow Lite adds it behind, as in all that it does. */
 
 static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     PTQ__REFUSE_IF(a[2] != b[2] || (memcmp(a, b, sizeof node->shape) && b[0] * b[1] != 1),
@@ -3401,9 +3413,12 @@ static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
             int32_t x = ptq__load(frame->in[0], i + c, a->type) - a->zero_point;
             x *= ptq__load(frame->in[1], c, b->type) - b->zero_point;
             volatile float product = (float)x * step->average; /* no compiler fuses the sum */
-            ptq__store(frame->out, i + c,
-                       ptq__to_code(product + (float)step->clamp.zero_point, 0, step->clamp.low,
-                                    step->clamp.high));
+            int32_t code = step->fixed ? ptq__fixed_code(step, x, 0)
+                           : step->arithmetic == PTQ__XNNPACK
+                               ? ptq__average_code(step, x)
+                               : ptq__to_code(product + (float)step->clamp.zero_point, 0,
+                                              step->clamp.low, step->clamp.high);
+            ptq__store(frame->out, i + c, code);
         }
 }
 
@@ -4806,6 +4821,26 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
+/* The factors of PTQ__FIXED: those of sums of products and of an average of the whole image. */
+static ptq_status ptq__make_factors(ptq__step *step, const ptq_allocator *allocator,
+                                    ptq_error *err) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    int count = step->multiplier ? node->shape[2] : step->average > 0;
+    double out = (double)(node->residual ? &node->mid : &node->q)->scale;
+    if (!count || !ptq__is_coded(node))
+        return PTQ_OK;
+    PTQ__TRY(PTQ__NEW(allocator, &step->fixed, (size_t)count, "multipliers", err));
+    for (int c = 0; c < count; c++) {
+        double in = (double)step->from[0]->q.scale;
+        step->fixed[c] = ptq__fixed_of(
+            step->multiplier ? in * (double)weight->scale[weight->scales > 1 ? c : 0] / out
+            : step->from[1]  ? in * (double)step->from[1]->q.scale / out
+                             : in / (step->in[0] * step->in[1] * out));
+    }
+    return PTQ_OK;
+}
+
 /* One step: what does not depend on the image is computed here, once: geometry, constants, the
    multipliers m[o] = sx sw[o] / sy. First it gets the scalar kernel, which part three may replace
    by a faster one. Steps point into the model, and so the model must not move. */
@@ -4831,12 +4866,10 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
         for (int c = 0; c < node->shape[2]; c++)
             step->multiplier[c] = ptq__multiplier(model, node, c);
     }
-    if (step->multiplier && step->arithmetic == PTQ__FIXED && ptq__is_coded(node)) {
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, (size_t)node->shape[2], "multipliers",
-                          err));
-        for (int c = 0; c < node->shape[2]; c++)
-            step->fixed[c] = ptq__fixed_multiplier(model, node, c);
-    }
+    if (mode == PTQ_MODE_INTEGER && step->arithmetic == PTQ__FIXED)
+        PTQ__TRY(ptq__make_factors(step, &plan->allocator, err));
+    if (node->op == PTQ_OP_SOFTMAX && mode == PTQ_MODE_INTEGER)
+        PTQ__TRY(ptq__make_powers(step, &plan->allocator, err));
     if (node->op == PTQ_OP_CONCAT && mode == PTQ_MODE_INTEGER) {
         PTQ__TRY(PTQ__NEW(&plan->allocator, &step->recode, 512, "codes", err));
         for (int k = 0; k < 2; k++)
@@ -4956,6 +4989,8 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
     out->recode = step->recode;
+    out->factor = step->node->op == PTQ_OP_ADD ? step->adder.factor : step->fixed;
+    out->power = step->node->op == PTQ_OP_SOFTMAX ? (const uint32_t *)step->owned : NULL;
 }
 
 /* ---- [SESSION] ----------------------------------------------------------------------------------

@@ -69,7 +69,8 @@ $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(Q)$(COMPILE) $(FRAME) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
-EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels strips)
+EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels \
+             standalone_xnnpack standalone_fixed strips)
 .SECONDARY: $(EXPORTED)
 $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
@@ -81,7 +82,7 @@ $(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening pairs mve 
 
 # Told here, for the compiler takes them for headers of the system, which it does not list.
 $(BUILD)/tool/export/c_header.o: $(BUILD)/library_runner.inc
-$(BUILD)/tool/export/c_standalone.o: $(BUILD)/standalone_kernels.inc
+$(BUILD)/tool/export/c_arithmetic.o: $(patsubst %,$(BUILD)/standalone_%.inc,kernels xnnpack fixed)
 $(BUILD)/tool/export/c_strips.o: $(BUILD)/strips.inc
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/*.c \
@@ -233,9 +234,9 @@ evidence: $(BUILD)/ptq
 # ---- Microcontrollers, under QEMU ----
 
 #: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
-#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200
+#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200, EXPORT=--small
 mcu: $(BUILD)/ptq $(BUILD)/shapes10
-	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
+	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' EXPORT='$(EXPORT)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 

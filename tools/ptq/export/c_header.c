@@ -121,18 +121,21 @@ void put_sections(const header *h, const char *const *lines, unsigned wanted) {
     }
 }
 
-/* The one of that name. */
-void put_section(const header *h, const char *const *lines, const char *name) {
-    char marker[64];
-    int inside = 0;
+int put_section(const header *h, const char *const *lines, const char *name) {
+    static const char marker[] = "/* [section ";
+    size_t n = strlen(name);
+    int found = 0, inside = 0;
 
-    snprintf(marker, sizeof marker, "/* [section %s] */\n", name);
     for (; *lines; lines++) {
-        if (strncmp(*lines, marker, strlen("/* [section ")) == 0)
-            inside = strcmp(*lines, marker) == 0;
-        else if (inside)
+        if (strncmp(*lines, marker, sizeof marker - 1) == 0) {
+            const char *called = *lines + sizeof marker - 1;
+
+            found |= inside = strncmp(called, name, n) == 0 && called[n] == ']';
+        } else if (inside) {
             put_line(h, *lines);
+        }
     }
+    return found;
 }
 
 /* Metadata may hold anything, even the end of a comment. */

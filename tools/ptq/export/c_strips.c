@@ -132,7 +132,7 @@ int strip_plan(const header *h, int index, strip *s) {
     const int *in = h->model->node[node->input[0]].shape, *out = node->shape;
     int deep = node->groups != 1;
 
-    if (node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
+    if (h->arithmetic == FIXED || node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
         (deep && !is_depthwise(node, in)) || !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
         return 0;
     *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, 0, 0, 0};
