@@ -83,7 +83,7 @@ static inline uint8x16_t veorq_u8(uint8x16_t a, uint8x16_t b) { return a ^ b; }
 static inline int32x4_t veorq_s32(int32x4_t a, int32x4_t b) { return a ^ b; }
 static inline int32x4_t vandq_s32(int32x4_t a, int32x4_t b) { return a & b; }
 
-static inline int32x4_t vaddq_n_s32(int32x4_t a, int32_t b) { return a + vdupq_n_s32(b); }
+static inline int32x4_t vaddq_s32(int32x4_t a, int32x4_t b) { return a + b; }
 
 static inline int32x4_t vmlaq_n_s32(int32x4_t sum, int32x4_t a, int32_t b) {
     return sum + a * vdupq_n_s32(b);

@@ -26,30 +26,34 @@ enum { SHIFT_LEAST = 7, SHIFT_MOST = 13 };
 
 /* ---- Which layers ---- */
 
-/* Over all inputs that there may be, the largest sum of a channel. */
+/* Over all inputs that there may be, the largest sum of a channel, without its bias. */
 static double largest_sum(const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     double sum = 0;
 
     for (size_t i = 0; i < taps; i++)
         sum += fabs((double)ptq_tensor_number(weight, (size_t)channel * taps + i));
-    return 255 * sum + (bias->rank ? fabs((double)((const int32_t *)bias->data)[channel]) : 0);
+    return 255 * sum;
 }
 
-/* As many bits of fraction as the multipliers and results leave room for; 0: too few. */
+/* As many bits of fraction as the multipliers and results leave room for; 0: too few. `fixed` has
+   its own rounding, and needs none. */
 static int choose_shift(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
+    const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     double multiplier = 0, result = 0;
     int shift = SHIFT_MOST;
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
     for (int o = 0; o < node->shape[2]; o++) {
-        double m = (double)step.multiplier[o], sum = largest_sum(node, o);
+        double m = h->arithmetic == FIXED ? 0 : (double)step.multiplier[o];
+        double sum = largest_sum(node, o);
 
-        if (sum >= SUM_LIMIT || m <= 0)
+        if (sum >= SUM_LIMIT || (m <= 0 && h->arithmetic != FIXED))
             return 0;
+        sum += bias->rank ? fabs((double)((const int32_t *)bias->data)[o]) : 0;
         multiplier = m > multiplier ? m : multiplier;
         result = sum * m > result ? sum * m : result;
     }
@@ -132,7 +136,7 @@ int strip_plan(const header *h, int index, strip *s) {
     const int *in = h->model->node[node->input[0]].shape, *out = node->shape;
     int deep = node->groups != 1;
 
-    if (h->arithmetic == FIXED || node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
+    if (node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
         (deep && !is_depthwise(node, in)) || !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
         return 0;
     *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, 0, 0, 0};
@@ -206,26 +210,33 @@ size_t strips_bytes(const header *h) {
 
 /* ---- What is written ---- */
 
-/* Sections, and lines between them. */
-static const char *const large[] = {"unrolled",
+/* Sections, and lines between them, to the next NULL. */
+static const char *const large[] = {"rounding",
+                                    "unrolled",
                                     "#if defined(NET_MVE)\n",
                                     "mve",
+                                    "mve_code",
+                                    "mve_places",
                                     "#elif defined(NET_DSP)\n",
                                     "wide",
                                     "dsp_rows",
                                     "dsp",
+                                    "dsp_code",
+                                    "dsp_places",
                                     "#else\n",
                                     "bytes",
                                     "#endif\n\n",
                                     "#if defined(NET_MVE) || defined(NET_DSP)\n",
                                     "pairs",
                                     "#elif defined(NET_THUMB)\n",
+                                    "thumb_code",
                                     "thumb",
                                     "#else\n",
                                     "code",
                                     "plain",
                                     "#endif\n\n",
                                     "strip_rows",
+                                    "channels",
                                     NULL};
 static const char *const large_depth[] = {"#if defined(NET_MVE)\n",
                                           "mve_four",
@@ -243,9 +254,9 @@ static const char *const large_sum[] = {"sum",        "sum_room",   "#if defined
                                         "sum_others", "#endif\n\n", "strip_sum",
                                         NULL};
 
-static const char *const small[] = {"code",       "wide",       "#ifdef NET_DSP\n",
-                                    "dsp_rows",   "#else\n",    "small_rows",
-                                    "#endif\n\n", "strip_rows", NULL};
+static const char *const small[] = {"rounding",   "code",     "wide",       "#ifdef NET_DSP\n",
+                                    "dsp_rows",   "#else\n",  "small_rows", "#endif\n\n",
+                                    "strip_rows", "channels", NULL};
 static const char *const small_depth[] = {"depth", "small_depth", NULL};
 static const char *const small_squares[] = {"#if defined(NET_MVE)\n",
                                             "small_mve",
@@ -262,6 +273,15 @@ static const char *const small_squares[] = {"#if defined(NET_MVE)\n",
 static const char *const small_alone[] = {"small_alone", NULL};
 static const char *const small_sum[] = {"sum", "sum_room", "sum_code", "small_sum", NULL};
 
+/* In the arithmetic `fixed` that of the name with "_fixed" behind, where there is one. */
+static void put_part(const header *h, const char *name) {
+    char own[64];
+
+    snprintf(own, sizeof own, "%s_fixed", name);
+    if (h->arithmetic != FIXED || !put_section(h, strip_lines, own))
+        put_section(h, strip_lines, name);
+}
+
 static void put_parts(const header *h, const char *const *part) {
     for (; *part; part++) {
         const char *const line[] = {*part, NULL};
@@ -269,7 +289,7 @@ static void put_parts(const header *h, const char *const *part) {
         if (**part == '#')
             put_lines(h, line);
         else
-            put_section(h, strip_lines, *part);
+            put_part(h, *part);
     }
 }
 

@@ -7,16 +7,16 @@
 /* [section bytes] */
 /* ---- Inputs as bytes ----
 
-   From 0 to 255; the bias takes their zero point away. Weights lie four channels side by side, on
-   ARMv6-M as words, since one instruction loads four of those. */
+   From 0 to 255; sums begin with what takes their zero point away. Weights lie four channels side by
+   side, on ARMv6-M as words, since one instruction loads four of those. */
 #ifdef NET_THUMB
-typedef int32_t net_factor;
+typedef int32_t net_laid;
 #else
-typedef int8_t net_factor;
+typedef int8_t net_laid;
 #endif
 typedef uint8_t net_value;
 static net_value net_rows[NET_ROWS];
-static net_factor net_factors[NET_PLAIN_FACTORS];
+static net_laid net_factors[NET_PLAIN_FACTORS];
 
 #define NET_ZERO(c) ((c)->input.zero_point + (c)->input.flip) /* code 0, as the rows hold it */
 #define NET_QUAD(k) (k) /* where channel k of four lies in a row */
@@ -42,11 +42,11 @@ NET_APART void net_put_weights(const net_conv *c, int channel)
     int taps = c->kernel[0] * c->kernel[1] * c->in[2], o, k;
     for (o = 0; o < 4; o++) {
         const int8_t *w = net_bytes(&c->weights, channel + o, taps, room);
-        net_factor *to = net_factors + o;
+        net_laid *to = net_factors + o;
         int32_t sum = 0;
         for (k = 0; k < taps; k++, to += 4)
             sum += *to = w[k];
-        net_now.bias[o] -= NET_ZERO(c) * sum;
+        net_now.first[o] -= NET_ZERO(c) * sum;
     }
 }
 

@@ -24,15 +24,31 @@ static void net_put_rows(const net_strip *s, const uint8_t *x, int oy, int ox, i
     }
 }
 
+/* [section channels] */
+#ifndef NET_LIFT
+#define NET_LIFT(s) 0
+#endif
+
 /* Makes `count` channels, four at most, those of net_now. */
 static void net_put_channels(const net_strip *s, int channel, int count)
 {
     const net_weights *w = &s->conv->weights;
     int k;
     for (k = 0; k < count; k++) {
-        net_now.bias[k] = w->bias ? w->bias[channel + k] : 0;
-        net_now.multiplier[k] = net_fixed(w->multiplier[channel + k], s->shift);
+        const uint32_t multiplier = w->multiplier[channel + k];
+        net_now.first[k] = 0;
+        net_now.multiplier[k] = net_fixed(multiplier, s->shift);
+        net_now.begin[k] = NET_ROUND(s) + NET_LIFT(s) * ((int32_t)1 << s->shift);
+        if (w->bias)
+            net_now.begin[k] += net_share(w->bias[channel + k], multiplier, s->shift);
     }
+}
+
+/* [section channels_fixed] */
+static void net_put_channels(const net_strip *s, int channel, int count)
+{
+    (void)s, (void)channel, (void)count;
+    memset(&net_now, 0, sizeof net_now);
 }
 
 /* [section depth] */
@@ -51,7 +67,7 @@ NET_APART void net_put_depth(const net_conv *c, int channel)
         int32_t sum = 0;
         for (k = 0; k < taps; k++)
             sum += net_depth_factors[4 * k + o] = w[k];
-        net_now.bias[o] -= NET_ZERO(c) * sum;
+        net_now.first[o] -= NET_ZERO(c) * sum;
     }
 }
 
@@ -61,7 +77,8 @@ NET_INLINE void net_depth_sums(const net_strip *s, const net_value *x, int32_t *
 {
     const net_conv *c = s->conv;
     const int32_t *w = net_depth_factors;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t a0 = net_now.first[0], a1 = net_now.first[1], a2 = net_now.first[2];
+    int32_t a3 = net_now.first[3];
     int u, v;
     for (u = 0; u < c->kernel[0]; u++, x += s->row - c->kernel[1] * c->in[2])
         for (v = 0; v < c->kernel[1]; v++, x += c->in[2], w += 4) {

@@ -62,7 +62,6 @@ NET_APART void net_put_weights(const net_conv *c, int channel)
     for (o = 0; o < 4; o++) {
         const int8_t *w = net_bytes(&c->weights, channel + o, taps, room), *end = w + taps;
         uint32_t *to = net_factors + o;
-        net_now.bias[o] *= 256;
         if (c->in[2] % 4 == 0)
             for (; w < end; w += 4, to += 8) {
                 uint32_t four = NET_WORD(w);
@@ -77,23 +76,32 @@ NET_APART void net_put_weights(const net_conv *c, int channel)
     }
 }
 
+/* [section dsp_code] */
 /* Codes from -128 to 127 are computed as 0 to 255, to which USAT limits. */
 #define NET_LIFT(s) ((s)->conv->low == -128 && (s)->conv->high == 127 ? 128 : 0)
 
-/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
-   wrong only where these 5 units more have brought it to within 8 above an integer. */
+/* The code of a sum times 256. */
 NET_INLINE uint32_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
-    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + NET_ROUND(s) +
-                NET_LIFT(s) * ((int32_t)1 << s->shift);
+    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + net_now.begin[k];
     if (!(t & NET_TIE(s)))
-        return (uint8_t)(net_tie(s->conv, channel + k, acc >> 8) + NET_LIFT(s));
+        return (uint8_t)(net_exact(s->conv, channel + k, acc >> 8) + NET_LIFT(s));
     t >>= s->shift;
     if (s->conv->high - s->conv->low == 255)
         return (uint32_t)__usat(t, 8);
     return (uint8_t)net_clamped(t, s->conv->low, s->conv->high);
 }
 
+/* [section dsp_code_fixed] */
+#define NET_LIFT(s) 0
+
+/* The code of a sum times 256. */
+NET_INLINE uint32_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    return (uint8_t)net_exact(s->conv, channel + k, acc >> 8);
+}
+
+/* [section dsp_places] */
 /* Four codes, one behind the other. */
 NET_INLINE void net_put_codes(const net_strip *s, int32_t a0, int32_t a1, int32_t a2, int32_t a3,
                               uint8_t *y, int channel)
@@ -124,8 +132,7 @@ NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int
     const int pairs = (c->kernel[1] * c->in[2] + 1) / 2, unrolled = NET_UNROLLED(pairs);
     const int x1 = c->stride[1] * c->in[2];
     const uint32_t *w = net_factors, *end = w + 4 * pairs * c->kernel[0], *stop;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
-    int32_t b0 = a0, b1 = a1, b2 = a2, b3 = a3;
+    int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
     uint32_t p, q;
     for (; w < end; x += s->row - 2 * pairs)
         for (stop = w + 4 * pairs; w < stop; x += 2 * unrolled, w += 4 * unrolled) {

@@ -49,33 +49,11 @@ typedef struct net_strip {
     int shift;  /* bits of a result's fraction before it is rounded */
 } net_strip;
 
-/* Of the four channels. The bias brings the inputs' zero point into account, where the products do
-   not. */
-typedef struct net_four {
-    int32_t bias[4], multiplier[4];
-} net_four;
-
-static net_four net_now;
-
-/* multiplier * 2^(24 + shift) */
-static int32_t net_fixed(uint32_t multiplier, int shift)
+/* A result as it is defined, from the sum without its bias. */
+NET_APART int32_t net_exact(const net_conv *c, int channel, int32_t acc)
 {
-    int32_t m = (int32_t)((multiplier & 0x7fffff) | 0x800000);
-    int up = (int)(multiplier >> 23) - 126 + shift;
-    return up >= 0 ? m * ((int32_t)1 << up) : up > -24 ? m >> -up : 0;
-}
-
-/* What the rounding of results begins with: one half, the zero point, and 5 units for the errors of
-   what is to come (see net_code). */
-#define NET_ROUND(s) \
-    (((int32_t)1 << ((s)->shift - 1)) + 5 + (s)->conv->zero_point * ((int32_t)1 << (s)->shift))
-/* All bits of the fraction but the lowest three. */
-#define NET_TIE(s) (((int32_t)1 << (s)->shift) - 8)
-
-/* A result whose fraction is so near to a half that it must be computed as it is defined. */
-NET_APART int32_t net_tie(const net_conv *c, int channel, int32_t acc)
-{
-    return net_requantize(acc, c->weights.multiplier[channel], c->zero_point, c->low, c->high);
+    return net_requantize(acc + (c->weights.bias ? c->weights.bias[channel] : 0),
+                          c->weights.multiplier[channel], c->zero_point, c->low, c->high);
 }
 
 /* The weights of a channel as bytes; those of fewer bits are unpacked into `room`. */
@@ -99,6 +77,51 @@ static const int8_t *net_bytes(const net_weights *w, int channel, int n, int8_t 
     return room;
 }
 
+/* [section rounding] */
+/* Of the channels at hand. */
+typedef struct net_four {
+    int32_t first[4];      /* what sums begin with: products have not the zero point taken away */
+    int32_t multiplier[4]; /* times 2^(24 + shift) */
+    int32_t begin[4];      /* what results begin with, times 2^shift */
+} net_four;
+
+static net_four net_now;
+
+/* multiplier * 2^(24 + shift) */
+static int32_t net_fixed(uint32_t multiplier, int shift)
+{
+    int32_t m = (int32_t)((multiplier & 0x7fffff) | 0x800000);
+    int up = (int)(multiplier >> 23) - 126 + shift;
+    return up >= 0 ? m * ((int32_t)1 << up) : up > -24 ? m >> -up : 0;
+}
+
+/* bias * multiplier * 2^shift, rounded down. It has no part in the sums: channels whose weights are
+   all but 0 have biases that would leave those few bits. */
+static int32_t net_share(int32_t bias, uint32_t multiplier, int shift)
+{
+    int64_t product = (int64_t)bias * (int32_t)((multiplier & 0x7fffff) | 0x800000);
+    int down = 150 - (int)(multiplier >> 23) - shift;
+    return (int32_t)(down < 0 ? product * ((int64_t)1 << -down) : product >> (down < 62 ? down : 62));
+}
+
+/* What is added to all results: one half, the zero point, and 6 units for the errors of what is to
+   come. In units of 2^-shift the share of the bias is too low by less than 1, the product of a sum by
+   less than 2, on ARMv6-M by less than 5, or too high by less than 1, there by less than 2: so a
+   result is wrong only where these units have brought it to within 8 above an integer. */
+#define NET_ROUND(s) \
+    (((int32_t)1 << ((s)->shift - 1)) + 6 + (s)->conv->zero_point * ((int32_t)1 << (s)->shift))
+/* All bits of the fraction but the lowest three: where they are 0, net_exact decides. */
+#define NET_TIE(s) (((int32_t)1 << (s)->shift) - 8)
+
+/* [section rounding_fixed] */
+/* Of the channels at hand: what sums begin with, where products have not the zero point taken
+   away. */
+typedef struct net_four {
+    int32_t first[4];
+} net_four;
+
+static net_four net_now;
+
 /* [section unrolled] */
 #if defined(__GNUC__)
 #define NET_SETTLE(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
@@ -112,14 +135,20 @@ static const int8_t *net_bytes(const net_weights *w, int channel, int n, int8_t 
      (n) % 3 == 0 ? 3 : (n) % 2 == 0 ? 2 : 1)
 
 /* [section code] */
-/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
-   wrong only where these 5 units more have brought it to within 8 above an integer. */
+/* The code of a sum. */
 static uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
-    int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + NET_ROUND(s);
+    int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + net_now.begin[k];
     if (!(t & NET_TIE(s)))
-        return (uint8_t)net_tie(s->conv, channel + k, acc);
+        return (uint8_t)net_exact(s->conv, channel + k, acc);
     return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
+}
+
+/* [section code_fixed] */
+/* The code of a sum. */
+NET_INLINE uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    return (uint8_t)net_exact(s->conv, channel + k, acc);
 }
 
 /* [section end] */

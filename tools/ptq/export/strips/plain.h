@@ -33,8 +33,8 @@ enum { NET_PLACES = 2 };
         to[4 * (p) + 3] = a[p][3]; \
     }
 #define NET_BEGIN(p) \
-    a[p][0] = net_now.bias[0], a[p][1] = net_now.bias[1], a[p][2] = net_now.bias[2], \
-    a[p][3] = net_now.bias[3];
+    a[p][0] = net_now.first[0], a[p][1] = net_now.first[1], a[p][2] = net_now.first[2], \
+    a[p][3] = net_now.first[3];
 
 NET_INLINE void net_places(const net_strip *s, const uint8_t *x, int32_t *to)
 {

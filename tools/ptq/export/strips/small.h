@@ -30,7 +30,7 @@ NET_APART void net_sum_square(const net_strip *s, const int16_t *x, const int16_
                               const int8_t *w, const int8_t *v, int32_t *sum)
 {
     const int n = s->conv->kernel[1] * s->conv->in[2];
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], b0 = a0, b1 = a1;
+    int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
     int16x8_t p, q, f, g;
     int u, k;
     for (u = 0; u < s->conv->kernel[0]; u++, x += s->row, z += s->row, w += n, v += n) {
@@ -55,7 +55,7 @@ NET_APART void net_sum_square(const net_strip *s, const int16_t *x, const int16_
 {
     const int n = s->conv->kernel[1] * s->conv->in[2];
     const int8_t *end = w;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], b0 = a0, b1 = a1;
+    int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0;
     int u;
     for (u = 0; u < s->conv->kernel[0]; u++, x += s->row - n, z += s->row - n)
         for (end += n; w < end; x++, z++, w++, v++) {
@@ -85,7 +85,7 @@ NET_APART void net_sum_fours(const net_strip *s, const int16_t *x, const int16_t
 {
     const int n = s->conv->kernel[1] * s->conv->in[2];
     const int8_t *end = w, *last = w + s->conv->kernel[0] * n;
-    int32_t a0 = net_now.bias[0] * 256, a1 = net_now.bias[1] * 256, b0 = a0, b1 = a1, p, q;
+    int32_t a0 = 0, a1 = 0, b0 = 0, b1 = 0, p, q;
     uint32_t halves = 0xff00ff00u, f, g;
     NET_HIDE(halves);
     for (; w < last; x += s->row - n, z += s->row - n) {
@@ -186,7 +186,7 @@ static void net_depth_sums(const net_conv *c, const uint8_t *x, int oy, int ox, 
 {
     const int32_t flip = c->input.flip, less = flip + c->input.zero_point;
     const int row = oy * c->stride[0] - c->pad[0], column = ox * c->stride[1] - c->pad[1];
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
     int top, bottom, left, right, u, v;
     net_inside(c, 0, row, &top, &bottom);
     net_inside(c, 1, column, &left, &right);

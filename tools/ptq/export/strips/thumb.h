@@ -4,11 +4,7 @@
 
 #include "export/strips/opening.h"
 
-/* [section thumb] */
-/* ---- ARMv6-M ----
-
-   Eight registers compute, the others can be added to: they hold four sums, one place of four
-   channels. */
+/* [section thumb_code] */
 /* The upper half of a product of 64 bits, from products of 32; too low by up to 3. */
 NET_INLINE int32_t net_upper(int32_t a, int32_t b)
 {
@@ -16,17 +12,22 @@ NET_INLINE int32_t net_upper(int32_t a, int32_t b)
     return ah * bh + (int32_t)(((uint32_t)al * (uint32_t)bh) >> 16) + ((ah * (bl >> 1)) >> 15);
 }
 
-/* The code of a sum. In units of 2^-shift its error is above -5 and below 2, so that a result is
-   wrong only where these 5 units more have brought it to within 8 above an integer. */
+/* The code of a sum. */
 NET_INLINE uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
-    int32_t t = net_upper(acc * 256, net_now.multiplier[k]) + NET_ROUND(s);
+    int32_t t = net_upper(acc * 256, net_now.multiplier[k]) + net_now.begin[k];
     if (!(t & NET_TIE(s)))
-        return (uint8_t)net_tie(s->conv, channel + k, acc);
+        return (uint8_t)net_exact(s->conv, channel + k, acc);
     return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
 }
 
-/* An input with four weights: in C, v = x[i], a0 += v * w[0], a1 += v * w[1], ..., w += 4. The
+/* [section thumb] */
+/* ---- ARMv6-M ----
+
+   Eight registers compute, the others can be added to: they hold four sums, one place of four
+   channels.
+
+   An input with four weights: in C, v = x[i], a0 += v * w[0], a1 += v * w[1], ..., w += 4. The
    compiler takes eleven instructions for a product where this takes two and a half. */
 #define NET_TAP(i) \
     "ldrb r5, [%[x], #" #i "]\n\tldmia %[w]!, {r1, r2, r3, r4}\n\t" \
@@ -43,7 +44,8 @@ NET_INLINE void net_place(const net_strip *s, const uint8_t *x, uint8_t *y, int 
     const net_conv *c = s->conv;
     const int row = c->kernel[1] * c->in[2];
     const int32_t *w = net_factors;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t a0 = net_now.first[0], a1 = net_now.first[1], a2 = net_now.first[2];
+    int32_t a3 = net_now.first[3];
     int u;
     for (u = 0; u < c->kernel[0]; u++, x += s->row - row)
         if (row % 8 == 0)
