@@ -4,10 +4,10 @@
 # Networks as "ptq export --standalone" writes them, on the microcontrollers of
 # examples/mcu/targets.sh under QEMU: instructions exactly, layer by layer; flash, RAM and stack of the
 # whole program; and whether the logits of IMAGES images (200) are those of "ptq run", to the byte.
-# MODELS are resnet8 (of SHARED, or without it the repository's), kws and vww, MLPerf Tiny's keyword
-# spotting and visual wake words (official int8 codes, of SHARED alone), and separable, the repository's
-# network of depthwise convolutions. OPTIMIZATION is the compiler's (-O2); EXPORT holds further options
-# of "ptq export".
+# MODELS are resnet8 (of SHARED, or without it the repository's), the same as resnet8-fixed, in the
+# arithmetic of codes and integers alone, kws and vww, MLPerf Tiny's keyword spotting and visual wake
+# words (official int8 codes, of SHARED alone), and separable, the repository's network of depthwise
+# convolutions. OPTIMIZATION is the compiler's (-O2); EXPORT holds further options of "ptq export".
 set -u
 build=$1 shared=$2
 shift 2
@@ -31,32 +31,45 @@ package_of() {
 
 # Each chooses a network: how it comes about, "quantized"; its images, "$work/images.bin", and the same
 # as "ptq run" reads them, "$items"; options for the compiler, "$options". 2: it is not there.
-choose_resnet8() {
+choose_resnet8() { # OPTIONS...
     float=$shared/models/resnet8_mlperf.safetensors data=$shared/data/cifar-10-batches-bin
     images=$shared/data/mlperf-tiny-ic200/test_batch.bin
     if [ -f "$float" ] && [ -f "$data/data_batch_1.bin" ] && [ -f "$images" ]; then
-        quantize resnet8
+        quantize resnet8 "$@"
     else
-        choose_shapes resnet8
+        choose_shapes resnet8 "$@"
     fi
+}
+
+choose_resnet8_fixed() {
+    allow_more # an addition that is not fused needs both operands and its result
+    choose_resnet8 --arithmetic fixed --code-logits
 }
 
 choose_separable() { choose_shapes separable; }
 
-choose_shapes() { # NAME
+# More memory than the example allows.
+allow_more() {
+    for cpu in $mcu_cpus; do
+        sed 's/= 100K/= 400K/; s/= 56K/= 160K/' "$here/$cpu.ld" >"$work/$cpu.ld"
+    done
+}
+
+choose_shapes() { # NAME OPTIONS...
     float=$root/examples/models/$1-shapes10.safetensors data=$build/shapes10-data
     images=$data/test_batch.bin
     [ -f "$images" ] || "$build/shapes10" "$data" --train 2000 --test 2000 >"$work/log" || return
-    quantize "$1"
+    quantize "$@"
 }
 
 # Quantized once, and kept as long as the tool is the same.
-quantize() { # NAME
-    quantized=$build/mcu-$1.safetensors options= items=$work/images.bin
+quantize() { # NAME OPTIONS...
+    quantized=$build/mcu-$model.safetensors options= items=$work/images.bin
     what="$float, preset best; images of $images"
+    shift
     head -c $((3073 * ${IMAGES:-200})) "$images" >"$work/images.bin"
     [ "$quantized" -nt "$build/ptq" ] ||
-        "$build/ptq" quantize --model "$float" --data "$data" --no-measure -o "$quantized" \
+        "$build/ptq" quantize --model "$float" --data "$data" --no-measure -o "$quantized" "$@" \
             >"$work/log"
 }
 
@@ -80,9 +93,7 @@ choose_vww() {
     images=$shared/data/mlperf-tiny-ic200/test_batch.bin items=$work/images.npy
     official vww || return
     what="$float; bytes of $images as pixels"
-    for cpu in $mcu_cpus; do # it needs more than the example allows
-        sed 's/= 100K/= 400K/; s/= 56K/= 160K/' "$here/$cpu.ld" >"$work/$cpu.ld"
-    done
+    allow_more
     n=${IMAGES:-20}
     [ "$n" -le 20 ] || n=20
     head -c $((27648 * n)) "$images" >"$work/images.bin"
@@ -93,15 +104,33 @@ choose_vww() {
     } >"$items"
 }
 
+# Results are logits, or codes of one byte each, which "ptq run" writes as four.
 find_network() { # NAME
     rm -f "$work"/*.ld
-    choose_$1 || return
+    choose_$(echo "$1" | tr - _) || return
     echo
     echo "$1: $what"
-    "$build/ptq" run --model "$quantized" --images "$items" --limit ${IMAGES:-200} \
-        --logits "$work/wanted.f32" >"$work/log" &&
-        "$build/ptq" export --model "$quantized" --c-header "$work/net.h" --standalone \
-            --name net ${EXPORT:-} >"$work/log"
+    "$build/ptq" export --model "$quantized" --c-header "$work/net.h" --standalone --name net \
+        ${EXPORT:-} >"$work/log" || return
+    codes=
+    ! grep -q NET_RESULT_ZERO_POINT "$work/net.h" || codes="--codes $work/codes.i32"
+    "$build/ptq" run --model "$quantized" --images "$items" --limit ${IMAGES:-200} $codes \
+        --logits "$work/wanted.f32" >"$work/log" || return
+    [ -z "$codes" ] || od -An -v -tu1 -w4 "$work/codes.i32" | awk '{ print $1 }' >"$work/wanted"
+}
+
+is_equal() {
+    if [ -z "$codes" ]; then
+        cmp -s "$work/logits.f32" "$work/wanted.f32"
+        return
+    fi
+    od -An -v -tu1 -w1 "$work/logits.f32" | awk '{ print $1 }' | cmp -s - "$work/wanted"
+}
+
+# Functions of the compiler's that compute with real numbers: the program has none.
+calls_float() {
+    ${compiler%gcc}nm "$work/net.elf" | awk '{ print $NF }' | grep -E \
+        '^__aeabi_(c?[fd]|u?[il]2[fd])|^__(add|sub|mul|div|neg|fix|float|extend|trunc|[a-z]*[lg][te])[a-z]*[sd]f'
 }
 
 # A loop of three million instructions between two marks, with one before it: that is what the
@@ -185,7 +214,8 @@ measure() { # CPU MODEL
     rm -f "$work/logits.f32"
     emulate "$work" >"$work/log" || return
     equal=0
-    cmp -s "$work/logits.f32" "$work/wanted.f32" && equal=1
+    is_equal && equal=1
+    calls_float && echo "mcu: the program for $1 computes with real numbers: see above" >&2 && return 1
     table "$1"
     echo "RESULT mcu=$1 model=$4 instructions_per_mac=$(awk '$1 == "all" { print $4 }' \
         "$work/table") flash=$2 ram=$3 stack=$(awk '/stack/ { print $NF }' "$work/log")" \
@@ -196,7 +226,7 @@ measure() { # CPU MODEL
 ${CC:-cc} -O2 -fPIC -shared "$root/tools/mcu/count.c" -o "$work/count.so" || exit 1
 check_plugin || { cat "$work/log" >&2 && exit 1; }
 failed=
-for model in ${MODELS:-resnet8 kws vww separable}; do
+for model in ${MODELS:-resnet8 resnet8-fixed kws vww separable}; do
     find_network "$model"
     case $? in
     0) list_nodes ;;

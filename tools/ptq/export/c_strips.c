@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "export/c_header.h"
 #include "ptq.h"
@@ -273,11 +274,12 @@ static const char *const small_squares[] = {"#if defined(NET_MVE)\n",
 static const char *const small_alone[] = {"small_alone", NULL};
 static const char *const small_sum[] = {"sum", "sum_room", "sum_code", "small_sum", NULL};
 
-/* In the arithmetic `fixed` that of the name with "_fixed" behind, where there is one. */
+/* In the arithmetic `fixed` that of the name with "_fixed" behind, where there is one; what ARMv6-M
+   does on its own to round is not needed there. */
 static void put_part(const header *h, const char *name) {
     char own[64];
 
-    snprintf(own, sizeof own, "%s_fixed", name);
+    snprintf(own, sizeof own, "%s_fixed", strcmp(name, "thumb_code") ? name : "code");
     if (h->arithmetic != FIXED || !put_section(h, strip_lines, own))
         put_section(h, strip_lines, name);
 }
