@@ -146,8 +146,9 @@ examples: $(EXAMPLES) $(SHAPES)/test_batch.bin $(INTEGER_MODELS)
 	@$(if $(HAVE_CXX),:,echo '08_from_cpp is left out: there is no C++ compiler')
 
 # An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it
-# asks for is the one object that everything links, for it takes most of the time to compile.
-LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter %.c %.cpp %.o,$^) -lm -o $@
+# asks for is the one object that everything links, for it takes most of the time to compile. What an
+# example includes is among its prerequisites the second time, and not to be compiled by itself.
+LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter-out examples/../%,$(filter %.c %.cpp %.o,$^)) -lm -o $@
 
 $(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c \
                                                         $(BUILD)/ptq_impl.o
