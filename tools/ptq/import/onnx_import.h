@@ -196,6 +196,10 @@ int computes_codes(importer *im);
 /* The model's node that has the tensor in real numbers; -1 after an error. */
 int real_node(importer *im, const value *from);
 
+/* The nodes of two operands: with codes where both are coded and the result is to be, else with real
+   numbers. The first; -1 after an error. */
+int nodes_of_pair(importer *im, const value *a, const value *b, int *second, state *made);
+
 /* ---- Inputs and outputs of the graph (onnx_interface.c) ---- */
 
 /* The one output that the model will compute, the last that is made: im->kept. */
