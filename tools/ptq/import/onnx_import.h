@@ -206,8 +206,9 @@ int nodes_of_pair(importer *im, const value *a, const value *b, int *second, sta
 int find_kept(importer *im);
 
 /* What the model has of the graph's outputs: refuses what it would give in another order than the
-   file, and tells and records what it drops or changes. */
+   file, numbers them where there are several, and tells and records what it drops or changes. */
 int check_outputs(importer *im);
+void number_outputs(importer *im);
 int describe_interface(importer *im);
 
 /* ---- Constants (onnx_constants.c) ---- */
