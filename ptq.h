@@ -4298,9 +4298,9 @@ typedef struct ptq__fuser {
     ptq_fuse_report *report; /* with room for a line on each node; NULL: not wanted */
 } ptq__fuser;
 
-/* One line of the report: what became of a node; `into` NULL: it stays, and why. */
-static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                           const char *reason) {
+/* One line of the report: what became of a node, and `into` which other it went; or why it stays. */
+static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, ptq_fusion_kind kind,
+                           const ptq_node *into, const char *reason) {
     ptq_fusion *item;
     if (!fuser->report)
         return;
@@ -4308,7 +4308,7 @@ static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_no
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
-    item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
+    item->kind = kind;
     item->reason = reason;
 }
 
@@ -4448,7 +4448,7 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
         if (reader->input[0] == index && ptq__has_weight(reader->op) &&
             !memcmp(reader->pad, none, sizeof none) && ptq__uses(fuser->old, index) == 1) {
             fuser->to[index] = conv.input[0];
-            ptq__fuse_note(fuser, norm, reader, NULL);
+            ptq__fuse_note(fuser, norm, PTQ_FUSION_BATCH_NORM, reader, NULL);
             return PTQ_OK;
         }
     memcpy(conv.name, norm->name, sizeof conv.name);
@@ -4456,9 +4456,7 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
     conv.channels = conv.groups = norm->shape[2];
     PTQ__TRY(ptq__append(fuser->model, &conv, PTQ_TYPE_F32, 32, err));
     fuser->to[index] = fuser->model->nodes - 1;
-    ptq__fuse_note(fuser, norm, norm, NULL);
-    if (fuser->report)
-        fuser->report->item[fuser->report->items - 1].kind = PTQ_FUSION_CONVOLUTION;
+    ptq__fuse_note(fuser, norm, PTQ_FUSION_CONVOLUTION, norm, NULL);
     ptq_node *made = &fuser->model->node[fuser->to[index]];
     for (int c = 0; c < conv.channels; c++)
         ptq__numbers(made, PTQ_PARAM_WEIGHT)[c] = 1;
@@ -4505,13 +4503,13 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     if (k >= 0 && !reason) {
         fuser->to[index] = fuser->to[node->input[k]];
         host = &fuser->model->node[fuser->to[index]];
-        ptq__fuse_note(fuser, node, host, NULL);
+        ptq__fuse_note(fuser, node, kind, host, NULL);
         return ptq__move_in(fuser, node, k, host, err);
     }
     if (reason && kind == PTQ_FUSION_BATCH_NORM)
         return ptq__place_norm(fuser, index, err);
     if (reason)
-        ptq__fuse_note(fuser, node, NULL, reason);
+        ptq__fuse_note(fuser, node, PTQ_FUSION_NONE, NULL, reason);
     return ptq__carry_over(fuser, index, err);
 }
 
@@ -5633,14 +5631,13 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     ptq_observer seen;
     int e_low, e_high;
     PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
-    for (size_t i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
-                     (double)values[i]);
     memset(&seen, 0, sizeof seen);
     seen.count = n;
     seen.images = 1;
     seen.min = seen.max = values[0];
     for (size_t i = 0; i < n; i++) {
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
         seen.min = values[i] < seen.min ? values[i] : seen.min;
         seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
@@ -5695,7 +5692,6 @@ typedef struct ptq__range {
     const ptq_observer *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
-    double percentile;
     double low, high; /* low <= 0 <= high */
     int from, to;     /* the whole range in bins; of a side without values only the 0 is left */
 } ptq__range;
@@ -5712,13 +5708,9 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
    that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
    PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
    over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
-   image does not decide the range, and not the dependence on the order of images. */
-static void ptq__range_average(ptq__range *r) {
-    r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
-    r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
-}
+   image does not decide the range, and not the dependence on the order of images.
 
-/* Squared error of all values in the whole range, in bin widths, when `levels` codes of width w
+   Squared error of all values in the whole range, in bin widths, when `levels` codes of width w
    each, in bins, cover the axis of bins from `first` on. A bin's values are taken to lie evenly in
    it: one that reaches from `begin` to `end`, measured from a code's centre, has the error
    count / 3 * (end^3 - begin^3). A bin that reaches over several codes is cut between them, each
@@ -5811,7 +5803,10 @@ static void ptq__cut_tails(ptq__range *r, int pytorch) {
     ptq__keep_bins(r, kept[0], kept[1]);
 }
 
-/* The value below which a share of the values lies, to one bin; zeros included. */
+/* The value below which a share of the values lies, to one bin; zeros included.
+
+   PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
+   to the error (Wu et al. 2020). */
 static double ptq__quantile(const ptq_observer *s, double share) {
     double want = share * (double)s->count, seen = 0;
     for (int b = 0; b < PTQ_BINS; b++) {
@@ -5820,13 +5815,6 @@ static double ptq__quantile(const ptq_observer *s, double share) {
             return ptq__bin_value(s, b + 0.5);
     }
     return (double)s->max;
-}
-
-/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
-   to the error (Wu et al. 2020). */
-static void ptq__range_percentile(ptq__range *r) {
-    r->low = fmax(r->low, ptq__quantile(r->s, 1 - r->percentile / 100));
-    r->high = fmin(r->high, ptq__quantile(r->s, r->percentile / 100));
 }
 
 /* Kullback-Leibler divergence of the coded distribution q from the true one p,
@@ -5936,10 +5924,10 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
-    r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    PTQ__FAIL_IF(r.percentile <= 50 || r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+    double percent = percentile > 0 ? (double)percentile : 99.99, share = percent / 100;
+    PTQ__FAIL_IF(percent <= 50 || percent > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
                  PTQ_INVALID_ARGUMENT, "method %d, percentile %g (over 50, at most 100)",
-                 (int)method, r.percentile);
+                 (int)method, percent);
     PTQ__FAIL_IF(!observer->count, PTQ_NOT_READY, "nothing was observed");
     r.s = observer;
     r.type = type;
@@ -5949,17 +5937,19 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
     r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
-    /* clang-format off */
-    switch (method) {
-    case PTQ_METHOD_MOVING_AVERAGE: ptq__range_average(&r); break;
-    case PTQ_METHOD_HISTOGRAM: ptq__cut_tails(&r, 0); break;
-    case PTQ_METHOD_PERCENTILE: ptq__range_percentile(&r); break;
-    case PTQ_METHOD_ENTROPY: ptq__range_entropy(&r); break;
-    case PTQ_METHOD_MSE: ptq__range_mse(&r); break;
-    case PTQ_METHOD_HISTOGRAM_PYTORCH: ptq__cut_tails(&r, 1); break;
-    default: break; /* PTQ_METHOD_MINMAX */
+    if (method == PTQ_METHOD_MOVING_AVERAGE) {
+        r.low = ptq__exact_value(&r.s->min_sum) / (double)r.s->images;
+        r.high = ptq__exact_value(&r.s->max_sum) / (double)r.s->images;
+    } else if (method == PTQ_METHOD_PERCENTILE) {
+        r.low = fmax(r.low, ptq__quantile(r.s, 1 - share));
+        r.high = fmin(r.high, ptq__quantile(r.s, share));
+    } else if (method == PTQ_METHOD_ENTROPY) {
+        ptq__range_entropy(&r);
+    } else if (method == PTQ_METHOD_MSE) {
+        ptq__range_mse(&r);
+    } else if (method != PTQ_METHOD_MINMAX) {
+        ptq__cut_tails(&r, method == PTQ_METHOD_HISTOGRAM_PYTORCH);
     }
-    /* clang-format on */
     *low = r.low < 0 ? (float)r.low : 0;
     *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
@@ -7088,17 +7078,6 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     return PTQ_OK;
 }
 
-/* The plain conversion, or, if any scheme asks for one, that of part four around it. A dry run is
-   plain: what is searched for changes numbers, not what becomes of a node. */
-static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
-    const ptq_convert_options *options = cv->options;
-    int searches = ptq__searches(&options->scheme);
-    for (int i = 0; i < options->overrides; i++)
-        searches = searches || ptq__searches(&options->override[i].scheme);
-    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
-    return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
-}
-
 /* What became of each node, read off the new model, where it bears the same name; a node that the
    old one has not was inserted. "8-bit weights per channel, U8 to U8". */
 static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *model,
@@ -7131,8 +7110,10 @@ static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *
     return PTQ_OK;
 }
 
-/* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
-   model is made all the same, for the report, and freed. */
+/* Options of zeros get the scheme "best" here, before anything looks at them. Then the plain
+   conversion, or, if any scheme asks for one, that of part four around it. Without `out` it is a dry
+   run: the model is made for the report, and freed; plainly, since what is searched for changes
+   numbers, not what becomes of a node. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
@@ -7155,7 +7136,11 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
                  "no scheme is given, and the preset 'best' learns from the calibration images:"
                  " give these in the options, or choose the preset 'minmax8'");
     PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
-    ptq_status status = ptq__convert_checked(&cv, out == NULL, err);
+    int searches = out && ptq__searches(&resolved.scheme);
+    for (int i = 0; i < resolved.overrides; i++)
+        searches = searches || (out && ptq__searches(&resolved.override[i].scheme));
+    ptq_status status = ptq__check_convertible(model, calibration, &resolved, err);
+    PTQ__THEN(status, searches ? ptq__convert_searched(&cv, err) : ptq__convert_model(&cv, err));
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (report)
         PTQ__THEN(status, ptq__report_conversion(model, cv.model, report, err));
@@ -7517,19 +7502,18 @@ static double ptq__mcnemar(size_t lost, size_t won) {
     return sum < 0.5 ? 2 * sum : 1;
 }
 
-/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
-   everything is worth about 6 of it, as it halves every error, and 20 log10(2) = 6.02. Infinite
-   where there is no noise. */
-static double ptq__sqnr(double signal, double noise) {
-    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
-}
-
 /* For exact sums, which take floats: what is too large counts as the largest. */
 static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-/* How far logits drift apart: sums over images, which are exact, and so the same in any order. */
+/* How far logits drift apart: sums over images, which are exact, and so the same in any order. From
+   them come the mean divergence, and the ratio of signal to quantization noise,
+
+       10 log10(sum x^2 / sum (x - x')^2) dB:
+
+   one bit more in the codes of everything is worth about 6 of it, as it halves every error, and
+   20 log10(2) = 6.02. Infinite where there is no noise. */
 typedef struct ptq__drift {
     ptq_exact_sum kl, signal, noise;
 } ptq__drift;
@@ -7594,8 +7578,9 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
                         &result.high_pp);
     result.p_value = ptq__mcnemar(result.lost, result.won);
     if (logits) {
+        double signal = ptq__exact_value(&drift.signal), noise = ptq__exact_value(&drift.noise);
         result.kl = ptq__exact_value(&drift.kl) / (double)total;
-        result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
+        result.sqnr_db = noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
     }
     *out = result;
     return PTQ_OK;
@@ -7706,13 +7691,11 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
    that the answers can be compared image by image. */
 PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
                                      const char *data_path, ptq_comparison *out, ptq_error *err) {
-    const char *path[2];
+    const char *path[2] = {baseline_path, model_path};
     ptq_evaluation seen[2]; /* by the baseline, by the model */
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq_cifar10_open(data_path, PTQ_SPLIT_TEST, NULL, &data, err);
     memset(seen, 0, sizeof seen);
-    path[0] = baseline_path;
-    path[1] = model_path;
     for (int i = 0; i < 2 && !status; i++) {
         ptq_net *net = NULL;
         status = ptq_net_open(path[i], &net, err);
