@@ -1485,6 +1485,8 @@ static const char ptq__names[] =
     "\0";
 /* clang-format on */
 
+/* Steps over the lists before, then over the names before: few of them, and asked for
+   only where people read or files are read. */
 PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
     const char *name = ptq__names;
     unsigned before = (unsigned)list; /* lists to step over */
@@ -1497,6 +1499,7 @@ PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
     return *name ? name : NULL;
 }
 
+/* From the first on: lists are short, and no name stands twice in one. */
 PTQ_API int ptq_find_name(ptq_names list, const char *name) {
     for (unsigned value = 0; ptq_name(list, value); value++)
         if (!strcmp(name, ptq_name(list, value)))
@@ -1517,6 +1520,7 @@ struct ptq__text {
     size_t length; /* of the text, whether it fits or not */
 };
 
+/* An empty text over a buffer, which may be NULL where `size` is 0. */
 static ptq__text ptq__text_over(char *data, size_t size) {
     ptq__text text = {data, size, 0};
     if (size)
@@ -1562,8 +1566,10 @@ static uint32_t ptq__exponent_bits(float value) {
     return (bits >> 23) & 255;
 }
 
+/* Neither an infinity nor a NaN. */
 static int ptq__is_finite(float value) { return ptq__exponent_bits(value) != 255; }
 
+/* Nor 0 or a denormal: what a scale or a multiplier must be. */
 static int ptq__is_normal(float value) {
     return ptq__exponent_bits(value) != 0 && ptq__exponent_bits(value) != 255;
 }
@@ -1658,6 +1664,7 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
+/* Returns `status`, so that a function can fail in one line. Without `err` the text is only counted. */
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
     ptq__text text = ptq__text_over(err ? err->text : NULL, err ? sizeof err->text : 0);
     va_list args;
@@ -1767,6 +1774,7 @@ static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int cou
 #define PTQ__GROW(allocator, pointer, count, capacity, what, err)                                  \
     ptq__grow(allocator, pointer, count, capacity, sizeof **(pointer), what, err)
 
+/* Byte by byte: elements may be of any size and alignment. */
 static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
     for (; size > 0; size--, a++, b++) {
         uint8_t kept = *a;
@@ -1917,6 +1925,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     return PTQ_OK;
 }
 
+/* Zeroed, so that a tensor which is not filled has codes 0 and numbers 0, not what lay there before. */
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err) {
@@ -1928,6 +1937,8 @@ PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits
     return PTQ_OK;
 }
 
+/* Over memory of the caller: activations in an arena, or a file that was read whole. Nothing is
+   copied, and nothing is freed with the tensor. */
 PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, void *data, size_t size, ptq_error *err) {
     ptq_tensor made;
@@ -1939,6 +1950,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     return PTQ_OK;
 }
 
+/* Of one that was freed already, or never made, nothing is owned: a second time does nothing. */
 PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator) {
     if (!tensor)
         return;
@@ -2040,6 +2052,7 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
            (float)(ptq__code(tensor, index) - tensor->zero_point);
 }
 
+/* Only codes: real numbers are stored through `data`, where they lie as C has them. */
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code) {
     PTQ_ASSERT(tensor->type != PTQ_TYPE_F32 && tensor->type != PTQ_TYPE_F16);
     if (tensor->type == PTQ_TYPE_S32)
@@ -2183,12 +2196,14 @@ PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high
     *high = *low + (1 << bits) - 1;
 }
 
+/* A division, not a product with 1 / s: the two differ where x / s is close to a half. */
 PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
     int32_t low, high;
     ptq_code_range(q->type, q->bits, &low, &high);
     return ptq__to_code(ptq__div(x, q->scale), q->zero_point, low, high);
 }
 
+/* code - z takes at most 9 bits, and is exact: one rounding, that of the product. */
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
 }
@@ -2343,9 +2358,10 @@ static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
 /* ReLU and ReLU6. y = max(x, 0), y = min(max(x, 0), 6). Codes keep their scale, so that no code is
    computed anew: they are clamped to those of 0 and 6. */
 
+/* One number, -inf to inf. A NaN passes: calibration must see it. */
 static float ptq__activate(float x, ptq_activation act) {
     if (act != PTQ_ACTIVATION_NONE && x < 0)
-        return 0; /* a NaN passes: calibration must see it */
+        return 0;
     return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
@@ -2363,6 +2379,7 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
     return clamp;
 }
 
+/* H x W x C -> H x W x C, in place or not. */
 static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
@@ -2370,6 +2387,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
+/* Of a code before it is stored, which may be any integer. */
 static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
     code = code < clamp->low ? clamp->low : code;
     return code > clamp->high ? clamp->high : code;
@@ -2382,6 +2400,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
         ptq__store(frame->out, i, ptq__clamp_code(ptq__load(frame->in[0], i, type), &step->clamp));
 }
 
+/* Without a word in the metadata: PTQ__ONNX. ptq_model_check refuses words of other arithmetics. */
 static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
     const char *name = ptq_model_get_meta(model, "arithmetic");
     if (name && !strcmp(name, "xnnpack"))
@@ -2500,6 +2519,7 @@ static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq
     return PTQ_OK;
 }
 
+/* H x W x C, H x W x C -> H x W x C, which may lie over the first operand. */
 static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1]; /* H x W x C */
     float *y = (float *)frame->out; /* H x W x C, perhaps a */
@@ -2798,6 +2818,8 @@ static uint32_t ptq__mass(const ptq__step *step, const int16_t *patch) {
     return sum;
 }
 
+/* Sum of (w - zw) (x - zx) for one channel of the result: the plain product of the gathered inputs,
+   x - zx, and the weights as they are stored, less what the weights' zero point adds to it. */
 static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t mass, int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const uint8_t *w = (const uint8_t *)step->weight + (ptrdiff_t)channel * step->taps;
@@ -2935,6 +2957,7 @@ static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *seco
     return PTQ_OK;
 }
 
+/* g is computed once for each channel, and each number then costs a product and a sum. */
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)frame->in[0]; /* H x W x C */
@@ -3009,8 +3032,9 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
    each operation rounded; its global pool below is another formula. TensorFlow Lite divides the sum
    of the codes, and rounds halves away from zero. What sx (x - zx) is for each byte stands in a
    table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which changes
-   no bit of a quotient, so that no sum of real numbers leaves their range. H x W x C -> H' x W' x C.
-   */
+   no bit of a quotient, so that no sum of real numbers leaves their range.
+
+   H x W x C -> H' x W' x C; `code` begins as the first one under the window. */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
     const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
@@ -3107,11 +3131,14 @@ static void ptq__softmax(const float *x, float *y, int n, int logarithm) {
         y[i] = logarithm ? x[i] - max - logf(sum) : expf(x[i] - max) / sum;
 }
 
+/* 1 x 1 x C -> 1 x 1 x C, behind the logits. */
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements,
                  step->node->op == PTQ_OP_LOG_SOFTMAX);
 }
 
+/* 1 x 1 x C codes -> as many, s8 of scale 1/256 and zero point -128. Codes are at most 255 apart, and
+   so are places in the table; the largest power, 2^31, fits 64 bits when it is shifted by 9. */
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
     const uint32_t *power = (const uint32_t *)step->owned;
     ptq_type type = step->from[0]->q.type;
@@ -3208,6 +3235,7 @@ static int ptq__function_numbers(ptq_function function) {
                                                                                   : 0;
 }
 
+/* A result for each number: the shape stays. Numbers that a formula has not must be 0. */
 static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *second,
                                       ptq_error *err) {
     int known = (unsigned)node->function < PTQ_FUNCTION_COUNT;
@@ -3229,6 +3257,7 @@ static float ptq__slope(const ptq_node *node, int channel) {
     return slope ? slope[channel] : node->alpha;
 }
 
+/* H x W x C -> H x W x C, in place or not. */
 static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
@@ -3237,8 +3266,8 @@ static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = ptq__function(step->node, ptq__slope(step->node, c), x[i + c], 0);
 }
 
-/* quantize(f(dequantize(code))) for each code that can come in, 256 for each table: of prelu one for
-   each channel. */
+/* quantize(f(dequantize(code))) for each code that can come in, 256 places in each table: of prelu
+   one table for each channel, else one. */
 static void ptq__fill_functions(const ptq__step *step, int tables, uint8_t *table) {
     const ptq_qparams *in = &step->from[0]->q;
     int32_t low, high;
@@ -3269,6 +3298,7 @@ static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
        y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy.
    TensorFlow Lite adds it behind, as in all that it does. */
 
+/* H x W x C, H x W x C or 1 x 1 x C -> H x W x C. */
 static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     PTQ__REFUSE_IF(a[2] != b[2] || (memcmp(a, b, sizeof node->shape) && b[0] * b[1] != 1),
                    PTQ_BAD_GRAPH,
@@ -3277,6 +3307,7 @@ static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq
     return PTQ_OK;
 }
 
+/* The kernel multiplies by m and looks at nothing: m must be a normal number. */
 static ptq_status ptq__check_product(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_qparams *a = &model->node[node->input[0]].q, *b = &model->node[node->input[1]].q;
     PTQ__REFUSE_IF(!ptq__is_normal(ptq__multiplier(a->scale, b->scale, &node->q)), PTQ_BAD_NUMBER,
@@ -3290,6 +3321,7 @@ static int ptq__period(const ptq__step *step) {
     return (int)ptq__shape_elements(3, step->from[1]->shape);
 }
 
+/* H x W x C times H x W x C, or times 1 x 1 x C, which begins anew at every pixel. */
 static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
     float *y = (float *)frame->out; /* H x W x C, perhaps a */
@@ -3299,6 +3331,7 @@ static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = a[i + c] * b[c];
 }
 
+/* The same of codes. (a - za) (b - zb) lies within 255^2 = 65025, and is exact as a float. */
 static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *a = &step->from[0]->q, *b = &step->from[1]->q;
     const ptq__clamp *to = &step->clamp;
@@ -3419,7 +3452,8 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_ACTIVATION_NONE, ptq__conv_shape, ptq__check_sums,
         ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
     {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
-        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, ptq__norm_shape, NULL, ptq__norm_f32, NULL, NULL},
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, ptq__norm_shape, NULL,
+        ptq__norm_f32, NULL, NULL},
     {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU, NULL, NULL, ptq__relu_f32, ptq__relu_int, NULL},
     {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
@@ -3433,7 +3467,8 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_ACTIVATION_NONE, ptq__pool_shape, ptq__check_ratios,
         ptq__avg_pool_f32, ptq__avg_pool_int, NULL},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, NULL, ptq__check_average, ptq__avg_pool_f32, ptq__global_pool_int, NULL},
+        PTQ_ACTIVATION_NONE, NULL, ptq__check_average,
+        ptq__avg_pool_f32, ptq__global_pool_int, NULL},
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE | PTQ__TAKES_NORM, PTQ__LOGIT_CODES,
         PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, NULL, ptq__check_sums,
         ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
@@ -3457,10 +3492,12 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
 };
 /* clang-format on */
 
+/* The row of a node. The checks refuse numbers that are none of an operator before anyone asks. */
 static const ptq__operator *ptq__operator_of(const ptq_node *node) {
     return &ptq__operators[node->op];
 }
 
+/* Whether a node may have what stands under the key in the graph text. */
 static int ptq__has_key(const ptq_node *node, unsigned key) {
     return (ptq__operators[node->op].keys & key) != 0;
 }
@@ -3635,6 +3672,7 @@ static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     return -1;
 }
 
+/* Names are few, and looked up while models are built, not while they run: from the first on. */
 PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
@@ -3671,6 +3709,7 @@ static int ptq__uses(const ptq_model *model, int index) {
 /* A model owns its nodes, their parameters and its metadata; all come from its allocator, of which
    it keeps a copy. Preprocessing of an empty model is none: (pixel - 0) / 1. */
 
+/* No node yet: the first one that is added is the input. */
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
                                     ptq_error *err) {
     ptq_model *model = NULL;
@@ -3688,6 +3727,7 @@ static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
         ptq_tensor_free(&node->param[param], allocator);
 }
 
+/* Whatever state it is in: half built, half loaded, refused. */
 PTQ_API void ptq_model_free(ptq_model *model) {
     if (!model)
         return;
@@ -3724,6 +3764,7 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
     return status;
 }
 
+/* Borrowed parameters are copied too: a copy needs nothing of the first but itself. */
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
@@ -3930,6 +3971,7 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     return ptq__build(model, &node, name, NULL);
 }
 
+/* Nothing but a mark: real inputs have no codes until a quantize node makes them. */
 PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
                                int channels) {
     int index = ptq_add_input(model, name, height, width, channels);
@@ -4001,16 +4043,19 @@ PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int secon
     return ptq__build(model, &node, name, NULL);
 }
 
+/* H x W x C, H x W x C' -> H x W x (C + C'). */
 PTQ_API int ptq_add_concat(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_CONCAT, first, second);
     return ptq__build(model, &node, name, NULL);
 }
 
+/* H x W x C, H x W x C or 1 x 1 x C -> H x W x C, as where channels are weighed by what they hold. */
 PTQ_API int ptq_add_mul(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_MUL, first, second);
     return ptq__build(model, &node, name, NULL);
 }
 
+/* H x W x C -> H x W x C. Of prelu each channel gets a slope, which begins as 1. */
 PTQ_API int ptq_add_function(ptq_model *model, ptq_function function, const char *name, int input,
                              float alpha, float beta) {
     ptq_node node = ptq__blank(PTQ_OP_FUNCTION, input, -1);
@@ -4095,6 +4140,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
     return PTQ_OK;
 }
 
+/* With zeros for weights: they are to be filled in, by name, through ptq_model_param. */
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
@@ -4298,7 +4344,7 @@ typedef struct ptq__fuser {
     ptq_fuse_report *report; /* with room for a line on each node; NULL: not wanted */
 } ptq__fuser;
 
-/* One line of the report: what became of a node, and `into` which other it went; or why it stays. */
+/* One line of the report: what became of a node, and `into` which other; or why it stays. */
 static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, ptq_fusion_kind kind,
                            const ptq_node *into, const char *reason) {
     ptq_fusion *item;
@@ -4352,7 +4398,8 @@ static void ptq__fold_behind(ptq_node *layer, const ptq_node *norm) {
 }
 
 /* The norm in front of a layer: the input channel c under each tap has a slope of its own.
-       sum w (g[c] (x - mean[c]) + beta[c]) + b = sum (w g[c]) x + b + sum w (beta[c] - g[c] mean[c])
+       sum w (g[c] (x - mean[c]) + beta[c]) + b
+           = sum (w g[c]) x + b + sum w (beta[c] - g[c] mean[c])
    Padding would count: it would have to be mean - beta / g, not 0. */
 static void ptq__fold_in_front(ptq_node *layer, const ptq_node *norm) {
     const float *beta = ptq__numbers(norm, PTQ_PARAM_BIAS); /* C */
@@ -4574,6 +4621,7 @@ struct ptq_plan {
 
 enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the widest vector */
 
+/* The next multiple. */
 static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
 /* Bytes of a result in the arena: one for each code whatever its bits, since kernels read single
@@ -4857,6 +4905,7 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* All that can fail fails here: a session that was made for the plan only needs memory. */
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
     const ptq_allocator *allocator = options ? &options->allocator : NULL;
@@ -4874,6 +4923,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     PTQ__FINISH(status, ptq_plan_free(plan), plan, out);
 }
 
+/* Also of one that is half made, whose steps so far are counted. The model stays. */
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
     const ptq_allocator *allocator;
     if (!plan)
@@ -4894,6 +4944,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
 
 PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &plan->info; }
 
+/* A copy of the constants, whose tables stay the plan's. Members of other operators are 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     const ptq__step *step = &plan->step[node];
     memset(out, 0, sizeof *out);
@@ -4965,6 +5016,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     return PTQ_OK;
 }
 
+/* The plan stays: other sessions may use it. */
 PTQ_API void ptq_session_free(ptq_session *session) {
     if (session)
         ptq__free(&session->options.allocator, session->owned);
@@ -5169,6 +5221,7 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
     return PTQ_OK;
 }
 
+/* Three short forms, for bytes, for real numbers, and for the answer alone. */
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
     ptq_results out = {logits, probabilities, NULL, NULL};
@@ -5256,6 +5309,7 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
    wants two images of one hash can make them. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
+/* Goes on from `hash`, ptq__fnv_start or what an earlier call returned. */
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     for (size_t i = 0; i < size; i++)
@@ -5546,6 +5600,7 @@ PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocat
     return PTQ_OK;
 }
 
+/* A second time does nothing; what was counted in the struct itself stays readable. */
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
     if (!observer)
         return;
@@ -5704,8 +5759,8 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX is the whole range itself: nothing is clipped. The largest error is the smallest
-   that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
+/* PTQ_METHOD_MINMAX is the whole range itself: nothing is clipped. The largest error is the
+   smallest that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
    PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
    over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
    image does not decide the range, and not the dependence on the order of images.
@@ -6086,6 +6141,7 @@ static int ptq__smaller_hash(const void *a, const void *b, const void *context) 
     return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
+/* Ascending. */
 static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
@@ -6388,6 +6444,7 @@ static int ptq__default_scheme(ptq_scheme *s) {
    accuracy of all that is smaller than a float. */
 static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
 
+/* The input of pixels aside, which always has 8. */
 static int ptq__activation_bits(const ptq_scheme *s) {
     return s->activation_bits ? s->activation_bits : 8;
 }
@@ -6598,6 +6655,7 @@ static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
     return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
 }
 
+/* The codes that may be used, low..high. */
 static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *high) {
     ptq_code_range(ptq__weight_type(scheme), ptq__weight_bits(scheme), low, high);
     if (!scheme->weight_affine && !scheme->weight_full_range)
@@ -7110,9 +7168,9 @@ static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *
     return PTQ_OK;
 }
 
-/* Options of zeros get the scheme "best" here, before anything looks at them. Then the plain
-   conversion, or, if any scheme asks for one, that of part four around it. Without `out` it is a dry
-   run: the model is made for the report, and freed; plainly, since what is searched for changes
+/* Options of zeros get the scheme "best" here, before anything looks at them. Then comes the plain
+   conversion, or, if any scheme asks for one, that of part four around it. Without `out` it is a
+   dry run: the model is made for the report, and freed; plainly, since what is searched for changes
    numbers, not what becomes of a node. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
@@ -7159,8 +7217,9 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
        byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
 
    which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
-   a file says what it is; what can be checked is its size and its labels. Folders of them are looked
-   through in part two. After it come samples and subsets, by which one data set becomes another. */
+   a file says what it is; what can be checked is its size and its labels. Folders of such files are
+   looked through in part two. Behind it come samples and subsets, by which one data set becomes
+   another. */
 
 enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
@@ -7208,6 +7267,7 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
     return PTQ_OK;
 }
 
+/* NULL is a data set too, the empty one. */
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq_allocator allocator = ptq__allocator(data ? &data->allocator : NULL);
     if (data)
@@ -7630,12 +7690,14 @@ PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logit
     return ptq_run(net->session, pixels, 1, logits, NULL, err);
 }
 
+/* The answer alone, without its logits. */
 PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
                                     ptq_error *err) {
     return ptq_classify(net->session, pixels, 1, best, err);
 }
 
 #ifndef PTQ_NO_STDIO
+/* As from memory: the file is read whole, and closed, before it is parsed. */
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_load(path, NULL, &model, err));
