@@ -1442,19 +1442,24 @@ typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
+static void ptq__put_float(ptq__text *text, float value);
+typedef int ptq__before(const void *a, const void *b, const void *context); /* 1 if a comes first */
+static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code);
 #ifndef PTQ_RUN_ONLY
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
-   What everything below stands on: names, text, errors, memory, sorting.
-   None of it is about networks; skip it, and come back where a name is not plain. The library
-   formats and reads numbers itself, since printf and strtod obey the locale of the program, in
-   which 0.5 may be written "0,5", and since a build without stdio has neither. */
+   What everything below stands on: names, text, errors, memory. None of it is about networks; skip
+   it, and come back where a name is not plain. The library formats numbers itself, and reads them,
+   since printf and strtod obey the locale of the program, in which 0.5 may be written "0,5", and
+   since a build without stdio has neither. How real numbers are written and read, and how files are
+   sorted, stands in part two. */
 
 /* The lists of ptq_names one after another: each name ends with a 0, each list with an empty name.
    One string instead of pointers to many, because every pointer takes an entry of 24 bytes in a
@@ -1574,65 +1579,6 @@ static int ptq__is_normal(float value) {
     return ptq__exponent_bits(value) != 0 && ptq__exponent_bits(value) != 255;
 }
 
-/* 10^n in double precision, by squaring; n within the range of double. */
-static double ptq__pow10(int n) {
-    double result = 1, base = 10;
-    int k = n < 0 ? -n : n;
-    for (; k; k >>= 1, base *= base)
-        if (k & 1)
-            result *= base;
-    return n < 0 ? 1 / result : result;
-}
-
-/* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
-   Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
-   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
-   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
-static uint64_t ptq__shortest(float value, int *exponent) {
-    double v = (double)value;
-    int e = 0;
-    uint64_t digits = 0;
-    while (v < ptq__pow10(e))
-        e--;
-    while (v >= ptq__pow10(e + 1))
-        e++;
-    for (int n = 1; n <= 9; n++) {
-        *exponent = e - n + 1;
-        digits = (uint64_t)(v * ptq__pow10(-*exponent) + 0.5);
-        if ((float)((double)digits * ptq__pow10(*exponent)) == value)
-            break;
-    }
-    return digits;
-}
-
-/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
-   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
-   stand zeros. */
-static void ptq__put_float(ptq__text *text, float value) {
-    char digit[24];
-    ptq__text digits = ptq__text_over(digit, sizeof digit);
-    float size = value < 0 ? -value : value;
-    int n, point, whole, exponent = 0;
-    ptq__put_string(text, value < 0 ? "-" : "");
-    if (!ptq__is_finite(size)) {
-        ptq__put_string(text, size > 0 ? "inf" : "nan");
-        return;
-    }
-    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
-    n = (int)digits.length;
-    point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
-    whole = point > 10 || point < -4 ? 1 : point;
-    for (int p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
-        if (p == whole)
-            ptq__put_char(text, '.');
-        ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
-    }
-    if (whole != point) {
-        ptq__put_char(text, 'e');
-        ptq__put_signed(text, point - 1);
-    }
-}
-
 /* Those of printf's formats that the library needs, %s %d %u %zu %llu %g %%, without widths. A name
    that is NULL is seen as "?". */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
@@ -1664,7 +1610,7 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
-/* Returns `status`, so that a function can fail in one line. Without `err` the text is only counted. */
+/* Returns `status`, so that a function can fail in one line. Without `err` nobody is told. */
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
     ptq__text text = ptq__text_over(err ? err->text : NULL, err ? sizeof err->text : 0);
     va_list args;
@@ -1773,44 +1719,6 @@ static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int cou
 
 #define PTQ__GROW(allocator, pointer, count, capacity, what, err)                                  \
     ptq__grow(allocator, pointer, count, capacity, sizeof **(pointer), what, err)
-
-/* Byte by byte: elements may be of any size and alignment. */
-static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
-    for (; size > 0; size--, a++, b++) {
-        uint8_t kept = *a;
-        *a = *b;
-        *b = kept;
-    }
-}
-
-/* 1 if element `a` comes before element `b`. */
-typedef int ptq__before(const void *a, const void *b, const void *context);
-
-/* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
-   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
-   none of these. Equal elements come in any order, so `before` decides ties where they matter.
-
-   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
-   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
-   the top, which is the last in order, goes behind the heap, again and again. Either way one
-   element, `root`, may be out of place, and sinks until none of its children comes after it. */
-static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
-    uint8_t *item = (uint8_t *)base;
-    size_t start = n / 2, end = n, child;
-    while (end > 1) {
-        if (start > 0)
-            start--;
-        else
-            ptq__swap(item, item + --end * size, size);
-        for (size_t root = start; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end && before(item + child * size, item + (child + 1) * size, context))
-                child++;
-            if (!before(item + root * size, item + child * size, context))
-                break;
-            ptq__swap(item + root * size, item + child * size, size);
-        }
-    }
-}
 
 /* Reading.
 
@@ -1925,7 +1833,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     return PTQ_OK;
 }
 
-/* Zeroed, so that a tensor which is not filled has codes 0 and numbers 0, not what lay there before. */
+/* Zeroed: a tensor that nobody fills has codes 0 and numbers 0, not what lay there before. */
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err) {
@@ -3031,8 +2939,8 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
 
    each operation rounded; its global pool below is another formula. TensorFlow Lite divides the sum
    of the codes, and rounds halves away from zero. What sx (x - zx) is for each byte stands in a
-   table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which changes
-   no bit of a quotient, so that no sum of real numbers leaves their range.
+   table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which
+   changes no bit of a quotient, so that no sum of real numbers leaves their range.
 
    H x W x C -> H' x W' x C; `code` begins as the first one under the window. */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
@@ -3137,8 +3045,8 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
                  step->node->op == PTQ_OP_LOG_SOFTMAX);
 }
 
-/* 1 x 1 x C codes -> as many, s8 of scale 1/256 and zero point -128. Codes are at most 255 apart, and
-   so are places in the table; the largest power, 2^31, fits 64 bits when it is shifted by 9. */
+/* 1 x 1 x C codes -> as many, s8 of scale 1/256 and zero point -128. Codes are at most 255 apart,
+   and so are places in the table; the largest power, 2^31, fits 64 bits when it is shifted by 9. */
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
     const uint32_t *power = (const uint32_t *)step->owned;
     ptq_type type = step->from[0]->q.type;
@@ -3990,21 +3898,20 @@ PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input)
                            : "ptq_add_op makes operators with one input and without parameters");
 }
 
-/* Height and width of kernel or stride, where 0 stands for the height, and for a default if that is
-   0 too. */
+/* Height and width of kernel or stride, where 0 stands for the height, and for a default, if there
+   is one, where that is 0 too. */
 static void ptq__set_pair(int *pair, int height, int width, const int *standard) {
-    pair[0] = height ? height : standard[0];
-    pair[1] = width ? width : height ? height : standard[1];
+    pair[0] = height || !standard ? height : standard[0];
+    pair[1] = width ? width : height || !standard ? height : standard[1];
 }
 
 /* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. A kernel of 0 is refused
    by the shape rule. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
-    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.channels = options->channels;
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, NULL);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.stride);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
@@ -4017,11 +3924,10 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
 /* H x W x C -> H' x W' x C. Windows do not overlap by default: the stride is the kernel. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
-    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(op, input, -1);
     unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
     int fits = (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__POOL_KEYS;
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, NULL);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
@@ -4049,7 +3955,7 @@ PTQ_API int ptq_add_concat(ptq_model *model, const char *name, int first, int se
     return ptq__build(model, &node, name, NULL);
 }
 
-/* H x W x C, H x W x C or 1 x 1 x C -> H x W x C, as where channels are weighed by what they hold. */
+/* H x W x C, H x W x C or 1 x 1 x C -> H x W x C: an attention weighs channels so. */
 PTQ_API int ptq_add_mul(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_MUL, first, second);
     return ptq__build(model, &node, name, NULL);
@@ -5048,19 +4954,6 @@ PTQ_API int ptq_argmax(const float *values, int n) {
         if (values[i] > values[best])
             best = i;
     return best;
-}
-
-/* Eight at once. */
-static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
-    uint64_t mask = flip * (UINT64_MAX / 255), word;
-    size_t i;
-    for (i = 0; i + sizeof word <= n; i += sizeof word) {
-        memcpy(&word, pixel + i, sizeof word);
-        word ^= mask;
-        memcpy(code + i, &word, sizeof word);
-    }
-    for (; i < n; i++)
-        code[i] = pixel[i] ^ flip;
 }
 
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
@@ -7907,7 +7800,8 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
    function for its value, which puts and reads it alike: so whatever is written can be read. A
    function that puts nothing means that the value goes without saying, and the key is left out. */
 
-/* Numbers, here and in all other files: refused unless the whole of a piece of text is one. */
+/* Numbers, here and in all other files. Read, they are refused unless the whole of a piece of text
+   is one. */
 
 /* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
 static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
@@ -7923,6 +7817,65 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
         return 0;
     *out = value;
     return 1;
+}
+
+/* 10^n in double precision, by squaring; n within the range of double. */
+static double ptq__pow10(int n) {
+    double result = 1, base = 10;
+    int k = n < 0 ? -n : n;
+    for (; k; k >>= 1, base *= base)
+        if (k & 1)
+            result *= base;
+    return n < 0 ? 1 / result : result;
+}
+
+/* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
+   Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
+   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
+   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
+static uint64_t ptq__shortest(float value, int *exponent) {
+    double v = (double)value;
+    int e = 0;
+    uint64_t digits = 0;
+    while (v < ptq__pow10(e))
+        e--;
+    while (v >= ptq__pow10(e + 1))
+        e++;
+    for (int n = 1; n <= 9; n++) {
+        *exponent = e - n + 1;
+        digits = (uint64_t)(v * ptq__pow10(-*exponent) + 0.5);
+        if ((float)((double)digits * ptq__pow10(*exponent)) == value)
+            break;
+    }
+    return digits;
+}
+
+/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
+   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
+   stand zeros. */
+static void ptq__put_float(ptq__text *text, float value) {
+    char digit[24];
+    ptq__text digits = ptq__text_over(digit, sizeof digit);
+    float size = value < 0 ? -value : value;
+    int n, point, whole, exponent = 0;
+    ptq__put_string(text, value < 0 ? "-" : "");
+    if (!ptq__is_finite(size)) {
+        ptq__put_string(text, size > 0 ? "inf" : "nan");
+        return;
+    }
+    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
+    n = (int)digits.length;
+    point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
+    whole = point > 10 || point < -4 ? 1 : point;
+    for (int p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
+        if (p == whole)
+            ptq__put_char(text, '.');
+        ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
+    }
+    if (whole != point) {
+        ptq__put_char(text, 'e');
+        ptq__put_signed(text, point - 1);
+    }
 }
 
 /* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
@@ -8852,6 +8805,41 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
         }
     }
     return ptq__json_end(json, err);
+}
+
+/* Byte by byte: elements may be of any size and alignment. */
+static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
+    for (; size > 0; size--, a++, b++) {
+        uint8_t kept = *a;
+        *a = *b;
+        *b = kept;
+    }
+}
+
+/* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
+   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
+   none of these. Equal elements come in any order, so `before` decides ties where they matter.
+
+   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
+   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
+   the top, which is the last in order, goes behind the heap, again and again. Either way one
+   element, `root`, may be out of place, and sinks until none of its children comes after it. */
+static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
+    uint8_t *item = (uint8_t *)base;
+    size_t start = n / 2, end = n, child;
+    while (end > 1) {
+        if (start > 0)
+            start--;
+        else
+            ptq__swap(item, item + --end * size, size);
+        for (size_t root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && before(item + child * size, item + (child + 1) * size, context))
+                child++;
+            if (!before(item + root * size, item + child * size, context))
+                break;
+            ptq__swap(item + root * size, item + child * size, size);
+        }
+    }
 }
 
 static int ptq__name_before(const void *a, const void *b, const void *archive) {
@@ -12398,6 +12386,19 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
     ptq_preprocess(plan->info.model, pixels, out);
 }
 #endif /* PTQ__VECTOR */
+
+/* Pixels whose highest bit alone changes, eight at once: everywhere. */
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
+    uint64_t mask = flip * (UINT64_MAX / 255), word;
+    size_t i;
+    for (i = 0; i + sizeof word <= n; i += sizeof word) {
+        memcpy(&word, pixel + i, sizeof word);
+        word ^= mask;
+        memcpy(code + i, &word, sizeof word);
+    }
+    for (; i < n; i++)
+        code[i] = pixel[i] ^ flip;
+}
 
 /* =============================================================================================
    PART FOUR: SEARCH
