@@ -80,7 +80,7 @@
      [GRAPH]     nodes, builder, ResNet8            [NET]
      [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT] [FILE]
      [FUSE]      folding batch norm and others      [CALIBRATION FILE] [IMAGE FILES] [TEST VECTOR]
-     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
+     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [THREADS]
      [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
      [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
      [OBSERVE]   ranges from data
@@ -1451,6 +1451,9 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code);
 #ifndef PTQ_RUN_ONLY
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
+typedef struct ptq__job ptq__job;
+static void ptq__job_spread(ptq__job *job);
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err);
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
 #endif
 
@@ -5224,8 +5227,6 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
    chance, so what a job notes must not depend on it: counts, exact sums (see [OBSERVE]), or a place
    of its own for every item. Then the result has the same bytes with any number of threads. */
 
-typedef struct ptq__job ptq__job;
-
 /* One thread's share of a job. */
 typedef struct ptq__worker {
     ptq_session *session;
@@ -5402,31 +5403,8 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
     ptq_session_free(worker.session);
 }
 
-#ifdef PTQ_THREADS
-static void *ptq__job_thread(void *job) {
-    ptq__job_work((ptq__job *)job, 0);
-    return NULL;
-}
-
-/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job) {
-    enum { MOST = 64 };
-    pthread_t thread[MOST];
-    int started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
-    pthread_mutex_init(&job->lock, NULL);
-    while (started < wanted - 1 &&
-           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
-        started++;
-    ptq__job_work(job, 1);
-    for (int i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
-    pthread_mutex_destroy(&job->lock);
-}
-#else
-static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
-#endif
-
-/* The caller may have finished before the last thread: it is told once more, that all is done. */
+/* ptq__job_spread lets the caller work, and as many threads as were asked for: see part three. The
+   caller may have finished before the last of them: it is told once more, that all is done. */
 static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     ptq__job_spread(job);
     PTQ__FAIL_IF(job->status, job->status, "%s", job->error.text);
@@ -6363,40 +6341,6 @@ static int ptq__searches(const ptq_scheme *s) {
                                            s->equalize || s->fit_ranges || s->confirm);
 }
 
-/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
-   activations, then the model as a whole. What does not count in a mode is not said. */
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq_scheme copy = *scheme;
-    const ptq_scheme *s = &copy;
-    ptq__default_scheme(&copy);
-    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
-        return text.length;
-    }
-    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
-             s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
-             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
-             ptq__refits(s)                        ? " refitted"
-             : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
-                                                   : "");
-    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
-        ptq__put_string(&text, " bias-empirical");
-    if (s->mode == PTQ_MODE_DYNAMIC) {
-        ptq__put_string(&text, ", dynamic");
-        return text.length;
-    }
-    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "",
-             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
-    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
-        ptq__put(&text, " %g", (double)s->percentile);
-    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
-             ptq__below_8(s, s->equalize) ? ", equalized" : "",
-             s->code_logits ? ", logits coded" : "");
-    return text.length;
-}
-
 /* What lies outside its list or range, and what excludes each other. Affine weights have one scale
    for the tensor since its zero point is one for all channels; a range of least error is searched
    for around 0, which affine ranges do not lie around. */
@@ -6955,25 +6899,6 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
         PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &cv->model->node[0].q, err));
     (coded ? cv->coded : cv->real)[0] = 0;
     return PTQ_OK;
-}
-
-/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
-   images the ranges come from, without which nobody could judge them. */
-static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
-    char line[1024], scheme[160];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
-    ptq__put_string(&text, scheme);
-    for (int i = 0; i < cv->options->overrides; i++) {
-        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
-        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
-    }
-    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
-    if (!cv->calibration)
-        return PTQ_OK;
-    text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
-    return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
 /* Makes cv->model, the plain conversion; NULL after a failure. */
@@ -7788,6 +7713,61 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
                      "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
+
+#ifndef PTQ_RUN_ONLY
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
+   activations, then the model as a whole. What does not count in a mode is not said. */
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq_scheme copy = *scheme;
+    const ptq_scheme *s = &copy;
+    ptq__default_scheme(&copy);
+    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
+        return text.length;
+    }
+    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
+             s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
+             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
+             ptq__refits(s)                        ? " refitted"
+             : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
+                                                   : "");
+    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
+        ptq__put_string(&text, " bias-empirical");
+    if (s->mode == PTQ_MODE_DYNAMIC) {
+        ptq__put_string(&text, ", dynamic");
+        return text.length;
+    }
+    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
+             s->activation_symmetric ? " symmetric" : "",
+             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
+    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
+        ptq__put(&text, " %g", (double)s->percentile);
+    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
+             ptq__below_8(s, s->equalize) ? ", equalized" : "",
+             s->code_logits ? ", logits coded" : "");
+    return text.length;
+}
+
+/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
+   images the ranges come from, without which nobody could judge them. */
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
+    char line[1024], scheme[160];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
+    ptq__put_string(&text, scheme);
+    for (int i = 0; i < cv->options->overrides; i++) {
+        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
+        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
+    }
+    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
+    if (!cv->calibration)
+        return PTQ_OK;
+    text = ptq__text_over(line, sizeof line);
+    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
+    return ptq_model_set_meta(cv->model, "calibration", line, err);
+}
+#endif
 
 /* ---- [GRAPH TEXT] --------------------------------------------------------------------------- */
 
@@ -12399,6 +12379,35 @@ static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *cod
     for (; i < n; i++)
         code[i] = pixel[i] ^ flip;
 }
+
+#ifndef PTQ_RUN_ONLY
+/* ---- [THREADS] ----------------------------------------------------------------------------------
+   A job ([WORK]) on several threads. */
+
+#ifdef PTQ_THREADS
+static void *ptq__job_thread(void *job) {
+    ptq__job_work((ptq__job *)job, 0);
+    return NULL;
+}
+
+/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
+static void ptq__job_spread(ptq__job *job) {
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    int started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
+    pthread_mutex_init(&job->lock, NULL);
+    while (started < wanted - 1 &&
+           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
+        started++;
+    ptq__job_work(job, 1);
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&job->lock);
+}
+#else
+static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
+#endif
+#endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
    PART FOUR: SEARCH
