@@ -1723,13 +1723,8 @@ static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int cou
 #define PTQ__GROW(allocator, pointer, count, capacity, what, err)                                  \
     ptq__grow(allocator, pointer, count, capacity, sizeof **(pointer), what, err)
 
-/* Reading.
-
-   What is read may come from anywhere: nothing relies on a terminating 0. Readers walk over a text
-   by cutting pieces off its front; nothing is copied, so that the text must stay as long as its
-   pieces are used. Numbers are read where files are, in part two.
-
-   A piece of a text: n bytes, not terminated. */
+/* A piece of a text: n bytes, not terminated. What is read may come from anywhere, and so nothing
+   relies on a terminating 0. Readers stand where files are, in part two. */
 struct ptq__span {
     const char *p;
     size_t n;
@@ -1738,23 +1733,6 @@ struct ptq__span {
 static ptq__span ptq__span_of(const char *text) {
     ptq__span span = {text, strlen(text)};
     return span;
-}
-
-static int ptq__span_is(ptq__span span, const char *text) {
-    return span.n == strlen(text) && !memcmp(span.p, text, span.n);
-}
-
-/* Cuts off and returns what stands before the first `separator`; everything where there is none. */
-static ptq__span ptq__cut(ptq__span *rest, char separator) {
-    ptq__span head = *rest;
-    if (!head.n)
-        return head;
-    const char *at = (const char *)memchr(rest->p, separator, rest->n);
-    size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
-    head.n = at ? taken - 1 : taken;
-    rest->p += taken;
-    rest->n -= taken;
-    return head;
 }
 
 /* A copy that fits into an error message: files may hold anything, so what is not printable becomes
@@ -1972,51 +1950,6 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
         (void)ptq__packed_code(tensor, index, &code);
     else
         ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
-}
-
-/* Half precision, and single:
-
-       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
-       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
-
-   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
-   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
-   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
-   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
-   right. */
-PTQ_API uint16_t ptq_f32_to_f16(float value) {
-    uint32_t bits, sign, shift = 13;
-    memcpy(&bits, &value, sizeof bits);
-    sign = (bits >> 16) & 0x8000u;
-    bits &= 0x7fffffffu;
-    if (bits >= 0x47800000u) /* from 2^16: infinity, or NaN */
-        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
-    if (bits < 0x33000000u) /* below 2^-25, half of the smallest number */
-        return (uint16_t)sign;
-    if (bits < 0x38800000u) { /* below 2^-14 */
-        shift = 126 - (bits >> 23);
-        bits = (bits & 0x7fffffu) | 0x800000u;
-    } else {
-        bits -= 112u << 23; /* the exponents' biases are 127 and 15 */
-    }
-    bits += (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
-    return (uint16_t)(sign | (bits >> shift));
-}
-
-/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
-   or NaN. */
-PTQ_API float ptq_f16_to_f32(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
-    int exponent = (half >> 10) & 31;
-    float value;
-    if (exponent == 0) {
-        value = (float)mantissa * (1.0f / 16777216.0f);
-        return sign ? -value : value;
-    }
-    bits = exponent == 31 ? 0x7f800000u : (uint32_t)(exponent + 112) << 23;
-    bits |= sign | (mantissa << 13);
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 /* ---- [QUANTIZE] ---------------------------------------------------------------------------------
@@ -3706,11 +3639,11 @@ static int ptq__is_name(const char *name, size_t length) {
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
-    int found;
     for (int k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
-        ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
-        name = ptq__cut(&name, 0);
-        found = ptq__find(model, name.p, name.n);
+        ptq__span name = {k ? node->out : node->name, 0};
+        while (name.n < PTQ_NAME_SIZE && name.p[name.n])
+            name.n++;
+        int found = ptq__find(model, name.p, name.n);
         PTQ__FAIL_IF(!ptq__is_name(name.p, name.n), PTQ_BAD_GRAPH,
                      "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
                      ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
@@ -7600,6 +7533,25 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
    searched. Models and archives, which are files in memory, share these functions. */
 
+/* Readers walk over a text by cutting pieces off its front; nothing is copied, so that the text must
+   stay as long as its pieces are used. Whether a piece is a certain word: */
+static int ptq__span_is(ptq__span span, const char *text) {
+    return span.n == strlen(text) && !memcmp(span.p, text, span.n);
+}
+
+/* Cuts off and returns what stands before the first `separator`; everything where there is none. */
+static ptq__span ptq__cut(ptq__span *rest, char separator) {
+    ptq__span head = *rest;
+    if (!head.n)
+        return head;
+    const char *at = (const char *)memchr(rest->p, separator, rest->n);
+    size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
+    head.n = at ? taken - 1 : taken;
+    rest->p += taken;
+    rest->n -= taken;
+    return head;
+}
+
 /* Text of `length` bytes as a string of its own. */
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
                               char **out, ptq_error *err) {
@@ -8586,6 +8538,51 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
     else
         for (size_t i = 0; i < n * width; i++)
             d[i] = s[i / width * width + (width - 1 - i % width)];
+}
+
+/* Half precision, and single:
+
+       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
+       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
+
+   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
+   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
+   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
+   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
+   right. */
+PTQ_API uint16_t ptq_f32_to_f16(float value) {
+    uint32_t bits, sign, shift = 13;
+    memcpy(&bits, &value, sizeof bits);
+    sign = (bits >> 16) & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits >= 0x47800000u) /* from 2^16: infinity, or NaN */
+        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
+    if (bits < 0x33000000u) /* below 2^-25, half of the smallest number */
+        return (uint16_t)sign;
+    if (bits < 0x38800000u) { /* below 2^-14 */
+        shift = 126 - (bits >> 23);
+        bits = (bits & 0x7fffffu) | 0x800000u;
+    } else {
+        bits -= 112u << 23; /* the exponents' biases are 127 and 15 */
+    }
+    bits += (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
+    return (uint16_t)(sign | (bits >> shift));
+}
+
+/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
+   or NaN. */
+PTQ_API float ptq_f16_to_f32(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
+    int exponent = (half >> 10) & 31;
+    float value;
+    if (exponent == 0) {
+        value = (float)mantissa * (1.0f / 16777216.0f);
+        return sign ? -value : value;
+    }
+    bits = exponent == 31 ? 0x7f800000u : (uint32_t)(exponent + 112) << 23;
+    bits |= sign | (mantissa << 13);
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 /* n numbers of BF16 (2 bytes each) or F64 (8) as single precision. BF16 is the upper half of a
