@@ -78,12 +78,12 @@
      [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [CHANCE] [WORK] [OBSERVE]
      [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
      [GRAPH]     nodes, builder, ResNet8            [NET]
-     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT] [FILE]
-     [FUSE]      folding batch norm and others      [CALIBRATION FILE] [IMAGE FILES] [TEST VECTOR]
-     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [THREADS]
-     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
-     [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
-     [OBSERVE]   ranges from data
+     [FILE]      safetensors, model files         Two: Files. [METADATA] [WORDS] [GRAPH TEXT]
+     [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE] [IMAGE FILES]
+     [PLAN]      models made ready to run           [TEST VECTOR]
+     [SESSION]   running                          Three: Speed. [CPU] [VECTOR] [THREADS]
+     [DATA]      data sets, CIFAR-10, sampling    Four: Search. [EQUALIZE] [LEARN] [SEARCH]
+     [OBSERVE]   ranges from data                   [CONFIRM]
      [CALIBRATE] statistics of every tensor       Part one is the book; what it takes from the other
      [SCHEME]    what to quantize how, presets    parts is declared at its beginning. To add an
      [CONVERT]   float model to quantized model   operator, read the end of [OPERATORS]: one row of
@@ -1887,8 +1887,9 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
 }
 
 /* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
-   stored first. Bits 8 and up of mask and word belong to the second byte. A signed code whose
-   highest bit is set is negative. */
+   stored first. Bits 8 and up of mask and word belong to the second byte: of the codes above, c
+   begins at bit 6 with mask 111 000000, of which one bit lies in byte 1. A signed code whose
+   highest bit is set is negative: 7 of three bits is -1. */
 static int32_t ptq__packed_code(const ptq_tensor *tensor, size_t index, const int32_t *set) {
     size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
     size_t row = index / per_row, column = index % per_row; /* NOLINT: no row is empty */
@@ -2115,7 +2116,11 @@ typedef struct ptq__adder {
     ptq__clamp clamp;
 } ptq__adder;
 
-/* Where a step reads and writes while one image runs. */
+/* Where a step reads and writes while one image runs. What a kernel may take for granted, since
+   [CHECK] and the session have looked: tensors have the shapes of their nodes, one element behind
+   the other. Codes take a byte each, of either sign as the node's `q` says, and lie between the
+   lowest and the highest of their bits. Real numbers are floats, finite unless the network itself
+   overflows. */
 typedef struct ptq__frame {
     const void *in[2]; /* the operands, H x W x C each; in[1] NULL where there is none */
     void *out;         /* the result, H x W x C; may be an operand's memory, see PTQ__IN_PLACE */
@@ -2513,7 +2518,12 @@ static ptq_status ptq__pool_shape(ptq_node *node, const int *in, const int *seco
        add_act(y[o] + residual[o]), or residual[o] + y[o] on codes.
    On codes, with the zero point taken off the inputs, so that padding adds 0:
        acc = b[o] + sum of (w - zw) (x - zx),     y = clamp(rne(acc * m[o]) + zy),
-   b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits. */
+   b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits.
+
+   One tap as an example: x = 1.5 and w = -0.25, of scales 0.5 and 0.01 and zero points 10 and 0,
+   are the codes 13 and -25. acc = (13 - 10) * -25 = -75 stands for -75 * 0.5 * 0.01 = -0.375, the
+   very product. For a result of scale 0.1 and zero point 128 it becomes, with m = 0.05,
+       y = rne(-75 * 0.05) + 128 = 124,     which stands for 0.1 (124 - 128) = -0.4. */
 
 /* H x W x C -> H' x W' x channels. A residual is added element by element, in place. */
 static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *residual,
@@ -2557,7 +2567,9 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
 }
 
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
-   denormal: proved here from the weights, so that kernels need not look. */
+   denormal: proved here from the weights, so that kernels need not look. With codes of 8 bits a 3 x
+   3 kernel over 64 channels reaches at most 576 * 127 * 255 = 18,653,760: only layers of more than
+   66,000 taps could leave 31 bits, and in them only those with large weights. */
 static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_qparams *in = &model->node[node->input[0]].q, *out = ptq__sum_qparams(node);
     const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
@@ -2614,7 +2626,9 @@ static ptrdiff_t ptq__under(const ptq__step *step, int p, int u, int v) {
         (void)flip, (void)zero;                                                                    \
     }
 
-/* Real numbers; and codes less their zero point, s8 + 128 taken for u8, each -255 to 255. */
+/* Real numbers; and codes less their zero point, s8 + 128 taken for u8: -255 to 255 need nine bits,
+   and so sixteen. Why take off the zero point here? Then padding is 0 for both, and the product of
+   a tap needs no correction; the inputs of a window are gathered once for all channels. */
 PTQ__PATCH(ptq__gather_f32, float, float, x[at + first + c])
 PTQ__PATCH(ptq__gather_codes, uint8_t, int16_t, (int16_t)((x[at + first + c] ^ flip) - zero))
 
@@ -2631,8 +2645,9 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-/* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
-   bits. Blocks of 16 become vector code; a plain loop stays scalar at -O2. */
+/* The same of codes: x, less its zero point, -255 to 255, n of 16 bits; w, n codes as they are,
+   -128 to 127 or 0 to 255. A block of 16 products stays below 2^21; their sum may wrap at 32 bits,
+   see ptq__mass. Blocks of 16 become vector code; a plain loop stays scalar at -O2. */
 #define PTQ__DOT(NAME, TYPE)                                                                       \
     static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
         uint32_t sum = 0;                                                                          \
@@ -4068,7 +4083,15 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
 
 /* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
    bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
-   rounds in between, to the codes of `mid`. */
+   rounds in between, to the codes of `mid`.
+
+       operands     result
+       real         real         all but quantize and dequantize
+       codes        the same     ReLU, pools of the largest: codes are chosen among
+       codes        codes        additions, averages, products, functions: a scale of their own
+       codes        codes        convolutions and dense layers, if their weights are integers
+       codes        real         a dense layer's sums, where they are the logits
+       codes        codes        softmax: of 1/256, where a file brings them */
 static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -4171,10 +4194,12 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
    graph builds the new one; a node either joins its host, which then ends in the node's result
-   and bears its name as `out`, or is copied with its operands' new numbers. So the convolution of
-       conv -> batch norm -> add(shortcut) -> relu
-   ends as one node, which reads its input and the shortcut once and writes once; and calibration
-   sees only tensors that still exist, which have one rounding each. The report says of every node
+   and bears its name as `out`, or is copied with its operands' new numbers. A residual block
+       x -> conv1 -> bn1 -> relu -> conv2 -> bn2 -> add(x, .) -> relu
+   becomes two nodes, with other weights and biases,
+       x -> conv1, act = relu -> conv2, residual = x, add_act = relu
+   each of which reads its operands once and writes once; and calibration sees only tensors that
+   still exist, which have one rounding each. The report says of every node
    where it went, or why it could not. On codes it matters which tensors are rounded: a model
    that is quantized already only gets its additions fused, which round where they did before. */
 
@@ -4813,7 +4838,18 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
    All that changes on the way is the session's arena, whose size the plan knows. So running
    allocates nothing and cannot fail for want of memory; the time for an image does not depend on an
    allocator; and a device without one hands over a static array. Nothing of an image is left that
-   could reach the next: every step writes all of its result before anyone reads it. */
+   could reach the next: every step writes all of its result before anyone reads it.
+
+   One image through ResNet8 on integers. Each element of a result is a sum over its taps, brought
+   to a code by one multiplication; every second convolution of a block then adds the residual.
+
+       input     32 x 32 x 3                   the caller's bytes, or their codes by table
+       conv1     32 x 32 x 16      27 taps     codes, not below that of 0: ReLU
+       block 1   32 x 32 x 16     144, 144
+       block 2   16 x 16 x 32     144, 288     and a shortcut of 16
+       block 3    8 x  8 x 64     288, 576     and a shortcut of 32
+       pool       1 x  1 x 64      64 pixels
+       fc         1 x  1 x 10      64 taps     real numbers, the logits; or codes */
 struct ptq_session {
     const ptq_plan *plan;
     const ptq__layout *layout;
@@ -4991,7 +5027,8 @@ static float ptq__real(const ptq_node *node, const void *data, int i) {
                                : ((const float *)data)[i];
 }
 
-/* What is wanted of the last image, into row `item` of `out`. */
+/* What is wanted of the last image, into row `item` of `out`: logits, as real numbers and as codes;
+   the shares that softmax makes of them; the class with the largest, of equals the first. */
 static void ptq__read_result(const ptq_session *session, size_t item, const ptq_results *out) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
@@ -5862,7 +5899,8 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     return hash;
 }
 
-/* An empty calibration; room for its tensors and hashes is made where their number is known. */
+/* An empty calibration; room for its tensors and hashes is made where their number is known. Of an
+   observer the bins count most, 32 KB for each tensor, however many images there are. */
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -6088,45 +6126,8 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
-/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
-   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
-   an image that occurs twice lies beside itself. */
-PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
-                                        size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    uint64_t least = UINT64_MAX, most = 0;
-    size_t twice = 0;
-    int missing = 0, top = 255;
-    for (int c = 0; c < calibration->classes; c++) {
-        uint64_t n = calibration->class_count[c];
-        least = n < least ? n : least;
-        most = n > most ? n : most;
-        missing += n == 0;
-    }
-    for (size_t i = 1; i < calibration->images; i++)
-        twice += calibration->hash[i] == calibration->hash[i - 1];
-    while (top >= 0 && !calibration->pixel[top])
-        top--;
-    if (calibration->images < 100)
-        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
-                 calibration->images);
-    if (missing && most)
-        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
-                 calibration->classes);
-    else if (most > 2 * least)
-        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
-                 (unsigned long long)least, (unsigned long long)most);
-    if (twice)
-        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
-    if (top >= 0 && top < 128)
-        ptq__put(&text,
-                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
-                 " ones.\n",
-                 top);
-    return text.length;
-}
-
-/* Binary search: the first place from which on no hash is smaller lies in low..low + n. */
+/* Binary search: the first place from which on no hash is smaller lies in low..low + n, which is
+   halved until nothing is left of it. */
 static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
     size_t low = 0, n = calibration->images;
     while (n > 0) {
@@ -6137,7 +6138,9 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
     return low < calibration->images && calibration->hash[low] == hash;
 }
 
-/* By content and not by index: the same image may stand in two data sets. */
+/* By content and not by index: the same image may stand in two data sets. Accuracy on images that
+   were calibrated on says too much, since ranges, and with learned rounding weights, were fitted to
+   them; who reports it should find 0 here. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
@@ -7083,7 +7086,8 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *lab
 }
 
 /* How many of each class, in place of how many there are: up to `level`, the highest at which that
-   is not more than `count`, and the rest from the first classes that have more than that. */
+   is not more than `count`, and the rest from the first classes that have more than that. Of 5, 1
+   and 9 images 10 are 5, 1 and 4: with level 4 nine of them, and one more of the first class. */
 static void ptq__share_out(size_t *of_class, size_t classes, size_t count) {
     size_t level = count + 1, sum = count + 1, c;
     while (sum > count)
@@ -7533,8 +7537,8 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
    searched. Models and archives, which are files in memory, share these functions. */
 
-/* Readers walk over a text by cutting pieces off its front; nothing is copied, so that the text must
-   stay as long as its pieces are used. Whether a piece is a certain word: */
+/* Readers walk over a text by cutting pieces off its front; nothing is copied, so that the text
+   must stay as long as its pieces are used. Whether a piece is a certain word: */
 static int ptq__span_is(ptq__span span, const char *text) {
     return span.n == strlen(text) && !memcmp(span.p, text, span.n);
 }
@@ -7667,6 +7671,9 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
 }
 
 #ifndef PTQ_RUN_ONLY
+/* ---- [WORDS] ------------------------------------------------------------------------------------
+   Schemes and calibrations in words, for people and for the metadata. */
+
 /* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
    activations, then the model as a whole. What does not count in a mode is not said. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
@@ -7718,6 +7725,43 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     text = ptq__text_over(line, sizeof line);
     ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
     return ptq_model_set_meta(cv->model, "calibration", line, err);
+}
+/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
+   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
+   an image that occurs twice lies beside itself. */
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
+                                        size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    uint64_t least = UINT64_MAX, most = 0;
+    size_t twice = 0;
+    int missing = 0, top = 255;
+    for (int c = 0; c < calibration->classes; c++) {
+        uint64_t n = calibration->class_count[c];
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+        missing += n == 0;
+    }
+    for (size_t i = 1; i < calibration->images; i++)
+        twice += calibration->hash[i] == calibration->hash[i - 1];
+    while (top >= 0 && !calibration->pixel[top])
+        top--;
+    if (calibration->images < 100)
+        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
+                 calibration->images);
+    if (missing && most)
+        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
+                 calibration->classes);
+    else if (most > 2 * least)
+        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
+                 (unsigned long long)least, (unsigned long long)most);
+    if (twice)
+        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
+    if (top >= 0 && top < 128)
+        ptq__put(&text,
+                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
+                 " ones.\n",
+                 top);
+    return text.length;
 }
 #endif
 
