@@ -96,7 +96,7 @@ $(BUILD)/tool/%.o: tools/ptq/%.c $(BUILD)/libs | $(ONNX_HEADER) $(EXPORTED)
 # What trains stands apart from what the subcommand does around it: test_train links it alone.
 TRAINER := $(patsubst %,$(BUILD)/tool/train/%.o,trainer compile memory threads state weights fake \
              operators convolution norm kernels optimizer)
-$(BUILD)/tool/train/kernels.o: CFLAGS += -ffp-contract=fast
+$(BUILD)/tool/train/kernels.o: CFLAGS += -ffp-contract=fast $(if $(SAN),-O1)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@

@@ -217,7 +217,9 @@ test_with_library() {
 # Exported with one name, so that the driver serves all.
 test_resnet8() {
     accepts calibrate --model "$model" --data "$cifar" --samples $samples -o "$dir/c.json"
-    for preset in best ort-u8 ort-s8 fbgemm tflite w4a8; do
+    presets="best ort-u8 ort-s8 fbgemm tflite w4a8"
+    [ -z "${PTQ_TEST_QUICK:-}" ] || presets="ort-u8 w4a8"
+    for preset in $presets; do
         if [ $preset = best ]; then count=200; else count=20; fi
         head -c $((count * 3073)) "$ic200" >"$dir/images.bin"
         accepts quantize --model "$model" --data "$cifar" --preset $preset --calibration \
