@@ -186,7 +186,9 @@ test_vector() {
 
 # The forms for microcontrollers, whose instructions tests/shared/acle works out.
 test_forms() {
-    for net in best tflite w4a8; do
+    nets="best tflite w4a8"
+    [ -z "${PTQ_TEST_QUICK:-}" ] || nets=w4a8
+    for net in $nets; do
         for small in "" --small; do
             accepts export --model "$dir/$net.safetensors" --c-header "$dir/net.h" --standalone \
                 $small
