@@ -91,7 +91,7 @@ static void several_results(void **state) {
     model->node[ptq_model_find(model, "fc")].output = 1;
     assert_ok(ptq_fuse(model, &fused, NULL, &err));
     assert_ok(ptq_model_write(fused, &bytes, &size, &err));
-    assert_ok(ptq_model_read(bytes, size, NULL, &back, &err));
+    assert_ok(ptq_model_parse(bytes, size, NULL, &back, &err));
     at = ptq_model_output(back, 2);
     assert_string_equal(back->node[at].out, "block1.add.relu");
     assert_int_equal(ptq_model_output(back, 1), ptq_model_logits(back));
