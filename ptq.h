@@ -8104,10 +8104,8 @@ static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error 
 }
 
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
-    for (int i = 0; i < metas; i++) {
+    for (int i = 0; i < metas; i++)
         ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
     ptq__free(allocator, meta);
 }
 
@@ -8118,49 +8116,49 @@ static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
     return i;
 }
 
-/* The end of making a pair: it goes behind the others, which own its strings from then on. After a
-   failure, now or before, the strings are freed. */
-static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const ptq_meta *pair,
-                                ptq_status status, const ptq_allocator *allocator, ptq_error *err) {
+/* One more pair, whose strings lie behind each other in one piece of memory, "key\0value\0". That
+   is the list's from now on; after a failure it is gone. */
+static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, char *pair,
+                                const ptq_allocator *allocator, ptq_error *err) {
     size_t n = (size_t)*metas;
     ptq_meta *larger = NULL;
-    PTQ__THEN(status, PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+    ptq_status status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
     if (status) {
-        ptq__free(allocator, pair->key);
-        ptq__free(allocator, pair->value);
+        ptq__free(allocator, pair);
         return status;
     }
     if (n)
         memcpy(larger, *meta, n * sizeof *larger);
-    larger[n] = *pair;
+    larger[n].key = pair;
+    larger[n].value = pair + strlen(pair) + 1;
     ptq__free(allocator, *meta);
     *meta = larger;
     ++*metas;
     return PTQ_OK;
 }
 
-/* Sets a key to a copy of `value`; NULL removes it. */
+/* Sets a key to a copy of `value`, in its place if it has one; NULL removes it. */
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
-    ptq_meta pair = {NULL, NULL};
-    ptq_status status;
+    size_t length = strlen(key) + 1;
+    char *pair = NULL;
     PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
     if (value) {
         PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &pair.value, err));
-        status = i < 0 ? ptq__strdup(allocator, key, strlen(key), &pair.key, err) : PTQ_OK;
+        PTQ__TRY(PTQ__NEW(allocator, &pair, length + strlen(value) + 1, "metadata", err));
+        memcpy(pair, key, length);
+        memcpy(pair + length, value, strlen(value));
         if (i < 0)
-            return ptq__add_meta(meta, metas, &pair, status, allocator, err);
+            return ptq__add_meta(meta, metas, pair, allocator, err);
     }
     if (i < 0)
         return PTQ_OK;
-    ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = pair.value;
-    if (!value) {
-        ptq__free(allocator, (*meta)[i].key);
+    ptq__free(allocator, (*meta)[i].key);
+    (*meta)[i].key = pair;
+    (*meta)[i].value = pair ? pair + length : NULL;
+    if (!pair)
         memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
-    }
     return PTQ_OK;
 }
 
@@ -8266,15 +8264,16 @@ typedef struct ptq__line {
     int weight_bits;
     unsigned seen;              /* keys that were read, as bits */
     const struct ptq__key *key; /* whose value is at hand */
-    ptq__text *text;            /* to put it into; NULL: reading */
+    ptq__text *out;             /* to put it into; NULL: reading */
     ptq__span value;            /* what is left to be read of it */
 } ptq__line;
 
-/* Where it is written to. What only reads is compiled without the half that writes. */
+/* Where a line, and JSON below, is written to; NULL: it is read. What only reads is compiled without
+   the half that writes. */
 #ifdef PTQ_RUN_ONLY
 #define PTQ__OUT(line) ((void)(line), (ptq__text *)NULL)
 #else
-#define PTQ__OUT(line) ((line)->text)
+#define PTQ__OUT(line) ((line)->out)
 #endif
 
 typedef struct ptq__key {
@@ -8539,7 +8538,7 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     line.node = *node;
     line.weight_type = node->param[PTQ_PARAM_WEIGHT].type;
     line.weight_bits = node->param[PTQ_PARAM_WEIGHT].bits;
-    line.text = text;
+    line.out = text;
     ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
     for (int k = 0; k < PTQ__KEYS; k++) {
         size_t before = text->length, length;
@@ -8558,11 +8557,16 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     ptq__put_char(text, '\n');
 }
 
+static void ptq__put_graph(ptq__text *text, const void *what) {
+    const ptq_model *model = (const ptq_model *)what;
+    ptq__put_string(text, "ptq-graph 1\n");
+    for (int i = 0; i < model->nodes; i++)
+        ptq__put_node(text, model, &model->node[i]);
+}
+
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
-    ptq__put_string(&text, "ptq-graph 1\n");
-    for (int i = 0; i < model->nodes; i++)
-        ptq__put_node(&text, model, &model->node[i]);
+    ptq__put_graph(&text, model);
     return text.length;
 }
 #endif /* PTQ_RUN_ONLY */
@@ -8792,28 +8796,47 @@ static int ptq__json_string(ptq__json *json, ptq__text *out) {
     return 1;
 }
 
-/* A string of any length in memory of its own: decoded twice, to count it and to keep it. */
-static ptq_status ptq__json_strdup(ptq__json *json, const ptq_allocator *allocator, char **out,
-                                   ptq_error *err) {
+/* "key":"value", as "key\0value" if a `pair` is wanted, or a string alone. */
+static int ptq__json_strings(ptq__json *json, int pair, ptq__text *out) {
+    if (!ptq__json_string(json, out) || !pair)
+        return !json->wrong;
+    ptq__put_char(out, 0);
+    return ptq__json_take(json, ':', "a colon") && ptq__json_string(json, out);
+}
+
+/* The same in memory of its own: decoded twice, to count it and to keep it. */
+static ptq_status ptq__json_strdup(ptq__json *json, int pair, const ptq_allocator *allocator,
+                                   char **out, ptq_error *err) {
     ptq__text text = ptq__text_over(NULL, 0);
     ptq__span rest = json->rest;
-    if (!ptq__json_string(json, &text))
+    if (!ptq__json_strings(json, pair, &text))
         return ptq__json_status(json, err);
     PTQ__TRY(PTQ__NEW(allocator, out, text.length + 1, "a string", err));
     text = ptq__text_over(*out, text.length + 1);
     json->rest = rest;
-    ptq__json_string(json, &text);
+    ptq__json_strings(json, pair, &text);
     return PTQ_OK;
 }
 
-/* The next key of an object, and its colon; NULL if there is none. */
-static const char *ptq__json_key(ptq__json *json, const char *what, int *n) {
+/* The key of a member, and its colon. */
+static int ptq__json_name(ptq__json *json) {
     ptq__text key = ptq__text_over(json->key, sizeof json->key);
     json->known = 0;
-    return ptq__json_next(json, "{}", what, n) && ptq__json_string(json, &key) &&
-                   ptq__json_take(json, ':', "a colon")
-               ? json->key
-               : NULL;
+    return ptq__json_string(json, &key) && ptq__json_take(json, ':', "a colon");
+}
+
+/* The next member of an object: 1 if there is one. */
+static int ptq__json_key(ptq__json *json, const char *what, int *n) {
+    return ptq__json_next(json, "{}", what, n) && ptq__json_name(json);
+}
+
+/* Whether the turn of a member has come. Writing puts its key, and what stands before. */
+static int ptq__member(ptq__json *json, const char *before, const char *key) {
+    if (PTQ__OUT(json))
+        ptq__put(PTQ__OUT(json), "%s\"%s\": ", before, key);
+    else if (json->known || json->wrong || strcmp(json->key, key))
+        return 0;
+    return json->known = 1;
 }
 
 static int ptq__json_number(ptq__json *json, ptq__span *out) {
@@ -8823,25 +8846,45 @@ static int ptq__json_number(ptq__json *json, ptq__span *out) {
 }
 
 /* An integer as JSON has it: "-0" is one, "007" and "1e3" are not. */
-static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
+static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *value) {
     ptq__span span;
+    if (PTQ__OUT(json)) {
+        ptq__put_signed(PTQ__OUT(json), *value);
+        return 1;
+    }
     if (!ptq__json_number(json, &span))
         return 0;
     size_t sign = span.p[0] == '-';
-    if ((span.n > sign + 1 && span.p[sign] == '0') || !ptq__read_int(span, low, high, out))
+    if ((span.n > sign + 1 && span.p[sign] == '0') || !ptq__read_int(span, low, high, value))
         return ptq__json_wrong(json, "an integer in range");
     return 1;
 }
 
-/* A list of integers. Returns how many there are, of `most` at most. */
-static int ptq__json_list(ptq__json *json, int64_t low, int64_t high, int64_t *value, int most) {
-    int n = 0;
-    while (ptq__json_next(json, "[]", "a list", &n))
-        if (n > most)
+/* The elements of a list or an object: 1 as long as there is one more. Writing puts what stands
+   between the `count` elements, `before` each and `after` the last. */
+static int ptq__json_each(ptq__json *json, const char *brackets, const char *before,
+                          const char *after, size_t count, int *n) {
+    int more = (size_t)*n < count;
+    if (!PTQ__OUT(json))
+        return ptq__json_next(json, brackets, *brackets == '[' ? "a list" : "an object", n);
+    if (*n == 0 || more)
+        ptq__put_char(PTQ__OUT(json), *n ? ',' : brackets[0]);
+    ptq__put_string(PTQ__OUT(json), more ? before : after);
+    if (!more)
+        ptq__put_char(PTQ__OUT(json), brackets[1]);
+    *n += more;
+    return more;
+}
+
+/* A list of n integers; reading, of so many at most. Returns how many there are. */
+static int ptq__json_integers(ptq__json *json, int64_t low, int64_t high, void *values, int n) {
+    int i = 0;
+    while (ptq__json_each(json, "[]", "", "", (size_t)n, &i))
+        if (i > n)
             ptq__json_wrong(json, "a shorter list");
         else
-            ptq__json_integer(json, low, high, &value[n - 1]);
-    return n;
+            ptq__json_integer(json, low, high, (int64_t *)values + i - 1);
+    return i;
 }
 
 /* Nothing but white space may follow. */
@@ -9016,65 +9059,48 @@ static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_erro
                          what);
 }
 
-/* "F32" */
-static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
-    char name[16];
-    ptq__text text = ptq__text_over(name, sizeof name);
-    int i = 0;
-    ptq__json_string(json, &text);
-    while (i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, name))
+/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
+   was read. A rank of more than four is counted only: such a tensor belongs to no model, but the
+   file may have it. The bounds keep every product of sizes from overflowing. */
+static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__record *record,
+                                   ptq_error *err) {
+    const char *all = "dtype, shape and data_offsets, each once", *wrong;
+    char dtype[16];
+    ptq__text text = ptq__text_over(dtype, sizeof dtype);
+    int64_t dim[64], offset[2];
+    int n = 0, rank = -1, offsets = -1, i = 0;
+    while (ptq__json_key(json, "an object", &n)) {
+        if (ptq__member(json, "", "dtype"))
+            ptq__json_string(json, &text);
+        if (ptq__member(json, "", "shape"))
+            rank = ptq__json_integers(json, 0, (int64_t)1 << 40, dim, 64);
+        if (ptq__member(json, "", "data_offsets"))
+            offsets = ptq__json_integers(json, 0, (int64_t)1 << 56, offset, 2);
+        if (!json->known)
+            ptq__json_wrong(json, all);
+    }
+    while (i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, dtype))
         i++;
+    wrong = n != 3 || !text.length || rank < 0 || offsets < 0 ? all
+            : i == PTQ__DTYPES                                ? "a known dtype"
+            : offsets != 2                                    ? "two offsets"
+                                                              : NULL;
+    wrong = json->wrong ? json->wrong : wrong;
     record->dtype = i;
-    if (i == PTQ__DTYPES)
-        ptq__json_wrong(json, "a known dtype");
-}
-
-/* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
-   file may have it. The bounds keep every product below from overflowing. */
-static void ptq__read_shape(ptq__json *json, ptq__record *record) {
-    int64_t dim[64];
-    record->rank = ptq__json_list(json, 0, (int64_t)1 << 40, dim, 64);
+    record->rank = rank;
     record->elements = 1;
-    for (int i = 0; i < record->rank && !json->wrong; i++) {
+    for (i = 0; i < rank && !wrong; i++) {
         if (dim[i] && record->elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
-            ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
+            wrong = "a shape of fewer than 2^48 elements";
         record->elements *= (uint64_t)dim[i];
         if (i < PTQ_MAX_RANK)
             record->dim[i] = dim[i];
     }
-}
-
-/* [0,1728]: where its bytes begin and end. */
-static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
-    int64_t offset[2] = {0, 0};
-    if (ptq__json_list(json, 0, (int64_t)1 << 56, offset, 2) != 2)
-        ptq__json_wrong(json, "two offsets");
+    PTQ__FAIL_IF(!name[0], PTQ_BAD_FILE, "file header: a tensor has an empty name");
+    PTQ__FAIL_IF(wrong, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
+                 ptq__quoted(ptq__span_of(name)).text, wrong);
     record->begin = offset[0];
     record->end = offset[1];
-}
-
-/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
-   was read. */
-static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__record *record,
-                                   ptq_error *err) {
-    static const char all[] = "dtype, shape and data_offsets, each once";
-    static const char key[][13] = {"dtype", "shape", "data_offsets"};
-    static void (*const read[])(ptq__json *, ptq__record *) = {ptq__read_dtype, ptq__read_shape,
-                                                               ptq__read_offsets};
-    int k, n = 0, seen = 0;
-    PTQ__FAIL_IF(!name[0], PTQ_BAD_FILE, "file header: a tensor has an empty name");
-    while (ptq__json_key(json, "an object", &n)) {
-        for (k = 0; k < 3 && (strcmp(json->key, key[k]) || (seen >> k & 1));)
-            k++;
-        if (k < 3)
-            read[k](json, record);
-        else
-            ptq__json_wrong(json, all);
-        seen |= 1 << k;
-    }
-    PTQ__FAIL_IF(json->wrong || seen != 7, PTQ_BAD_FILE,
-                 "tensor %s: expected %s in its header entry", ptq__quoted(ptq__span_of(name)).text,
-                 json->wrong ? json->wrong : all);
     return PTQ_OK;
 }
 
@@ -9083,16 +9109,13 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
     const ptq_allocator *allocator = &archive->allocator;
     int n = 0;
     while (ptq__json_next(json, "{}", "the metadata object", &n)) {
-        ptq_meta pair = {NULL, NULL};
-        ptq_status status = ptq__json_strdup(json, allocator, &pair.key, err);
-        ptq__json_take(json, ':', "a colon");
-        PTQ__THEN(status, ptq__json_strdup(json, allocator, &pair.value, err));
+        char *pair = NULL;
         if (n > PTQ_MAX_NODES)
             ptq__json_wrong(json, "at most 4096 metadata entries");
-        else if (!status && ptq__archive_meta(archive, pair.key))
+        PTQ__TRY(ptq__json_strdup(json, 1, allocator, &pair, err));
+        if (ptq__archive_meta(archive, pair))
             ptq__json_wrong(json, "every metadata key once");
-        PTQ__THEN(status, ptq__json_status(json, err));
-        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, &pair, status, allocator, err));
+        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, pair, allocator, err));
     }
     return PTQ_OK;
 }
@@ -9107,24 +9130,22 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
         ptq__json_wrong(json, "a JSON object");
     while (ptq__json_next(json, "{}", "a JSON object", &n)) {
         ptq_archive_entry *entry;
-        ptq__record record;
-        memset(&record, 0, sizeof record);
-        record.entry = archive->entries;
+        int k = archive->entries;
+        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, k, &header->capacity, "tensors",
+                           err));
         PTQ__TRY(ptq__archive_append(archive, &entry, err));
-        PTQ__TRY(ptq__json_strdup(json, &archive->allocator, &entry->name, err));
+        PTQ__TRY(ptq__json_strdup(json, 0, &archive->allocator, &entry->name, err));
         ptq__json_take(json, ':', "a colon");
         if (strcmp(entry->name, "__metadata__")) {
-            PTQ__TRY(ptq__read_record(json, entry->name, &record, err));
-            PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, record.entry,
-                               &header->capacity, "tensors", err));
-            header->record[record.entry] = record;
-        } else {
-            ptq__free(&archive->allocator, entry->name);
-            archive->entries--;
-            if (metas++)
-                ptq__json_wrong(json, "__metadata__ once");
-            PTQ__TRY(ptq__header_meta(json, archive, err));
+            header->record[k].entry = k;
+            PTQ__TRY(ptq__read_record(json, entry->name, &header->record[k], err));
+            continue;
         }
+        ptq__free(&archive->allocator, entry->name);
+        archive->entries--;
+        if (metas++)
+            ptq__json_wrong(json, "__metadata__ once");
+        PTQ__TRY(ptq__header_meta(json, archive, err));
     }
     return ptq__json_end(json, err);
 }
@@ -9431,6 +9452,21 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
 }
 
 #ifndef PTQ_RUN_ONLY
+/* A text in memory of its own: put once to measure it, then again to keep it. */
+static ptq_status ptq__make_text(const ptq_allocator *allocator,
+                                 void (*put)(ptq__text *text, const void *what), const void *what,
+                                 const char *name, void **out, size_t *length, ptq_error *err) {
+    ptq__text text = ptq__text_over(NULL, 0);
+    char *made = NULL;
+    put(&text, what);
+    PTQ__TRY(PTQ__NEW(allocator, &made, text.length + 1, name, err));
+    text = ptq__text_over(made, text.length + 1);
+    put(&text, what);
+    *out = made;
+    *length = text.length;
+    return PTQ_OK;
+}
+
 static void ptq__put_hex(ptq__text *text, uint64_t value, int digits) {
     while (digits-- > 0)
         ptq__put_char(text, ptq__hex[value >> (4 * digits) & 15]);
@@ -9490,57 +9526,61 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
     ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
 }
 
-/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
-   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
-   to be aligned. */
-static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
+/* The header. Spaces fill it up to a multiple of 8, for the data behind it to be aligned. */
+static void ptq__put_header(ptq__text *text, const ptq_archive *archive) {
     size_t begin = 0;
-    ptq__put_char(&text, '{');
+    ptq__put_char(text, '{');
     for (int i = 0; i < archive->metas; i++) {
-        ptq__put_string(&text, i ? "," : "\"__metadata__\":{");
-        ptq__put_json(&text, archive->meta[i].key);
-        ptq__put_char(&text, ':');
-        ptq__put_json(&text, archive->meta[i].value);
+        ptq__put_string(text, i ? "," : "\"__metadata__\":{");
+        ptq__put_json(text, archive->meta[i].key);
+        ptq__put_char(text, ':');
+        ptq__put_json(text, archive->meta[i].value);
     }
     if (archive->metas)
-        ptq__put_char(&text, '}');
+        ptq__put_char(text, '}');
     for (int i = 0; i < archive->entries; i++) {
-        ptq__put_string(&text, i || archive->metas ? "," : "");
-        ptq__put_record(&text, &archive->entry[i], begin);
+        ptq__put_string(text, i || archive->metas ? "," : "");
+        ptq__put_record(text, &archive->entry[i], begin);
         begin += archive->entry[i].tensor.size;
     }
-    ptq__put_char(&text, '}');
-    while (text.length % 8)
-        ptq__put_char(&text, ' ');
-    return text.length;
+    ptq__put_char(text, '}');
+    while (text->length % 8)
+        ptq__put_char(text, ' ');
+}
+
+/* n elements of `bytes` bytes as the file has them. */
+static void ptq__put_le(ptq__text *text, const void *from, size_t n, int bytes) {
+    if (text->length + n * (size_t)bytes < text->size)
+        ptq__copy_le(text->data + text->length, from, n, bytes);
+    text->length += n * (size_t)bytes;
+}
+
+/* The whole file, whose first number is how long the header is. */
+static void ptq__put_archive(ptq__text *text, const void *what) {
+    const ptq_archive *archive = (const ptq_archive *)what;
+    ptq__text header = ptq__text_over(NULL, 0);
+    ptq__put_header(&header, archive);
+    uint64_t length = header.length;
+    ptq__put_le(text, &length, 1, 8);
+    ptq__put_header(text, archive);
+    for (int i = 0; i < archive->entries; i++) {
+        const ptq_tensor *tensor = &archive->entry[i].tensor;
+        int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
+        ptq__put_le(text, tensor->data, tensor->size / (size_t)width, width);
+    }
 }
 
 /* The sum of the sizes is checked although all tensors are in memory: several entries may be views
    of the same one. */
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
                                      ptq_error *err) {
-    uint64_t header = ptq__put_header(archive, NULL, 0);
-    size_t total = 8 + (size_t)header;
-    uint8_t *file = NULL;
+    size_t room = SIZE_MAX / 2;
     for (int i = 0; i < archive->entries; i++) {
-        PTQ__FAIL_IF(total > SIZE_MAX / 2 - archive->entry[i].tensor.size, PTQ_OUT_OF_MEMORY,
+        PTQ__FAIL_IF(archive->entry[i].tensor.size > room, PTQ_OUT_OF_MEMORY,
                      "archive: larger than memory can be");
-        total += archive->entry[i].tensor.size;
+        room -= archive->entry[i].tensor.size;
     }
-    PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
-    *bytes = file;
-    *size = total;
-    ptq__copy_le(file, &header, 1, 8);
-    ptq__put_header(archive, (char *)file + 8, (size_t)header + 1);
-    file += 8 + header;
-    for (int i = 0; i < archive->entries; i++) {
-        const ptq_tensor *tensor = &archive->entry[i].tensor;
-        int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
-        ptq__copy_le(file, tensor->data, tensor->size / (size_t)width, width);
-        file += tensor->size;
-    }
-    return PTQ_OK;
+    return ptq__make_text(&archive->allocator, ptq__put_archive, archive, "file", bytes, size, err);
 }
 
 /* Numbers beside integer weights as a tensor of their own, over the model's memory. */
@@ -9572,21 +9612,17 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, in
     return PTQ_OK;
 }
 
-static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
-    size_t length = ptq_graph_write(model, NULL, 0);
-    char *text = NULL;
-    PTQ__TRY(PTQ__NEW(&archive->allocator, &text, length + 1, "graph text", err));
-    ptq_graph_write(model, text, length + 1);
-    ptq_status status = ptq_archive_set_meta(archive, "graph", text, err);
-    ptq__free(&archive->allocator, text);
-    return status;
-}
-
 /* The file's own metadata come first, so that whoever opens it sees at once what it is. */
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
+    void *graph = NULL;
+    size_t length;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
     PTQ__TRY(ptq_archive_set_meta(archive, "format_version", ptq__format_version(model), err));
-    PTQ__TRY(ptq__put_graph(archive, model, err));
+    PTQ__TRY(ptq__make_text(&archive->allocator, ptq__put_graph, model, "graph text", &graph,
+                            &length, err));
+    ptq_status status = ptq_archive_set_meta(archive, "graph", (const char *)graph, err);
+    ptq__free(&archive->allocator, graph);
+    PTQ__TRY(status);
     for (int i = 0; i < model->metas; i++)
         PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
     for (int i = 0; i < 2 * model->nodes; i++)
@@ -9808,28 +9844,22 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 /* Counts end where a double stops holding every integer: readers elsewhere may know no others. */
 static const int64_t ptq__most_count = (int64_t)1 << 53;
 
-/* Whether the turn of a member has come. Writing puts its key, and what stands before. */
-static int ptq__member(ptq__json *json, const char *before, const char *key) {
-    if (json->out)
-        ptq__put(json->out, "%s\"%s\": ", before, key);
-    else if (json->known || json->wrong || strcmp(json->key, key))
-        return 0;
-    return json->known = 1;
-}
-
 static void ptq__member_integer(ptq__json *json, const char *before, const char *key, int64_t low,
-                                int64_t high, int64_t *value) {
-    if (!ptq__member(json, before, key))
-        return;
-    if (json->out)
-        ptq__put_signed(json->out, *value);
-    else
-        ptq__json_integer(json, low, high, value);
+                                int64_t high, void *value) {
+    if (ptq__member(json, before, key))
+        ptq__json_integer(json, low, high, (int64_t *)value);
 }
 
-static void ptq__member_count(ptq__json *json, const char *before, const char *key,
-                              uint64_t *value) {
-    ptq__member_integer(json, before, key, 0, ptq__most_count, (int64_t *)value);
+/* The members of an object: writing, all in one turn, between `open` and `close`; reading, in one
+   for each key, which a member must know. */
+static int ptq__json_turn(ptq__json *json, const char *open, const char *close, int *n) {
+    if (json->out) {
+        ptq__put_string(json->out, *n ? close : open);
+        return !(*n)++;
+    }
+    if (*n && !json->known)
+        ptq__json_wrong(json, "a known key");
+    return ptq__json_key(json, "an object", n);
 }
 
 static void ptq__member_float(ptq__json *json, const char *before, const char *key, float *value) {
@@ -9859,34 +9889,24 @@ static void ptq__json_hash(ptq__json *json, uint64_t *hash) {
 }
 
 /* A list of `n` counts, or signed limbs of a sum. Reading, of at most so many, and of exactly so
-   many where `wrong` tells what else is expected. Returns how many there are. */
+   many where `exact` tells what else is expected. Returns how many there are. */
 static int ptq__member_list(ptq__json *json, const char *before, const char *key, int64_t low,
-                            int64_t high, void *values, int n, const char *wrong) {
-    int64_t *value = (int64_t *)values;
-    int i = 0;
+                            int64_t high, void *values, int n, const char *exact) {
     if (!ptq__member(json, before, key))
         return n;
-    if (json->out) {
-        for (ptq__put_char(json->out, '['); i < n; i++) {
-            ptq__put_string(json->out, i ? "," : "");
-            ptq__put_signed(json->out, value[i]);
-        }
-        ptq__put_char(json->out, ']');
-        return n;
-    }
-    i = ptq__json_list(json, low, high, value, n);
-    if (wrong && i != n)
-        ptq__json_wrong(json, wrong);
+    int i = ptq__json_integers(json, low, high, values, n);
+    if (exact && i != n)
+        ptq__json_wrong(json, exact);
     return i;
 }
 
 /* Bins go from the first that is not empty to before `end`. */
 static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *first, int end) {
-    const int64_t limb = (int64_t)1 << 52;
+    const int64_t limb = (int64_t)1 << 52, most = ptq__most_count;
     int64_t exponent = s->exponent;
-    ptq__member_count(json, "", "count", &s->count);
-    ptq__member_count(json, ", ", "zeros", &s->zeros);
-    ptq__member_count(json, ", ", "images", &s->images);
+    ptq__member_integer(json, "", "count", 0, most, &s->count);
+    ptq__member_integer(json, ", ", "zeros", 0, most, &s->zeros);
+    ptq__member_integer(json, ", ", "images", 0, most, &s->images);
     ptq__member_float(json, ", ", "min", &s->min);
     ptq__member_float(json, ", ", "max", &s->max);
     ptq__member_list(json, ",\n      ", "min_sum", -limb, limb, s->min_sum.limb, 10,
@@ -9894,8 +9914,7 @@ static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *f
     ptq__member_list(json, ", ", "max_sum", -limb, limb, s->max_sum.limb, 10, "ten integers");
     ptq__member_integer(json, ", \n      ", "exponent", -149, 117, &exponent);
     ptq__member_integer(json, ", ", "first", 0, PTQ_BINS - 1, first);
-    ptq__member_list(json, ", ", "bins", 0, ptq__most_count, s->bin + *first, end - (int)*first,
-                     NULL);
+    ptq__member_list(json, ", ", "bins", 0, most, s->bin + *first, end - (int)*first, NULL);
     s->exponent = (int)exponent;
 }
 
@@ -9928,48 +9947,35 @@ static int ptq__statistics_agree(const ptq_observer *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
-/* {"count": ...}. Only bins that count something are written, from the first to the last. */
+/* {"count": ...}. Only bins that count something are written, from the first to the last; an empty
+   list begins at 0. */
 static void ptq__json_statistics(ptq__json *json, ptq_observer *s) {
     int used = 0, end = PTQ_BINS, n = 0;
-    int64_t first = 0;
-    if (json->out) {
+    if (json->out)
         ptq__used_bins(s, &used, &end);
-        first = end ? used : 0; /* an empty list begins at 0 */
-        ptq__put_string(json->out, "{\n      ");
+    int64_t first = end ? used : 0;
+    while (ptq__json_turn(json, "{\n      ", "}", &n))
         ptq__statistics_members(json, s, &first, end);
-        ptq__put_char(json->out, '}');
-        return;
-    }
-    while (ptq__json_key(json, "an object", &n)) {
-        ptq__statistics_members(json, s, &first, end);
-        if (!json->known)
-            ptq__json_wrong(json, "a known key");
-    }
-    if (!json->wrong && !ptq__statistics_agree(s))
+    if (!json->out && !json->wrong && !ptq__statistics_agree(s))
         ptq__json_wrong(json, "counts that agree with each other");
 }
 
 /* {"conv1": {...}, ...} */
 static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int n = 0, t;
-    for (t = 0; json->out && t < c->tensors; t++) {
-        ptq__put_string(json->out, t ? ",\n    " : "{\n    ");
-        ptq__put_json(json->out, c->tensor[t].name);
-        ptq__put_string(json->out, ": ");
-        ptq__json_statistics(json, &c->tensor[t].observer);
-    }
-    if (json->out) {
-        ptq__put_string(json->out, t ? "\n  }" : "{\n  }");
-        return PTQ_OK;
-    }
-    while (ptq__json_key(json, "an object", &n)) {
-        if (!ptq__is_name(json->key, strlen(json->key)) ||
-            ptq_calibration_find(c, json->key) >= 0 || c->tensors == 2 * PTQ_MAX_NODES) {
-            ptq__json_wrong(json, "tensor names, each once");
-            break;
+    int n = 0;
+    while (ptq__json_each(json, "{}", "\n    ", "\n  ", (size_t)c->tensors, &n)) {
+        if (json->out) {
+            ptq__put_json(json->out, c->tensor[n - 1].name);
+            ptq__put_string(json->out, ": ");
+        } else {
+            if (!ptq__json_name(json) || !ptq__is_name(json->key, strlen(json->key)) ||
+                ptq_calibration_find(c, json->key) >= 0 || n > 2 * PTQ_MAX_NODES) {
+                ptq__json_wrong(json, "tensor names, each once");
+                break;
+            }
+            PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
         }
-        PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
-        ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer);
+        ptq__json_statistics(json, &c->tensor[n - 1].observer);
     }
     json->known = 1; /* the list itself: nested keys came after its own */
     return PTQ_OK;
@@ -9978,23 +9984,18 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
 /* ["00a1...", ...]. A file that is not sorted is sorted here: others search the hashes. */
 static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int n = 0, capacity = 0;
-    size_t i;
-    for (i = 0; json->out && i < c->images; i++) {
-        ptq__put_string(json->out, i % 5 ? ", " : i ? ",\n    " : "[\n    ");
-        ptq__json_hash(json, &c->hash[i]);
-    }
-    if (json->out) {
-        ptq__put_string(json->out, i ? "\n  ]" : "[\n  ]");
-        return PTQ_OK;
-    }
-    if (c->images)
+    if (!json->out && c->images)
         ptq__json_wrong(json, "the images once");
-    while (n < INT32_MAX / 2 && ptq__json_next(json, "[]", "a list", &n)) {
-        PTQ__TRY(PTQ__GROW(&c->allocator, &c->hash, n - 1, &capacity, "image hashes", err));
+    while (n < INT32_MAX / 2 &&
+           ptq__json_each(json, "[]", n % 5 ? " " : "\n    ", "\n  ", c->images, &n)) {
+        if (!json->out) {
+            PTQ__TRY(PTQ__GROW(&c->allocator, &c->hash, n - 1, &capacity, "image hashes", err));
+            c->images = (size_t)n;
+        }
         ptq__json_hash(json, &c->hash[n - 1]);
-        c->images = (size_t)n;
     }
-    ptq__sort_hashes(c->hash, c->images);
+    if (!json->out)
+        ptq__sort_hashes(c->hash, c->images);
     return PTQ_OK;
 }
 
@@ -10008,46 +10009,41 @@ static void ptq__json_format(ptq__json *json) {
         ptq__json_wrong(json, "the format ptq-calibration");
 }
 
-static ptq_status ptq__calibration_members(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int64_t version = 1;
-    if (ptq__member(json, "{\n  ", "format"))
-        ptq__json_format(json);
-    ptq__member_integer(json, ",\n  ", "format_version", 0, ptq__most_count, &version);
-    if (version != 1)
-        ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
-    if (ptq__member(json, ",\n  ", "model"))
-        ptq__json_hash(json, &c->model);
-    c->classes = ptq__member_list(json, ",\n  ", "class_count", 0, ptq__most_count, c->class_count,
-                                  c->classes, NULL);
-    ptq__member_list(json, ",\n  ", "pixel", 0, ptq__most_count, c->pixel, 256, "256 pixel counts");
-    ptq__member_count(json, ",\n  ", "neighbours", &c->neighbours);
-    ptq__member_count(json, ",\n  ", "neighbour_sum", &c->neighbour_sum);
-    if (ptq__member(json, ",\n  ", "images"))
-        PTQ__TRY(ptq__json_images(json, c, err));
-    if (ptq__member(json, ",\n  ", "tensors"))
-        PTQ__TRY(ptq__json_tensors(json, c, err));
+static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
+    const int64_t most = ptq__most_count;
+    int n = 0;
+    while (ptq__json_turn(json, "{\n  ", "\n}\n", &n)) {
+        int64_t version = 1;
+        if (ptq__member(json, "", "format"))
+            ptq__json_format(json);
+        ptq__member_integer(json, ",\n  ", "format_version", 0, most, &version);
+        if (version != 1)
+            ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
+        if (ptq__member(json, ",\n  ", "model"))
+            ptq__json_hash(json, &c->model);
+        c->classes = ptq__member_list(json, ",\n  ", "class_count", 0, most, c->class_count,
+                                      c->classes, NULL);
+        ptq__member_list(json, ",\n  ", "pixel", 0, most, c->pixel, 256, "256 pixel counts");
+        ptq__member_integer(json, ",\n  ", "neighbours", 0, most, &c->neighbours);
+        ptq__member_integer(json, ",\n  ", "neighbour_sum", 0, most, &c->neighbour_sum);
+        if (ptq__member(json, ",\n  ", "images"))
+            PTQ__TRY(ptq__json_images(json, c, err));
+        if (ptq__member(json, ",\n  ", "tensors"))
+            PTQ__TRY(ptq__json_tensors(json, c, err));
+    }
     return PTQ_OK;
 }
 
-/* As much as fits into `size`; returns the length of the whole. */
-static size_t ptq__put_calibration(const ptq_calibration *c, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
+static void ptq__put_calibration(ptq__text *text, const void *calibration) {
     ptq__json json = ptq__json_over("", NULL, 0);
-    json.out = &text;
-    ptq__calibration_members(&json, (ptq_calibration *)(uintptr_t)c, NULL); /* only read, here */
-    ptq__put_string(&text, "\n}\n");
-    return text.length;
+    json.out = text;
+    (void)ptq__json_calibration(&json, (ptq_calibration *)(uintptr_t)calibration, NULL);
 }
 
 PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
                                          size_t *size, ptq_error *err) {
-    size_t length = ptq__put_calibration(calibration, NULL, 0);
-    char *text = NULL;
-    PTQ__TRY(PTQ__NEW(&calibration->allocator, &text, length + 1, "calibration", err));
-    ptq__put_calibration(calibration, text, length + 1);
-    *bytes = text;
-    *size = length;
-    return PTQ_OK;
+    return ptq__make_text(&calibration->allocator, ptq__put_calibration, calibration, "calibration",
+                          bytes, size, err);
 }
 
 /* Every image was seen by every tensor, and has one class or none. */
@@ -10062,12 +10058,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
 }
 
 static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int n = 0;
-    while (ptq__json_key(json, "an object", &n)) {
-        PTQ__TRY(ptq__calibration_members(json, c, err));
-        if (!json->known)
-            ptq__json_wrong(json, "a known key");
-    }
+    PTQ__TRY(ptq__json_calibration(json, c, err));
     PTQ__TRY(ptq__json_end(json, err));
     PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
                  "calibration file: it has no images or tensors, or their counts disagree");
@@ -12522,24 +12513,20 @@ static void ptq__choose_factors(ptq__equalizer *eq, int group) {
         }
 }
 
-/* The input channel that weight k of output channel o belongs to. */
-static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k) {
-    int channels = model->node[node->input[0]].shape[2];
-    int area = node->kernel[0] * node->kernel[1];
-    int first = o / (node->shape[2] / node->groups) * (channels / node->groups);
-    return (first + (int)k / area) % channels;
-}
-
-/* w: O x taps. A factor for whoever reads is 1 if its input has none. */
+/* w: O x taps. Weight k of output channel o belongs to the input channel that its group begins with
+   or one behind it. A factor for whoever reads is 1 if its input has none. */
 static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const float *in = eq->factor + eq->first[node->input[0]], *out = eq->factor + eq->first[index];
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
-    size_t taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int channels = eq->model->node[node->input[0]].shape[2], each = node->shape[2] / node->groups;
+    int taps = (int)(ptq_tensor_elements(weight) / (size_t)weight->dim[0]);
+    int area = node->kernel[0] * node->kernel[1];
     for (int o = 0; o < weight->dim[0]; o++) {
-        for (size_t k = 0; k < taps; k++, w++)
-            *w = *w * in[ptq__tap_channel(eq->model, node, o, k)] / out[o];
+        int first = o / each * (channels / node->groups);
+        for (int k = 0; k < taps; k++, w++)
+            *w = *w * in[(first + k / area) % channels] / out[o];
         if (b)
             b[o] /= out[o];
     }
@@ -12547,61 +12534,46 @@ static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
 
 /* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. Into the
    metadata, so that the model can be compared with float, tensor by tensor. */
-static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
+static void ptq__put_factors(ptq__text *text, const void *what) {
+    const ptq__equalizer *eq = (const ptq__equalizer *)what;
     for (int i = 1; i < eq->model->nodes; i++) {
-        if (!eq->group[i])
-            continue;
-        ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
-        for (int c = 0; c < eq->model->node[i].shape[2]; c++)
+        if (eq->group[i])
+            ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
+        for (int c = 0; c < eq->model->node[i].shape[2] && eq->group[i]; c++)
             ptq__put(text, " %g", (double)eq->factor[eq->first[i] + c]);
     }
 }
 
-/* The factors of a node's result in the metadata, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : "");
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
-            return 1;
-    }
-    return 0;
-}
-
 /* The reverse: factors from the metadata of a model that was made of this one. */
-static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
-                                    ptq_error *err) {
-    for (int i = 1; i < eq->model->nodes; i++) {
-        const ptq_node *node = &eq->model->node[i];
-        float *factor = eq->factor + eq->first[i];
-        ptq__span text;
-        if (!eq->group[i] || !ptq__find_factors(quantized, node, &text))
-            continue;
-        for (int c = 0; c < node->shape[2]; c++)
+static ptq_status ptq__read_factors(ptq__equalizer *eq, const char *kept, ptq_error *err) {
+    ptq__span rest = ptq__span_of(kept);
+    while (rest.n) {
+        ptq__span text = ptq__cut(&rest, ';'), name = ptq__cut(&text, ' ');
+        int i = ptq__find(eq->model, name.p, name.n);
+        float *factor = i < 0 ? NULL : eq->factor + eq->first[i];
+        for (int c = 0; i >= 0 && eq->group[i] && c < eq->model->node[i].shape[2]; c++)
             PTQ__FAIL_IF(!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0),
                          PTQ_BAD_FILE,
                          "metadata equalization: no factor for channel %d of %s; give the model"
                          " that the quantized one was made from",
-                         c, node->out);
+                         c, eq->model->node[i].out);
     }
     return PTQ_OK;
 }
 
-/* Weights and metadata of the model, once the factors are known. The text is measured, then
-   written. */
+/* Weights and metadata of the model, once the factors are known. */
 static ptq_status ptq__apply_factors(ptq__equalizer *eq, ptq_error *err) {
-    ptq__text text = ptq__text_over(NULL, 0);
-    char *kept = NULL;
+    const ptq_allocator *allocator = &eq->memory.allocator;
+    void *kept = NULL;
+    size_t length;
     for (int i = 1; i < eq->model->nodes; i++)
         if (ptq__has_weight(eq->model->node[i].op))
             ptq__scale_weights(eq, i);
-    ptq__put_factors(&text, eq);
-    PTQ__TRY(PTQ__KEEP(&eq->memory, &kept, text.length + 1, "factors", err));
-    text = ptq__text_over(kept, text.length + 1);
-    ptq__put_factors(&text, eq);
-    PTQ__TRY(ptq_model_set_meta(eq->model, "equalization", kept, err));
-    return ptq_model_check(eq->model, err);
+    PTQ__TRY(ptq__make_text(allocator, ptq__put_factors, eq, "factors", &kept, &length, err));
+    ptq_status status = ptq_model_set_meta(eq->model, "equalization", (const char *)kept, err);
+    ptq__free(allocator, kept);
+    PTQ__THEN(status, ptq_model_check(eq->model, err));
+    return status;
 }
 
 /* A copy of a fused float model that computes the same logits from channels of like ranges. */
@@ -12627,11 +12599,13 @@ static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, c
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err) {
+    const char *kept = ptq_model_get_meta(quantized, "equalization");
     ptq__equalizer eq;
     ptq_status status = ptq__equalizer_open(&eq, model, &model->allocator, err);
-    PTQ__THEN(status, ptq__read_factors(&eq, quantized, err));
-    if (ptq_model_get_meta(quantized, "equalization"))
+    if (kept) {
+        PTQ__THEN(status, ptq__read_factors(&eq, kept, err));
         PTQ__THEN(status, ptq__apply_factors(&eq, err));
+    }
     ptq_release(&eq.memory);
     PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
@@ -13087,32 +13061,26 @@ static double ptq__mean_bias(const ptq__bench *b) {
     return bias;
 }
 
-/* Gives channel o of an integer node a bias, per unit of its input's scale; where a corrected one
-   would not fit, `own`, the float model's, whose code was made to fit. */
-static void ptq__set_bias(ptq_node *node, int o, double bias, double own) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    double scale = (double)weight->scale[weight->scales > 1 ? o : 0];
-    int fits = fabs(bias) <= ptq__most_bias * scale;
-    double code = floor((fits ? bias : own) / scale + 0.5);
-    ((int32_t *)node->param[PTQ_PARAM_BIAS].data)[o] = (int32_t)code;
-}
-
-/* The bias of channel o, learned. It makes up for errors of the layers before, the residual's
-   included, and so may be far larger than the float model's: beside the smallest weights, or none,
-   it would leave 32 bits. Then the channel's scale grows until it fits; the weights, which count
-   for next to nothing there, are coded anew, and change the bias once more. */
+/* The bias of channel o, learned, per unit of its input's scale. It makes up for errors of the
+   layers before, the residual's included, and so may be far larger than the float model's: beside
+   the smallest weights, or none, it would leave 32 bits. Then the channel's scale grows until it
+   fits; the weights, which count for next to nothing there, are coded anew, and change the bias
+   once more. If it never fits, the float model's stays, whose code was made to fit. */
 static void ptq__learn_bias(ptq__bench *b, int o) {
     size_t n = (size_t)b->lesson->taps;
-    float in_scale = (float)b->lesson->in_scale;
-    double bias = ptq__mean_bias(b);
+    double in_scale = b->lesson->in_scale, bias = ptq__mean_bias(b);
     for (int tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
         if (fabs(bias) <= ptq__most_bias * (double)*b->scale)
             break;
-        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale, 0);
+        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * (float)in_scale,
+                                        (float)in_scale, 0);
         ptq__code_weights(b->w, n, *b->scale, 0, b->low, b->high, b->codes, (size_t)o * n);
         bias = ptq__mean_bias(b);
     }
-    ptq__set_bias(b->lesson->to, o, bias, (double)b->bias / b->lesson->in_scale);
+    if (fabs(bias) > ptq__most_bias * (double)*b->scale)
+        bias = (double)b->bias / in_scale;
+    ((int32_t *)b->lesson->to->param[PTQ_PARAM_BIAS].data)[o] =
+        (int32_t)floor(bias / (double)*b->scale + 0.5);
 }
 
 /* Channel k of the lesson. One without weights is its bias, and stays so. */
@@ -13240,9 +13208,8 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
 
    A search stays where it is made: its data sets point into it. */
 typedef struct ptq__search {
-    const ptq__converter *cv; /* of the float model */
-    ptq_work work;
-    size_t done, total;           /* conversions */
+    const ptq__converter *cv;     /* of the float model */
+    size_t done, total;           /* conversions; 0: nobody is told */
     ptq_subset measured, learned; /* the images, in the order of the search */
     ptq_evaluation real;          /* of the float model */
     ptq_memory memory;            /* of the images' indices and hashes */
@@ -13250,7 +13217,7 @@ typedef struct ptq__search {
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options options = {ptq__quiet(&search->work), 0, 1};
+    ptq_evaluate_options options = {ptq__quiet(&search->cv->options->work), 0, 1};
     ptq_plan *plan = NULL;
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
     ptq_status status = ptq_evaluate(plan, &search->measured.dataset, &options, out, err);
@@ -13258,47 +13225,36 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     return status;
 }
 
-/* A model's logits beside float's, on the same images. */
-static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
-                                      ptq_comparison *out, ptq_error *err) {
+/* Converts as `options` say, but with the images of the search, and sets the logits beside float's,
+   on the same images. `range`: see ptq__converter. */
+static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *options,
+                                  ptq_status (*convert)(ptq__converter *cv, ptq_error *err),
+                                  ptq__interval *range, ptq_comparison *out, ptq_error *err) {
+    const ptq_work *work = &search->cv->options->work;
+    ptq_convert_options own = *options;
+    ptq__converter trial = *search->cv;
     ptq_evaluation measured;
-    PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    ptq_status status = ptq_compare(&search->real, &measured, out, err);
-    ptq_release(&measured.memory);
-    return status;
-}
-
-/* Converts as `wanted` says, its images and work aside, and measures. */
-static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *wanted,
-                                  ptq_comparison *out, ptq_error *err) {
-    const ptq_work *work = &search->work;
-    ptq_convert_options options = *wanted;
-    ptq_model *model = NULL;
-    PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
+    PTQ__FAIL_IF(search->total && work->progress &&
+                     work->progress(work->user, search->done, search->total),
                  PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
-    options.images = &search->learned.dataset;
-    options.work = ptq__quiet(work);
-    PTQ__TRY(ptq_convert(search->cv->old, search->cv->calibration, &options, &model, NULL, err));
-    ptq_status status = ptq__search_measure(search, model, out, err);
-    ptq_model_free(model);
+    own.images = &search->learned.dataset;
+    own.work = ptq__quiet(work);
+    trial.options = &own;
+    trial.range = range;
+    trial.report = NULL;
+    PTQ__TRY(convert(&trial, err));
+    ptq_status status = ptq__search_evaluate(search, trial.model, &measured, err);
+    ptq_model_free(trial.model);
+    PTQ__TRY(status);
+    status = ptq_compare(&search->real, &measured, out, err);
+    ptq_release(&measured.memory);
     return status;
 }
 
 static void ptq__search_close(ptq__search *search) {
     ptq_release(&search->real.memory);
     ptq_release(&search->memory);
-}
-
-/* The scheme without what learns: fast to convert with. Never all zeros, which would be "best". */
-static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
-    ptq_scheme plain = *scheme;
-    plain.rounding = PTQ_ROUNDING_NEAREST;
-    plain.refit = PTQ_REFIT_NEVER;
-    plain.equalize = plain.fit_ranges = plain.confirm = 0;
-    plain.bias = PTQ_BIAS_CORRECTION_NONE;
-    plain.weight_bits = ptq__weight_bits(scheme);
-    return plain;
 }
 
 /* Indices of images, whose hashes are the context. */
@@ -13321,8 +13277,7 @@ static ptq_status ptq__search_open(ptq__search *search, const ptq__converter *cv
     int label;
     memset(search, 0, sizeof *search);
     search->cv = cv;
-    search->work = cv->options->work;
-    search->memory.allocator = search->work.allocator;
+    search->memory.allocator = cv->options->work.allocator;
     PTQ__TRY(PTQ__KEEP(&search->memory, &indices, images->count, "indices", err));
     PTQ__TRY(PTQ__KEEP(&search->memory, &hash, images->count, "hashes", err));
     PTQ__TRY(ptq__keep(&search->memory, ptq__item_size(images), 1, "an image", &item, err));
@@ -13339,73 +13294,61 @@ static ptq_status ptq__search_open(ptq__search *search, const ptq__converter *cv
 
 /* Fitting ranges. The range of one tensor after the other is made smaller or larger as long as the
    logits come closer to float's: a smaller one clips more and rounds less, and which of the two
-   hurts depends on all that comes behind, which no rule for one tensor can know. Weights are plain
-   and of 8 bits meanwhile, so that it is the activations that decide, and a model is made
-   quickly. */
+   hurts depends on all that comes behind, which no rule for one tensor can know. */
 
 enum { PTQ__FIT_IMAGES = 256 };
 
-typedef struct ptq__fitter {
-    ptq__search search;
-    ptq__converter trial; /* plain: of the models tried */
-    double most;          /* SQNR of the logits so far, in dB */
-} ptq__fitter;
-
-static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
-    ptq_comparison compared;
-    ptq_status status = ptq__convert_model(&fit->trial, err);
-    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &compared, err));
-    ptq_model_free(fit->trial.model);
-    if (!status)
-        *sqnr_db = compared.sqnr_db;
-    return status;
-}
-
-/* The range of one tensor: 15 % smaller, up to three times, as long as that is better; where it
-   never was, larger. */
-static ptq_status ptq__fit_tensor(ptq__fitter *fit, ptq__interval *range, ptq_error *err) {
+/* The range of tensor t: 15 % smaller, up to three times, as long as that is better than `most`,
+   the SQNR of the logits so far in dB; where it never was, larger. */
+static ptq_status ptq__fit_tensor(ptq__search *search, const ptq_convert_options *options,
+                                  ptq__interval *range, int t, double *most, ptq_error *err) {
     static const float factor[] = {0.85f, 1.15f};
-    double before = fit->most, sqnr_db;
-    for (int way = 0; way < 2 && !(fit->most > before); way++)
+    ptq_comparison tried;
+    double before = *most;
+    for (int way = 0; way < 2 && !(*most > before); way++)
         for (int k = 0; k < 3; k++) {
-            ptq__interval kept = *range;
-            range->low *= factor[way];
-            range->high *= factor[way];
-            PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
-            if (!(sqnr_db > fit->most)) {
-                *range = kept;
+            ptq__interval kept = range[t];
+            range[t].low *= factor[way];
+            range[t].high *= factor[way];
+            PTQ__TRY(ptq__search_try(search, options, ptq__convert_model, range, &tried, err));
+            if (!(tried.sqnr_db > *most)) {
+                range[t] = kept;
                 break;
             }
-            fit->most = sqnr_db;
+            *most = tried.sqnr_db;
         }
     return PTQ_OK;
 }
 
+/* The scheme without what learns, fast to convert with: weights are plain and of 8 bits, so that it
+   is the activations that decide. */
 static int ptq__to_fit_with(ptq_scheme *scheme) {
-    *scheme = ptq__plain_scheme(scheme);
+    scheme->rounding = PTQ_ROUNDING_NEAREST;
+    scheme->refit = PTQ_REFIT_NEVER;
+    scheme->equalize = scheme->fit_ranges = scheme->confirm = 0;
+    scheme->bias = PTQ_BIAS_CORRECTION_NONE;
     scheme->weight_bits = 8;
     scheme->weight_method = PTQ_METHOD_MINMAX;
     return 1;
 }
 
-/* Fills cv->range, which is to be freed, after a failure too. */
+/* Fills cv->range, which is to be freed, after a failure too. The first model tried fills in the
+   scheme's ranges. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
-    size_t count = cv->options->images->count;
+    size_t count = cv->options->images->count, tensors = (size_t)cv->calibration->tensors;
     size_t measure = count < PTQ__FIT_IMAGES ? count : (size_t)PTQ__FIT_IMAGES;
     ptq_convert_options options;
-    ptq__fitter fit;
-    PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, (size_t)cv->calibration->tensors,
-                      "ranges", err));
+    ptq_comparison first;
+    ptq__search search;
+    PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, tensors, "ranges", err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
-    fit.trial = *cv;
-    fit.trial.options = &options;
-    fit.trial.report = NULL;
-    ptq_status status = ptq__search_open(&fit.search, cv, measure, 0, err);
-    PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
+    ptq_status status = ptq__search_open(&search, cv, measure, 0, err);
+    PTQ__THEN(status,
+              ptq__search_try(&search, &options, ptq__convert_model, cv->range, &first, err));
     for (int t = 0; t < cv->calibration->tensors && !status; t++)
         if (cv->range[t].high > cv->range[t].low)
-            status = ptq__fit_tensor(&fit, &cv->range[t], err);
-    ptq__search_close(&fit.search);
+            status = ptq__fit_tensor(&search, &options, cv->range, t, &first.sqnr_db, err);
+    ptq__search_close(&search);
     ptq__free(&options.work.allocator, (void *)(uintptr_t)options.override);
     return status;
 }
@@ -13535,12 +13478,12 @@ static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided,
     int k, stays;
     for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
         search->total += (size_t)ptq__is_open(decided, k);
-    ptq_status status = ptq__search_try(search, decided, &least, err);
+    ptq_status status = ptq__search_try(search, decided, ptq__convert_decided, NULL, &least, err);
     for (k = 0; k < PTQ__CHOICES && !status; k++) {
         if (!ptq__is_open(decided, k))
             continue;
         PTQ__TRY(ptq__change_schemes(decided, ptq__choices[k].leave_out, &without, err));
-        status = ptq__search_try(search, &without, &cost, err);
+        status = ptq__search_try(search, &without, ptq__convert_decided, NULL, &cost, err);
         stays = status || cost.kl > least.kl;
         if (!status)
             ptq__put(said, "%s%s%s: KL %g, without %g", said->length ? "; " : "",
