@@ -118,7 +118,8 @@
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out part three, the vector kernels
      PTQ_NO_SEARCH        leave out part four: schemes that learn or search are refused
-     PTQ_RUN_ONLY         leave out all that loading and running does not need
+     PTQ_RUN_ONLY         leave out all that loading and running a saved model does not need; a float
+                          model is fused before it is saved
      PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, as is done there because GCC takes
                           the stack for more aligned than it is (its bug 54412). For a GCC that is
                           mended, as Debian's, or together with -Wa,-muse-unaligned-vector-move
@@ -1723,6 +1724,7 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
+#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1737,6 +1739,7 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+#endif
 
 /* What is gone is NULL: a second time does nothing. */
 PTQ_API void ptq_release(ptq_memory *memory) {
@@ -1744,14 +1747,6 @@ PTQ_API void ptq_release(ptq_memory *memory) {
         ptq__free(&memory->allocator, memory->block[i]);
         memory->block[i] = NULL;
     }
-}
-
-/* Text of `length` bytes as a string of its own. */
-static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
-    memcpy(*out, text, length);
-    return PTQ_OK;
 }
 
 /* Makes room for one more element in an array that doubles when it is full. Its pointer may be of
@@ -3692,6 +3687,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     return cost;
 }
 
+#ifndef PTQ_RUN_ONLY
 /* 1 if any node has left float: such a model is calibrated and converted no second time. */
 static int ptq__is_quantized(const ptq_model *model) {
     for (int i = 0; i < model->nodes; i++)
@@ -3699,6 +3695,7 @@ static int ptq__is_quantized(const ptq_model *model) {
             return 1;
     return 0;
 }
+#endif
 
 /* By the name of a node or of its result, of `length` bytes; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
@@ -4373,6 +4370,8 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
 
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
+#ifndef PTQ_RUN_ONLY
+
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
    graph builds the new one; a node either joins its host, which then ends in the node's result
@@ -4611,6 +4610,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     }
     PTQ__FINISH(status, ptq_model_free(fuser.model), fuser.model, out);
 }
+
+#endif /* PTQ_RUN_ONLY */
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
    A plan is a model made ready to run on one instruction set: for each node a step, which knows its
@@ -7941,13 +7942,30 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
    set writes these functions anew for it: each is what a program that uses the full interface looks
    like. */
 
+/* The fused model. Where nothing fuses, that is the one given, which leaves its place: only batch
+   norms change numbers when they are fused, and are in no model that was. */
+#ifndef PTQ_RUN_ONLY
+static ptq_status ptq__net_model(ptq_model **model, ptq_model **out, ptq_error *err) {
+    return ptq_fuse(*model, out, NULL, err);
+}
+#else
+static ptq_status ptq__net_model(ptq_model **model, ptq_model **out, ptq_error *err) {
+    for (int i = 0; i < (*model)->nodes; i++)
+        PTQ__FAIL_IF((*model)->node[i].op == PTQ_OP_BATCH_NORM, PTQ_UNSUPPORTED,
+                     "node %s: ptq_fuse was left out by the macro PTQ_RUN_ONLY; save the model fused",
+                     (*model)->node[i].name);
+    *out = *model;
+    *model = NULL;
+    return PTQ_OK;
+}
+#endif
+
 /* The model, fused and ready to run, each step with its defaults: the best instruction set of this
-   processor, a session with an arena of its own. The model stays the caller's: fusing makes
-   another. */
-static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
+   processor, a session with an arena of its own. What is left of the model stays the caller's. */
+static ptq_status ptq__net_of(ptq_model **model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
-    PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
+    PTQ__THEN(status, ptq__net_model(model, &net->model, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
     PTQ__FINISH(status, ptq_net_free(net), net, out);
@@ -7958,7 +7976,7 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
                                        ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
-    ptq_status status = ptq__net_of(model, out, err);
+    ptq_status status = ptq__net_of(&model, out, err);
     ptq_model_free(model);
     return status;
 }
@@ -7987,7 +8005,7 @@ PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *be
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_load(path, NULL, &model, err));
-    ptq_status status = ptq__net_of(model, out, err);
+    ptq_status status = ptq__net_of(&model, out, err);
     ptq_model_free(model);
     return status;
 }
@@ -8027,7 +8045,7 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
                  "%s would be overwritten; give the quantized model another name", out_path);
     ptq_status status = ptq_model_load(model_path, NULL, &model, err);
-    PTQ__THEN(status, ptq__net_of(model, &net, err));
+    PTQ__THEN(status, ptq__net_of(&model, &net, err));
     PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
     PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
     PTQ__THEN(status, ptq_self_test_add(quantized, err));
@@ -8137,28 +8155,35 @@ static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, char *pair,
     return PTQ_OK;
 }
 
+static void ptq__drop_meta(ptq_meta *meta, int *metas, const char *key,
+                           const ptq_allocator *allocator) {
+    int i = ptq__find_meta(meta, *metas, key);
+    if (i < 0)
+        return;
+    ptq__free(allocator, meta[i].key);
+    memmove(&meta[i], &meta[i + 1], (size_t)(--*metas - i) * sizeof *meta);
+}
+
 /* Sets a key to a copy of `value`, in its place if it has one; NULL removes it. */
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
     size_t length = strlen(key) + 1;
     char *pair = NULL;
-    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value) {
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(PTQ__NEW(allocator, &pair, length + strlen(value) + 1, "metadata", err));
-        memcpy(pair, key, length);
-        memcpy(pair + length, value, strlen(value));
-        if (i < 0)
-            return ptq__add_meta(meta, metas, pair, allocator, err);
-    }
-    if (i < 0)
+    if (!value) {
+        ptq__drop_meta(*meta, metas, key, allocator);
         return PTQ_OK;
+    }
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    PTQ__TRY(ptq__check_utf8(value, key, err));
+    PTQ__TRY(PTQ__NEW(allocator, &pair, length + strlen(value) + 1, "metadata", err));
+    memcpy(pair, key, length);
+    memcpy(pair + length, value, strlen(value));
+    if (i < 0)
+        return ptq__add_meta(meta, metas, pair, allocator, err);
     ptq__free(allocator, (*meta)[i].key);
     (*meta)[i].key = pair;
-    (*meta)[i].value = pair ? pair + length : NULL;
-    if (!pair)
-        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
+    (*meta)[i].value = pair + length;
     return PTQ_OK;
 }
 
@@ -8184,10 +8209,10 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
 
        conv1 conv2d in=input channels=16 kernel=3x3 act=relu w=s8 q=u8:8:0.0235294:0
 
-   One table lists the keys. The writer goes through it from top to bottom, so that its order is
-   that of every line; the reader looks up in it what it finds, in any order. Each row has one
-   function for its value, which puts and reads it alike: so whatever is written can be read. A
-   function that puts nothing means that the value goes without saying, and the key is left out. */
+   One list has the keys, ptq__line_keys. Writing goes through it once, so that its order is that of
+   every line; reading goes through it for each key that is found, in any order. Each has one
+   expression for its value, which puts and reads it alike: so whatever is written can be read. A
+   value that goes without saying puts nothing, and its key is left out. */
 
 /* Numbers, here and in all other files: refused unless the whole of a piece of text is one. */
 
@@ -8207,6 +8232,11 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
     return 1;
 }
 
+static void ptq__skip(ptq__span *rest, size_t n) {
+    rest->p += n;
+    rest->n -= n;
+}
+
 /* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
    The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
    precision:
@@ -8222,26 +8252,21 @@ static int ptq__read_float(ptq__span span, float *out) {
     int exponent = 0, seen = 0, point = 0;
     size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
     for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
+        int digit = span.p[i] - '0', more = digits < 100000000000000000u;
         if (span.p[i] == '.' && !point) {
             point = 1;
             continue;
         }
-        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
+        if (digit < 0 || digit > 9 || i > 400)
             return 0;
         seen = 1;
-        if (digits < 100000000000000000u) {
-            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
-            exponent -= point;
-        } else {
-            exponent += !point; /* a digit more than counts: ten times as much */
-        }
+        digits = more ? digits * 10 + (uint64_t)digit : digits;
+        exponent += !more - point; /* a digit more than counts: ten times as much */
     }
     if (i < span.n) { /* behind the e */
         ptq__span rest = {span.p + i + 1, span.n - i - 1};
-        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
-            rest.p++;
-            rest.n--;
-        }
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-')
+            ptq__skip(&rest, 1);
         seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
@@ -8262,10 +8287,11 @@ typedef struct ptq__line {
     ptq_node node;
     ptq_type weight_type; /* of its weights, which the file holds */
     int weight_bits;
-    unsigned seen;              /* keys that were read, as bits */
-    const struct ptq__key *key; /* whose value is at hand */
-    ptq__text *out;             /* to put it into; NULL: reading */
-    ptq__span value;            /* what is left to be read of it */
+    ptq__text *out;        /* to put it into; NULL: reading */
+    size_t before, behind; /* writing: where the key at hand begins and ends */
+    ptq__span key, value;  /* reading: the key at hand, and what is left to be read of its value */
+    unsigned seen;         /* keys that were read, as bits */
+    int known, good;       /* the key is one of this node's; its value could be used */
 } ptq__line;
 
 /* Where a line, and JSON below, is written to; NULL: it is read. What only reads is compiled without
@@ -8276,21 +8302,26 @@ typedef struct ptq__line {
 #define PTQ__OUT(line) ((line)->out)
 #endif
 
-typedef struct ptq__key {
-    char name[12];
-    unsigned bit;                  /* PTQ__KEY_..., for the rows of the operators that take it */
-    int (*value)(ptq__line *line); /* puts it, or reads it: then 0 if that fails */
-    size_t at;                     /* where it stands in the node (preprocessing: in the model) */
-    int n, most, usual; /* whole numbers: how many, the largest, the one that is not written */
-} ptq__key;
-
-static void *ptq__value_at(const ptq__line *line, void *holder) {
-    return (char *)holder + line->key->at;
-}
-
-static void ptq__skip(ptq__span *rest, size_t n) {
-    rest->p += n;
-    rest->n -= n;
+/* Whether the turn of a key has come that the node takes. Writing puts it, and takes the one before
+   back if that got no value; reading, it is the one that was found, for the first time. */
+static int ptq__line_key(ptq__line *line, const char *name, unsigned bit) {
+    ptq__text *out = PTQ__OUT(line);
+    int takes = ptq__has_key(&line->node, bit);
+    if (!out) {
+        takes = takes && !(line->seen & bit) && ptq__span_is(line->key, name);
+        line->seen |= takes ? bit : 0;
+        return takes ? (line->known = 1) : 0;
+    }
+    if (out->length == line->behind) {
+        out->length = line->before;
+        if (out->length < out->size)
+            out->data[out->length] = 0;
+    }
+    line->before = out->length;
+    if (takes)
+        ptq__put(out, " %s=", name);
+    line->behind = takes ? out->length : 0;
+    return takes;
 }
 
 /* Steps over a piece of text, if it comes next. */
@@ -8319,14 +8350,6 @@ static int ptq__line_text(ptq__line *line, const char *piece, int given) {
     return given;
 }
 
-/* One of several words, of which word 0 is empty: written if it is number `given`. Returns the
-   number of the one that is given, or comes next; one that begins like another stands behind it. */
-static int ptq__line_word(ptq__line *line, const char (*word)[8], int most, int given) {
-    while (most > 0 && !ptq__line_text(line, word[most], most == given))
-        most--;
-    return most;
-}
-
 /* n integers from `low` to `high`. */
 static int ptq__line_integers(ptq__line *line, const char *between, int n, int low, int high,
                               int *value) {
@@ -8350,26 +8373,26 @@ static int ptq__line_float(ptq__line *line, float *value) {
     return 1;
 }
 
-/* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
-static int ptq__value_numbers(ptq__line *line) {
-    const ptq__key *key = line->key;
-    int *number = (int *)ptq__value_at(line, &line->node), usual = PTQ__OUT(line) != NULL;
-    for (int i = 0; i < key->n; i++)
-        usual &= number[i] == key->usual;
-    return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
+/* "3x3": n whole numbers from 1, or from 0 where the largest is 1: a flag. All `usual`: not written. */
+static int ptq__value_numbers(ptq__line *line, int *number, int n, int most, int usual) {
+    int is_usual = PTQ__OUT(line) != NULL;
+    for (int i = 0; i < n; i++)
+        is_usual &= number[i] == usual;
+    return is_usual || ptq__line_integers(line, "x", n, most > 1, most, number);
 }
 
 /* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
 static int ptq__value_inputs(ptq__line *line) {
     int *input = line->node.input;
-    for (int k = 0; PTQ__OUT(line) && k < 2 && input[k] >= 0; k++)
-        ptq__put(PTQ__OUT(line), k ? ",%s" : "%s", line->model->node[input[k]].name);
-    for (int k = 0; !PTQ__OUT(line) && k < 2 && (k == 0 || line->value.n); k++) {
-        ptq__span name = ptq__cut(&line->value, ',');
-        input[k] = ptq__find(line->model, name.p, name.n);
-        if (input[k] < 0)
-            return 0;
-    }
+    for (int k = 0; k < 2 && (PTQ__OUT(line) ? input[k] >= 0 : k == 0 || line->value.n); k++)
+        if (PTQ__OUT(line)) {
+            ptq__put(PTQ__OUT(line), k ? ",%s" : "%s", line->model->node[input[k]].name);
+        } else {
+            ptq__span name = ptq__cut(&line->value, ',');
+            input[k] = ptq__find(line->model, name.p, name.n);
+            if (input[k] < 0)
+                return 0;
+        }
     return 1;
 }
 
@@ -8392,10 +8415,8 @@ static int ptq__value_out(ptq__line *line) {
 
 /* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
    shape stands before. Both are written when one of them is not the usual one. */
-static int ptq__value_pixels(ptq__line *line) {
-    const ptq_model *model = line->model;
-    float *number = (float *)ptq__value_at(line, line->model);
-    int usual = PTQ__OUT(line) && ptq__is_plain(model), channels = line->node.shape[2];
+static int ptq__value_pixels(ptq__line *line, float *number) {
+    int usual = PTQ__OUT(line) && ptq__is_plain(line->model), channels = line->node.shape[2];
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
     for (int c = 0; c < channels; c++)
@@ -8416,16 +8437,18 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one
-   of pixels, is not. */
-static int ptq__value_either(ptq__line *line) {
-    int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
-    *other = ptq__line_text(line, bias ? "0" : "f32", *other);
-    return *other || ptq__line_text(line, bias ? "1" : "u8", 0);
+/* One of two, of which `usual`, 0, is not written. */
+static int ptq__value_either(ptq__line *line, int *value, const char *usual, const char *other) {
+    *value = ptq__line_text(line, other, *value);
+    return *value || ptq__line_text(line, usual, 0);
 }
 
-static int ptq__value_epsilon(ptq__line *line) {
-    return ptq__line_float(line, &line->node.epsilon);
+/* Two words, 1 and 2, of which the first may be how the second begins. Returns which one is given,
+   or comes next; 0: none, which is not written. */
+static int ptq__value_word(ptq__line *line, int given, const char *first, const char *second) {
+    if (ptq__line_text(line, second, given == 2))
+        return 2;
+    return ptq__line_text(line, first, given == 1);
 }
 
 /* "silu", "leaky_relu:0.01", "clip:-1:1": a function and its numbers. */
@@ -8444,18 +8467,15 @@ static int ptq__value_function(ptq__line *line) {
     return 1;
 }
 
-static int ptq__value_act(ptq__line *line) {
-    static const char word[][8] = {"", "relu", "relu6"};
-    ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
-    *act = (ptq_activation)ptq__line_word(line, word, 2, (int)*act);
+static int ptq__value_act(ptq__line *line, ptq_activation *act) {
+    *act = (ptq_activation)ptq__value_word(line, (int)*act, "relu", "relu6");
     return *act != PTQ_ACTIVATION_NONE;
 }
 
 /* Which operand of a fused addition the residual is. */
-static int ptq__value_residual(ptq__line *line) {
-    static const char word[][8] = {"", "first", "second"};
-    line->node.residual = (ptq_residual)ptq__line_word(line, word, 2, (int)line->node.residual);
-    return line->node.residual != PTQ_RESIDUAL_NONE;
+static int ptq__value_residual(ptq__line *line, ptq_residual *residual) {
+    *residual = (ptq_residual)ptq__value_word(line, (int)*residual, "first", "second");
+    return *residual != PTQ_RESIDUAL_NONE;
 }
 
 /* "s8", "u4", "f16": the type of the weights, which the file holds; float is not mentioned. */
@@ -8480,8 +8500,7 @@ static int ptq__value_weight(ptq__line *line) {
 }
 
 /* "u8:8:0.0235294:0": how a result is coded, by type, bits, scale and zero point. */
-static int ptq__value_qparams(ptq__line *line) {
-    ptq_qparams *q = (ptq_qparams *)ptq__value_at(line, &line->node);
+static int ptq__value_qparams(ptq__line *line, ptq_qparams *q) {
     int is_signed, zero_point = q->zero_point;
     if (PTQ__OUT(line) && q->type == PTQ_TYPE_F32)
         return 1;
@@ -8497,40 +8516,40 @@ static int ptq__value_qparams(ptq__line *line) {
 }
 
 /* clang-format off */
-#define PTQ__AT(member) offsetof(ptq_node, member)
+#define PTQ__KEY(name, bit, value) \
+    if (ptq__line_key(line, name, PTQ__KEY_##bit)) line->good = (value)
 
-static const ptq__key ptq__keys[] = {
-    {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
-    {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
-    {"type", PTQ__KEY_TYPE, ptq__value_either, PTQ__AT(real), 0, 0, 0},
-    {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
-    {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
-    {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
-    {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__AT(kernel), 2, PTQ_MAX_KERNEL, 0},
-    {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__AT(stride), 2, PTQ_MAX_KERNEL, 1},
-    {"dilation", PTQ__KEY_DILATION, ptq__value_numbers, PTQ__AT(dilation), 2, PTQ_MAX_KERNEL, 1},
-    {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
-    {"ceil_mode", PTQ__KEY_CEIL_MODE, ptq__value_numbers, PTQ__AT(ceil_mode), 1, 1, 0},
-    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
-    {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
-    {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
-    {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
-    {"f", PTQ__KEY_FUNCTION, ptq__value_function, 0, 0, 0, 0},
-    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
-    {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
-    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
-    {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
-    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 2, 0},
-    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
-    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
-    {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},
-};
+static void ptq__line_keys(ptq__line *line) {
+    ptq_node *n = &line->node;
+    PTQ__KEY("in", IN, ptq__value_inputs(line));
+    PTQ__KEY("shape", SHAPE, ptq__value_numbers(line, n->shape, 3, PTQ_MAX_ELEMENTS, 0));
+    PTQ__KEY("type", TYPE, ptq__value_either(line, &n->real, "u8", "f32")); /* pixels or reals */
+    PTQ__KEY("mean", MEAN, ptq__value_pixels(line, line->model->mean));
+    PTQ__KEY("std", STD, ptq__value_pixels(line, line->model->std));
+    PTQ__KEY("channels", CHANNELS, ptq__value_numbers(line, &n->channels, 1, PTQ_MAX_ELEMENTS, 0));
+    PTQ__KEY("kernel", KERNEL, ptq__value_numbers(line, n->kernel, 2, PTQ_MAX_KERNEL, 0));
+    PTQ__KEY("stride", STRIDE, ptq__value_numbers(line, n->stride, 2, PTQ_MAX_KERNEL, 1));
+    PTQ__KEY("dilation", DILATION, ptq__value_numbers(line, n->dilation, 2, PTQ_MAX_KERNEL, 1));
+    PTQ__KEY("pad", PAD, ptq__value_padding(line));
+    PTQ__KEY("ceil_mode", CEIL_MODE, ptq__value_numbers(line, &n->ceil_mode, 1, 1, 0));
+    PTQ__KEY("include_pad", INCLUDE_PAD, ptq__value_numbers(line, &n->include_pad, 1, 1, 0));
+    PTQ__KEY("groups", GROUPS, ptq__value_numbers(line, &n->groups, 1, PTQ_MAX_ELEMENTS, 1));
+    PTQ__KEY("bias", BIAS, ptq__value_either(line, &n->no_bias, "1", "0"));
+    PTQ__KEY("epsilon", EPSILON, ptq__line_float(line, &n->epsilon));
+    PTQ__KEY("f", FUNCTION, ptq__value_function(line));
+    PTQ__KEY("act", ACT, ptq__value_act(line, &n->act));
+    PTQ__KEY("add", ADD, ptq__value_residual(line, &n->residual));
+    PTQ__KEY("add_act", ADD_ACT, ptq__value_act(line, &n->add_act));
+    PTQ__KEY("w", W, ptq__value_weight(line));
+    PTQ__KEY("dynamic", DYNAMIC, ptq__value_numbers(line, &n->dynamic, 1, 2, 0));
+    PTQ__KEY("mid", MID, ptq__value_qparams(line, &n->mid));
+    PTQ__KEY("q", Q, ptq__value_qparams(line, &n->q));
+    PTQ__KEY("out", OUT, ptq__value_out(line));
+    (void)ptq__line_key(line, "", 0);
+}
 /* clang-format on */
 
-enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
-
 #ifndef PTQ_RUN_ONLY
-/* One line. A key whose value turned out empty is taken back. */
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
     ptq__line line;
     memset(&line, 0, sizeof line);
@@ -8540,20 +8559,7 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     line.weight_bits = node->param[PTQ_PARAM_WEIGHT].bits;
     line.out = text;
     ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
-    for (int k = 0; k < PTQ__KEYS; k++) {
-        size_t before = text->length, length;
-        line.key = &ptq__keys[k];
-        if (!ptq__has_key(node, line.key->bit))
-            continue;
-        ptq__put(text, " %s=", line.key->name);
-        length = text->length;
-        line.key->value(&line);
-        if (text->length == length) {
-            text->length = before;
-            if (before < text->size)
-                text->data[before] = 0;
-        }
-    }
+    ptq__line_keys(&line);
     ptq__put_char(text, '\n');
 }
 
@@ -8571,43 +8577,37 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
 }
 #endif /* PTQ_RUN_ONLY */
 
-/* key=value. */
-static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
-    ptq__span value = pair, name = ptq__cut(&value, '=');
-    const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
-    while (key < end && !ptq__span_is(name, key->name))
-        key++;
-    PTQ__FAIL_IF(key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit),
-                 PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
-                 line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
-    line->seen |= key->bit;
-    line->key = key;
-    line->value = value;
-    PTQ__FAIL_IF(!key->value(line) || line->value.n, PTQ_BAD_GRAPH,
-                 "graph line %d, node %s: cannot use '%s' as %s%s", number, line->node.name,
-                 ptq__quoted(value).text, key->name,
-                 key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
-    return PTQ_OK;
-}
-
 /* NAME OP key=value ... The line is taken for itself here; ptq__append, which the builder uses too,
    checks it against the nodes before it and infers its shape. */
 static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err) {
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
-    ptq__line line;
-    ptq_error inner;
     int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
+    ptq__line line;
+    ptq_node *node = &line.node;
+    ptq_error inner;
     memset(&line, 0, sizeof line);
     line.model = model;
     PTQ__FAIL_IF(op < 0, PTQ_BAD_GRAPH,
                  "graph line %d: expected a name and an operator, found '%s %s'", number,
                  ptq__quoted(name).text, ptq__quoted(op_name).text);
-    line.node = ptq__blank((ptq_op)op, -1, -1);
-    PTQ__FAIL_IF(!ptq__read_name(name, line.node.name), PTQ_BAD_GRAPH,
+    *node = ptq__blank((ptq_op)op, -1, -1);
+    PTQ__FAIL_IF(!ptq__read_name(name, node->name), PTQ_BAD_GRAPH,
                  "graph line %d: '%s' is no node name", number, ptq__quoted(name).text);
-    while (text.n)
-        PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
-    ptq_status status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
+    while (text.n) {
+        ptq__span value = ptq__cut(&text, ' ');
+        line.key = ptq__cut(&value, '=');
+        line.value = value;
+        line.known = 0;
+        ptq__line_keys(&line);
+        PTQ__FAIL_IF(!line.known, PTQ_BAD_GRAPH,
+                     "graph line %d, node %s: a %s does not take '%s' here", number, node->name,
+                     ptq_name(PTQ_NAMES_OP, node->op), ptq__quoted(line.key).text);
+        PTQ__FAIL_IF(!line.good || line.value.n, PTQ_BAD_GRAPH,
+                     "graph line %d, node %s: cannot use '%s' as %s%s", number, node->name,
+                     ptq__quoted(value).text, ptq__quoted(line.key).text,
+                     ptq__span_is(line.key, "in") ? ": inputs are earlier nodes" : "");
+    }
+    ptq_status status = ptq__append(model, node, line.weight_type, line.weight_bits, &inner);
     PTQ__FAIL_IF(status, status, "graph line %d: %s", number, inner.text);
     return PTQ_OK;
 }
@@ -8615,29 +8615,25 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
 /* Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its own, which
    are not allocated by shapes that only the text claims, and the whole is checked once they are
    there. Memory for the nodes is taken once: so many as there are lines. */
-static ptq_status ptq__read_nodes(ptq_model *model, ptq__span text, int bare, ptq_error *err) {
-    ptq__span lines = text, line;
-    for (; ptq__cut(&lines, '\n').n && model->capacity < PTQ_MAX_NODES; model->capacity++)
-        ;
-    PTQ__TRY(PTQ__NEW(&model->allocator, &model->node, (size_t)model->capacity, "nodes", err));
-    model->bare = bare;
-    for (int number = 2; text.n; number++) {
-        line = ptq__cut(&text, '\n');
-        if (line.n)
-            PTQ__TRY(ptq__read_node(model, line, number, err));
-    }
-    return bare ? PTQ_OK : ptq_model_check(model, err);
-}
-
 static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
-    ptq__span line = ptq__cut(&text, '\n');
+    ptq__span line = ptq__cut(&text, '\n'), lines = text;
     ptq_model *model = NULL;
     PTQ__FAIL_IF(!ptq__span_is(line, "ptq-graph 1"), PTQ_BAD_GRAPH,
                  "the graph text begins with '%s', expected is 'ptq-graph 1'",
                  ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
-    ptq_status status = ptq__read_nodes(model, text, bare, err);
+    while (ptq__cut(&lines, '\n').n && model->capacity < PTQ_MAX_NODES)
+        model->capacity++;
+    model->bare = bare;
+    ptq_status status =
+        PTQ__NEW(&model->allocator, &model->node, (size_t)model->capacity, "nodes", err);
+    for (int number = 2; text.n && !status; number++) {
+        line = ptq__cut(&text, '\n');
+        status = line.n ? ptq__read_node(model, line, number, err) : PTQ_OK;
+    }
+    if (!bare)
+        PTQ__THEN(status, ptq_model_check(model, err));
     PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
@@ -9292,6 +9288,15 @@ static ptq_tensor ptq__as_stored(const ptq_tensor *tensor) {
     return stored;
 }
 
+#ifdef PTQ_RUN_ONLY
+static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
+    (void)archive;
+    (void)out;
+    return ptq_error_set(err, PTQ_UNSUPPORTED,
+                         "the file has no graph in its metadata, and to guess ResNet8's was left out"
+                         " by the macro PTQ_RUN_ONLY");
+}
+#else
 /* A graph for a file that has none: ResNet8, if the shapes of its first and last layer say so. */
 static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const ptq_tensor *first = ptq_archive_find(archive, "conv1.weight");
@@ -9320,6 +9325,8 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     }
     return PTQ_OK;
 }
+
+#endif
 
 /* "2" where a model uses what version 1 did not know, so that older readers refuse it instead of
    computing something else; "1" for all others. */
@@ -9381,11 +9388,13 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
     return PTQ_OK;
 }
 
+static const char *const ptq__scale_names[] = {"weight_scale", "weight_zero_point"};
+
 /* NODE.weight_scale, one or one for each channel, and, where weights are affine,
    NODE.weight_zero_point. Weights keep the memory of their scales. */
 static ptq_status ptq__take_scales(ptq_archive *archive, const ptq_node *node, ptq_tensor *weight,
                                    ptq_error *err) {
-    const char *const name[] = {"weight_scale", "weight_zero_point"};
+    const char *const *name = ptq__scale_names;
     const ptq_tensor *found = ptq_archive_find(archive, ptq__full_name(node, name[0]).text);
     int count = found && found->dim[0] != 1 ? weight->dim[0] : 1, one = 1;
     ptq_tensor scale, zero;
@@ -9403,22 +9412,12 @@ static ptq_status ptq__take_scales(ptq_archive *archive, const ptq_node *node, p
     return PTQ_OK;
 }
 
-/* Tensors that no node took. PyTorch counts batches beside its batch norms, which is not one of
-   their parameters. */
-static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err) {
+/* What the archive has for a model that has its graph: parameters, each of which must be there, and
+   nothing else but what PyTorch counts beside its batch norms, and metadata. Then the check of the
+   whole. */
+static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     static const char ignored[] = ".num_batches_tracked";
     const size_t tail = sizeof ignored - 1;
-    for (int i = 0; i < archive->entries; i++) {
-        const char *name = archive->entry[i].name;
-        size_t n = strlen(name);
-        if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
-            return ptq__tensor_error(name, "belongs to no node of the graph", err);
-    }
-    return PTQ_OK;
-}
-
-/* Parameters and metadata for a model that has its graph, and the check of the whole. */
-static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     for (int i = 0; i < model->nodes; i++)
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
             ptq_node *node = &model->node[i];
@@ -9427,10 +9426,14 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
             if (node->param[k].rank && ptq__is_integer_type(node->param[k].type))
                 PTQ__TRY(ptq__take_scales(archive, node, &node->param[k], err));
         }
-    PTQ__TRY(ptq__check_leftover(archive, err));
+    for (int i = 0; i < archive->entries; i++) {
+        const char *name = archive->entry[i].name;
+        size_t n = strlen(name);
+        if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
+            return ptq__tensor_error(name, "belongs to no node of the graph", err);
+    }
     for (int i = 0; i < 3; i++)
-        PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, ptq__own_metas[i], NULL,
-                               &archive->allocator, err));
+        ptq__drop_meta(archive->meta, &archive->metas, ptq__own_metas[i], &archive->allocator);
     model->meta = archive->meta;
     model->metas = archive->metas;
     archive->meta = NULL;
@@ -9503,8 +9506,11 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
                  PTQ_INVALID_ARGUMENT, "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__archive_append(archive, &entry, err));
-    ptq_status status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
-    archive->entries -= status != PTQ_OK;
+    ptq_status status = PTQ__NEW(&archive->allocator, &entry->name, strlen(name) + 1, "name", err);
+    if (status)
+        archive->entries--;
+    else
+        memcpy(entry->name, name, strlen(name));
     entry->tensor = *tensor;
     entry->tensor.owned = 0;
     entry->tensor.scale = NULL;
@@ -9583,32 +9589,27 @@ PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, s
     return ptq__make_text(&archive->allocator, ptq__put_archive, archive, "file", bytes, size, err);
 }
 
-/* Numbers beside integer weights as a tensor of their own, over the model's memory. */
-static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, const char *param,
-                                  ptq_type type, int count, const void *data, ptq_error *err) {
-    ptq_tensor tensor;
-    PTQ__TRY(ptq_tensor_borrow(&tensor, type, 0, 1, &count, (void *)(uintptr_t)data,
-                               (size_t)count * sizeof(float), err));
-    return ptq_archive_add(archive, ptq__full_name(node, param).text, &tensor, err);
-}
-
-/* Parameters of 4 bytes an element come first, then the narrower ones: so each lies aligned in the
-   file and can be used where it is. */
+/* The tensors of a node. Those of 4 bytes an element come first in a file, then the narrower ones:
+   so each lies aligned and can be used where it is. Scales, and the zero point that affine weights
+   have, become tensors of their own, over the model's memory. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, int wide,
                                   ptq_error *err) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *param;
-    for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
-        param = &node->param[k];
-        if (param->rank && (param->bits == 32) == wide)
-            PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(k)).text, param,
-                                     err));
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    int count[] = {weight->scales, weight->scales && weight->zero_point};
+    const void *const data[] = {weight->scale, &weight->zero_point};
+    for (int k = 0; k < PTQ_PARAM_COUNT; k++)
+        if (node->param[k].rank && (node->param[k].bits == 32) == wide)
+            PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(k)).text,
+                                     &node->param[k], err));
+    for (int k = 0; k < 2; k++) {
+        ptq_tensor tensor;
+        if (!wide || !count[k])
+            continue;
+        PTQ__TRY(ptq_tensor_borrow(&tensor, k ? PTQ_TYPE_S32 : PTQ_TYPE_F32, 0, 1, &count[k],
+                                   (void *)(uintptr_t)data[k], (size_t)count[k] * 4, err));
+        PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__scale_names[k]).text, &tensor,
+                                 err));
     }
-    if (wide && weight->scales)
-        PTQ__TRY(ptq__put_scales(archive, node, "weight_scale", PTQ_TYPE_F32, weight->scales,
-                                 weight->scale, err));
-    if (wide && weight->scales && weight->zero_point)
-        PTQ__TRY(ptq__put_scales(archive, node, "weight_zero_point", PTQ_TYPE_S32, 1,
-                                 &weight->zero_point, err));
     return PTQ_OK;
 }
 
@@ -9622,12 +9623,13 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
                             &length, err));
     ptq_status status = ptq_archive_set_meta(archive, "graph", (const char *)graph, err);
     ptq__free(&archive->allocator, graph);
-    PTQ__TRY(status);
     for (int i = 0; i < model->metas; i++)
-        PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
+        PTQ__THEN(status,
+                  ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
     for (int i = 0; i < 2 * model->nodes; i++)
-        PTQ__TRY(ptq__put_params(archive, &model->node[i % model->nodes], i < model->nodes, err));
-    return PTQ_OK;
+        PTQ__THEN(status, ptq__put_params(archive, &model->node[i % model->nodes],
+                                          i < model->nodes, err));
+    return status;
 }
 
 /* A model that no reader would take is not written either. */
@@ -10057,31 +10059,24 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
 
-static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    PTQ__TRY(ptq__json_calibration(json, c, err));
-    PTQ__TRY(ptq__json_end(json, err));
-    PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
-                 "calibration file: it has no images or tensors, or their counts disagree");
-    return PTQ_OK;
-}
-
 /* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
    tensor ("a":{}) at least six. */
-static int ptq__at_most(int most, size_t room) {
-    return room + 1 < (size_t)most ? (int)room + 1 : most;
-}
-
 PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
                                          const ptq_allocator *allocator, ptq_calibration **out,
                                          ptq_error *err) {
-    enum { MOST_CLASSES = 46340 };
+    const size_t most_classes = 46340, most_tensors = (size_t)2 * PTQ_MAX_NODES;
+    size_t classes = size / 2 < most_classes ? size / 2 + 1 : most_classes;
+    size_t tensors = size / 6 < most_tensors ? size / 6 + 1 : most_tensors;
     ptq__json json = ptq__json_over("calibration file", bytes, size);
     ptq_calibration *c = NULL;
-    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
-    ptq_status status =
-        PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
-                 "calibration", err);
-    PTQ__THEN(status, ptq__read_calibration(&json, c, err));
+    PTQ__TRY(ptq__calibration_create(allocator, (int)classes, &c, err));
+    ptq_status status = PTQ__NEW(&c->allocator, &c->tensor, tensors, "calibration", err);
+    PTQ__THEN(status, ptq__json_calibration(&json, c, err));
+    PTQ__THEN(status, ptq__json_end(&json, err));
+    if (!status && !ptq__calibration_agrees(c))
+        status = ptq_error_set(err, PTQ_BAD_FILE,
+                               "calibration file: it has no images or tensors, or their counts"
+                               " disagree");
     PTQ__FINISH(status, ptq_calibration_free(c), c, out);
 }
 
@@ -13563,6 +13558,7 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
 /* clang-format off */
 PTQ__LEFT_OUT(ptq_equalize_like, const ptq_model *m, const ptq_model *q, ptq_model **o)
 #ifdef PTQ_RUN_ONLY
+PTQ__LEFT_OUT(ptq_fuse, const ptq_model *m, ptq_model **o, ptq_fuse_report *r)
 PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
 PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, ptq_method m, float p, ptq_type t, int b,
