@@ -8673,11 +8673,8 @@ typedef struct ptq__json {
 } ptq__json;
 
 static ptq__json ptq__json_over(const char *what, const void *text, size_t size) {
-    ptq__json json;
-    memset(&json, 0, sizeof json);
-    json.what = what;
-    json.start = json.rest.p = (const char *)text;
-    json.rest.n = size;
+    const char *start = (const char *)text;
+    ptq__json json = {what, start, {start, size}, NULL, "", 0, NULL};
     return json;
 }
 
@@ -9039,8 +9036,7 @@ typedef struct ptq__record {
     int entry; /* of the archive, which has the name */
     int dtype, rank;
     int64_t dim[PTQ_MAX_RANK]; /* the first four */
-    uint64_t elements;
-    int64_t begin, end; /* of its bytes, counted from the end of the header */
+    int64_t offset[2];         /* where its bytes begin and end, from the end of the header on */
 } ptq__record;
 
 typedef struct ptq__header {
@@ -9063,40 +9059,40 @@ static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__recor
     const char *all = "dtype, shape and data_offsets, each once", *wrong;
     char dtype[16];
     ptq__text text = ptq__text_over(dtype, sizeof dtype);
-    int64_t dim[64], offset[2];
-    int n = 0, rank = -1, offsets = -1, i = 0;
+    int64_t dim[64];
+    uint64_t elements = 1;
+    int n = 0, rank = -1, offsets = -1, type = 0;
     while (ptq__json_key(json, "an object", &n)) {
         if (ptq__member(json, "", "dtype"))
             ptq__json_string(json, &text);
         if (ptq__member(json, "", "shape"))
             rank = ptq__json_integers(json, 0, (int64_t)1 << 40, dim, 64);
         if (ptq__member(json, "", "data_offsets"))
-            offsets = ptq__json_integers(json, 0, (int64_t)1 << 56, offset, 2);
+            offsets = ptq__json_integers(json, 0, (int64_t)1 << 56, record->offset, 2);
         if (!json->known)
             ptq__json_wrong(json, all);
     }
-    while (i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, dtype))
-        i++;
-    wrong = n != 3 || !text.length || rank < 0 || offsets < 0 ? all
-            : i == PTQ__DTYPES                                ? "a known dtype"
-            : offsets != 2                                    ? "two offsets"
-                                                              : NULL;
-    wrong = json->wrong ? json->wrong : wrong;
-    record->dtype = i;
-    record->rank = rank;
-    record->elements = 1;
-    for (i = 0; i < rank && !wrong; i++) {
-        if (dim[i] && record->elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
+    while (type < PTQ__DTYPES && strcmp(ptq__dtypes[type].name, dtype))
+        type++;
+    wrong = json->wrong                                         ? json->wrong
+            : n != 3 || !text.length || rank < 0 || offsets < 0 ? all
+            : type == PTQ__DTYPES                               ? "a known dtype"
+            : offsets != 2                                      ? "two offsets"
+                                                                : NULL;
+    for (int i = 0; i < rank && !wrong; i++) {
+        if (dim[i] && elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
             wrong = "a shape of fewer than 2^48 elements";
-        record->elements *= (uint64_t)dim[i];
+        elements *= (uint64_t)dim[i];
         if (i < PTQ_MAX_RANK)
             record->dim[i] = dim[i];
     }
     PTQ__FAIL_IF(!name[0], PTQ_BAD_FILE, "file header: a tensor has an empty name");
     PTQ__FAIL_IF(wrong, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
                  ptq__quoted(ptq__span_of(name)).text, wrong);
-    record->begin = offset[0];
-    record->end = offset[1];
+    record->dtype = type;
+    record->rank = rank;
+    if (record->offset[1] - record->offset[0] != (int64_t)elements * ptq__dtypes[type].bytes)
+        return ptq__tensor_error(name, "its offsets do not agree with its shape and dtype", err);
     return PTQ_OK;
 }
 
@@ -9155,7 +9151,7 @@ static int ptq__name_before(const void *a, const void *b, const void *archive) {
 static int ptq__data_before(const void *a, const void *b, const void *context) {
     const ptq__record *r = (const ptq__record *)a, *s = (const ptq__record *)b;
     (void)context;
-    return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
+    return r->offset[0] != s->offset[0] ? r->offset[0] < s->offset[0] : r->offset[1] < s->offset[1];
 }
 
 /* Names unique; the data covered exactly, without overlap or hole, as the format demands: so no
@@ -9171,17 +9167,13 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
             return ptq__tensor_error(entry[record[i].entry].name, "occurs twice", err);
     ptq__sort(record, n, sizeof *record, ptq__data_before, NULL);
     for (r = record; n > 0; n--, r++) {
-        const char *what = NULL;
-        if (r->end < r->begin ||
-            (uint64_t)(r->end - r->begin) != r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes)
-            what = "its offsets do not agree with its shape and dtype";
-        else if (r->begin != at)
-            what = r->begin < at ? "overlaps another tensor" : "a hole lies before its data";
-        else if ((uint64_t)r->end > data_size)
-            what = "its data end behind the end of the file; is the file truncated?";
+        const char *what = r->offset[0] < at               ? "overlaps another tensor"
+                           : r->offset[0] > at             ? "a hole lies before its data"
+                           : (uint64_t)r->offset[1] <= data_size ? NULL
+                           : "its data end behind the end of the file; is the file truncated?";
         if (what)
             return ptq__tensor_error(entry[r->entry].name, what, err);
-        at = r->end;
+        at = r->offset[1];
     }
     PTQ__FAIL_IF((uint64_t)at != data_size, PTQ_BAD_FILE,
                  "%zu bytes behind the last tensor belong to none",
@@ -9195,26 +9187,25 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
                                    const ptq_allocator *allocator, ptq_archive_entry *out,
                                    ptq_error *err) {
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
-    const uint8_t *from = data + record->begin;
+    const uint8_t *from = data + record->offset[0];
+    size_t bytes = (size_t)(record->offset[1] - record->offset[0]), n = bytes / dtype->bytes;
     int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, rank = record->rank ? record->rank : 1;
     int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
-    if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
+    if (dtype->type < 0 || rank > PTQ_MAX_RANK || n == 0)
         return PTQ_OK;
-    PTQ__FAIL_IF(record->elements > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE,
-                 "tensor %s: more than %d elements", ptq__quoted(ptq__span_of(out->name)).text,
-                 PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(n > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE, "tensor %s: more than %d elements",
+                 ptq__quoted(ptq__span_of(out->name)).text, PTQ_MAX_ELEMENTS);
     for (int i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
     if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
-        (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
+        (uintptr_t)from % dtype->bytes == 0)
         return ptq_tensor_borrow(&out->tensor, (ptq_type)dtype->type, 0, rank, dims,
-                                 (void *)(uintptr_t)from, (size_t)(record->end - record->begin),
-                                 err);
+                                 (void *)(uintptr_t)from, bytes, err);
     PTQ__TRY(ptq_tensor_create(&out->tensor, (ptq_type)dtype->type, 0, rank, dims, allocator, err));
     if (other)
-        ptq__convert_le((float *)out->tensor.data, from, (size_t)record->elements, dtype->bytes);
+        ptq__convert_le((float *)out->tensor.data, from, n, dtype->bytes);
     else
-        ptq__copy_le(out->tensor.data, from, (size_t)record->elements, dtype->bytes);
+        ptq__copy_le(out->tensor.data, from, n, dtype->bytes);
     return PTQ_OK;
 }
 
@@ -12664,16 +12655,6 @@ typedef struct ptq__lesson {
     size_t yx;        /* each x terms: y x[j]. None without targets */
 } ptq__lesson;
 
-/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
-static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
-    size_t n = (size_t)lesson->taps + 1, each = lesson->targets ? (size_t)lesson->each : 0, end;
-    lesson->terms = lesson->rounds ? lesson->taps + 1 : 1;
-    lesson->xx = at;
-    lesson->yx = at + (lesson->rounds ? n * (n + 1) / 2 : n);
-    end = lesson->yx + each * (size_t)lesson->terms;
-    return end < at ? SIZE_MAX : end;
-}
-
 /* The largest absolute value of a tensor of the float model on the calibration images; of pixels,
    on any image. */
 static double ptq__peak(const ptq__converter *cv, int node) {
@@ -12756,37 +12737,44 @@ typedef struct ptq__learner {
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *part = NULL;
+    ptq_memory *memory;
     PTQ__TRY(PTQ__NEW(&job->work.allocator, &part, 1, "moments", err));
     worker->own = part;
     *part = *(const ptq__learner *)job->context;
-    PTQ__TRY(PTQ__KEEP(&part->memory, &part->sums, part->size, "moments", err));
-    PTQ__TRY(PTQ__KEEP(&part->memory, &part->x, (part->taps + 1) * PTQ__PATCHES, "moments", err));
-    PTQ__TRY(
-        PTQ__KEEP(&part->memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
+    memory = &part->memory;
+    PTQ__TRY(PTQ__KEEP(memory, &part->sums, part->size, "moments", err));
+    PTQ__TRY(PTQ__KEEP(memory, &part->x, (part->taps + 1) * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__KEEP(memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
     part->patch = part->y + part->each * PTQ__PATCHES;
     return part->real ? ptq__session_of(part->real, &job->work.allocator, 1, &part->session, err)
                       : PTQ_OK;
 }
 
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, node).in[k];
+/* Lays out the sums of a lesson behind those before it; SIZE_MAX if memory cannot hold them. */
+static void ptq__place_sums(ptq__learner *all, ptq__lesson *lesson) {
+    size_t taps = (size_t)lesson->taps, each = (size_t)lesson->each, before = all->size;
+    lesson->terms = lesson->rounds ? lesson->taps + 1 : 1;
+    lesson->xx = before;
+    lesson->yx = before + (lesson->rounds ? (taps + 1) * (taps + 2) / 2 : taps + 1);
+    all->size = lesson->yx + (lesson->targets ? each : 0) * (size_t)lesson->terms;
+    all->size = all->size < before ? SIZE_MAX : all->size;
+    all->taps = taps > all->taps ? taps : all->taps;
+    all->each = each > all->each ? each : all->each;
 }
 
 /* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
    result depends on, in the order of its weights: int16_t codes less their zero point for a node on
-   integers, float for one on real numbers. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
+   integers, float for one on real numbers. */
+static void ptq__gather(const ptq_session *session, int index, int group, int position,
+                        void *patch) {
     const ptq__step *step = &session->plan->step[index];
     const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0);
+    const void *x = ptq__frame_of(session, index).in[0];
     int first = group * step->deep, n = step->deep;
     if (q->type != PTQ_TYPE_F32)
         ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
     else
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
-    return step->taps;
 }
 
 /* Column n of y: what the channels should become at position `at`. That is the float model's result
@@ -12794,20 +12782,19 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
    residual lacks. */
 static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
                               const ptq_session *session, int at, int n) {
-    const ptq_node *from = lesson->from;
+    const ptq_node *from = lesson->from, *nodes = part->cv->model->node;
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
-    const void *have = ptq__operand(session, lesson->index, 1);
-    int k, o, taps = lesson->taps;
+    const float *want = (const float *)ptq__frame_of(part->session, lesson->old).in[1];
+    const void *have = ptq__frame_of(session, lesson->index).in[1];
+    int taps = lesson->taps;
     ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
-    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+    for (int k = 0, o = lesson->first; k < lesson->each; k++, o++) {
         const float *x = (const float *)part->patch;
         double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
         int i = at * from->shape[2] + o;
         if (want && from->act == PTQ_ACTIVATION_NONE)
-            y += (double)want[i] -
-                 (double)ptq__real(&part->cv->model->node[lesson->to->input[1]], have, i);
+            y += (double)want[i] - (double)ptq__real(&nodes[lesson->to->input[1]], have, i);
         part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
     }
 }
@@ -13103,29 +13090,24 @@ static void ptq__learn_channel(ptq__bench *b, int k) {
 static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
                                     const ptq_allocator *allocator, ptq_error *err) {
     size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
-    ptq_memory memory;
     ptq__bench b;
     memset(&b, 0, sizeof b);
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = *allocator;
     b.lesson = lesson;
     b.sums = sums;
     b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
     ptq__weight_limits(lesson->scheme, &b.low, &b.high);
-    ptq_status status = PTQ__KEEP(&memory, &b.fitted, n, "weights", err);
-    PTQ__THEN(status, PTQ__KEEP(&memory, &b.mean, 3 * n + (lesson->targets ? 2 : 1) * square,
-                                "covariance", err));
-    if (!status) {
-        b.d = b.mean + n;
-        b.g = b.d + n;
-        b.c = b.g + n;
-        b.factor = b.c + square;
-        ptq__find_covariance(&b);
-    }
-    for (int k = 0; k < lesson->each && !status; k++)
+    PTQ__TRY(PTQ__NEW(allocator, &b.mean, 4 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err));
+    b.d = b.mean + n;
+    b.g = b.d + n;
+    b.fitted = (float *)(b.g + n);
+    b.c = b.g + 2 * n;
+    b.factor = b.c + square;
+    ptq__find_covariance(&b);
+    for (int k = 0; k < lesson->each; k++)
         ptq__learn_channel(&b, k);
-    ptq_release(&memory);
-    return status;
+    ptq__free(allocator, b.mean);
+    return PTQ_OK;
 }
 
 /* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
@@ -13142,12 +13124,8 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     learner.lesson = lesson;
     learner.lessons = lessons;
     learner.memory.allocator = work->allocator;
-    for (int i = 0; i < lessons; i++) {
-        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
-        learner.size = ptq__place_sums(&lesson[i], learner.size);
-        learner.taps = taps > learner.taps ? taps : learner.taps;
-        learner.each = each > learner.each ? each : learner.each;
-    }
+    for (int i = 0; i < lessons; i++)
+        ptq__place_sums(&learner, &lesson[i]);
     PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
     job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
@@ -13158,8 +13136,8 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     ptq_status status = ptq__check_fits(plan, job.data, err);
     PTQ__THEN(status, PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err));
     PTQ__THEN(status, ptq__job_run(&job, err));
-    for (int i = 0; i < lessons && !status; i++)
-        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    for (int i = 0; i < lessons; i++)
+        PTQ__THEN(status, ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err));
     ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
@@ -13348,57 +13326,48 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* Converts the model that `cv` names: fits ranges first if that is asked for, then converts, then
-   learns on what has become of it. */
-static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    cv->range = NULL;
-    if (ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
-        status = ptq__fit_ranges(cv, err);
-    PTQ__THEN(status, ptq__convert_model(cv, err));
-    ptq__free(&cv->options->work.allocator, cv->range);
-    PTQ__THEN(status, ptq__learn(cv, err));
-    PTQ__THEN(status, ptq_model_check(cv->model, err)); /* accumulators of the final codes */
-    if (status) {
-        ptq_model_free(cv->model);
-        cv->model = NULL;
-    }
-    return status;
-}
-
-/* Equalizes, calibrates the result, whose ranges are others now, and converts that. The images
-   are those of the caller's calibration, as was checked before. */
-static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
+/* Puts the equalized model in the place of cv->old, and of its calibration its own, since ranges are
+   others now. Both are to be freed. The images were accepted before. */
+static ptq_status ptq__equalize_first(ptq__converter *cv, ptq_model **equalized,
+                                      ptq_calibration **calibration, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
-    ptq__converter other = *cv;
-    ptq_calibrate_options calibrate;
-    ptq_model *equalized = NULL;
-    ptq_calibration *calibration = NULL;
-    ptq_plan *plan = NULL, *before = NULL;
-    calibrate.work = ptq__quiet(&cv->options->work);
-    calibrate.accept_any = 1; /* they were accepted before */
-    ptq_status status = ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err);
-    PTQ__THEN(status, ptq__equalize(before, images, &calibrate.work, &equalized, err));
-    ptq_plan_free(before);
-    PTQ__THEN(status, ptq__plan_model(equalized, &calibrate.work.allocator, &plan, err));
-    PTQ__THEN(status, ptq_calibrate(plan, images, &calibrate, &calibration, err));
-    other.old = equalized;
-    other.calibration = calibration;
-    PTQ__THEN(status, ptq__convert_learned(&other, err));
-    cv->model = other.model;
-    ptq_calibration_free(calibration);
+    ptq_calibrate_options options = {ptq__quiet(&cv->options->work), 1};
+    ptq_plan *plan = NULL;
+    PTQ__TRY(ptq__plan_model(cv->old, &options.work.allocator, &plan, err));
+    ptq_status status = ptq__equalize(plan, images, &options.work, equalized, err);
     ptq_plan_free(plan);
-    ptq_model_free(equalized);
+    PTQ__TRY(status);
+    PTQ__TRY(ptq__plan_model(*equalized, &options.work.allocator, &plan, err));
+    status = ptq_calibrate(plan, images, &options, calibration, err);
+    ptq_plan_free(plan);
+    cv->old = *equalized;
+    cv->calibration = *calibration;
     return status;
 }
 
-/* Converts as decided. */
+/* Converts as decided: equalizes, fits ranges, converts what has become of the float model, and
+   learns on what has become of that. */
 static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
     int equalizes = ptq__below_8(scheme, scheme->equalize);
-    if (equalizes || ptq__below_8(scheme, scheme->fit_ranges))
-        PTQ__TRY(ptq__check_images(cv, err));
-    return equalizes ? ptq__convert_equalized(cv, err) : ptq__convert_learned(cv, err);
+    int fits = ptq__below_8(scheme, scheme->fit_ranges);
+    ptq__converter now = *cv;
+    ptq_model *equalized = NULL;
+    ptq_calibration *calibration = NULL;
+    ptq_status status = equalizes || fits ? ptq__check_images(cv, err) : PTQ_OK;
+    now.range = NULL;
+    now.model = NULL;
+    if (equalizes)
+        PTQ__THEN(status, ptq__equalize_first(&now, &equalized, &calibration, err));
+    if (fits)
+        PTQ__THEN(status, ptq__fit_ranges(&now, err));
+    PTQ__THEN(status, ptq__convert_model(&now, err));
+    PTQ__THEN(status, ptq__learn(&now, err));
+    PTQ__THEN(status, ptq_model_check(now.model, err)); /* accumulators of the final codes */
+    ptq__free(&cv->options->work.allocator, now.range);
+    ptq_calibration_free(calibration);
+    ptq_model_free(equalized);
+    PTQ__FINISH(status, ptq_model_free(now.model), now.model, &cv->model);
 }
 
 /* ---- [CONFIRM] ----------------------------------------------------------------------------------
@@ -13468,23 +13437,23 @@ static double ptq__rounded(double value) { return (double)(float)(floor(value * 
    0.0513, without 0.1021"; "no ..." for what was left out. */
 static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided, ptq__text *said,
                               ptq_error *err) {
-    ptq_convert_options without, worse;
     ptq_comparison least, cost;
-    int k, stays;
-    for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
+    search->total = 1;
+    for (int k = 0; k < PTQ__CHOICES; k++)
         search->total += (size_t)ptq__is_open(decided, k);
     ptq_status status = ptq__search_try(search, decided, ptq__convert_decided, NULL, &least, err);
-    for (k = 0; k < PTQ__CHOICES && !status; k++) {
+    for (int k = 0; k < PTQ__CHOICES && !status; k++) {
+        ptq_convert_options without, worse;
         if (!ptq__is_open(decided, k))
             continue;
         PTQ__TRY(ptq__change_schemes(decided, ptq__choices[k].leave_out, &without, err));
         status = ptq__search_try(search, &without, ptq__convert_decided, NULL, &cost, err);
-        stays = status || cost.kl > least.kl;
+        int stays = status || cost.kl > least.kl;
+        worse = stays ? without : *decided;
         if (!status)
             ptq__put(said, "%s%s%s: KL %g, without %g", said->length ? "; " : "",
                      stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(least.kl),
                      ptq__rounded(cost.kl));
-        worse = stays ? without : *decided;
         if (!stays) {
             *decided = without;
             least = cost;
