@@ -69,7 +69,8 @@ $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(Q)$(COMPILE) $(FRAME) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
-EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels strips)
+EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels \
+             standalone_xnnpack standalone_fixed strips)
 .SECONDARY: $(EXPORTED)
 $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
@@ -80,7 +81,7 @@ $(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening mve dsp th
 
 # Told here, for the compiler takes them for headers of the system, which it does not list.
 $(BUILD)/tool/export/c_header.o: $(BUILD)/library_runner.inc
-$(BUILD)/tool/export/c_standalone.o: $(BUILD)/standalone_kernels.inc
+$(BUILD)/tool/export/c_arithmetic.o: $(patsubst %,$(BUILD)/standalone_%.inc,kernels xnnpack fixed)
 $(BUILD)/tool/export/c_strips.o: $(BUILD)/strips.inc
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/tool/%.o,$(wildcard tools/ptq/*.c \

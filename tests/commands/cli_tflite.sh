@@ -51,14 +51,45 @@ test_integers() {
     ! cmp -s "$dir/a" "$dir/b" || wrong "both arithmetics give the same logits"
 }
 
+# alone MODEL ARITHMETIC FLAGS...: the header of a model, compiled on its own, agrees with its test
+# vector, which holds what the library gives; one of `fixed` has no type of real numbers.
+alone() {
+    name=$1 arithmetic=$2
+    shift 2
+    accepts export --model "$dir/$name" --c-header "$dir/net.h" --standalone --test-vector "$@"
+    { $cc -std=c99 -O1 $warn $sanitize -I"$dir" "$dir/vector.c" -o "$dir/vector" &&
+        "$dir/vector"; } >"$dir/err" 2>&1 || wrong "$name $*: the header gives other results"
+    { $cxx -x c++ -std=c++11 $warn -I"$dir" -c "$dir/vector.c" -o "$dir/vector.o"; } \
+        >"$dir/err" 2>&1 || wrong "$name $*: the header is no C++"
+    [ "$arithmetic" = xnnpack ] || ! grep -qw 'float\|double' "$dir/net.h" ||
+        wrong "$name $*: real numbers in integers"
+}
+
+test_standalone() {
+    cc=${CC:-cc} cxx=${CXX:-c++}
+    warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror" sanitize=
+    if [ -n "${SAN:-}" ]; then sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"; fi
+    printf '#define NET_TEST\n#define NET_IMPLEMENTATION\n#include "net.h"\n%s\n' \
+        'int main(void) { return net_test(); }' >"$dir/vector.c"
+    for arithmetic in xnnpack fixed; do
+        alone $arithmetic $arithmetic
+        alone $arithmetic $arithmetic --small
+    done
+    for name in kws_int8 vww_int8 ad_int8; do
+        [ -f "$shared/models/others/$name.tflite" ] || continue
+        accepts import "$shared/models/others/$name.tflite" --arithmetic fixed -o "$dir/$name"
+        alone $name fixed
+    done
+}
+
 test_refused() {
     quantize plain --code-logits
     refuses "quantize with --arithmetic xnnpack" export --model "$dir/plain" --tflite "$dir/no"
     refuses "write it with --tflite" export --model "$dir/xnnpack" --onnx "$dir/no"
-    refuses "leave out --standalone" export --model "$dir/xnnpack" --standalone \
-        --c-header "$dir/no.h"
     quantize real --arithmetic xnnpack --float-logits
     refuses "quantize with --code-logits" export --model "$dir/real" --tflite "$dir/no"
+    quantize real --arithmetic fixed --float-logits
+    refuses "quantize with --code-logits" export --model "$dir/real" --standalone --c-header "$dir/no"
     quantize u8 --arithmetic xnnpack --code-logits --activation-type u8
     refuses "quantize with --activation-type s8" export --model "$dir/u8" --tflite "$dir/no"
     refuses "onnx, xnnpack or fixed" quantize --model "$float" --data "$dir/data" \
@@ -95,6 +126,7 @@ test_official() {
 
 test_float
 test_integers
+test_standalone
 test_refused
 test_official
 [ $failures -eq 0 ]

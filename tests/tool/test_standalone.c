@@ -7,6 +7,21 @@
 #endif
 #include "export/standalone_kernels.h"
 
+/* What takes the place of a few of these where the arithmetic is `fixed`. */
+#define net_requantize fixed_requantize
+#define net_weights fixed_weights
+#define net_adder fixed_adder
+#define net_add fixed_add
+#define net_whole_average fixed_whole_average
+#define net_product fixed_product
+#include "export/standalone_fixed.h"
+#undef net_requantize
+#undef net_weights
+#undef net_adder
+#undef net_add
+#undef net_whole_average
+#undef net_product
+
 static ptq_rng rng;
 
 static uint32_t bits_of(float value) {
@@ -65,6 +80,26 @@ static void test_requantize(void **state) {
         check_requantize(draw_acc(), draw(-36, 4), zero, 0, 255);
         check_requantize(draw_acc(), draw(-126, 127), zero - 128, -128, 127);
         check_requantize(draw_int(-600, 600), 0.5f, zero, 3, 250);
+    }
+}
+
+/* x m / 2^31 rounded half up, then by 2^down half away from zero: in real numbers, exact here. */
+static int32_t fixed_by_reals(int32_t x, net_factor by) {
+    int up = by.shift > 0 ? by.shift : 0;
+    double high = floor(ldexp((double)x * by.multiplier, up - 31) + 0.5);
+    double low = ldexp(fabs(high), by.shift - up) + 0.5;
+    return (int32_t)(high < 0 ? -floor(low) : floor(low));
+}
+
+static void test_fixed(void **state) {
+    int i;
+    (void)state;
+    for (i = 0; i < 400000; i++) {
+        net_factor by = {draw_int(1 << 30, INT32_MAX), draw_int(-31, 4)};
+        int32_t x = draw_int(-(1 << 21), 1 << 21);
+        if (i % 3 == 0) /* ties of both roundings */
+            by.multiplier = 1 << 30, x = draw_int(-4096, 4096);
+        assert_int_equal(net_multiply(x, by), fixed_by_reals(x, by));
     }
 }
 
@@ -213,6 +248,7 @@ int main(void) {
         cmocka_unit_test(test_requantize), cmocka_unit_test(test_ties),
         cmocka_unit_test(test_logits),     cmocka_unit_test(test_addition),
         cmocka_unit_test(test_packed),     cmocka_unit_test(test_averages),
+        cmocka_unit_test(test_fixed),
     };
     ptq_rng_seed(&rng, 6, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

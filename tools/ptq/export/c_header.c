@@ -121,6 +121,23 @@ void put_sections(const header *h, const char *const *lines, unsigned wanted) {
     }
 }
 
+int put_section(const header *h, const char *const *lines, const char *name) {
+    static const char marker[] = "/* [section ";
+    size_t n = strlen(name);
+    int found = 0, inside = 0;
+
+    for (; *lines; lines++) {
+        if (strncmp(*lines, marker, sizeof marker - 1) == 0) {
+            const char *called = *lines + sizeof marker - 1;
+
+            found |= inside = strncmp(called, name, n) == 0 && called[n] == ']';
+        } else if (inside) {
+            put_line(h, *lines);
+        }
+    }
+    return found;
+}
+
 /* Metadata may hold anything, even the end of a comment. */
 static void put_harmless(const header *h, const char *text) {
     for (int n = 0; *text && n < 200; text++, n++)

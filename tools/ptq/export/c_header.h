@@ -2,6 +2,7 @@
 #ifndef PTQ_TOOL_C_HEADER_H
 #define PTQ_TOOL_C_HEADER_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "ptq.h"
@@ -32,13 +33,17 @@ typedef struct strip_buffers {
     size_t rows, mve, dsp, plain, depth, unpacked, sums;
 } strip_buffers;
 
+/* Of the model, by its metadata. */
+typedef enum arithmetic { ONNX, XNNPACK, FIXED } arithmetic;
+
 typedef struct header {
     FILE *to;
     const ptq_model *model;
     const ptq_plan *plan;
     char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
-    unsigned sections;   /* a bit for each that is needed */
+    uint64_t sections;   /* a bit for each that is needed */
     int logits;          /* node */
+    arithmetic arithmetic; /* standalone */
     int small;           /* standalone: the least code and memory, not the fewest instructions */
     int test;            /* standalone: with a test vector */
     int pixels_in_place; /* standalone: the caller's input is the first node's codes */
@@ -61,12 +66,34 @@ void put_use(const header *h, const char *const *lines);
 /* Of lines that markers divide into sections, those of the sections whose bit is set. */
 void put_sections(const header *h, const char *const *lines, unsigned wanted);
 
+/* One section, by its name; 0 if there is none. */
+int put_section(const header *h, const char *const *lines, const char *name);
+
 /* The items of a table, as many as fit into a line; h->column is 0 before the first. */
 void put_item(header *h, const char *item);
 void put_number(header *h, long number);
 
 /* A real number as bits, since not every compiler reads decimal fractions right to the last one. */
 void put_real(header *h, float value);
+unsigned long real_word(float value);
+
+/* A table of node `node`, and its end; its bytes are counted. */
+void begin_table(header *h, const char *type, int node, const char *what, size_t count,
+                 size_t bytes);
+void end_table(header *h);
+
+/* What depends on the arithmetic, c_arithmetic.c: a section of the kernels; tables and initializers
+   of node `index`; the node whose result is given, and how a program names it. */
+arithmetic arithmetic_of(const ptq_model *model);
+void put_kernel(const header *h, const char *section);
+void put_multipliers(header *h, int index);
+void put_adder(const header *h, int index);
+void put_pool_scales(const header *h, int index);
+void put_product_factor(const header *h, int index);
+void put_powers(header *h, int index);
+int result_of(const header *h);
+const char *result_type(const header *h);
+const char *result_name(const header *h);
 
 /* The parts of a header, in their order. `arena` 0: the sizes do not tell it. */
 void put_head(const header *h, const char *title);

@@ -12,16 +12,12 @@
 #include "shared/islands.h"
 #include "shared/output.h"
 
-/* The lines of that file, made by the Makefile: a list of strings that ends with NULL. */
-static const char *const kernel_lines[] = {
-#include "standalone_kernels.inc"
-    NULL};
-
 /* Sections of standalone_kernels.h, in its order, and those that each needs besides itself. */
 #define SECTIONS(X)                                                                                \
     X(reals, 0)                                                                                    \
     X(nearest, 0)                                                                                  \
     X(clamp, 0)                                                                                    \
+    X(factor, 0)                                                                                   \
     X(requantize, USES(nearest) | USES(clamp))                                                     \
     X(logits, USES(reals) | USES(codes))                                                           \
     X(codes, 0)                                                                                    \
@@ -49,9 +45,10 @@ static const char *const kernel_lines[] = {
     X(relu, USES(clamp))                                                                           \
     X(concat, 0)                                                                                   \
     X(lookup, 0)                                                                                   \
-    X(product, USES(fma) | USES(nearest) | USES(clamp))
+    X(product, USES(fma) | USES(nearest) | USES(clamp))                                            \
+    X(softmax, 0)
 
-#define USES(section) (1u << SECTION_##section)
+#define USES(section) ((uint64_t)1 << SECTION_##section)
 
 enum {
 #define X(name, needs) SECTION_##name,
@@ -60,30 +57,33 @@ enum {
         SECTION_COUNT
 };
 
+/* What those of other arithmetics need instead. */
+static const struct {
+    int section;
+    arithmetic of;
+    uint64_t needs;
+} others[] = {
+    {SECTION_requantize, FIXED, USES(factor) | USES(clamp)},
+    {SECTION_weights, FIXED, USES(factor)},
+    {SECTION_adder, FIXED, USES(factor)},
+    {SECTION_add, FIXED, USES(adder) | USES(requantize)},
+    {SECTION_add, XNNPACK, USES(adder) | USES(clamp)},
+    {SECTION_average, FIXED, USES(window) | USES(clamp)},
+    {SECTION_average, XNNPACK, USES(window) | USES(clamp)},
+    {SECTION_product, FIXED, USES(requantize)},
+    {SECTION_product, XNNPACK, USES(requantize)},
+};
+
 /* ---- Numbers ---- */
 
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-void put_real(header *h, float value) {
-    char item[16];
-
-    snprintf(item, sizeof item, "0x%08lxu", (unsigned long)bits_of(value));
-    put_item(h, item);
-}
-
-static void begin_table(header *h, const char *type, int node, const char *what, size_t count,
-                        size_t bytes) {
+void begin_table(header *h, const char *type, int node, const char *what, size_t count,
+                 size_t bytes) {
     fprintf(h->to, "static const %s %s_node%d_%s[%zu] = {\n", type, h->name, node, what, count);
     h->column = 0;
     h->constants += bytes;
 }
 
-static void end_table(header *h) { fputs("\n};\n", h->to); }
+void end_table(header *h) { fputs("\n};\n", h->to); }
 /* ---- Which models ---- */
 
 static int is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
@@ -106,6 +106,8 @@ static int check_node(const header *h, int index) {
         return index == 0 || is_coded(input_of(h, node, 0))
                    ? 0
                    : refuse_node(node, "makes codes of real numbers", "let pixels be its input");
+    if (h->arithmetic == FIXED)
+        return refuse_node(node, "has a result of real numbers", "quantize with --code-logits");
     if (index != h->logits || (node->op != PTQ_OP_DENSE && node->op != PTQ_OP_DEQUANTIZE))
         return refuse_node(node, "has a result of real numbers", "let it be the last node");
     if (node->op == PTQ_OP_DENSE && node->act != PTQ_ACTIVATION_NONE)
@@ -119,7 +121,7 @@ static int find_start(const ptq_model *model) {
 }
 
 static int check_model(header *h) {
-    h->logits = ptq_model_logits(h->model);
+    h->logits = result_of(h);
     h->start = find_start(h->model);
     /* The node that is to blame, not the borders around it; the input last. */
     for (int i = h->start + 1; i <= h->logits; i++) {
@@ -141,7 +143,7 @@ static int check_model(header *h) {
 /* ---- What it needs ---- */
 
 /* The kernel that reads such weights, and its section. */
-static const char *dot_of(const ptq_tensor *weight, unsigned *section) {
+static const char *dot_of(const ptq_tensor *weight, uint64_t *section) {
     if (weight->type == PTQ_TYPE_S8)
         return *section = USES(s8), "s8";
     if (weight->type == PTQ_TYPE_U8)
@@ -151,9 +153,9 @@ static const char *dot_of(const ptq_tensor *weight, unsigned *section) {
     return *section = USES(packed), "packed";
 }
 
-static unsigned sections_of(const header *h, int index) {
+static uint64_t sections_of(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
-    unsigned dot = 0;
+    uint64_t dot = 0;
     strip s;
 
     if (strip_plan(h, index, &s))
@@ -183,24 +185,34 @@ static unsigned sections_of(const header *h, int index) {
         return USES(lookup);
     case PTQ_OP_MUL:
         return USES(product);
+    case PTQ_OP_SOFTMAX:
+        return USES(softmax);
     default:
         return 0;
     }
 }
 
-static unsigned with_needs(unsigned sections) {
-    static const unsigned needs[] = {
+static uint64_t needs_of(const header *h, int section) {
+    static const uint64_t needs[] = {
 #define X(name, needs) needs,
         SECTIONS(X)
 #undef X
     };
-    unsigned before = 0;
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (others[i].section == section && others[i].of == h->arithmetic)
+            return others[i].needs;
+    return needs[section];
+}
+
+static uint64_t with_needs(const header *h, uint64_t sections) {
+    uint64_t before = 0;
 
     while (sections != before) {
         before = sections;
         for (int i = 0; i < SECTION_COUNT; i++)
             if (before >> i & 1)
-                sections |= needs[i];
+                sections |= needs_of(h, i);
     }
     return sections;
 }
@@ -216,7 +228,7 @@ static void measure(header *h) {
     strip s;
 
     strips_measure(h);
-    h->sections = USES(logits);
+    h->sections = h->arithmetic == FIXED ? USES(codes) : USES(logits);
     for (int i = 2 * h->start; i <= h->logits; i++) { /* codes that are brought lie elsewhere */
         const ptq_node *node = &h->model->node[i];
         ptq_step_info step;
@@ -228,9 +240,12 @@ static void measure(header *h) {
             h->patch = taps_of(node);
         h->sections |= sections_of(h, i);
     }
-    if (is_coded(&h->model->node[h->logits]) || h->model->node[h->logits].op == PTQ_OP_DEQUANTIZE)
+    if (h->arithmetic == FIXED)
+        h->sections |= h->model->node[h->logits].op == PTQ_OP_SOFTMAX ? USES(softmax) : 0;
+    else if (is_coded(&h->model->node[h->logits]) ||
+             h->model->node[h->logits].op == PTQ_OP_DEQUANTIZE)
         h->sections |= USES(code_logits);
-    h->sections = with_needs(h->sections);
+    h->sections = with_needs(h, h->sections);
 }
 /* ---- Tables ---- */
 
@@ -284,9 +299,7 @@ static void put_weighted_tables(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     size_t channels = (size_t)node->shape[2];
-    ptq_step_info step;
 
-    ptq_plan_step(h->plan, index, &step);
     put_weight_table(h, index);
     if (bias->rank) {
         begin_table(h, "int32_t", index, "bias", channels, 4 * channels);
@@ -294,17 +307,14 @@ static void put_weighted_tables(header *h, int index) {
             put_number(h, ((const int32_t *)bias->data)[i]);
         end_table(h);
     }
-    begin_table(h, "uint32_t", index, "multiplier", channels, 4 * channels);
-    for (size_t i = 0; i < channels; i++)
-        put_real(h, step.multiplier[i]);
-    end_table(h);
+    put_multipliers(h, index);
 }
 
 /* {dot, code, channel_bytes, bits, flip, zero_point, bias, multiplier} */
 static void put_weights(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    unsigned section;
+    uint64_t section;
     const char *dot = dot_of(weight, &section);
     strip s;
     int flip = weight->type == PTQ_TYPE_PACKED_S ? 1 << (weight->bits - 1) : 0;
@@ -325,13 +335,6 @@ static void put_weights(const header *h, int index) {
 /* {flip, zero_point} */
 static void put_code_kind(const header *h, const ptq_qparams *q) {
     fprintf(h->to, "{%d, %d}", q->type == PTQ_TYPE_S8 ? 128 : 0, (int)q->zero_point);
-}
-
-/* {ratio, shift, low, high} */
-static void put_adder(const header *h, const ptq_step_info *step) {
-    fprintf(h->to, "{{0x%08lxu, 0x%08lxu}, 0x%08lxu, %d, %d}",
-            (unsigned long)bits_of(step->ratio[0]), (unsigned long)bits_of(step->ratio[1]),
-            (unsigned long)bits_of(step->shift), (int)step->sum_low, (int)step->sum_high);
 }
 
 static void put_shapes(const header *h, const int *in, const int *out) {
@@ -357,7 +360,7 @@ static void put_conv(header *h, int index) {
             (int)own->zero_point, (int)step.low, (int)step.high);
     put_code_kind(h, node->residual ? &input_of(h, node, 1)->q : &none);
     fprintf(h->to, ", %d, ", node->residual == PTQ_RESIDUAL_FIRST);
-    put_adder(h, &step);
+    put_adder(h, index);
     fputs(", /* residual */\n", h->to);
     if (in_strips)
         put_shapes(h, s.in, s.out);
@@ -387,11 +390,8 @@ static void put_dense(header *h, int index) {
 }
 
 static void put_addition(header *h, int index) {
-    ptq_step_info step;
-
-    ptq_plan_step(h->plan, index, &step);
     fprintf(h->to, "static const %s_adder %s_node%d = ", h->name, h->name, index);
-    put_adder(h, &step);
+    put_adder(h, index);
     fputs(";\n\n", h->to);
 }
 
@@ -401,10 +401,8 @@ static void put_pool(header *h, int index) {
     int maximum = node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_GLOBAL_MAX_POOL;
     const int *kernel = global ? from->shape : node->kernel;
     ptq_step_info step;
-    float first;
 
     ptq_plan_step(h->plan, index, &step);
-    first = global ? step.average : from->q.scale;
     fprintf(h->to, "static const %s_pool %s_node%d = {\n    %s_%s, ", h->name, h->name, index,
             h->name,
             maximum  ? "maximum"
@@ -416,11 +414,10 @@ static void put_pool(header *h, int index) {
     fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, /* kernel, stride, padding */\n", kernel[0],
             kernel[1], global ? 1 : node->stride[0], global ? 1 : node->stride[1],
             global ? 0 : node->pad[0], global ? 0 : node->pad[1]);
-    fprintf(h->to, "    {%d, %d}, {0x%08lxu, 0x%08lxu},\n};\n\n",
-            node->include_pad ? from->shape[0] + node->pad[2] : 0,
-            node->include_pad ? from->shape[1] + node->pad[3] : 0,
-            (unsigned long)bits_of(maximum ? 0 : first),
-            (unsigned long)bits_of(maximum || global ? 0 : node->q.scale));
+    fprintf(h->to, "    {%d, %d}, ", node->include_pad ? from->shape[0] + node->pad[2] : 0,
+            node->include_pad ? from->shape[1] + node->pad[3] : 0);
+    put_pool_scales(h, index);
+    fputs(",\n};\n\n", h->to);
 }
 
 /* Whether operand k of a concat has the result's codes already. */
@@ -514,10 +511,10 @@ static void put_function(header *h, int index) {
 
 static void put_node_constants(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
-    unsigned sections = with_needs(sections_of(h, index));
+    uint64_t sections = with_needs(h, sections_of(h, index));
 
     if (sections & (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) |
-                    USES(add_layer) | USES(concat) | USES(lookup)))
+                    USES(add_layer) | USES(concat) | USES(lookup) | USES(softmax)))
         fprintf(h->to, "/* %s */\n", node->name);
     if (node->op == PTQ_OP_CONV2D)
         put_conv(h, index);
@@ -529,6 +526,8 @@ static void put_node_constants(header *h, int index) {
         put_concat(h, index);
     else if (node->op == PTQ_OP_FUNCTION)
         put_function(h, index);
+    else if (node->op == PTQ_OP_SOFTMAX)
+        put_powers(h, index);
     else if (sections & USES(window))
         put_pool(h, index);
 }
@@ -541,10 +540,13 @@ static size_t offset_of(const header *h, int node) {
     return step.offset;
 }
 
+/* What a program passes. */
+static const char *input_name(const header *h) { return h->start ? "codes" : "pixels"; }
+
 /* "arena + 1024", or "pixels" where those are the input's codes. */
 static void put_place(const header *h, int node, int table_step) {
     if (node == h->start && table_step < 0)
-        fputs(h->start ? "codes" : "pixels", h->to);
+        fputs(input_name(h), h->to);
     else
         fprintf(h->to, "arena + %zu", offset_of(h, node));
 }
@@ -638,9 +640,9 @@ static void put_product_call(const header *h, int index, int table_step) {
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
-    fprintf(h->to, "    %s_product(0x%08lxu, %d, %d, %d, ", h->name,
-            (unsigned long)bits_of(step.average), (int)node->q.zero_point, (int)step.low,
-            (int)step.high);
+    fprintf(h->to, "    %s_product(", h->name);
+    put_product_factor(h, index);
+    fprintf(h->to, ", %d, %d, %d, ", (int)node->q.zero_point, (int)step.low, (int)step.high);
     for (int k = 0; k < 2; k++) {
         fprintf(h->to, "kind%d, ", node->input[k]);
         put_place(h, node->input[k], table_step);
@@ -651,11 +653,26 @@ static void put_product_call(const header *h, int index, int table_step) {
 
 static void put_logits_call(const header *h, int from, int table_step) {
     const ptq_node *node = &h->model->node[from];
+    size_t n = elements(node->shape);
 
+    if (h->arithmetic == FIXED) {
+        fputs("    memcpy(result, ", h->to);
+        put_place(h, from, table_step);
+        fprintf(h->to, ", %zu);", n);
+        return;
+    }
     fprintf(h->to, "    %s_code_logits(", h->name);
     put_place(h, from, table_step);
-    fprintf(h->to, ", kind%d, 0x%08lxu, %zu, logits);", from, (unsigned long)bits_of(node->q.scale),
-            elements(node->shape));
+    fprintf(h->to, ", kind%d, 0x%08lxu, %zu, logits);", from, real_word(node->q.scale), n);
+}
+
+static void put_softmax_call(const header *h, int index, int table_step) {
+    const ptq_node *node = &h->model->node[index];
+
+    fprintf(h->to, "    %s_softmax(%s_node%d_power, kind%d, ", h->name, h->name, index,
+            node->input[0]);
+    put_place(h, node->input[0], table_step);
+    fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
 }
 
 static void put_call(const header *h, int index, int table_step) {
@@ -679,6 +696,8 @@ static void put_call(const header *h, int index, int table_step) {
         put_function_call(h, index, table_step);
     else if (node->op == PTQ_OP_MUL)
         put_product_call(h, index, table_step);
+    else if (node->op == PTQ_OP_SOFTMAX)
+        put_softmax_call(h, index, table_step);
     else if (node->op == PTQ_OP_DEQUANTIZE)
         put_logits_call(h, node->input[0], table_step);
     else
@@ -692,19 +711,19 @@ static int needs_kind(const header *h, int index) {
         const ptq_node *node = &h->model->node[i];
 
         if (node->op != PTQ_OP_ADD && node->op != PTQ_OP_RELU && node->op != PTQ_OP_RELU6 &&
-            node->op != PTQ_OP_MUL && node->op != PTQ_OP_DEQUANTIZE)
+            node->op != PTQ_OP_MUL && node->op != PTQ_OP_DEQUANTIZE && node->op != PTQ_OP_SOFTMAX)
             continue;
         if (node->input[0] == index || node->input[1] == index)
             return 1;
     }
-    return index == h->logits && is_coded(&h->model->node[index]);
+    return index == h->logits && is_coded(&h->model->node[index]) && h->arithmetic != FIXED;
 }
 
 static void put_run(const header *h, int table_step) {
     const ptq_node *input = &h->model->node[0];
 
-    fprintf(h->to, "void %s_run(const uint8_t *%s, float *logits)\n{\n", h->name,
-            h->start ? "codes" : "pixels");
+    fprintf(h->to, "void %s_run(const uint8_t *%s, %s *%s)\n{\n", h->name, input_name(h),
+            result_type(h), result_name(h));
     for (int i = h->start; i <= h->logits; i++) {
         if (!needs_kind(h, i))
             continue;
@@ -741,37 +760,53 @@ static const char *const standalone_opening[] = {
     "\n",
     NULL};
 
-static const char *const standalone_closing[] = {
+static const char *const standalone_logits[] = {
     "   The memory is static: one call at a time. Logits are the same bytes on every processor.\n",
+    NULL};
+static const char *const standalone_codes[] = {
+    "   A code stands for NET_RESULT_SCALE * (code - NET_RESULT_ZERO_POINT). The memory is static: "
+    "one\n",
+    "   call at a time. Nothing is computed in real numbers; codes are the same on every "
+    "processor.\n",
+    NULL};
+static const char *const standalone_closing[] = {
     "   Written by \"ptq export --c-header --standalone\" (" PTQ_VERSION "). */\n", NULL};
 
-static const char *const standalone_use[] = {
-    "       static uint8_t pixels[NET_PIXELS]; // rows, columns, channels\n",
-    "       float logits[NET_CLASSES];\n",
-    "       net_run(pixels, logits);           // the largest logit is the answer\n", "\n", NULL};
-
 /* A network that takes real numbers computes on none, so it takes their codes. */
-static const char *const standalone_use_codes[] = {
-    "       static uint8_t codes[NET_PIXELS]; // rows, columns, channels\n",
-    "       float logits[NET_CLASSES];\n",
-    "       net_run(codes, logits);           // the largest logit is the answer\n",
-    "\n",
+static const char *const standalone_coding[] = {
     "   The code of a real number x of channel c, both steps in single precision, is\n",
     "       y = (x - mean[c]) / std[c]\n",
     "       y / NET_INPUT_SCALE rounded to nearest, half to even, + NET_INPUT_ZERO_POINT,\n",
     "   at least NET_INPUT_LOW and at most NET_INPUT_HIGH; a negative one as its two's "
     "complement.\n",
-    "   With float mean[] = NET_INPUT_MEAN, std[] = NET_INPUT_STD.\n",
     NULL};
 
-#define STANDALONE_API(WHAT, NAME)                                                                 \
-    {                                                                                              \
-        "\n", "#ifdef __cplusplus\n", "extern \"C\"\n", "#endif\n",                                \
-            "/* From NET_PIXELS " WHAT " to NET_CLASSES logits. */\n",                             \
-            "void net_run(const uint8_t *" NAME ", float *logits);\n", NULL                        \
+static void put_program(const header *h) {
+    int fixed = h->arithmetic == FIXED;
+
+    fprintf(h->to,
+            "       static uint8_t %s[%s_PIXELS]; // rows, columns, channels\n"
+            "       %s %s[%s_CLASSES];\n"
+            "       %s_run(%s, %s);           // the largest %s is the answer\n\n",
+            input_name(h), h->upper, result_type(h), result_name(h), h->upper, h->name,
+            input_name(h), result_name(h), fixed ? "code" : "logit");
+    if (h->start) {
+        put_lines(h, standalone_coding);
+        fprintf(h->to, "   With %smean[] = %s_INPUT_MEAN, std[] = %s_INPUT_STD.\n",
+                fixed ? "" : "float ", h->upper, h->upper);
     }
-static const char *const standalone_api[] = STANDALONE_API("bytes", "pixels");
-static const char *const standalone_api_codes[] = STANDALONE_API("codes", "codes");
+    put_lines(h, fixed ? standalone_codes : standalone_logits);
+}
+
+static void put_api(const header *h) {
+    fprintf(h->to,
+            "\n#ifdef __cplusplus\nextern \"C\"\n#endif\n"
+            "/* From %s_PIXELS %s to %s_CLASSES %s. */\n"
+            "void %s_run(const uint8_t *%s, %s *%s);\n",
+            h->upper, h->start ? "codes" : "bytes", h->upper,
+            h->arithmetic == FIXED ? "codes" : "logits", h->name, input_name(h), result_type(h),
+            result_name(h));
+}
 
 /* What a firmware that measures puts between the nodes. */
 static const char *const standalone_done[] = {
@@ -816,6 +851,18 @@ static void put_coding(const header *h) {
     put_channels(h, "STD", h->model->std);
 }
 
+static void put_kernels(const header *h) {
+    static const char *const name[] = {
+#define X(name, needs) #name,
+        SECTIONS(X)
+#undef X
+    };
+
+    for (int i = 0; i < SECTION_COUNT; i++)
+        if (h->sections >> i & 1)
+            put_kernel(h, name[i]);
+}
+
 /* The tables into memory first: the comment at the top tells their size, and which sections are
    needed is known only then. */
 static int make_tables(header *h, char **text, int *table_step) {
@@ -837,6 +884,15 @@ static int make_tables(header *h, char **text, int *table_step) {
     return fclose(h->to) || status ? fail("no memory for the tables") : 0;
 }
 
+/* What its results stand for. */
+static void put_result_coding(const header *h) {
+    const ptq_qparams *q = &h->model->node[h->logits].q;
+
+    fprintf(h->to, "#define %s_RESULT_SCALE ", h->upper);
+    put_float(h, q->scale);
+    fprintf(h->to, "\n#define %s_RESULT_ZERO_POINT (%d)\n", h->upper, (int)q->zero_point);
+}
+
 static int put_standalone(header *h, FILE *to, const char *tables, int table_step) {
     size_t patch = 2 * h->patch, strips = strips_bytes(h);
 
@@ -849,17 +905,19 @@ static int put_standalone(header *h, FILE *to, const char *tables, int table_ste
         fprintf(to, ",\n       strips %zu, on the processors that need the most for them", strips);
     fputc('\n', to);
     put_lines(h, standalone_opening);
-    put_lines(h, h->start ? standalone_use_codes : standalone_use);
+    put_program(h);
     put_lines(h, standalone_closing);
     put_guard(h, "#include <stdint.h>\n");
     put_sizes(h, h->arena + patch + strips);
     if (h->start)
         put_coding(h);
-    put_lines(h, h->start ? standalone_api_codes : standalone_api);
+    if (h->arithmetic == FIXED)
+        put_result_coding(h);
+    put_api(h);
     put_test_api(h);
     put_middle(h);
     fputs("#include <limits.h>\n#include <stddef.h>\n#include <string.h>\n\n", to);
-    put_sections(h, kernel_lines, h->sections);
+    put_kernels(h);
     put_strip_kernels(h);
     fprintf(to, "/* ---- The network ---- */\n\n%s", tables);
     fprintf(to, "static uint8_t %s_arena[%zu];\n", h->name, h->arena);
@@ -878,9 +936,7 @@ int write_standalone(header *h, const header_form *form, FILE *to) {
     int table_step = -1, status;
     char *tables;
 
-    if (!has_onnx_arithmetic(h->model))
-        return fail("the model has TensorFlow Lite's arithmetic, which only ptq.h computes; leave out "
-                    "--standalone, or quantize without --arithmetic");
+    h->arithmetic = arithmetic_of(h->model);
     if (check_model(h))
         return 1;
     h->flash = calloc((size_t)h->model->nodes, sizeof *h->flash);

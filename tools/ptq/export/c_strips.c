@@ -109,8 +109,8 @@ int strip_plan(const header *h, int index, strip *s) {
     const ptq_node *node = &h->model->node[index];
     const int *in = h->model->node[node->input[0]].shape, *out = node->shape;
 
-    if (h->small || node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
-        (node->groups != 1 && !is_depthwise(node, in)) ||
+    if (h->small || h->arithmetic == FIXED || node->op != PTQ_OP_CONV2D || is_spread(node) ||
+        out[2] < 4 || (node->groups != 1 && !is_depthwise(node, in)) ||
         !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
         return 0;
     *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, out[2], 0};
