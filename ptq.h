@@ -7764,14 +7764,6 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
    searched. Models and archives, which are files in memory, share these functions. */
 
-/* Text of `length` bytes as a string of its own. */
-static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
-    memcpy(*out, text, length);
-    return PTQ_OK;
-}
-
 /* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
    short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). The bits of all bytes, less the marks,
    are the character; each length has a smallest one. */
