@@ -2519,10 +2519,30 @@ static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
                                   ptq__load(frame->in[1], i, b)));
 }
 
+/* Codes of another scale: of x, or, where it is negative, of `slope` x. As ONNX Runtime computes it,
+   y = clamp(rne(sx (x - zx) / sy) + zy); TensorFlow Lite's reference, M(x - zx, sx / sy) + zy; and
+   XNNPACK, where the factor has 8 bits of fraction that tell something, with these, halves up. */
+static int32_t ptq__recode(int32_t x, const ptq_qparams *from, const ptq_qparams *to, float slope,
+                           ptq__arithmetic arithmetic) {
+    ptq__clamp clamp = ptq__clamp_of(to, PTQ_ACTIVATION_NONE);
+    float ratio = ptq__div(from->scale, to->scale), factor;
+    int32_t y;
+    x -= from->zero_point;
+    slope = x < 0 ? slope : 1;
+    factor = ptq__mul(ratio, slope);
+    if (arithmetic == PTQ__ONNX)
+        return ptq_quantize(ptq__mul(slope, ptq__mul(from->scale, (float)x)), to);
+    if (arithmetic == PTQ__XNNPACK && ratio >= 0.00390625f && ratio <= 128 && factor <= 128 &&
+        factor >= -127.99609375f)
+        y = (int32_t)floor((x * rint(256 * (double)factor) + 128) / 256);
+    else
+        y = ptq__fixed_multiply(
+            x, ptq__fixed_of((double)from->scale * (double)slope / (double)to->scale));
+    return ptq__clamp_code(y + to->zero_point, &clamp);
+}
+
 /* Concatenation. y = the channels of a, then those of b, at every position. Codes of other scales
-   are coded anew, as ONNX Runtime's QLinearConcat does:
-       y = clamp(rne(sa (a - za) / sy) + zy),
-   a function of one byte, and so a table. */
+   are coded anew, a function of one byte, and so a table. */
 
 /* H x W x C, H x W x C' -> H x W x (C + C'). */
 static ptq_status ptq__concat_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
@@ -2535,11 +2555,12 @@ static ptq_status ptq__concat_shape(ptq_node *node, const int *a, const int *b, 
     return PTQ_OK;
 }
 
-/* The table for the codes of one operand; the same codes stay what they are. */
-static void ptq__make_recode(const ptq_qparams *from, const ptq_qparams *to, uint8_t *table) {
+/* The table for the codes of operand k; the same codes stay what they are. */
+static void ptq__make_recode(const ptq__step *step, int k, uint8_t *table) {
+    const ptq_qparams *from = &step->from[k]->q;
     for (int byte = 0; byte < 256; byte++) {
         int32_t code = from->type == PTQ_TYPE_S8 && byte > 127 ? byte - 256 : byte;
-        table[byte] = (uint8_t)ptq_quantize(ptq_dequantize(code, from), to);
+        table[byte] = (uint8_t)ptq__recode(code, from, &step->node->q, 1, step->arithmetic);
     }
 }
 
@@ -3250,7 +3271,10 @@ static void ptq__fill_functions(const ptq__step *step, int tables, uint8_t *tabl
         for (int32_t code = low; code <= high; code++) {
             float x = ptq_dequantize(code, in), slope = ptq__slope(step->node, c);
             float y = ptq__function(step->node, slope, x, 1);
-            table[code & 255] = (uint8_t)ptq_quantize(y, &step->node->q);
+            table[code & 255] =
+                (uint8_t)(step->node->function == PTQ_FUNCTION_LEAKY_RELU
+                              ? ptq__recode(code, in, &step->node->q, slope, step->arithmetic)
+                              : ptq_quantize(y, &step->node->q));
         }
 }
 
@@ -4765,7 +4789,7 @@ static ptq_status ptq__make_tables(ptq_plan *plan, ptq__step *step, ptq_error *e
     if (node->op == PTQ_OP_FUNCTION)
         ptq__fill_functions(step, slopes, (uint8_t *)step->owned);
     for (int k = 0; k < 2 && node->op == PTQ_OP_CONCAT; k++)
-        ptq__make_recode(&step->from[k]->q, out, (uint8_t *)step->owned + 256 * k);
+        ptq__make_recode(step, k, (uint8_t *)step->owned + 256 * k);
     for (int d = 0; d < 256 && node->op == PTQ_OP_SOFTMAX; d++)
         ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-(double)in->scale * d));
     if (weights)
@@ -6894,6 +6918,7 @@ static const ptq_node *ptq__last_link(const ptq_model *model, int index) {
 static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    int bounded;
     if (ptq__keeps_scale(cv->model, from)) {
         to->q = cv->model->node[to->input[0]].q;
         return PTQ_OK;
@@ -6904,7 +6929,15 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     scheme = ptq__scheme_of(cv, from);
     if (from->residual)
         PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
-    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
+    PTQ__TRY(ptq__tensor_qparams(cv, from->out, scheme, &to->q, err));
+    bounded = from->op == PTQ_OP_FUNCTION && (from->function == PTQ_FUNCTION_SIGMOID ||
+                                              from->function == PTQ_FUNCTION_TANH);
+    if (bounded && to->q.type == PTQ_TYPE_S8 && to->q.bits == 8 &&
+        ptq__arithmetic_of(cv->model) != PTQ__ONNX) { /* TensorFlow Lite takes no others */
+        to->q.scale = from->function == PTQ_FUNCTION_TANH ? 1.0f / 128 : 1.0f / 256;
+        to->q.zero_point = from->function == PTQ_FUNCTION_TANH ? 0 : -128;
+    }
+    return PTQ_OK;
 }
 
 /* q_b = round(b / (s_in s_w)), 32 bits, one for each output channel: the scale of the sum of

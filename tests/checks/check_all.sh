@@ -322,8 +322,8 @@ while IFS='|' read -r name compiler runner kernels share <&3; do
 done 3<"$dir/rows"
 check_names 'file names' 'cc -std=c99 -O1 -DPTQ_NO_SIMD' ''
 check_names 'file names, Windows' 'x86_64-w64-mingw32-gcc -std=c99 -O1 -DPTQ_NO_SIMD' "$wine"
-check_script threads tests/check_threads.sh ThreadSanitizer
-check_script 'the page' tests/check_web.sh Chromium
+check_script threads tests/checks/check_threads.sh ThreadSanitizer
+check_script 'the page' tests/checks/check_web.sh Chromium
 check_mcu Cortex-M0+ cortex-m0plus
 check_mcu Cortex-M4 cortex-m4
 check_mcu Cortex-M7 cortex-m7
