@@ -88,6 +88,8 @@ static int parse(int argc, char **argv, quantize_options *o) {
          .text = o->node, .least = MOST_NODES},
         {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters",
          .number = &o->budget, .least = 1},
+        {"flash", 0, "BYTES", "the same: so many of flash, as 'ptq export --standalone' writes it",
+         .number = &o->flash, .least = 1},
         {"average-bits", 0, "B", "the same: so many bits a weight on average",
          .text = &o->average_bits},
         {"accuracy-drop", 0, "P", "the same: so many points lost, on calibration images",
@@ -136,6 +138,50 @@ static int get_calibration(job *work) {
         return 1;
     print_warnings(work->calibration);
     return work->test ? refuse_overlap(work->calibration, data_view(work->test)) : 0;
+}
+
+/* Of the standalone header, what is not parameters: from a model of 8 bits. A channel whose weights
+   are packed may end within a byte, which the parameters do not count. */
+static int choose_flash(job *work) {
+    ptq_convert_options options = {.scheme = nearest_scheme(&work->scheme)};
+    ptq_convert_report report = {0};
+    ptq_model *made = NULL;
+    engine trial = {0};
+    size_t other, flash = (size_t)work->given->flash;
+    ptq_error err;
+
+    options.scheme.weight_bits = 8;
+    if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
+        return fail("%s", err.text);
+    if (engine_adopt(made, "scalar", &trial) ||
+        measure_flash(trial.model, trial.plan, &work->flash)) {
+        engine_close(&trial);
+        ptq_release(&report.memory);
+        return 1;
+    }
+    other = work->flash.constants + work->flash.code - report.bytes_after;
+    for (int i = 0; i < trial.model->nodes; i++)
+        if (flash < work->flash.constants + work->flash.code && has_weights(&trial.model->node[i]))
+            other += (size_t)trial.model->node[i].shape[2];
+    work->goal.bytes = flash > other ? flash - other : 1;
+    work->goal.integers = 1;
+    engine_close(&trial);
+    ptq_release(&report.memory);
+    return 0;
+}
+
+/* Said of the model as it is. */
+static int check_flash(job *work) {
+    header_flash *flash = &work->flash;
+    size_t wanted = (size_t)work->given->flash;
+
+    if (measure_flash(work->quantized.model, work->quantized.plan, flash))
+        return 1;
+    if (flash->constants + flash->code <= wanted)
+        return 0;
+    return fail("no choice of bits fits --flash %zu: with the fewest, constants take %zu bytes and "
+                "code about %zu, or %zu as 'ptq export --small' writes it",
+                wanted, flash->constants, flash->code, flash->small);
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
@@ -239,7 +285,8 @@ static int convert_on(job *work, const ptq_dataset *images, ptq_model **made) {
     ptq_status status;
     ptq_error err;
 
-    if (mixes && (mix_bits(work, images, made) || adopt_mix(work)))
+    if ((work->given->flash && choose_flash(work)) ||
+        (mixes && (mix_bits(work, images, made) || adopt_mix(work))))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
@@ -291,7 +338,7 @@ static int convert(job *work) {
         ptq_model_free(made);
         return fail("%s", err.text);
     }
-    return engine_adopt(made, NULL, &work->quantized);
+    return engine_adopt(made, NULL, &work->quantized) || (work->given->flash && check_flash(work));
 }
 
 /* ---- Measuring ---- */
