@@ -92,7 +92,7 @@
 
    LIMITS
      One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
-     255x255; no dilation. Numbers are little-endian in files, on any machine.
+     255x255, dilation included. Numbers are little-endian in files, on any machine.
 
    LICENSE: MIT, at the end of this file.
 */
