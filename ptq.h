@@ -10462,21 +10462,17 @@ typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
     int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
-    /* Rows of a group's channels of x from y on, which may be outside. */
-    void (*stage)(const ptq__packed *k, const char *x, int group, int y, int rows, char *to);
+    /* Puts pixels into a staged row, whatever is behind them in memory: see PTQ__COPY. */
+    void (*copy)(const ptq__packed *k, const char *from, ptrdiff_t left, char *to, ptrdiff_t bytes);
     const ptq__winograd *winograd;             /* NULL: none */
     void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
-
-/* Bytes of an element in the arena. */
-static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups,
-        each;  /* output channels of a group; depthwise: of a vector, which is a group then */
+    int groups, deep, each; /* input, output channels of a group; depthwise: of a vector instead */
     int coded; /* integers: the input is codes */
     /* The staged input. */
     int skip[2];         /* of so many rows and columns only the first is staged */
@@ -10899,62 +10895,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     static const ptq__winograd NAME = {NAME##_bytes, NAME##_scatter, NAME##_gather};
 
-/* Staging, from the first byte to the last in whole units: what one of them writes too much is
-   overwritten by what follows. A unit is made from BYTES bytes of the tensor, behind whose end
-   nothing may be read; MOVE(to, from, flip, zero) writes half of it. */
-#define PTQ__STAGE(NAME, TARGET, B, BYTES, MOVE)                                                   \
-    TARGET PTQ__INLINE void NAME##_blank(const ptq__packed *k, char *to, const char *end) {        \
-        B blank = B##_all((uint8_t)k->blank);                                                      \
-        for (; to < end; to += sizeof blank)                                                       \
-            B##_store(to, blank);                                                                  \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void NAME(const ptq__packed *k, const char *x, int group, int y, int rows,       \
-                            char *to) {                                                            \
-        ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
-        ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
-        const char *end = x + k->in[0] * row;                                                      \
-        int flip = k->flip, zero = k->zero, i, n;                                                  \
-        for (i = 0; i < rows; i++, to += k->row_bytes) {                                           \
-            int at = (y + i) * k->skip[0];                                                         \
-            const char *from = x + at * row + group * (pixel / k->groups);                         \
-            char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
-            if (at < 0 || at >= k->in[0]) {                                                        \
-                NAME##_blank(k, to, last);                                                         \
-                continue;                                                                          \
+/* What staging copies: `bytes` of what the multiplication wants, in whole units, each from COUNT
+   bytes of the tensor, of which `left` are left; MOVE(to, from, flip, zero) writes half a unit. */
+#define PTQ__COPY(NAME, TARGET, COUNT, MOVE)                                                       \
+    TARGET static void NAME(const ptq__packed *k, const char *from, ptrdiff_t left, char *to,      \
+                            ptrdiff_t bytes) {                                                     \
+        int flip = k->flip, zero = k->zero;                                                        \
+        char last[COUNT] = {0};                                                                    \
+        for (; bytes > 0; bytes -= PTQ__UNIT, to += PTQ__UNIT, from += COUNT, left -= COUNT) {     \
+            if (left < COUNT) {                                                                    \
+                memcpy(last, from, (size_t)left);                                                  \
+                from = last;                                                                       \
             }                                                                                      \
-            NAME##_blank(k, to, next);                                                             \
-            for (n = 0; n < k->parts; n++, next += part, from += k->skip[1] * pixel) {             \
-                const char *code = from, *stop = next + part;                                      \
-                char *unit = next, copy[BYTES] = {0};                                              \
-                for (; unit < stop && end - code >= BYTES; code += BYTES, unit += PTQ__UNIT) {     \
-                    MOVE(unit, code, flip, zero);                                                  \
-                    MOVE(unit + PTQ__UNIT / 2, code + BYTES / 2, flip, zero);                      \
-                }                                                                                  \
-                if (unit < stop) { /* the tensor's last codes */                                   \
-                    memcpy(copy, code, (size_t)(end - code));                                      \
-                    MOVE(unit, copy, flip, zero);                                                  \
-                    MOVE(unit + PTQ__UNIT / 2, copy + BYTES / 2, flip, zero);                      \
-                }                                                                                  \
-            }                                                                                      \
-            NAME##_blank(k, next, last);                                                           \
+            MOVE(to, from, flip, zero);                                                            \
+            MOVE(to + PTQ__UNIT / 2, from + COUNT / 2, flip, zero);                                \
         }                                                                                          \
     }
 
-/* B: a vector of bytes. Floats are staged as bytes are, with nothing to flip. */
-#define PTQ__STAGES(B, TARGET)                                                                     \
-    TARGET PTQ__INLINE B B##_all(uint8_t value) {                                                  \
-        B nothing = {0};                                                                           \
-        return nothing + value;                                                                    \
-    }                                                                                              \
+/* B: a vector of bytes. Floats are copied as bytes are, with nothing to flip. */
+#define PTQ__COPIES(B, TARGET)                                                                     \
     TARGET PTQ__INLINE void B##_move_bytes(char *to, const char *from, int flip, int zero) {       \
         int i;                                                                                     \
         (void)zero; /* that is in the bias */                                                      \
         PTQ__UNROLL for (i = 0; i < PTQ__UNIT / 2; i += (int)sizeof(B))                            \
             B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
     }                                                                                              \
-    PTQ__STAGE(B##_stage_bytes, TARGET, B, PTQ__UNIT, B##_move_bytes)                              \
-    PTQ__STAGE(B##_stage_pairs, TARGET, B, PTQ__UNIT / 2, B##_move_pairs)
+    PTQ__COPY(B##_copy_bytes, TARGET, PTQ__UNIT, B##_move_bytes)                                   \
+    PTQ__COPY(B##_copy_pairs, TARGET, PTQ__UNIT / 2, B##_move_pairs)
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
@@ -11101,30 +11068,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
    vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
    ptq__vectorize_weights. So they become integers again before they are finished. */
 #define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
-    TARGET static void NAME##_stage(const ptq__packed *k, const char *x, int group, int y,         \
-                                    int rows, char *to) {                                          \
-        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
-        ptrdiff_t channels = k->out[2], step = channels * k->skip[1], before, after;               \
-        int is_signed = k->flip != 0, first = group * LANES, count = k->count, i, j;               \
-        int n = k->out[2] - first < LANES ? k->out[2] - first : LANES, coded = k->coded;           \
+    TARGET static void NAME##_copy(const ptq__packed *k, const char *from, ptrdiff_t left,         \
+                                   char *to, ptrdiff_t bytes) {                                    \
+        int size = k->coded ? 1 : PTQ__WORD, step = k->in[2] * k->skip[1] * size;                  \
+        int is_signed = k->flip != 0;                                                              \
         uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
-        before = k->pad[1] * k->pitch;                                                             \
-        after = k->row_bytes - before - count * k->pitch;                                          \
-        for (i = 0; i < rows; i++) {                                                               \
-            int row = (y + i) * k->skip[0];                                                        \
-            ptrdiff_t at = (ptrdiff_t)row * k->in[1] * channels + first;                           \
-            if (row < 0 || row >= k->in[0]) {                                                      \
-                memset(to, 0, (size_t)k->row_bytes);                                               \
-                to += k->row_bytes;                                                                \
-                continue;                                                                          \
-            }                                                                                      \
-            memset(to, 0, (size_t)before);                                                         \
-            to += before;                                                                          \
-            for (j = 0; j < count; j++, at += step, to += sizeof(F))                               \
-                F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)                \
-                                    : F##_get(x, at, n, 0));                                       \
-            memset(to, 0, (size_t)after);                                                          \
-            to += after;                                                                           \
+        for (; bytes > 0; bytes -= (int)sizeof(F), to += sizeof(F), from += step, left -= step) {  \
+            int n = left < PTQ__UNIT ? (int)left / size : PTQ__UNIT;                               \
+            F##_store(to, k->coded ? I##_real(I##_get(from, 0, n, is_signed) - zero)               \
+                                   : F##_get(from, 0, n, 0));                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
@@ -11141,7 +11093,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
     static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
-                                     NAME##_stage,          NULL, {NAME##_one, NAME##_one}};
+                                     NAME##_copy,           NULL, {NAME##_one, NAME##_one}};
+
+/* Rows of a group's channels of x from y on, which may be outside. What is written behind them is
+   overwritten by what follows, or not read. */
+static void ptq__fill(const ptq__packed *k, char *to, const char *end) {
+    for (; to < end; to += PTQ__UNIT)
+        memset(to, k->blank, PTQ__UNIT);
+}
+
+static void ptq__stage(const ptq__packed *k, const char *x, int group, int y, int rows, char *to) {
+    ptrdiff_t pixel = k->in[2] * (k->coded ? 1 : PTQ__WORD), row = k->in[1] * pixel;
+    ptrdiff_t part = k->count / k->parts * k->pitch;
+    const char *end = x + k->in[0] * row;
+    x += group * (pixel / k->in[2]) * k->deep;
+    for (; rows > 0; rows--, y++, to += k->row_bytes) {
+        char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;
+        const char *from = x + y * k->skip[0] * row;
+        if (y < 0 || y * k->skip[0] >= k->in[0]) {
+            ptq__fill(k, to, last);
+            continue;
+        }
+        ptq__fill(k, to, next);
+        for (int i = 0; i < k->parts; i++, next += part, from += k->skip[1] * pixel)
+            k->engine->copy(k, from, end - from, next, part);
+        ptq__fill(k, next, last);
+    }
+}
 
 /* What becomes of the sums in this run. */
 static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
@@ -11357,7 +11335,7 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
 PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
 PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
 PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
-PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__COPIES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
@@ -11365,19 +11343,19 @@ PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256, >> 2)
 PTQ__SCATTER(ptq__filter256, PTQ__AVX2, ptq__f256)
 PTQ__GATHER(ptq__filter256, PTQ__AVX2, ptq__f256, ptq__f256, *0.25f)
 PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
-PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes,
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_copy_bytes,
             &ptq__filter256, 4, 8, 4, 6)
-PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_copy_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
-            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+            ptq__b256_copy_bytes, NULL, 4, 8, 4, 6)
 PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
 /* VNNI: four products, summed exactly, by one instruction. */
 #define ptq__i256_vnni(sum, x, w)                                                                  \
     (ptq__i256) _mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(x), (__m256i)(w))
-PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
-            NULL, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_copy_bytes, NULL,
+            4, 8, 4, 6)
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
@@ -11422,13 +11400,13 @@ PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
 PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
 PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f512)
 PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
-PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_copy_bytes,
             &ptq__filter512, 8, 16, 4, 8)
-PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_copy_pairs,
             &ptq__winograd512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
-            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
-PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            ptq__b256_copy_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_copy_bytes,
             NULL, 8, 16, 4, 8)
 
 PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
@@ -11533,7 +11511,7 @@ PTQ__AMX static void ptq__amx_area(const ptq__area *area) {
 }
 
 static const ptq__engine ptq__amx = {
-    16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
+    16, 4, PTQ__MATRICES, 16, ptq__b256_copy_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
 #endif /* PTQ__X86 */
@@ -11839,7 +11817,7 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
 PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
 PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
 PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
-PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__COPIES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
@@ -11848,10 +11826,10 @@ PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128, >> 2)
 PTQ__SCATTER(ptq__filter128, PTQ__BASE, ptq__f128)
 PTQ__GATHER(ptq__filter128, PTQ__BASE, ptq__f128, ptq__f128, *0.25f)
 PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
-PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes,
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_copy_bytes,
             &ptq__filter128, 4, 8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
-            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
+            ptq__b128_copy_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
 #ifdef PTQ__DOTPROD
 /* Four products of signed codes and signed weights, summed exactly. */
@@ -11862,7 +11840,7 @@ PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, pt
 #define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
     (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
 PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
-            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+            ptq__b128_copy_bytes, NULL, 4, 8, 4, PTQ__WIDE)
 #endif
 
 PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
@@ -11998,9 +11976,9 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
         for (int group = i = 0; group < k->groups; group++) {
             if (!k->tiles || k->coded)
-                k->engine->stage(k, (const char *)frame->in[0], group,
-                                 oy * k->stride[0] / k->skip[0] - k->pad[0],
-                                 ptq__staged_rows(k, rows), staged);
+                ptq__stage(k, (const char *)frame->in[0], group,
+                           oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
+                           staged);
             for (int at = 0, n = 2 * k->batch; at < rows && k->tiles; at += n)
                 ptq__winograd_rows(k, (const char *)frame->in[0],
                                    staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
@@ -12112,7 +12090,7 @@ static int ptq__can_winograd(const ptq__step *step) {
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
     int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
-    int deep = one ? k->engine->lanes : k->in[2] / k->groups, columns, pieces, fit;
+    int deep = k->deep, columns, pieces, fit;
     ptrdiff_t run;
     for (int i = 0; i < 2; i++)
         k->skip[i] = k->kernel[i] == 1 && !k->pad[i] ? k->stride[i] : 1;
@@ -12203,9 +12181,10 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.stride = step->stride;
     k.pad = step->pad;
     k.groups = step->groups;
+    k.deep = k.in[2] / k.groups;
     k.each = k.out[2] / k.groups;
     if (engine->form & PTQ__DEPTHWISE) {
-        k.each = engine->lanes;
+        k.deep = k.each = engine->lanes;
         k.groups = (k.out[2] + k.each - 1) / k.each;
     }
     k.coded = step->multiplier != NULL;
