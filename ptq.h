@@ -10475,7 +10475,8 @@ struct ptq__packed {
     int groups, deep, each; /* input, output channels of a group; depthwise: of a vector instead */
     int coded; /* integers: the input is codes */
     /* The staged input. */
-    int skip[2];         /* of so many rows and columns only the first is staged */
+    int direct;          /* whether it is read where it is instead */
+    int skip;            /* of so many rows only the first is staged */
     int count;           /* staged pixels of a row, besides the padding */
     int parts;           /* in which they are copied: 1, or one for each of them */
     ptrdiff_t pitch;     /* bytes of a staged pixel */
@@ -10501,12 +10502,12 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows, the one of zeros where reals are not staged; and bytes
-   of all, with what tiles read besides. */
+/* Rows to be staged for so many output rows, of zeros alone for tiles of reals; and bytes of all
+   that is read. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
     if (k->tiles)
         return k->coded ? rows + rows % 2 + 2 : 1;
-    return (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
+    return k->direct ? 0 : (rows - 1) * k->stride[0] / k->skip + k->runs;
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
@@ -11070,7 +11071,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 #define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
     TARGET static void NAME##_copy(const ptq__packed *k, const char *from, ptrdiff_t left,         \
                                    char *to, ptrdiff_t bytes) {                                    \
-        int size = k->coded ? 1 : PTQ__WORD, step = k->in[2] * k->skip[1] * size;                  \
+        int size = k->coded ? 1 : PTQ__WORD, step = k->in[2] * size;                               \
         int is_signed = k->flip != 0;                                                              \
         uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
         for (; bytes > 0; bytes -= (int)sizeof(F), to += sizeof(F), from += step, left -= step) {  \
@@ -11109,13 +11110,13 @@ static void ptq__stage(const ptq__packed *k, const char *x, int group, int y, in
     x += group * (pixel / k->in[2]) * k->deep;
     for (; rows > 0; rows--, y++, to += k->row_bytes) {
         char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;
-        const char *from = x + y * k->skip[0] * row;
-        if (y < 0 || y * k->skip[0] >= k->in[0]) {
+        const char *from = x + y * k->skip * row;
+        if (y < 0 || y * k->skip >= k->in[0]) {
             ptq__fill(k, to, last);
             continue;
         }
         ptq__fill(k, to, next);
-        for (int i = 0; i < k->parts; i++, next += part, from += k->skip[1] * pixel)
+        for (int i = 0; i < k->parts; i++, next += part, from += pixel)
             k->engine->copy(k, from, end - from, next, part);
         ptq__fill(k, next, last);
     }
@@ -11254,6 +11255,8 @@ typedef struct ptq__family {
         M z = _mm##W##_set1_epi16((short)zero), a, b;                                              \
         a = _mm##W##_packs_epi32((M)four[0], (M)four[1]);                                          \
         b = _mm##W##_packs_epi32((M)four[2], (M)four[3]);                                          \
+        if (zero == 0 && low == 0 && high == 255) /* as after most activations */                  \
+            return I##_order((I)_mm##W##_packus_epi16(a, b));                                      \
         a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
         a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
         return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
@@ -11891,7 +11894,7 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
     int wait = k->coded && k->engine->form & PTQ__DEPTHWISE;
     ptq__area b;
     b.run = k->row_bytes;
-    b.row = b.run * k->stride[0] / k->skip[0];
+    b.row = b.run * k->stride[0] / k->skip;
     b.from = from;
     b.advance = k->advance;
     b.runs = k->runs;
@@ -11929,8 +11932,8 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows from oy on. Codes are staged; real numbers are read where they are. A plane is a row of
-   the block. */
+/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows of
+   what is multiplied. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
                                char *planes, char *sums, int oy, int rows,
                                const ptq__finish *finish) {
@@ -11973,18 +11976,18 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     if (k->tiles && !k->coded)
         memset(staged, 0, (size_t)k->wide); /* what is outside */
     for (int oy = 0; oy < k->out[0]; oy += rows) {
+        const char *x = (const char *)frame->in[0];
+        const char *from = k->direct ? x + oy * k->stride[0] * k->row_bytes : staged;
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
         for (int group = i = 0; group < k->groups; group++) {
-            if (!k->tiles || k->coded)
-                ptq__stage(k, (const char *)frame->in[0], group,
-                           oy * k->stride[0] / k->skip[0] - k->pad[0], ptq__staged_rows(k, rows),
-                           staged);
+            if (k->tiles ? k->coded : !k->direct)
+                ptq__stage(k, x, group, oy * k->stride[0] / k->skip - k->pad[0],
+                           ptq__staged_rows(k, rows), staged);
             for (int at = 0, n = 2 * k->batch; at < rows && k->tiles; at += n)
-                ptq__winograd_rows(k, (const char *)frame->in[0],
-                                   staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
+                ptq__winograd_rows(k, x, staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
                                    oy + at, rows - at < n ? rows - at : n, &finish);
             for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
-                ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+                ptq__area b = ptq__area_of(k, &k->panel[i], from, sums, oy, rows, &finish);
                 k->engine->compute[k->panel[i].vectors - 1](&b);
             }
         }
@@ -12092,13 +12095,12 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
     int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
     int deep = k->deep, columns, pieces, fit;
     ptrdiff_t run;
-    for (int i = 0; i < 2; i++)
-        k->skip[i] = k->kernel[i] == 1 && !k->pad[i] ? k->stride[i] : 1;
+    k->skip = k->kernel[0] == 1 && !k->pad[0] && !k->direct ? k->stride[0] : 1;
     k->pitch = deep * size;
     k->runs = k->kernel[0];
-    columns = (k->out[1] - 1) * k->stride[1] / k->skip[1] + k->kernel[1];
+    columns = (k->out[1] - 1) * k->stride[1] + k->kernel[1];
     run = k->kernel[1] * k->pitch;
-    k->advance = k->out[1] > 1 ? k->stride[1] / k->skip[1] * k->pitch : 0;
+    k->advance = k->out[1] > 1 ? k->stride[1] * k->pitch : 0;
     if (winograd) {
         k->tiles = (k->out[1] + 1) / 2;
         k->runs = 1;
@@ -12111,13 +12113,11 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         pieces = (k->words + 15) / 16;
         k->words = (k->words + pieces - 1) / pieces * pieces;
     }
-    k->count = (k->in[1] + k->skip[1] - 1) / k->skip[1];
-    if (k->count > columns - k->pad[1])
-        k->count = columns - k->pad[1];
-    k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
-    k->row_bytes = columns * k->pitch;
+    k->count = k->in[1] < columns - k->pad[1] ? k->in[1] : columns - k->pad[1];
+    k->parts = k->groups > 1 || k->pitch > deep * size ? k->count : 1;
+    k->row_bytes = (k->direct ? k->in[1] : columns) * k->pitch;
     fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
-    fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
+    fit = (fit < 0 ? 0 : fit) * k->skip / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0] || (k->tiles && !k->coded))
         k->block = k->out[0];
@@ -12140,6 +12140,15 @@ static void ptq__describe_planes(ptq__packed *k) {
         k->products = pixels * wide;
         k->apart = PTQ__PLACES * k->plane;
     }
+}
+
+/* Whether a layer may read its input where it is: as it would be staged, and within the session's
+   memory, where so much follows that more may be read. */
+static int ptq__reads_directly(const ptq__packed *k, const ptq__step *step) {
+    int same = k->groups == 1 && !(k->engine->form & PTQ__DEPTHWISE) && k->engine->codes != 2;
+    for (int i = 0; i < 2; i++)
+        same = same && !k->pad[i] && (k->out[i] - 1) * k->stride[i] + k->kernel[i] <= k->in[i];
+    return same && !k->flip && step->from[0]->op != PTQ_OP_INPUT;
 }
 
 /* What becomes of the sums of a step, but for the tensors of a run. */
@@ -12327,6 +12336,7 @@ static size_t ptq__conv_scratch(const ptq__packed *k) {
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.direct = ptq__reads_directly(&shape, step);
     ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step) &&
                                     (shape.coded || step->in[2] % engine->lanes == 0));
     if (shape.tiles)
