@@ -10783,10 +10783,9 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             if (dense)                                                                             \
                 I##_store(y, four[0]);                                                             \
             else                                                                                   \
-                PTQ__UNROLL for (v = 0; v < 4; v++)                                                \
-                    if (v < 4 / vectors)                                                           \
-                        memcpy(y + v * channels, (const char *)four + v * vectors * LANES,         \
-                               (size_t)(vectors * LANES));                                         \
+                PTQ__UNROLL for (v = 0; v < 4; v++) if (v < 4 / vectors)                           \
+                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
+                           (size_t)(vectors * LANES));                                             \
             s->out += 4 / vectors * channels;                                                      \
         }                                                                                          \
     }                                                                                              \
@@ -10795,14 +10794,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         ptq__sums s = *sums; /* no store below can change them */                                  \
         const ptq__finish f = *finish;                                                             \
         int fours = f.fours && !f.mid && s.channels >= s.vectors * (int)(sizeof(I) / PTQ__WORD);   \
-        if (fours && f.residual && s.vectors == 2)                                                 \
-            I##_finish_fours(&s, &f, 2, 1);                                                        \
-        else if (fours && f.residual)                                                              \
-            I##_finish_fours(&s, &f, 1, 1);                                                        \
-        else if (fours && s.vectors == 2)                                                          \
-            I##_finish_fours(&s, &f, 2, 0);                                                        \
+        if (fours && s.vectors == 2)                                                               \
+            f.residual ? I##_finish_fours(&s, &f, 2, 1) : I##_finish_fours(&s, &f, 2, 0);          \
         else if (fours)                                                                            \
-            I##_finish_fours(&s, &f, 1, 0);                                                        \
+            f.residual ? I##_finish_fours(&s, &f, 1, 1) : I##_finish_fours(&s, &f, 1, 0);          \
         I##_finish_rest(&s, &f);                                                                   \
     }
 
@@ -10953,11 +10948,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 /* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
    ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
 #define PTQ__AVERAGE(F, I, TARGET)                                                                 \
-    TARGET PTQ__INLINE void F##_pool(const ptq__step *step, const ptq__frame *frame, int coded) {  \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
         const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
         const void *all = frame->in[0];                                                            \
         int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;                     \
-        int is_signed = q->type == PTQ_TYPE_S8;                                                    \
+        int is_signed = q->type == PTQ_TYPE_S8, coded = ptq__is_coded(step->node);                 \
         float in_scale = (float)frexp((double)q->scale, &exponent);                                \
         float scale = (float)ldexp((double)to->scale, -exponent);                                  \
         for (i = 0; i < step->elements; i += channels) {                                           \
@@ -10986,13 +10981,6 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                     F##_put(frame->out, i + c, channels - c, sum);                                 \
             }                                                                                      \
         }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        if (ptq__is_coded(step->node))                                                             \
-            F##_pool(step, frame, 1);                                                              \
-        else                                                                                       \
-            F##_pool(step, frame, 0);                                                              \
     }                                                                                              \
                                                                                                    \
     TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
@@ -11176,7 +11164,6 @@ typedef struct ptq__vector_kernel {
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     ptq_isa isa;
-    int fused; /* whether there is a multiply-add that is rounded once */
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
@@ -11238,6 +11225,15 @@ typedef struct ptq__family {
     }                                                                                              \
     TARGET PTQ__INLINE void V##_narrow(void *to, V v) { V##_store(to, v); }                        \
     PTQ__ELEMENTS(V, LANES, SIZE, TARGET)
+
+/* Codes, of which only the low byte counts. */
+#define PTQ__CODES(I, LANES, TARGET)                                                               \
+    TARGET PTQ__INLINE void I##_narrow(void *to, I v) {                                            \
+        I four[4] = {v & 255};                                                                     \
+        four[0] = I##_bytes(four, 0, 0, 255);                                                      \
+        memcpy(to, four, LANES);                                                                   \
+    }                                                                                              \
+    PTQ__ELEMENTS(I, LANES, 1, TARGET)
 
 #ifdef PTQ__X86
 
@@ -11329,15 +11325,9 @@ PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed)
     return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
-    __m256i low = (__m256i)(v & 255);
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
-}
-
 PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
 PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
-PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
+PTQ__CODES(ptq__i256, 8, PTQ__AVX2)
 PTQ__COPIES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
@@ -11588,27 +11578,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return (ptq__i128)(is_signed ? _mm_srai_epi32(codes, 24) : _mm_srli_epi32(codes, 24));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    __m128i pack = (__m128i)(v & 255);
-    pack = _mm_packs_epi32(pack, pack);
-    int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
-    memcpy(to, &bytes, sizeof bytes);
-}
-
-PTQ__INLINE __m128d ptq__fma_low(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    return _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(w)), _mm_cvtps_pd(sum));
-}
-
-/* Double precision holds the product, and the sum by ptq__adds_in_double, so that only the
-   conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    __m128d low = ptq__fma_low(sum, x, w);
-    __m128d high = ptq__fma_low(_mm_movehl_ps(sum, sum), _mm_movehl_ps(x, x), _mm_movehl_ps(w, w));
-    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
-
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)_mm_madd_epi16((__m128i)x, (__m128i)w);
 }
@@ -11648,13 +11617,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    uint16x4_t half = vmovn_u32(v);
-    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
-    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
-    memcpy(to, &bytes, sizeof bytes);
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
     int16x8_t z = vdupq_n_s16((int16_t)zero), a, b;
     uint8x16_t bytes;
@@ -11692,12 +11654,6 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s3
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    for (int i = 0; i < 4; i++)
-        sum[i] = ptq__fma(x[i], w[i], sum[i]);
-    return sum;
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
@@ -11705,9 +11661,6 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 }
 #endif
 
-PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
-#define PTQ__PAIRS_FORM PTQ__PLANAR
-#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
@@ -11744,12 +11697,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    v128_t pack = (v128_t)(v & 255);
-    pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
     v128_t z = wasm_i16x8_splat((int16_t)zero), a, b;
     a = wasm_i16x8_narrow_i32x4((v128_t)four[0], (v128_t)four[1]);
@@ -11765,28 +11712,6 @@ PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
 
 PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
-PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
-    v128_t product =
-        wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x), wasm_f64x2_promote_low_f32x4(w));
-    v128_t rounded =
-        wasm_f32x4_demote_f64x2_zero(wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
-    __asm__("" : "+r"(rounded)); /* else clang converts number by number */
-    return rounded;
-}
-
-PTQ__INLINE v128_t ptq__high_half(v128_t x) { return wasm_i32x4_shuffle(x, x, 2, 3, 2, 3); }
-
-/* There is no such instruction. Double precision holds the product, and the sum by
-   ptq__adds_in_double, so that only the conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    v128_t low = ptq__fma_low((v128_t)sum, (v128_t)x, (v128_t)w);
-    v128_t high = ptq__fma_low(ptq__high_half((v128_t)sum), ptq__high_half((v128_t)x),
-                               ptq__high_half((v128_t)w));
-    return (ptq__f128)wasm_i32x4_shuffle(low, high, 0, 1, 4, 5);
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
-
 /* Two products of 16 bits are summed exactly. */
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
@@ -11794,10 +11719,26 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
 
 #endif /* PTQ__WASM */
 
-#if defined(PTQ__X86) || defined(PTQ__WASM)
+#ifdef PTQ__128
+#ifndef __aarch64__ /* there is no such instruction */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    for (int i = 0; i < 4; i++)
+        sum[i] = ptq__fma(x[i], w[i], sum[i]);
+    return sum;
+}
+#endif
+
+#ifdef PTQ__NEON
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
+#else
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
-/* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
+/* A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual,
                                     int clamp) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
@@ -11807,19 +11748,15 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
     code = ptq__i128_near(sum);
     rest = sum - ptq__i128_real(code);
-    if (ptq__any128(rest > f->sure) || ptq__any128(rest < -f->sure))
+    if (ptq__any128((rest > f->sure) | (rest < -f->sure)))
         return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
-
-#define PTQ__PAIRS_FORM 0
-#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif
 
-#ifdef PTQ__128
 PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
 PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
-PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
+PTQ__CODES(ptq__i128, 4, PTQ__BASE)
 PTQ__COPIES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifndef PTQ__NEON
@@ -11855,23 +11792,23 @@ PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
 #define PTQ__ON512 &ptq__channels512, ptq__f256_operators, ptq__f256_preprocess
 static const ptq__family ptq__families[] = {
 #if defined(PTQ__X86)
-    {PTQ_ISA_SSE2, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
-    {PTQ_ISA_AVX2, 1, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
-    {PTQ_ISA_AVX512, 1, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
-    {PTQ_ISA_AVX512VNNI, 1, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
+    {PTQ_ISA_SSE2, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
 #if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, 1, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
 #endif
 #if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, 1, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
 #endif
 #elif defined(PTQ__NEON)
 #ifdef PTQ__DOTPROD
-    {PTQ_ISA_NEONDOT, 1, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
 #endif
-    {PTQ_ISA_NEON, 1, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #else
-    {PTQ_ISA_WASM, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #endif
 };
 
@@ -11932,8 +11869,8 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows of
-   what is multiplied. */
+/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows
+   of what is multiplied. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
                                char *planes, char *sums, int oy, int rows,
                                const ptq__finish *finish) {
@@ -12011,29 +11948,6 @@ static int ptq__fits_s8(const ptq__step *step) {
         if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
-}
-
-/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
-   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
-   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
-   are below 256. The first sum is rounded to single between the two, but is a multiple of that
-   power even then. */
-static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
-    float term[3];
-    double total = 0;
-    int e, least = INT_MAX;
-    if (family->fused || !step->from[1])
-        return 1;
-    term[0] = step->adder.ratio_a;
-    term[1] = step->adder.ratio_b;
-    term[2] = step->adder.offset;
-    for (int i = 0; i < 3; i++) {
-        frexp((double)term[i], &e); /* 24 bits below 2^e */
-        if (term[i] != 0 && e - 24 < least)
-            least = e - 24;
-        total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
-    }
-    return least < INT_MAX && total < ldexp(1, least + 53); /* no terms: it is no addition */
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two weights that share 16 bits in a row of the kernel,
@@ -12397,7 +12311,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     int known = !coded || step->arithmetic == PTQ__ONNX ||
                 (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
                 step->node->op == PTQ_OP_MAX_POOL;
-    if (!family || !known || (coded && !ptq__can_add(family, step)))
+    if (!family || !known)
         return PTQ_OK;
     if (ptq__has_weight(step->node->op))
         return ptq__vectorize_weights(plan, family, step, err);
