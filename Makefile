@@ -19,9 +19,10 @@ EMPTY   :=
 BUILD   := $(patsubst %/,%,build/$(subst $(EMPTY) ,-,$(VARIANT)))
 
 # Line numbers are what a sanitizer's report needs; what more -g tells takes a quarter of the time
-# to compile. clang needs minutes to instrument the vector kernels; under gcc they are sanitized
-# too. Release behaviour is measured: no test can make an assertion fail that holds.
-SANITIZE := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+# to compile, and -O1 more than it saves the tests, but for the library that all of them share and
+# the kernels (tests.mk). clang needs minutes to instrument the vector kernels; under gcc they are
+# sanitized too. Release behaviour is measured: no test can make an assertion fail that holds.
+SANITIZE := -O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 VARIANT_FLAGS := $(if $(SAN),$(SANITIZE)) \
     $(if $(or $(NO_SIMD),$(and $(SAN),$(findstring clang,$(CC)))),-DPTQ_NO_SIMD) \
     $(if $(COVERAGE),-O1 --coverage -DNDEBUG -DTEST_COVERAGE)

@@ -75,11 +75,11 @@
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
      [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
-     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [CHANCE] [WORK] [OBSERVE]
      [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
      [GRAPH]     nodes, builder, ResNet8            [NET]
-     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT]
-     [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
+     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT] [FILE]
+     [FUSE]      folding batch norm and others      [CALIBRATION FILE] [IMAGE FILES] [TEST VECTOR]
      [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
      [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
      [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
@@ -1442,17 +1442,12 @@ typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
-static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
 #ifndef PTQ_RUN_ONLY
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
-#ifndef PTQ_NO_STDIO
-static FILE *ptq__open(const char *path, int writing);
-static int ptq__is_separator(char c);
-#endif
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
@@ -1544,15 +1539,11 @@ static void ptq__put_string(ptq__text *text, const char *s) {
         ptq__put_char(text, *s++);
 }
 
-/* Digits come from the last to the first; 2^64 has 20 of them. */
+/* The last digit behind all others; 2^64 has 20 of them. */
 static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
-    char digit[20];
-    int n = 0;
-    do
-        digit[n++] = (char)('0' + (int)(value % 10));
-    while ((value /= 10) > 0);
-    while (n)
-        ptq__put_char(text, digit[--n]);
+    if (value > 9)
+        ptq__put_unsigned(text, value / 10);
+    ptq__put_char(text, (char)('0' + (int)(value % 10)));
 }
 
 /* The least integer, -2^63, has no positive counterpart but as an unsigned one. */
@@ -1667,24 +1658,23 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
-/* The end of both functions that set an error. `node` is the one that it is about, or NULL: all
-   messages about a node begin with its name. */
-static void ptq__verror(ptq_error *err, ptq_status status, const char *node, const char *format,
-                        va_list args) {
-    ptq__text text = ptq__text_over(err->text, sizeof err->text);
-    err->status = status;
-    if (node)
-        ptq__put(&text, "node %s: ", node);
-    ptq__vput(&text, format, args);
-}
-
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
+    ptq__text text = ptq__text_over(err ? err->text : NULL, err ? sizeof err->text : 0);
     va_list args;
     va_start(args, format);
-    if (err)
-        ptq__verror(err, status, NULL, format, args);
+    ptq__vput(&text, format, args);
     va_end(args);
+    if (err)
+        err->status = status;
     return status;
+}
+
+/* All messages about a node begin with its name. */
+static ptq_status ptq__about_node(ptq_error *err, ptq_status status, const ptq_node *node) {
+    ptq_error plain = {PTQ_OK, ""};
+    if (err)
+        plain = *err;
+    return ptq_error_set(err, status, "node %s: %s", node->name, plain.text);
 }
 
 /* Memory.
@@ -1754,14 +1744,6 @@ PTQ_API void ptq_release(ptq_memory *memory) {
         ptq__free(&memory->allocator, memory->block[i]);
         memory->block[i] = NULL;
     }
-}
-
-/* Text of `length` bytes as a string of its own. */
-static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
-    memcpy(*out, text, length);
-    return PTQ_OK;
 }
 
 /* Makes room for one more element in an array that doubles when it is full. Its pointer may be of
@@ -2035,6 +2017,11 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     return ptq__packed_code(tensor, index, NULL);
 }
 
+/* The scale of a channel: its own, or the one that all share. */
+static float ptq__scale_of(const ptq_tensor *tensor, size_t channel) {
+    return tensor->scale[tensor->scales > 1 ? channel : 0];
+}
+
 /* The stored number as it is, without its scale: exact for all codes, and for sums up to 2^24. */
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     if (tensor->type == PTQ_TYPE_F32)
@@ -2049,7 +2036,7 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
     if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
         return ptq_tensor_number(tensor, index);
     size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
-    return tensor->scale[tensor->scales > 1 ? index / per_row : 0] *
+    return ptq__scale_of(tensor, index / per_row) *
            (float)(ptq__code(tensor, index) - tensor->zero_point);
 }
 
@@ -2295,41 +2282,34 @@ struct ptq__step {
     int taps;                         /* inputs that one result depends on: deep * KH * KW */
     ptq_activation act;               /* fused, or what the operator itself is */
     ptq__arithmetic arithmetic;
-    ptq__clamp clamp;                 /* coded results: of the operator's own ... */
-    ptq__adder adder;                 /* ... and of an addition, own or fused */
-    float average;                    /* average of the whole image: see ptq__average_code; of a
-                                         product: see ptq__mul_int */
+    ptq__clamp clamp; /* coded results: of the operator's own ... */
+    ptq__adder adder; /* ... and of an addition, own or fused */
+    float average;    /* multiplier of the sum over the whole image, or of a product of two codes */
     ptq__kernel run;
-    uint8_t *recode;    /* concat of codes: for each byte of the first operand, then of the second,
-                           its code in the result, 2 x 256 */
     const void *weight; /* the model's, or the plan's own where it had to be changed */
-    void *owned;        /* what the plan made for this step */
+    void *owned;        /* what the plan made for this step: weights in another form; on codes the
+                           tables of a function, 256 each, or those of a concat, for each byte of
+                           the first operand, then of the second, its code in the result */
     float *multiplier;  /* integer convolution and dense: one for each channel; else NULL ... */
     ptq_factor *fixed;  /* ... and the same for PTQ__FIXED, one for an average; else NULL */
     void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
 
-PTQ_FORMAT(4, 5)
-static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
-                                const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    if (err)
-        ptq__verror(err, status, node->name, format, args);
-    va_end(args);
-    return status;
-}
-
 /* Rules are lists of these: what must not be, and the message if it is. Each leaves the function,
    and works on its `node` and `err`. */
 #define PTQ__REFUSE_IF(condition, status, ...)                                                     \
     do {                                                                                           \
         if (condition)                                                                             \
-            return ptq__bad_node(err, status, node, __VA_ARGS__);                                  \
+            return ptq__about_node(err, ptq_error_set(err, status, __VA_ARGS__), node);            \
     } while (0)
 
 static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
+
+/* A parameter of real numbers; NULL where there is none. */
+static float *ptq__numbers(const ptq_node *node, int param) {
+    return (float *)node->param[param].data;
+}
 
 /* Weights that are integers of any width. */
 static int ptq__is_integer_type(ptq_type type) {
@@ -2390,13 +2370,16 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
-/* Codes are compared as numbers: their order is that of what they stand for. */
+static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
+    code = code < clamp->low ? clamp->low : code;
+    return code > clamp->high ? clamp->high : code;
+}
+
+/* H x W x C codes, compared as numbers: their order is that of what they stand for. */
 static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
-    for (int i = 0; i < step->elements; i++) {
-        int32_t code = ptq__load(frame->in[0], i, step->node->q.type);
-        code = code < step->clamp.low ? step->clamp.low : code;
-        ptq__store(frame->out, i, code > step->clamp.high ? step->clamp.high : code);
-    }
+    ptq_type type = step->node->q.type;
+    for (int i = 0; i < step->elements; i++)
+        ptq__store(frame->out, i, ptq__clamp_code(ptq__load(frame->in[0], i, type), &step->clamp));
 }
 
 static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
@@ -2437,21 +2420,14 @@ static int32_t ptq__fixed_multiply(int32_t x, ptq_factor by) {
     return (int32_t)((high - rest) / unit + (rest > (unit - 1) / 2 + (high < 0)));
 }
 
-static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
-    code = code < clamp->low ? clamp->low : code;
-    return code > clamp->high ? clamp->high : code;
-}
-
-/* What a sum stands for as a code, by the step's own factors. */
-static int32_t ptq__fixed_code(const ptq__step *step, int32_t sum, int factor) {
-    const ptq__clamp *clamp = &step->clamp;
-    int64_t code = (int64_t)ptq__fixed_multiply(sum, step->fixed[factor]) + clamp->zero_point;
-    return (int32_t)(code < clamp->low ? clamp->low : code > clamp->high ? clamp->high : code);
-}
-
-/* The average of n codes of a window: rounded half away from zero, as AVERAGE_POOL_2D. */
-static int32_t ptq__average_fixed(int32_t sum, int32_t n, const ptq__clamp *clamp) {
-    return ptq__clamp_code((sum > 0 ? sum + n / 2 : sum - n / 2) / n, clamp);
+/* What a sum stands for as a code: clamp(rne(sum m) + zy); in fixed arithmetic by factor k instead
+   of m, M(sum) + zy. */
+static int32_t ptq__sum_code(const ptq__step *step, int32_t sum, float m, int k) {
+    const ptq__clamp *to = &step->clamp;
+    if (!step->fixed)
+        return ptq_requantize(sum, m, to->zero_point, to->low, to->high);
+    int64_t code = (int64_t)ptq__fixed_multiply(sum, step->fixed[k]) + to->zero_point;
+    return (int32_t)(code < to->low ? to->low : code > to->high ? to->high : code);
 }
 
 /* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
@@ -2540,10 +2516,30 @@ static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
                                   ptq__load(frame->in[1], i, b)));
 }
 
+/* Codes of another scale: of x, or, where it is negative, of `slope` x. As ONNX Runtime computes it,
+   y = clamp(rne(sx (x - zx) / sy) + zy); TensorFlow Lite's reference, M(x - zx, sx / sy) + zy; and
+   XNNPACK, where the factor has 8 bits of fraction that tell something, with these, halves up. */
+static int32_t ptq__recode(int32_t x, const ptq_qparams *from, const ptq_qparams *to, float slope,
+                           ptq__arithmetic arithmetic) {
+    ptq__clamp clamp = ptq__clamp_of(to, PTQ_ACTIVATION_NONE);
+    float ratio = ptq__div(from->scale, to->scale), factor;
+    int32_t y;
+    x -= from->zero_point;
+    slope = x < 0 ? slope : 1;
+    factor = ptq__mul(ratio, slope);
+    if (arithmetic == PTQ__ONNX)
+        return ptq_quantize(ptq__mul(slope, ptq__mul(from->scale, (float)x)), to);
+    if (arithmetic == PTQ__XNNPACK && ratio >= 0.00390625f && ratio <= 128 && factor <= 128 &&
+        factor >= -127.99609375f)
+        y = (int32_t)floor((x * rint(256 * (double)factor) + 128) / 256);
+    else
+        y = ptq__fixed_multiply(
+            x, ptq__fixed_of((double)from->scale * (double)slope / (double)to->scale));
+    return ptq__clamp_code(y + to->zero_point, &clamp);
+}
+
 /* Concatenation. y = the channels of a, then those of b, at every position. Codes of other scales
-   are coded anew, as ONNX Runtime's QLinearConcat does:
-       y = clamp(rne(sa (a - za) / sy) + zy),
-   a function of one byte, and so a table. */
+   are coded anew, a function of one byte, and so a table. */
 
 /* H x W x C, H x W x C' -> H x W x (C + C'). */
 static ptq_status ptq__concat_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
@@ -2556,37 +2552,33 @@ static ptq_status ptq__concat_shape(ptq_node *node, const int *a, const int *b, 
     return PTQ_OK;
 }
 
-/* The table for the codes of one operand; the same codes stay what they are. */
-static void ptq__make_recode(const ptq_qparams *from, const ptq_qparams *to, uint8_t *table) {
+/* The table for the codes of operand k; the same codes stay what they are. */
+static void ptq__make_recode(const ptq__step *step, int k, uint8_t *table) {
+    const ptq_qparams *from = &step->from[k]->q;
     for (int byte = 0; byte < 256; byte++) {
         int32_t code = from->type == PTQ_TYPE_S8 && byte > 127 ? byte - 256 : byte;
-        table[byte] = (uint8_t)ptq_quantize(ptq_dequantize(code, from), to);
+        table[byte] = (uint8_t)ptq__recode(code, from, &step->node->q, 1, step->arithmetic);
     }
 }
 
-static void ptq__concat_f32(const ptq__step *step, const ptq__frame *frame) {
-    float *y = (float *)frame->out, *end = y + step->elements; /* H x W x (C + C') */
-    size_t channels[2] = {(size_t)step->from[0]->shape[2], (size_t)step->from[1]->shape[2]};
-    const float *x[2] = {(const float *)frame->in[0], (const float *)frame->in[1]};
-    while (y < end)
-        for (int k = 0; k < 2; y += channels[k], x[k] += channels[k], k++)
-            memcpy(y, x[k], channels[k] * sizeof *y);
-}
-
-/* An operand that has the result's codes already, as all but one of a chain have, is copied. */
-static void ptq__concat_int(const ptq__step *step, const ptq__frame *frame) {
-    uint8_t *y = (uint8_t *)frame->out, *end = y + step->elements;
-    size_t channels[2] = {(size_t)step->from[0]->shape[2], (size_t)step->from[1]->shape[2]};
-    const uint8_t *x[2] = {(const uint8_t *)frame->in[0], (const uint8_t *)frame->in[1]};
+/* As bytes, H x W x C and H x W x C' -> H x W x (C + C'). Copied are real numbers, and codes that
+   are the result's already, as those of all operands of a chain but one are. */
+static void ptq__concat(const ptq__step *step, const ptq__frame *frame) {
+    size_t size = ptq__is_coded(step->node) ? 1 : sizeof(float), n[2]; /* n: bytes at a position */
+    const uint8_t *x[2], *table = (const uint8_t *)step->owned;        /* table: 2 x 256 */
+    uint8_t *y = (uint8_t *)frame->out, *end = y + (size_t)step->elements * size;
     int same[2];
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++) {
+        x[k] = (const uint8_t *)frame->in[k];
+        n[k] = (size_t)step->from[k]->shape[2] * size;
         same[k] = ptq__same_qparams(&step->from[k]->q, &step->node->q);
+    }
     while (y < end)
-        for (int k = 0; k < 2; y += channels[k], x[k] += channels[k], k++) {
+        for (int k = 0; k < 2; y += n[k], x[k] += n[k], k++) {
             if (same[k])
-                memcpy(y, x[k], channels[k]);
-            for (size_t i = 0; i < channels[k] && !same[k]; i++)
-                y[i] = step->recode[256 * k + x[k][i]];
+                memcpy(y, x[k], n[k]);
+            for (size_t i = 0; i < n[k] && !same[k]; i++)
+                y[i] = table[256 * k + x[k][i]];
         }
 }
 
@@ -2696,33 +2688,18 @@ static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *resi
     return PTQ_OK;
 }
 
-/* Weight O x C / groups x KH x KW, bias O. */
-static int ptq__conv_param(const ptq_node *node, const int *in, int param, int *dims) {
-    if (param == PTQ_PARAM_BIAS)
-        return !node->no_bias;
-    dims[1] = in[2] / node->groups;
-    dims[2] = node->kernel[0];
-    dims[3] = node->kernel[1];
-    return param == PTQ_PARAM_WEIGHT ? 4 : 0;
-}
-
-/* Weight O x (H * W * C), in the order in which the input lies in memory; bias O. */
-static int ptq__dense_param(const ptq_node *node, const int *in, int param, int *dims) {
-    if (param != PTQ_PARAM_WEIGHT)
-        return param == PTQ_PARAM_BIAS && !node->no_bias;
-    dims[1] = (int)ptq__shape_elements(3, in);
-    return 2;
-}
-
-/* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
-static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *out = node->residual ? &node->mid : &node->q;
-    float product = ptq__mul(model->node[node->input[0]].q.scale,
-                             weight->scale[weight->scales > 1 ? channel : 0]);
+/* s_a * s_b / s_out in the order that the arithmetic prescribes, s_b that of a weight or a second
+   operand; s_out 1 for real results. 0 where it is refused. */
+static float ptq__multiplier(float a, float b, const ptq_qparams *out) {
+    float product = ptq__mul(a, b);
     if (!ptq__is_normal(product))
-        return 0; /* refused by ptq__check_sums */
+        return 0;
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
+}
+
+/* How the sums of a layer are coded, before an addition that is fused behind it. */
+static const ptq_qparams *ptq__sum_qparams(const ptq_node *node) {
+    return node->residual ? &node->mid : &node->q;
 }
 
 /* Sum of |w - z| of one output channel. */
@@ -2739,23 +2716,23 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
    denormal: proved here from the weights, so that kernels need not look. */
 static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, ptq_error *err) {
-    const ptq_qparams *in = &model->node[node->input[0]].q;
+    const ptq_qparams *in = &model->node[node->input[0]].q, *out = ptq__sum_qparams(node);
     const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
     uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in); /* dynamic: any zero point */
     for (int c = 0; c < node->channels; c++) {
         uint64_t most = ptq__weight_mass(w, c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
+        float scale = ptq__scale_of(w, (size_t)c);
         most += (uint64_t)(bias < 0 ? -bias : bias);
         PTQ__REFUSE_IF(most > INT32_MAX, PTQ_BAD_NUMBER,
                        "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
                        (unsigned long long)most);
         /* One that rounds to 0 would silence the channel; processors differ on denormals. */
-        PTQ__REFUSE_IF(!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)),
+        PTQ__REFUSE_IF(!node->dynamic && !ptq__is_normal(ptq__multiplier(in->scale, scale, out)),
                        PTQ_BAD_NUMBER,
                        "scales %g (input), %g (weight %d) and %g (result) give no normal"
                        " multiplier",
-                       (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
-                       (double)(node->residual ? node->mid.scale : node->q.scale));
+                       (double)in->scale, (double)scale, c, (double)out->scale);
     }
     return node->residual && ptq__is_coded(node) ? ptq__check_ratios(model, node, err) : PTQ_OK;
 }
@@ -2867,15 +2844,13 @@ static inline void ptq__finish_real(const ptq__step *step, const ptq__frame *fra
 /* The same of an accumulator; the logits may stay real numbers. */
 static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int at, int32_t acc,
                              int channel) {
-    const ptq__clamp *clamp = &step->clamp;
+    float m = step->multiplier[channel];
     int32_t code, other;
     if (!ptq__is_coded(step->node)) {
-        ptq__finish_real(step, frame, at, ptq__mul((float)acc, step->multiplier[channel]));
+        ptq__finish_real(step, frame, at, ptq__mul((float)acc, m));
         return;
     }
-    code = step->fixed ? ptq__fixed_code(step, acc, channel)
-                       : ptq_requantize(acc, step->multiplier[channel], clamp->zero_point,
-                                        clamp->low, clamp->high);
+    code = ptq__sum_code(step, acc, m, channel);
     if (frame->mid)
         ptq__store(frame->mid, at, code);
     if (frame->in[1]) {
@@ -2891,9 +2866,9 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
    on codes below is the same but for the words "codes", "accumulator" and "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    const float *x = (const float *)frame->in[0], *patch; /* H x W x C; C x KH x KW */
-    const float *weight = (const float *)step->weight;    /* O x taps */
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    const float *x = (const float *)frame->in[0], *patch;         /* H x W x C; C x KH x KW */
+    const float *weight = (const float *)step->weight;            /* O x taps */
+    const float *bias = ptq__numbers(step->node, PTQ_PARAM_BIAS); /* O, or NULL */
     int taps = step->taps, each = step->node->shape[2] / step->groups, g, o, at = 0;
     for (int p = 0; at < step->elements; p++) { /* p = y * W' + x */
         patch = ptq__is_direct(step) ? x + ptq__under(step, p, 0, 0) : (float *)frame->scratch;
@@ -2925,7 +2900,7 @@ static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, cons
                     acc += bias ? ((const int32_t *)bias)[o] : 0;
                     ptq__finish_code(step, frame, at, acc, o);
                 } else {
-                    float scale = ptq__mul(q->scale, weight->scale[weight->scales > 1 ? o : 0]);
+                    float scale = ptq__mul(q->scale, ptq__scale_of(weight, (size_t)o));
                     float sum = ptq__mul((float)acc, scale);
                     ptq__finish_real(step, frame, at, sum + (bias ? ((const float *)bias)[o] : 0));
                 }
@@ -2981,24 +2956,16 @@ static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *seco
     return PTQ_OK;
 }
 
-/* All four parameters of C numbers: gamma, beta, mean, variance. */
-static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *dims) {
-    (void)node, (void)in, (void)param, (void)dims;
-    return 1;
-}
-
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *param = step->node->param;  /* C numbers each */
+    const ptq_node *node = step->node;
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
-    int channels = step->in[2];
-    for (int c = 0; c < channels; c++) {
-        float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
-        float variance = ((const float *)param[PTQ_PARAM_VARIANCE].data)[c];
-        float beta = ((const float *)param[PTQ_PARAM_BIAS].data)[c];
-        float g = ((const float *)param[PTQ_PARAM_WEIGHT].data)[c] /
-                  sqrtf(variance + step->node->epsilon);
-        for (int i = c; i < step->elements; i += channels)
+    for (int c = 0; c < step->in[2]; c++) {
+        float mean = ptq__numbers(node, PTQ_PARAM_MEAN)[c];
+        float beta = ptq__numbers(node, PTQ_PARAM_BIAS)[c];
+        float root = sqrtf(ptq__numbers(node, PTQ_PARAM_VARIANCE)[c] + node->epsilon);
+        float g = ptq__numbers(node, PTQ_PARAM_WEIGHT)[c] / root;
+        for (int i = c; i < step->elements; i += step->in[2])
             y[i] = (x[i] - mean) * g + beta;
     }
 }
@@ -3011,42 +2978,23 @@ static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
    likewise. Never empty, since padding is less than the kernel. */
 typedef struct ptq__clip {
     int begin[2], end[2];
+    int taps; /* how many numbers an average is taken over: those inside, or with include_pad those
+                 in the padding too; what ceil_mode lets a window cover behind that never counts */
 } ptq__clip;
 
 /* That of position p = y * W' + x of the result. */
 static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
-    ptq__clip clip;
-    int at[2];
-    at[0] = p / step->node->shape[1];
-    at[1] = p % step->node->shape[1];
+    int at[2] = {p / step->node->shape[1], p % step->node->shape[1]};
+    ptq__clip clip = {{0, 0}, {0, 0}, 1};
     for (int axis = 0; axis < 2; axis++) {
-        int first = at[axis] * step->stride[axis] - step->pad[axis];
-        int last = first + step->kernel[axis];
+        int first = at[axis] * step->stride[axis] - step->pad[axis], in = step->in[axis];
+        int last = first + step->kernel[axis], padded = in + step->node->pad[axis + 2];
         clip.begin[axis] = first < 0 ? 0 : first;
-        clip.end[axis] = last > step->in[axis] ? step->in[axis] : last;
+        clip.end[axis] = last > in ? in : last;
+        padded = (last < padded ? last : padded) - first;
+        clip.taps *= step->node->include_pad ? padded : clip.end[axis] - clip.begin[axis];
     }
     return clip;
-}
-
-/* How many numbers the average at position p is taken over. What ceil_mode lets a window cover
-   behind the padding never counts. */
-static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip, int p) {
-    int taps = 1;
-    for (int axis = 0; axis < 2; axis++) {
-        int at = axis ? p % step->node->shape[1] : p / step->node->shape[1];
-        int left =
-            step->in[axis] + step->pad[axis] + step->node->pad[axis + 2] - at * step->stride[axis];
-        int padded = step->kernel[axis] < left ? step->kernel[axis] : left;
-        taps *= step->node->include_pad ? padded : clip->end[axis] - clip->begin[axis];
-    }
-    return taps;
-}
-
-/* The average of the whole image, clamp(rne(sum * m) + zy), `sum` of n codes less their zero point
-   and m = sx / (sy * n): as ONNX Runtime's QLinearGlobalAveragePool. */
-static int32_t ptq__average_code(const ptq__step *step, int32_t sum) {
-    return ptq_requantize(sum, step->average, step->clamp.zero_point, step->clamp.low,
-                          step->clamp.high);
 }
 
 /* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
@@ -3060,7 +3008,6 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
     for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        int taps = largest ? 1 : ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
             float sum = largest ? x[first + c] : 0;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
@@ -3071,7 +3018,7 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
                     else if (value > sum)
                         sum = value;
                 }
-            y[i + c] = sum / (float)taps;
+            y[i + c] = largest ? sum : sum / (float)clip.taps;
         }
     }
 }
@@ -3080,60 +3027,62 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
 
        S = sum over the window, row by row, of sx (x - zx)        q = clamp(rne(S / n / sy + zy))
 
-   each operation rounded; its global pool (ptq__average_code) is another formula. What sx (x - zx)
-   is for each byte stands in a table, which no compiler can fuse with the sum. Both scales lose the
-   exponent of sx, which changes no bit of a quotient, so that no sum of real numbers leaves their
-   range. H x W x C -> H' x W' x C. */
+   each operation rounded; its global pool below is another formula. TensorFlow Lite divides the sum
+   of the codes, and rounds halves away from zero. What sx (x - zx) is for each byte stands in a
+   table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which changes
+   no bit of a quotient, so that no sum of real numbers leaves their range. H x W x C -> H' x W' x C.
+   */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
     const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
     int width = step->in[1], channels = step->in[2], exponent;
     float in_scale = (float)frexp((double)q->scale, &exponent), real[256];
     float scale = (float)((double)to->scale * ((double)in_scale / (double)q->scale));
-    int32_t low, high;
-    ptq_code_range(to->type, to->bits, &low, &high);
     for (int i = 0; i < 256 && !largest; i++)
-        real[i] = ptq__mul(in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) -
-                                             q->zero_point));
+        real[i] = ptq__mul(
+            in_scale, (float)((q->type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i) - q->zero_point));
     for (int i = 0; i < step->elements; i += channels) {
         ptq__clip clip = ptq__clip_window(step, i / channels);
         int first = (clip.begin[0] * width + clip.begin[1]) * channels;
-        float taps = (float)ptq__pool_taps(step, &clip, i / channels);
         for (int c = 0; c < channels; c++) {
-            int32_t most = ptq__load(x, first + c, q->type), total = 0;
-            ptq__float sum = 0, code;
+            int32_t code = ptq__load(x, first + c, q->type), total = 0;
+            ptq__float sum = 0, average;
             for (int u = clip.begin[0]; u < clip.end[0]; u++)
                 for (int v = clip.begin[1]; v < clip.end[1]; v++) {
                     int at = (u * width + v) * channels + c;
-                    total += ptq__load(x, at, q->type) - q->zero_point;
+                    int32_t one = ptq__load(x, at, q->type);
+                    total += one - q->zero_point;
                     if (!largest)
                         sum = sum + real[ptq__load(x, at, PTQ_TYPE_U8)];
-                    else if (ptq__load(x, at, q->type) > most)
-                        most = ptq__load(x, at, q->type);
+                    else if (one > code)
+                        code = one;
                 }
             if (!largest && step->arithmetic != PTQ__ONNX) {
-                total += (int32_t)taps * q->zero_point; /* padding that counts is 0 */
-                most = ptq__average_fixed(total, (int32_t)taps, &step->clamp);
+                total += clip.taps * q->zero_point; /* padding that counts is 0 */
+                code = (total > 0 ? total + clip.taps / 2 : total - clip.taps / 2) / clip.taps;
+                code = ptq__clamp_code(code, &step->clamp);
             } else if (!largest) {
-                code = ptq__div(ptq__div(sum, taps), scale) + (float)to->zero_point;
-                most = ptq__to_code(code, 0, low, high);
+                average = ptq__div(ptq__div(sum, (float)clip.taps), scale) + (float)to->zero_point;
+                code = ptq__to_code(average, 0, step->clamp.low, step->clamp.high);
             }
-            ptq__store(frame->out, i + c, most);
+            ptq__store(frame->out, i + c, code);
         }
     }
 }
 
-/* The global pool of codes: H x W x C -> 1 x 1 x C. XNNPACK has ONNX Runtime's formula; in integers
-   it is M(sum (x - zx), sx / (n sy)) + zy. */
+/* The average of the whole image, H x W x C -> 1 x 1 x C, n codes for each channel:
+
+       q = clamp(rne(m sum (x - zx)) + zy),    m = sx / (sy n)
+
+   as ONNX Runtime's QLinearGlobalAveragePool and XNNPACK; in fixed arithmetic m is an integer. */
 static void ptq__global_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
-    int channels = step->in[2], pixels = step->in[0] * step->in[1];
+    int channels = step->in[2], n = step->in[0] * step->in[1];
     for (int c = 0; c < channels; c++) {
-        int32_t sum = -pixels * q->zero_point, code;
-        for (int i = 0; i < pixels; i++)
+        int32_t sum = -n * q->zero_point;
+        for (int i = 0; i < n; i++)
             sum += ptq__load(frame->in[0], i * channels + c, q->type);
-        code = step->fixed ? ptq__fixed_code(step, sum, 0) : ptq__average_code(step, sum);
-        ptq__store(frame->out, c, code);
+        ptq__store(frame->out, c, ptq__sum_code(step, sum, step->average, 0));
     }
 }
 
@@ -3171,52 +3120,34 @@ static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *s
 }
 
 /* x and y: n numbers each, perhaps the same ones. */
-static void ptq__softmax(const float *x, float *y, int n) {
+static void ptq__softmax(const float *x, float *y, int n, int logarithm) {
     float max = x[ptq_argmax(x, n)], sum = 0;
     for (int i = 0; i < n; i++)
-        sum += y[i] = expf(x[i] - max);
+        sum += expf(x[i] - max);
     for (int i = 0; i < n; i++)
-        y[i] /= sum;
+        y[i] = logarithm ? x[i] - max - logf(sum) : expf(x[i] - max) / sum;
 }
 
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
-}
-
-static ptq_status ptq__make_powers(ptq__step *step, const ptq_allocator *allocator,
-                                   ptq_error *err) {
-    double scale = (double)step->from[0]->q.scale;
-    PTQ__TRY(ptq__alloc(allocator, 256, sizeof(uint32_t), "powers", &step->owned, err));
-    for (int d = 0; d < 256; d++)
-        ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-scale * d));
-    return PTQ_OK;
+    ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements,
+                 step->node->op == PTQ_OP_LOG_SOFTMAX);
 }
 
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
     const uint32_t *power = (const uint32_t *)step->owned;
     ptq_type type = step->from[0]->q.type;
-    int n = step->elements;
-    int32_t max = ptq__load(frame->in[0], 0, type);
+    int32_t max = -128, x;
     uint64_t sum = 0;
-    for (int i = 1; i < n; i++)
-        max = ptq__load(frame->in[0], i, type) > max ? ptq__load(frame->in[0], i, type) : max;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < step->elements; i++)
+        max = (x = ptq__load(frame->in[0], i, type)) > max ? x : max;
+    for (int i = 0; i < step->elements; i++)
         sum += power[max - ptq__load(frame->in[0], i, type)];
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < step->elements; i++) {
         uint64_t part = (uint64_t)power[max - ptq__load(frame->in[0], i, type)] << 9;
         uint64_t code = (part / sum + 1) / 2; /* halves up, and then to even */
         code -= part % (2 * sum) == sum && code % 2;
         ptq__store(frame->out, i, (int32_t)code > 255 ? 127 : (int32_t)code - 128);
     }
-}
-
-static void ptq__log_softmax_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)frame->in[0];
-    float max = x[ptq_argmax(x, step->elements)], sum = 0;
-    for (int i = 0; i < step->elements; i++)
-        sum += expf(x[i] - max);
-    for (int i = 0; i < step->elements; i++)
-        ((float *)frame->out)[i] = x[i] - max - logf(sum);
 }
 
 /* Functions of one number, see ptq_function. On codes each is a table of 256: whatever the
@@ -3313,15 +3244,10 @@ static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *
     return PTQ_OK;
 }
 
-/* The slopes of prelu, C of them. */
-static int ptq__function_param(const ptq_node *node, const int *in, int param, int *dims) {
-    (void)in, (void)dims;
-    return node->function == PTQ_FUNCTION_PRELU && param == PTQ_PARAM_WEIGHT;
-}
-
+/* Of prelu each channel has its own. */
 static float ptq__slope(const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    return weight->rank ? ((const float *)weight->data)[channel] : node->alpha;
+    const float *slope = ptq__numbers(node, PTQ_PARAM_WEIGHT);
+    return slope ? slope[channel] : node->alpha;
 }
 
 static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
@@ -3332,22 +3258,21 @@ static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = ptq__function(step->node, ptq__slope(step->node, c), x[i + c], 0);
 }
 
-/* quantize(f(dequantize(code))) for each code that can come in: one table, or, of prelu, one for
+/* quantize(f(dequantize(code))) for each code that can come in, 256 for each table: of prelu one for
    each channel. */
-static ptq_status ptq__make_function_table(ptq__step *step, const ptq_allocator *allocator,
-                                           ptq_error *err) {
+static void ptq__fill_functions(const ptq__step *step, int tables, uint8_t *table) {
     const ptq_qparams *in = &step->from[0]->q;
-    int tables = step->node->param[PTQ_PARAM_WEIGHT].rank ? step->in[2] : 1;
     int32_t low, high;
     ptq_code_range(in->type, in->bits, &low, &high);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)tables, 256, "tables", &step->owned, err));
-    for (int c = 0; c < tables; c++)
+    for (int c = 0; c < tables; c++, table += 256)
         for (int32_t code = low; code <= high; code++) {
-            float y =
-                ptq__function(step->node, ptq__slope(step->node, c), ptq_dequantize(code, in), 1);
-            ptq__store(step->owned, c * 256 + (code & 255), ptq_quantize(y, &step->node->q));
+            float x = ptq_dequantize(code, in), slope = ptq__slope(step->node, c);
+            float y = ptq__function(step->node, slope, x, 1);
+            table[code & 255] =
+                (uint8_t)(step->node->function == PTQ_FUNCTION_LEAKY_RELU
+                              ? ptq__recode(code, in, &step->node->q, slope, step->arithmetic)
+                              : ptq_quantize(y, &step->node->q));
         }
-    return PTQ_OK;
 }
 
 /* H x W x C codes -> as many. */
@@ -3376,16 +3301,9 @@ static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq
     return PTQ_OK;
 }
 
-/* The multiplier of the product of two codes; 0 where it is refused. */
-static float ptq__product_multiplier(const ptq_qparams *a, const ptq_qparams *b,
-                                     const ptq_qparams *y) {
-    float product = ptq__mul(a->scale, b->scale);
-    return ptq__is_normal(product) ? ptq__div(product, y->scale) : 0;
-}
-
 static ptq_status ptq__check_product(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_qparams *a = &model->node[node->input[0]].q, *b = &model->node[node->input[1]].q;
-    PTQ__REFUSE_IF(!ptq__is_normal(ptq__product_multiplier(a, b, &node->q)), PTQ_BAD_NUMBER,
+    PTQ__REFUSE_IF(!ptq__is_normal(ptq__multiplier(a->scale, b->scale, &node->q)), PTQ_BAD_NUMBER,
                    "scales %g, %g and %g (result) give no normal multiplier", (double)a->scale,
                    (double)b->scale, (double)node->q.scale);
     return PTQ_OK;
@@ -3407,18 +3325,17 @@ static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
 
 static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *a = &step->from[0]->q, *b = &step->from[1]->q;
+    const ptq__clamp *to = &step->clamp;
     int period = ptq__period(step);
     for (int i = 0; i < step->elements; i += period)
         for (int c = 0; c < period; c++) {
             int32_t x = ptq__load(frame->in[0], i + c, a->type) - a->zero_point;
             x *= ptq__load(frame->in[1], c, b->type) - b->zero_point;
             volatile float product = (float)x * step->average; /* no compiler fuses the sum */
-            int32_t code = step->fixed ? ptq__fixed_code(step, x, 0)
-                           : step->arithmetic == PTQ__XNNPACK
-                               ? ptq__average_code(step, x)
-                               : ptq__to_code(product + (float)step->clamp.zero_point, 0,
-                                              step->clamp.low, step->clamp.high);
-            ptq__store(frame->out, i + c, code);
+            x = step->arithmetic == PTQ__ONNX
+                    ? ptq__to_code(product + (float)to->zero_point, 0, to->low, to->high)
+                    : ptq__sum_code(step, x, step->average, 0);
+            ptq__store(frame->out, i + c, x);
         }
 }
 
@@ -3485,25 +3402,7 @@ enum {
     PTQ__LAST = 8        /* only as the last node, behind the logits */
 };
 
-/* What [GRAPH] asks about a node. Any may be NULL. */
-typedef struct ptq__rules {
-    /* Checks the attributes, and changes node->shape where it is not what it comes in as: the first
-       operand's H x W x C, C' for operators with channels of their own, 1 x 1 where the window is
-       the whole image. `second` is NULL where there is no such operand. */
-    ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
-    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
-       it: each result takes as many multiplications as there are weights for one channel. */
-    int (*param)(const ptq_node *node, const int *in, int param, int *dims);
-    /* What the integer kernel relies on. */
-    ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
-} ptq__rules;
-
-/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
-   quantization). NULL where the operator has no such form. */
-typedef struct ptq__kernels {
-    ptq__kernel real, integer, dynamic;
-} ptq__kernels;
-
+/* A row of the table. Functions may be NULL. */
 typedef struct ptq__operator {
     ptq_op op;
     int operands; /* a fused residual aside */
@@ -3511,19 +3410,27 @@ typedef struct ptq__operator {
     ptq__codes codes;
     ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
     ptq_activation act;     /* which one the operator itself is */
-    ptq__rules rules;
-    ptq__kernels kernels;
+    /* Checks the attributes, and changes node->shape where it is not what it comes in as: the first
+       operand's H x W x C, C' for operators with channels of their own, 1 x 1 where the window is
+       the whole image. `second` is NULL where there is no such operand. */
+    ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
+    /* What the integer kernel relies on. */
+    ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
+    /* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
+       quantization). NULL where the operator has no such form. */
+    ptq__kernel real, integer, dynamic;
 } ptq__operator;
 
 /* The table. To add an operator:
      1. ptq_op gets an enumerator, with the formula beside it.
      2. Above, a block with its formula and shapes, its shape rule if the result is not as its
-        operand, its parameters, and both scalar kernels: for every element of the result, the real
-        number, and the code. What the code depends on is checked by a function beside them.
+        operand, and both scalar kernels: for every element of the result, the real number, and the
+        code. What the code depends on is checked by a function beside them.
      3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
         text that it takes, how it is converted, and whether it fuses.
-     4. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
-        be fast, part three gets an entry; until then the scalar kernel runs on every processor.
+     4. If it has parameters, ptq__param_shape behind the table says which. If it has attributes of
+        its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to be fast, part three
+        gets an entry; until then the scalar kernel runs on every processor.
    The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does
    not is written for one operator because it is about that one: the tools' exports to other
    formats, and in part four the searches that know what a convolution is. A step has two operands
@@ -3531,50 +3438,46 @@ typedef struct ptq__operator {
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {NULL, NULL, NULL}},
+        NULL, NULL, NULL, NULL, NULL},
     {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
-        {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
+        PTQ_ACTIVATION_NONE, ptq__conv_shape, ptq__check_sums,
+        ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
     {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
-        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
-        {ptq__norm_f32, NULL, NULL}},
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, ptq__norm_shape, NULL, ptq__norm_f32, NULL, NULL},
     {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
-        PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+        PTQ_ACTIVATION_RELU, NULL, NULL, ptq__relu_f32, ptq__relu_int, NULL},
     {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
-        PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+        PTQ_ACTIVATION_RELU6, NULL, NULL, ptq__relu_f32, ptq__relu_int, NULL},
     {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
-        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
-        {ptq__add_f32, ptq__add_int, NULL}},
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, ptq__add_shape, ptq__check_ratios,
+        ptq__add_f32, ptq__add_int, NULL},
     {PTQ_OP_MAX_POOL, 1, PTQ__POOL_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__pool_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {PTQ_OP_AVG_POOL, 1, PTQ__POOL_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__pool_shape, NULL, ptq__check_ratios},
-        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+        ptq__pool_shape, NULL, ptq__max_pool_f32, ptq__max_pool_int, NULL},
+    {PTQ_OP_AVG_POOL, 1, PTQ__POOL_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, ptq__pool_shape, ptq__check_ratios,
+        ptq__avg_pool_f32, ptq__avg_pool_int, NULL},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
-        {ptq__avg_pool_f32, ptq__global_pool_int, NULL}},
+        PTQ_ACTIVATION_NONE, NULL, ptq__check_average, ptq__avg_pool_f32, ptq__global_pool_int, NULL},
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE | PTQ__TAKES_NORM, PTQ__LOGIT_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
-        {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, NULL, ptq__check_sums,
+        ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
     {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__SHARE_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL},
-        {ptq__softmax_f32, ptq__softmax_int, NULL}},
+        PTQ_ACTIVATION_NONE, ptq__softmax_shape, NULL, ptq__softmax_f32, ptq__softmax_int, NULL},
     {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
+        NULL, NULL, NULL, ptq__quantize_all, NULL},
     {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+        PTQ_ACTIVATION_NONE, NULL, NULL, ptq__dequantize_all, NULL, NULL},
     {PTQ_OP_CONCAT, 2, PTQ__PLAIN_KEYS, 0, PTQ__JOINED_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__concat_shape, NULL, NULL}, {ptq__concat_f32, ptq__concat_int, NULL}},
+        ptq__concat_shape, NULL, ptq__concat, ptq__concat, NULL},
     {PTQ_OP_GLOBAL_MAX_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__SAME_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
+        PTQ_ACTIVATION_NONE, NULL, NULL, ptq__max_pool_f32, ptq__max_pool_int, NULL},
     {PTQ_OP_LOG_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__log_softmax_f32, NULL, NULL}},
+        PTQ_ACTIVATION_NONE, ptq__softmax_shape, NULL, ptq__softmax_f32, NULL, NULL},
     {PTQ_OP_FUNCTION, 1, PTQ__PLAIN_KEYS | PTQ__KEY_FUNCTION, PTQ__IN_PLACE, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__function_shape, ptq__function_param, NULL},
-        {ptq__function_f32, ptq__function_int, NULL}},
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, ptq__function_shape, NULL,
+        ptq__function_f32, ptq__function_int, NULL},
     {PTQ_OP_MUL, 2, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__mul_shape, NULL, ptq__check_product},
-        {ptq__mul_f32, ptq__mul_int, NULL}},
+        PTQ_ACTIVATION_NONE, ptq__mul_shape, ptq__check_product, ptq__mul_f32, ptq__mul_int, NULL},
 };
 /* clang-format on */
 
@@ -3588,6 +3491,32 @@ static int ptq__has_key(const ptq_node *node, unsigned key) {
 
 /* Weights that can be quantized. */
 static int ptq__has_weight(ptq_op op) { return (ptq__operators[op].keys & PTQ__KEY_W) != 0; }
+
+/* Rank of a parameter, and its dimensions; 0 if the node has no such parameter. The cost follows
+   from it: each result takes as many multiplications as there are weights for one channel.
+
+       convolution    weight O x C / groups x KH x KW     bias O
+       dense          weight O x (H * W * C), in the order in which the input lies in memory, bias O
+       batch norm     gamma, beta, mean, variance, C each
+       prelu          weight C, the slopes */
+static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
+    int weight = param == PTQ_PARAM_WEIGHT;
+    dims[0] = node->shape[2];
+    dims[1] = dims[2] = dims[3] = 1;
+    if (!ptq__has_weight(node->op))
+        return ptq__has_key(node, PTQ__KEY_EPSILON) ||
+               (weight && node->op == PTQ_OP_FUNCTION && node->function == PTQ_FUNCTION_PRELU);
+    if (!weight)
+        return param == PTQ_PARAM_BIAS && !node->no_bias;
+    const int *in = model->node[node->input[0]].shape;
+    if (ptq__operator_of(node)->properties & PTQ__WHOLE) {
+        dims[1] = (int)ptq__shape_elements(3, in);
+        return 2;
+    }
+    dims[1] = in[2] / node->groups;
+    memcpy(&dims[2], node->kernel, sizeof node->kernel);
+    return 4;
+}
 
 /* Whether codes keep their scale: where the operator chooses among them; and averages of windows,
    which have a scale of their own in ONNX Runtime's arithmetic only. */
@@ -3603,11 +3532,9 @@ static ptq_activation ptq__act_of(const ptq_node *node) {
     return own ? own : node->act;
 }
 
-/* The geometry of a step, of which node, operands and index are set, and the constants of its
-   integer kernel. */
+/* The geometry of a step, of which node, operands and index are set. */
 static void ptq__describe_step(ptq__step *step) {
-    const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
-    const ptq_qparams *second = b ? &b->q : NULL;
+    const ptq_node *node = step->node, *a = step->from[0];
     int whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
@@ -3627,38 +3554,44 @@ static void ptq__describe_step(ptq__step *step) {
     if (ptq__has_weight(node->op))
         step->taps = step->deep * step->kernel[0] * step->kernel[1];
     step->act = ptq__act_of(node);
-    if (!ptq__is_coded(node))
-        return;
-    step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
+}
+
+/* The constants of a coded result that need no memory. A fused addition works on the convolution's
+   own codes, `mid`, and on the residual, in the order of the graph. */
+static void ptq__set_constants(ptq__step *step) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *a = &step->from[0]->q, *b = step->from[1] ? &step->from[1]->q : NULL;
+    ptq_activation act = node->residual ? node->add_act : node->act;
+    int whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
+    step->clamp = ptq__clamp_of(ptq__sum_qparams(node), step->act);
     if (whole && !ptq__has_weight(node->op))
         step->average =
-            ptq__div(a->q.scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
+            ptq__div(a->scale, ptq__mul(node->q.scale, (float)(step->in[0] * step->in[1])));
     if (node->op == PTQ_OP_MUL)
-        step->average = ptq__product_multiplier(&a->q, second, &node->q);
-    else if (node->op == PTQ_OP_ADD)
-        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act, step->arithmetic);
-    else if (second && node->residual == PTQ_RESIDUAL_FIRST)
-        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act, step->arithmetic);
-    else if (second)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act, step->arithmetic);
+        step->average = ptq__multiplier(a->scale, b->scale, &node->q);
+    if (node->op == PTQ_OP_ADD)
+        step->adder = ptq__adder_of(a, b, &node->q, act, step->arithmetic);
+    else if (node->residual == PTQ_RESIDUAL_FIRST)
+        step->adder = ptq__adder_of(b, &node->mid, &node->q, act, step->arithmetic);
+    else if (node->residual)
+        step->adder = ptq__adder_of(&node->mid, b, &node->q, act, step->arithmetic);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
    the codes of a dynamic input. */
 static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
-    const ptq__kernels *kernels = &ptq__operator_of(step->node)->kernels;
-    size_t taps = (size_t)step->taps * (size_t)step->groups;
-    step->run = mode == PTQ_MODE_INTEGER   ? kernels->integer
-                : mode == PTQ_MODE_DYNAMIC ? kernels->dynamic
-                                           : kernels->real;
-    if (!ptq__has_weight(step->node->op))
-        return;
-    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
+    const ptq__operator *op = ptq__operator_of(step->node);
+    size_t taps = (size_t)step->taps * (size_t)step->groups; /* 0 without weights */
+    if (mode == PTQ_MODE_INTEGER) {
+        step->run = op->integer;
         step->scratch = taps * sizeof(int16_t);
-    else
+    } else if (mode == PTQ_MODE_DYNAMIC) {
+        step->run = op->dynamic;
+        step->scratch = taps * sizeof(int16_t) + (size_t)(step->in[0] * step->in[1] * step->in[2]);
+    } else {
+        step->run = op->real;
         step->scratch = ptq__is_direct(step) ? 0 : taps * sizeof(float);
-    if (mode == PTQ_MODE_DYNAMIC)
-        step->scratch += (size_t)(step->in[0] * step->in[1] * step->in[2]);
+    }
 }
 
 /* ---- [GRAPH] --------------------------------------------------------------------------------- */
@@ -3841,15 +3774,6 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
-/* Names of classes are shown to people and go into reports, hence no control characters, which a
-   terminal would obey. */
-static int ptq__is_class_name(const char *name, size_t length) {
-    for (size_t i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
-        if ((unsigned char)name[i] < 32 || name[i] == 127)
-            return 0;
-    return length > 0 && length < PTQ_CLASS_NAME_SIZE;
-}
-
 /* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
@@ -3923,20 +3847,12 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, int index, 
         node->shape[0] = node->shape[1] = 1;
     if (ptq__has_key(node, PTQ__KEY_CHANNELS))
         node->shape[2] = node->channels;
-    if (op->rules.shape)
-        PTQ__TRY(op->rules.shape(node, in[0], in[1], err));
+    if (op->shape)
+        PTQ__TRY(op->shape(node, in[0], in[1], err));
     PTQ__REFUSE_IF(!ptq__shape_elements(3, node->shape), PTQ_BAD_GRAPH,
                    "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
                    node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
     return PTQ_OK;
-}
-
-/* Rank and dimensions that a parameter must have; rank 0 if the operator has no such parameter. */
-static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
-    const ptq__rules *rules = &ptq__operator_of(node)->rules;
-    dims[0] = node->shape[2];
-    dims[1] = dims[2] = dims[3] = 1;
-    return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
 }
 
 /* Weights may be of any type but S32. Biases go with them: sums of integer products on integer
@@ -4305,8 +4221,8 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
     case PTQ__OWN_CODES:
-        return coded == from && (!coded || !ptq__keeps_scale(model, node) ||
-                                 ptq__same_qparams(&node->q, &a->q));
+        return coded == from &&
+               (!coded || !ptq__keeps_scale(model, node) || ptq__same_qparams(&node->q, &a->q));
     case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
     case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
@@ -4337,8 +4253,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
                    "its inputs, weights and result do not agree on being codes or real numbers");
     PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
                    "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
+    if (op->check && (integer || ptq__is_coded(node)))
+        return op->check(model, node, err);
     return PTQ_OK;
 }
 
@@ -4420,52 +4336,65 @@ static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_no
     item->reason = reason;
 }
 
-/* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
-       g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
-   a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
-   once. Jacob et al. 2018, 3.2. The root is of a positive number: ptq__check_param. Padding changes
-   nothing: the norm comes after the sum, so that a padded tap is 0 before and after. A convolution
-   without a bias gets one, of zeros, which takes in beta and mean.
+/* Folding. A batch norm is a line for each channel, g (x - mean) + beta, with the slope
 
-   In front of a layer it is the input channels i that get the factor,
-       sum w (g (x - mean) + beta) = sum (w g) x + sum w (beta - g mean),
-   and padding would count: it would have to be mean - beta / g, not 0. */
-static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
-                                       int forward, ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
-    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
-    const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
-    const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
-    int area = conv->op == PTQ_OP_DENSE ? 1 : conv->kernel[0] * conv->kernel[1];
-    int taps = (int)(ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)conv->channels);
-    if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
-                                   &conv->channels, &model->allocator, err));
-    conv->no_bias = 0;
-    bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
-    for (int o = 0; o < conv->channels; o++) {
-        int first = o / (conv->channels / conv->groups) * (taps / area);
-        double sum = (double)bias[o] - (forward ? 0 : (double)mean[o]), g = 1;
-        for (int k = 0; k < taps; k++, weight++) {
-            int c = forward ? (first + k / area) % norm->shape[2] : o;
-            g = (double)gamma[c] / sqrt((double)variance[c] + (double)norm->epsilon);
-            if (forward)
-                sum += (double)*weight * ((double)beta[c] - g * (double)mean[c]);
-            *weight = (float)((double)*weight * g);
-        }
-        bias[o] = (float)(forward ? sum : sum * g + (double)beta[o]);
-    }
+       g = gamma / sqrt(variance + epsilon),
+
+   where the root is of a positive number: ptq__check_param. A line in front of a linear layer or
+   behind it makes a linear layer again (Jacob et al. 2018, 3.2), whose weights and biases are
+   computed in double precision, and rounded once. */
+static double ptq__norm_slope(const ptq_node *norm, int channel) {
+    double variance = (double)ptq__numbers(norm, PTQ_PARAM_VARIANCE)[channel];
+    return (double)ptq__numbers(norm, PTQ_PARAM_WEIGHT)[channel] /
+           sqrt(variance + (double)norm->epsilon);
+}
+
+/* A layer without a bias gets one, of zeros, which takes in beta and mean. */
+static ptq_status ptq__give_bias(ptq_model *model, ptq_node *layer, ptq_error *err) {
+    if (layer->no_bias)
+        PTQ__TRY(ptq_tensor_create(&layer->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
+                                   &layer->channels, &model->allocator, err));
+    layer->no_bias = 0;
     return PTQ_OK;
 }
 
-/* A batch norm that no node before it can take in folds forward into its only reader, a layer that
-   pads nothing. Asked of the old model, by the norm and by the reader: both get one answer. */
-static int ptq__folds_forward(const ptq__fuser *fuser, int norm, int reader) {
-    static const int none[4] = {0, 0, 0, 0};
-    const ptq_node *node = &fuser->old->node[reader];
-    return ptq__has_weight(node->op) && node->input[0] == norm &&
-           !memcmp(node->pad, none, sizeof none) && ptq__uses(fuser->old, norm) == 1;
+/* The norm behind a layer: each output channel o has one slope.
+       g (sum w x + b - mean) + beta = sum (w g) x + (b - mean) g + beta
+   Padding changes nothing: the norm comes after the sum, in which a padded tap is 0. */
+static void ptq__fold_behind(ptq_node *layer, const ptq_node *norm) {
+    const float *beta = ptq__numbers(norm, PTQ_PARAM_BIAS); /* O */
+    const float *mean = ptq__numbers(norm, PTQ_PARAM_MEAN); /* O */
+    float *weight = ptq__numbers(layer, PTQ_PARAM_WEIGHT);  /* O x taps */
+    float *bias = ptq__numbers(layer, PTQ_PARAM_BIAS);      /* O */
+    size_t taps = ptq_tensor_elements(&layer->param[PTQ_PARAM_WEIGHT]) / (size_t)layer->channels;
+    for (int o = 0; o < layer->channels; o++) {
+        double g = ptq__norm_slope(norm, o);
+        for (size_t k = 0; k < taps; k++, weight++)
+            *weight = (float)((double)*weight * g);
+        bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
+    }
+}
+
+/* The norm in front of a layer: the input channel c under each tap has a slope of its own.
+       sum w (g[c] (x - mean[c]) + beta[c]) + b = sum (w g[c]) x + b + sum w (beta[c] - g[c] mean[c])
+   Padding would count: it would have to be mean - beta / g, not 0. */
+static void ptq__fold_in_front(ptq_node *layer, const ptq_node *norm) {
+    const float *beta = ptq__numbers(norm, PTQ_PARAM_BIAS); /* C */
+    const float *mean = ptq__numbers(norm, PTQ_PARAM_MEAN); /* C */
+    float *weight = ptq__numbers(layer, PTQ_PARAM_WEIGHT);  /* O x C / groups x KH x KW */
+    float *bias = ptq__numbers(layer, PTQ_PARAM_BIAS);      /* O */
+    const int *dim = layer->param[PTQ_PARAM_WEIGHT].dim;
+    for (int o = 0; o < layer->channels; o++) {
+        int first = o / (layer->channels / layer->groups) * dim[1]; /* input channel of o's group */
+        double sum = (double)bias[o];
+        for (int k = 0; k < dim[1] * dim[2] * dim[3]; k++, weight++) {
+            int c = (first + k / (dim[2] * dim[3])) % norm->shape[2];
+            double g = ptq__norm_slope(norm, c);
+            sum += (double)*weight * ((double)beta[c] - g * (double)mean[c]);
+            *weight = (float)((double)*weight * g);
+        }
+        bias[o] = (float)sum;
+    }
 }
 
 /* 1 if the node that computes tensor `from` of the old model ends in it, and nothing else reads it:
@@ -4513,8 +4442,11 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
                                ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     memcpy(host->out, node->out, sizeof host->out);
-    if (kind == PTQ_FUSION_BATCH_NORM)
-        return ptq__fold_batch_norm(fuser->model, host, node, 0, err);
+    if (kind == PTQ_FUSION_BATCH_NORM) {
+        PTQ__TRY(ptq__give_bias(fuser->model, host, err));
+        ptq__fold_behind(host, node);
+        return PTQ_OK;
+    }
     if (kind == PTQ_FUSION_ACTIVATION) {
         *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
         return PTQ_OK;
@@ -4529,15 +4461,18 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
     return PTQ_OK;
 }
 
-/* A batch norm that no node before it takes in: into the layer behind it, where that may be, which
-   finds it when its turn comes; else a convolution that multiplies each channel by a number. */
+/* A batch norm that no node before it takes in. If its only reader is a layer that pads nothing, it
+   is left out, and that layer takes it in when its turn comes; else it becomes a convolution, which
+   multiplies each channel by a number. */
 static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) {
-    const ptq_node *norm = &fuser->old->node[index];
+    static const int none[4] = {0, 0, 0, 0};
+    const ptq_node *norm = &fuser->old->node[index], *reader = norm + 1;
     ptq_node conv = ptq__blank(PTQ_OP_CONV2D, fuser->to[norm->input[0]], -1);
-    for (int reader = index + 1; reader < fuser->old->nodes; reader++)
-        if (ptq__folds_forward(fuser, index, reader)) {
+    for (; reader < fuser->old->node + fuser->old->nodes; reader++)
+        if (reader->input[0] == index && ptq__has_weight(reader->op) &&
+            !memcmp(reader->pad, none, sizeof none) && ptq__uses(fuser->old, index) == 1) {
             fuser->to[index] = conv.input[0];
-            ptq__fuse_note(fuser, norm, &fuser->old->node[reader], NULL);
+            ptq__fuse_note(fuser, norm, reader, NULL);
             return PTQ_OK;
         }
     memcpy(conv.name, norm->name, sizeof conv.name);
@@ -4550,18 +4485,38 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
         fuser->report->item[fuser->report->items - 1].kind = PTQ_FUSION_CONVOLUTION;
     ptq_node *made = &fuser->model->node[fuser->to[index]];
     for (int c = 0; c < conv.channels; c++)
-        ((float *)made->param[PTQ_PARAM_WEIGHT].data)[c] = 1;
-    return ptq__fold_batch_norm(fuser->model, made, norm, 0, err);
+        ptq__numbers(made, PTQ_PARAM_WEIGHT)[c] = 1;
+    ptq__fold_behind(made, norm);
+    return PTQ_OK;
 }
 
-/* A node joins its host if there is one, or is copied with its operands' new numbers. Whatever may
-   be fused gets a line in the report. */
+/* Appends a copy of a node, with its operands' new numbers. A batch norm before it whose tensor is
+   not there was left out, and folds into it. */
+static ptq_status ptq__carry_over(ptq__fuser *fuser, int index, ptq_error *err) {
+    const ptq_node *node = &fuser->old->node[index];
+    const ptq_node *before = &fuser->old->node[index ? node->input[0] : 0];
+    ptq_node *copy;
+    fuser->to[index] = fuser->model->nodes;
+    PTQ__TRY(ptq__copy_node(fuser->model, node, err));
+    copy = &fuser->model->node[fuser->to[index]];
+    for (int k = 0; k < 2; k++)
+        copy->input[k] = node->input[k] < 0 ? -1 : fuser->to[node->input[k]];
+    if (ptq__operator_of(before)->fusion == PTQ_FUSION_BATCH_NORM &&
+        strcmp(fuser->model->node[copy->input[0]].out, before->out)) {
+        PTQ__TRY(ptq__give_bias(fuser->model, copy, err));
+        ptq__fold_in_front(copy, before);
+    }
+    return PTQ_OK;
+}
+
+/* A node joins its host if there is one, or is carried over. Whatever may be fused gets a line in
+   the report. */
 static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_node *host;
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    int k = 0, *input;
+    int k = 0;
     if (kind == PTQ_FUSION_NONE ||
         (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
         k = -1;
@@ -4581,19 +4536,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
         return ptq__place_norm(fuser, index, err);
     if (reason)
         ptq__fuse_note(fuser, node, NULL, reason);
-    fuser->to[index] = fuser->model->nodes;
-    PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    input = fuser->model->node[fuser->to[index]].input;
-    for (int i = 0; i < 2; i++)
-        input[i] = input[i] < 0 ? -1 : fuser->to[input[i]];
-    if (index > 0 && fuser->old->node[node->input[0]].op == PTQ_OP_BATCH_NORM &&
-        ptq__folds_forward(fuser, node->input[0], index)) {
-        const ptq_node *norm = &fuser->old->node[node->input[0]];
-        host = &fuser->model->node[fuser->to[index]];
-        if (strcmp(fuser->model->node[host->input[0]].out, norm->out))
-            return ptq__fold_batch_norm(fuser->model, host, norm, 1, err);
-    }
-    return PTQ_OK;
+    return ptq__carry_over(fuser, index, err);
 }
 
 /* In the order of the nodes: of a chain conv -> norm -> relu each finds its host as the ones before
@@ -4688,10 +4631,11 @@ static size_t ptq__node_bytes(const ptq_node *node) {
    the size is known before the first image, and every run uses the same addresses. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
-    int root;         /* the first tensor of the block, which describes all of it */
-    int first, last;  /* steps between which the block lives */
-    size_t size, at;  /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
-    ptq__block *next; /* the one placed next, in the order of addresses */
+    int root;        /* the first tensor of the block, which describes all of it */
+    int first, last; /* steps between which the block lives */
+    size_t size, at; /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
+    int placed;
+    ptq__block *next; /* of those placed, in the order of addresses */
 };
 
 /* The operand that a result is written over, or -1: the residual of a convolution, or the first
@@ -4740,28 +4684,24 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
     while (*placed && (*placed)->at < block->at)
         placed = &(*placed)->next;
     block->next = *placed;
+    block->placed = 1;
     *placed = block;
 }
 
-/* From the largest to the smallest, of equals in the order of the steps. */
-static int ptq__larger(const void *a, const void *b, const void *context) {
-    const ptq__block *block = (const ptq__block *)context;
-    size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    return block[x].size != block[y].size ? block[x].size > block[y].size : x < y;
-}
-
-/* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
-   large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. Until all are placed, offset holds it. */
+/* The largest block is placed first, of equals the one that lives first: small ones then fill the
+   gaps that large ones leave, while a large one finds no gap among many small ones. The best layout
+   is hard to find (it is a case of bin packing); this order is the usual approximation. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
-    ptq__block *placed = NULL;
-    size_t blocks = 0;
-    for (int i = 0; i < n; i++)
-        if (block[i].root == i)
-            layout->offset[blocks++] = (size_t)i;
-    ptq__sort(layout->offset, blocks, sizeof *layout->offset, ptq__larger, block);
-    for (size_t k = 0; k < blocks; k++)
-        ptq__place(&block[layout->offset[k]], &placed);
+    ptq__block *placed = NULL, *largest;
+    do {
+        largest = NULL;
+        for (int i = 0; i < n; i++)
+            if (block[i].root == i && !block[i].placed &&
+                (!largest || block[i].size > largest->size))
+                largest = &block[i];
+        if (largest)
+            ptq__place(largest, &placed);
+    } while (largest);
     for (int i = 0; i < n; i++) {
         size_t at = block[block[i].root].at;
         layout->offset[i] = at;
@@ -4821,29 +4761,49 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* The factors of PTQ__FIXED: those of sums of products and of an average of the whole image. */
-static ptq_status ptq__make_factors(ptq__step *step, const ptq_allocator *allocator,
-                                    ptq_error *err) {
+/* Constants of an integer kernel that need memory. Tables: of a function; the codes of a concat;
+   the powers of a softmax, 2^31 exp(-s d). The multipliers of sums, m[o] = sx sw[o] / sy in single
+   precision; in fixed arithmetic the factors of sums, products and an average of the whole image,
+   each rounded once. */
+static ptq_status ptq__make_tables(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_node *node = step->node;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    int count = step->multiplier ? node->shape[2] : step->average > 0;
-    double out = (double)(node->residual ? &node->mid : &node->q)->scale;
-    if (!count || !ptq__is_coded(node))
-        return PTQ_OK;
-    PTQ__TRY(PTQ__NEW(allocator, &step->fixed, (size_t)count, "multipliers", err));
-    for (int c = 0; c < count; c++) {
-        double in = (double)step->from[0]->q.scale;
-        step->fixed[c] = ptq__fixed_of(
-            step->multiplier ? in * (double)weight->scale[weight->scales > 1 ? c : 0] / out
-            : step->from[1]  ? in * (double)step->from[1]->q.scale / out
-                             : in / (step->in[0] * step->in[1] * out));
+    const ptq_qparams *in = &step->from[0]->q, *out = ptq__sum_qparams(node);
+    int weights = ptq__has_weight(node->op), slopes = weight->rank ? weight->dim[0] : 1;
+    size_t factors = weights ? (size_t)node->channels : step->average > 0;
+    size_t bytes = node->op == PTQ_OP_FUNCTION  ? (size_t)slopes
+                   : node->op == PTQ_OP_CONCAT  ? 2
+                   : node->op == PTQ_OP_SOFTMAX ? sizeof(uint32_t)
+                                                : 0;
+    if (bytes)
+        PTQ__TRY(ptq__alloc(&plan->allocator, bytes, 256, "tables", &step->owned, err));
+    if (node->op == PTQ_OP_FUNCTION)
+        ptq__fill_functions(step, slopes, (uint8_t *)step->owned);
+    for (int k = 0; k < 2 && node->op == PTQ_OP_CONCAT; k++)
+        ptq__make_recode(step, k, (uint8_t *)step->owned + 256 * k);
+    for (int d = 0; d < 256 && node->op == PTQ_OP_SOFTMAX; d++)
+        ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-(double)in->scale * d));
+    if (weights)
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, factors, "multipliers", err));
+    if (factors && step->arithmetic == PTQ__FIXED && ptq__is_coded(node))
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, factors, "multipliers", err));
+    for (size_t c = 0; c < factors; c++) {
+        double s = (double)in->scale, sy = (double)out->scale;
+        float second = weights         ? ptq__scale_of(weight, c)
+                       : step->from[1] ? step->from[1]->q.scale
+                                       : 0;
+        if (weights)
+            step->multiplier[c] = ptq__multiplier(in->scale, second, out);
+        if (step->fixed)
+            step->fixed[c] = ptq__fixed_of(second > 0 ? s * (double)second / sy
+                                                      : s / (step->in[0] * step->in[1] * sy));
     }
     return PTQ_OK;
 }
 
-/* One step: what does not depend on the image is computed here, once: geometry, constants, the
-   multipliers m[o] = sx sw[o] / sy. First it gets the scalar kernel, which part three may replace
-   by a faster one. Steps point into the model, and so the model must not move. */
+/* One step: what does not depend on the image is computed here, once. First it gets the scalar
+   kernel, which part three may replace by a faster one. Steps point into the model, and so the
+   model must not move. */
 static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *node = &model->node[index];
@@ -4858,23 +4818,10 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     ptq__choose_kernel(step, mode);
     if (ptq__has_weight(node->op))
         PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (node->op == PTQ_OP_FUNCTION && mode == PTQ_MODE_INTEGER)
-        PTQ__TRY(ptq__make_function_table(step, &plan->allocator, err));
-    if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
-                          "multipliers", err));
-        for (int c = 0; c < node->shape[2]; c++)
-            step->multiplier[c] = ptq__multiplier(model, node, c);
-    }
-    if (mode == PTQ_MODE_INTEGER && step->arithmetic == PTQ__FIXED)
-        PTQ__TRY(ptq__make_factors(step, &plan->allocator, err));
-    if (node->op == PTQ_OP_SOFTMAX && mode == PTQ_MODE_INTEGER)
-        PTQ__TRY(ptq__make_powers(step, &plan->allocator, err));
-    if (node->op == PTQ_OP_CONCAT && mode == PTQ_MODE_INTEGER) {
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->recode, 512, "codes", err));
-        for (int k = 0; k < 2; k++)
-            ptq__make_recode(&step->from[k]->q, &node->q, step->recode + 256 * k);
-    }
+    if (index > 0 && ptq__is_coded(node))
+        ptq__set_constants(step);
+    if (index > 0 && mode == PTQ_MODE_INTEGER)
+        PTQ__TRY(ptq__make_tables(plan, step, err));
     return ptq__vectorize(plan, step, err);
 }
 
@@ -4964,7 +4911,6 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
         ptq__free(allocator, plan->step[k].owned);
         ptq__free(allocator, plan->step[k].multiplier);
         ptq__free(allocator, plan->step[k].fixed);
-        ptq__free(allocator, plan->step[k].recode);
         ptq__free(allocator, plan->step[k].packed);
     }
     ptq__free(allocator, plan->table);
@@ -4986,9 +4932,9 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     out->shift = step->adder.offset;
     out->average = step->average;
     out->table = step->node->op == PTQ_OP_FUNCTION ? (const uint8_t *)step->owned : NULL;
+    out->recode = step->node->op == PTQ_OP_CONCAT ? (const uint8_t *)step->owned : NULL;
     out->sum_low = step->adder.clamp.low;
     out->sum_high = step->adder.clamp.high;
-    out->recode = step->recode;
     out->factor = step->node->op == PTQ_OP_ADD ? step->adder.factor : step->fixed;
     out->power = step->node->op == PTQ_OP_SOFTMAX ? (const uint32_t *)step->owned : NULL;
 }
@@ -5190,23 +5136,29 @@ static float ptq__real(const ptq_node *node, const void *data, int i) {
                                : ((const float *)data)[i];
 }
 
-/* What is wanted of the last image: `classes` logits, as real numbers and as codes, and the class
-   with the largest; NULL: not wanted. */
-static void ptq__read_result(const ptq_session *session, float *logits, int32_t *codes, int *best) {
+/* What is wanted of the last image, into row `item` of `out`. */
+static void ptq__read_result(const ptq_session *session, size_t item, const ptq_results *out) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
     const void *result = ptq__result(session, info->logits);
-    int coded = ptq__coded_logits(info), largest = 0;
-    for (int c = 0; c < info->classes; c++) {
+    int coded = ptq__coded_logits(info), n = info->classes, best = 0;
+    float *share = out->probabilities ? out->probabilities + item * (size_t)n : NULL;
+    for (int c = 0; c < n; c++) {
+        size_t at = item * (size_t)n + (size_t)c;
         float value = ptq__real(node, result, c);
-        if (logits)
-            logits[c] = value;
-        if (codes)
-            codes[c] = ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
-        largest = value > ptq__real(node, result, largest) ? c : largest;
+        if (out->logits)
+            out->logits[at] = value;
+        if (share)
+            share[c] = value;
+        if (out->codes)
+            out->codes[at] =
+                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        best = value > ptq__real(node, result, best) ? c : best;
     }
-    if (best)
-        *best = largest;
+    if (share)
+        ptq__softmax(share, share, n, 0);
+    if (out->classes)
+        out->classes[item] = best;
 }
 
 /* Real numbers are looked at first: no code stands for a NaN. */
@@ -5224,7 +5176,7 @@ static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1, n = info->classes;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1;
     int real = type == PTQ_TYPE_F32;
     PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
                  real ? "input is" : "pixels are");
@@ -5235,18 +5187,10 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
                  "the logits of this model are real numbers; convert it with code_logits");
     for (size_t i = 0; i < count; i++) {
         const void *item = (const char *)items + i * info->pixels * (real ? sizeof(float) : 1);
-        size_t row = i * (size_t)n;
-        float *probabilities = out->probabilities ? out->probabilities + row : NULL;
         if (real)
             PTQ__TRY(ptq__check_reals(item, info->pixels, i, err));
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
-        ptq__read_result(session, out->logits ? out->logits + row : NULL,
-                         out->codes ? out->codes + row : NULL,
-                         out->classes ? out->classes + i : NULL);
-        if (probabilities) {
-            ptq__read_result(session, probabilities, NULL, NULL);
-            ptq__softmax(probabilities, probabilities, n);
-        }
+        ptq__read_result(session, i, out);
     }
     return PTQ_OK;
 }
@@ -5296,16 +5240,11 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-/* ---- [TEST VECTOR] ------------------------------------------------------------------------------
-   A model file can carry what it computes from one picture, the logits of scalar kernels, so that
-   whoever loads it finds out whether file, build and processor still agree. The picture itself is
-   not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
-   kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
-
-/* Chance. Own code, since rand() is another one with every C library, while the same images must be
-   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
-   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
-   which are the most random. */
+/* ---- [CHANCE] -----------------------------------------------------------------------------------
+   Random numbers, and hashes. Own code, since rand() is another one with every C library, while the
+   same images must be drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps
+   64 bits of state, a linear congruential generator, and returns 32 of them, shifted and rotated by
+   the highest ones, which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -5350,130 +5289,7 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
-   noise on them, so that it looks like data: neither flat, which would leave most of a network's
-   codes unused, nor noise alone, on which many networks give the same logits. */
-static void ptq__test_picture(const int *shape, uint8_t *pixels) {
-    ptq_rng rng;
-    ptq_rng_seed(&rng, 8, 8);
-    for (int y = 0; y < shape[0]; y++)
-        for (int x = 0; x < shape[1]; x++)
-            for (int c = 0; c < shape[2]; c++) {
-                int slope = y * (c + 3) + x * (5 - c % 5);
-                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
-            }
-}
-
-/* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
-   a quantize node makes these of the input; else -4 to 4, in units that preprocessing undoes. */
-static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
-    ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
-    size_t channels = (size_t)model->node[0].shape[2], i, c;
-    int32_t low, high;
-    for (int k = model->nodes - 1; k > 0; k--)
-        if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
-            q = model->node[k].q;
-    ptq_code_range(q.type, q.bits, &low, &high);
-    for (i = 0, c = 0; i < n; i++, c = (c + 1) % channels) {
-        out[i] = ptq_dequantize(low + (pixels[i] >> (8 - q.bits)), &q);
-        if (c < PTQ_MAX_PIXEL_CHANNELS)
-            out[i] = ptq__mul(out[i], model->std[c]) + model->mean[c];
-    }
-}
-
-enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
-
-/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
-   `hash` the picture's, in decimal: 2^64 has 20 digits. */
-static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
-                                   ptq_error *err) {
-    const ptq_plan_info *info = &plan->info;
-    size_t classes = (size_t)info->classes, n = info->pixels;
-    size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
-    ptq__text text = ptq__text_over(hash, 24);
-    ptq_session *session = NULL;
-    float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
-    ptq_status status;
-    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
-    status =
-        ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
-    if (!status) {
-        float *numbers = all + classes;
-        uint8_t *pixels = (uint8_t *)(numbers + reals);
-        ptq_results out = {all, NULL, NULL, NULL};
-        ptq__test_picture(info->model->node[0].shape, pixels);
-        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, n));
-        ptq__test_numbers(info->model, pixels, reals, numbers);
-        status = ptq_run_items(session, info->type, reals ? (void *)numbers : pixels, 1, &out, err);
-        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
-        memcpy(logits, all, (size_t)*count * sizeof *logits);
-    }
-    ptq_session_free(session);
-    ptq__free(&plan->allocator, all);
-    return status;
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
-   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
-static int ptq__is_exact(const ptq_model *model) {
-    for (int i = 0; i < model->nodes; i++)
-        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
-            return 0;
-    return 1;
-}
-
-/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
-   each logit, y beside the file's y': equal, or, where real numbers are added up,
-
-       |y' - y| <= 1e-3 (1 + |y'|)
-
-   Written as "not at most", the comparison also catches NaN. */
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
-    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
-    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
-    ptq__span rest = ptq__span_of(line ? line : "");
-    char hash[24];
-    int n = 0;
-    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
-    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
-    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
-                 "the self-test is of another picture");
-    for (int i = 0; i < n; i++) {
-        float want = 0;
-        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        PTQ__FAIL_IF(
-            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
-            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
-            (double)logits[i], (double)want);
-    }
-    return PTQ_OK;
-}
-
 #ifndef PTQ_RUN_ONLY
-/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
-   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
-   2048 bytes hold 64 of them, of at most 16 characters. */
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048], hash[24];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__TEST_LOGITS];
-    ptq_plan_options scalar;
-    ptq_plan *plan = NULL;
-    int n = 0;
-    memset(&scalar, 0, sizeof scalar);
-    scalar.isa = PTQ_ISA_SCALAR;
-    scalar.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    ptq_status status = ptq__run_picture(plan, logits, &n, hash, err);
-    ptq_plan_free(plan);
-    PTQ__TRY(status);
-    ptq__put_string(&text, hash);
-    for (int i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
 /* ---- [WORK] -------------------------------------------------------------------------------------
    Calibration, evaluation and learning all do the same: they run a plan over a data set and note
    something about every item. A job says what:
@@ -5634,15 +5450,6 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
-/* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
-   that there is stays, and is released where the worker ends. */
-static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    PTQ__TRY(ptq__session_of(job->plan, &job->work.allocator, job->keep, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
-                        &worker->item, err));
-    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
-}
-
 /* The first failure is the one that is reported: others are often only its consequences. */
 static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
     if (!status || job->status)
@@ -5651,20 +5458,26 @@ static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *err
     job->error = *error;
 }
 
-/* What each thread does. `end` is called even after a failure: it releases what `begin` made. */
+/* What each thread does, with a session and room for an item of its own. `end` is called even after
+   a failure: it releases what `begin` made. */
 static void ptq__job_work(ptq__job *job, int is_caller) {
+    const ptq_allocator *allocator = &job->work.allocator;
     ptq__worker worker;
-    ptq_error error = {PTQ_OK, ""};
+    ptq_error error = {PTQ_OK, ""}, *err = &error;
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
-    ptq_status status = ptq__worker_open(job, &worker, &error);
-    PTQ__THEN(status, ptq__job_loop(job, &worker, &error));
+    ptq_status status = ptq__session_of(job->plan, allocator, job->keep, &worker.session, err);
+    PTQ__THEN(status,
+              ptq__alloc(allocator, ptq__item_size(job->data), 1, "an image", &worker.item, err));
+    if (job->begin)
+        PTQ__THEN(status, job->begin(job, &worker, err));
+    PTQ__THEN(status, ptq__job_loop(job, &worker, err));
     ptq__lock(job);
     ptq__job_fail(job, status, &error);
     if (job->end)
         ptq__job_fail(job, job->end(job, &worker, &error), &error);
     ptq__unlock(job);
-    ptq__free(&job->work.allocator, worker.item);
+    ptq__free(allocator, worker.item);
     ptq_session_free(worker.session);
 }
 
@@ -5919,11 +5732,9 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be, but one
-   outlier makes all other codes coarse (Wu et al. 2020). */
-static void ptq__range_minmax(ptq__range *r) { (void)r; }
-
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
+/* PTQ_METHOD_MINMAX is the whole range itself: nothing is clipped. The largest error is the smallest
+   that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
+   PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
    over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
    image does not decide the range, and not the dependence on the order of images. */
 static void ptq__range_average(ptq__range *r) {
@@ -6023,10 +5834,6 @@ static void ptq__cut_tails(ptq__range *r, int pytorch) {
     }
     ptq__keep_bins(r, kept[0], kept[1]);
 }
-
-static void ptq__range_histogram(ptq__range *r) { ptq__cut_tails(r, 0); }
-
-static void ptq__range_pytorch(ptq__range *r) { ptq__cut_tails(r, 1); }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
 static double ptq__quantile(const ptq_observer *s, double share) {
@@ -6148,11 +5955,6 @@ static void ptq__range_mse(ptq__range *r) {
     r->high *= best_high;
 }
 
-/* In the order of ptq_method. */
-static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
-    ptq__range_minmax,  ptq__range_average, ptq__range_histogram, ptq__range_percentile,
-    ptq__range_entropy, ptq__range_mse,     ptq__range_pytorch};
-
 /* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
@@ -6171,7 +5973,17 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
     r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
-    ptq__range_rules[method](&r);
+    /* clang-format off */
+    switch (method) {
+    case PTQ_METHOD_MOVING_AVERAGE: ptq__range_average(&r); break;
+    case PTQ_METHOD_HISTOGRAM: ptq__cut_tails(&r, 0); break;
+    case PTQ_METHOD_PERCENTILE: ptq__range_percentile(&r); break;
+    case PTQ_METHOD_ENTROPY: ptq__range_entropy(&r); break;
+    case PTQ_METHOD_MSE: ptq__range_mse(&r); break;
+    case PTQ_METHOD_HISTOGRAM_PYTORCH: ptq__cut_tails(&r, 1); break;
+    default: break; /* PTQ_METHOD_MINMAX */
+    }
+    /* clang-format on */
     *low = r.low < 0 ? (float)r.low : 0;
     *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
@@ -6927,8 +6739,8 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     for (int c = 0; c < channels && to && !status; c++) {
         float *scale = &made.scale[several ? c : 0];
         int none = several && ptq__no_weights(w + (size_t)c * n, n, high);
-        *scale = ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale,
-                                     ptq__least_unit(to));
+        *scale =
+            ptq__scale_for_bias(*scale, none, bias ? bias[c] : 0, in_scale, ptq__least_unit(to));
     }
     for (int c = 0; c < channels && !status; c++)
         ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
@@ -6964,7 +6776,6 @@ struct ptq__converter {
     ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
     ptq_model *model;     /* that is being made */
     int *real, *coded;
-    ptq_convert_report *report; /* with room for two items a node; may be NULL */
 };
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. The
@@ -7031,44 +6842,7 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
        float   x ---- conv2d (F32 weights) ---------------------------- y
        integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
 
-   What became of a node goes into the report: what it is called, how many bytes its parameters had,
-   and have; and what it is now, for which the place is returned. */
-static ptq__text ptq__note(ptq__converter *cv, const char *node, size_t before, size_t after) {
-    ptq_convert_report *report = cv->report;
-    ptq_conversion *item;
-    if (!report)
-        return ptq__text_over(NULL, 0);
-    item = &report->item[report->items++];
-    memcpy(item->node, node, strlen(node) + 1);
-    report->bytes_before += item->bytes_before = before;
-    report->bytes_after += item->bytes_after = after;
-    return ptq__text_over(item->what, sizeof item->what);
-}
-
-/* "8-bit weights per channel, U8 to U8" */
-static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                           int integer) {
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    size_t before = 0, after = 0;
-    ptq__text text;
-    for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
-        before += from->param[p].size;
-        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
-    }
-    text = ptq__note(cv, from->name, before, after);
-    if (weight->scales)
-        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
-                 weight->scales > 1 ? "per channel" : "per tensor");
-    if (integer)
-        ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type),
-                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
-    else
-        ptq__put_string(&text, to->dynamic                    ? "dynamic"
-                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                              : "float");
-}
-
-/* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
+   Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
    tensor it reads and its own: "conv1.quantize". */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
                               int *out, ptq_error *err) {
@@ -7082,8 +6856,6 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    text = ptq__note(cv, node.name, 0, 0);
-    ptq__put_string(&text, "inserted");
     return PTQ_OK;
 }
 
@@ -7137,6 +6909,7 @@ static const ptq_node *ptq__last_link(const ptq_model *model, int index) {
 static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    int bounded;
     if (ptq__keeps_scale(cv->model, from)) {
         to->q = cv->model->node[to->input[0]].q;
         return PTQ_OK;
@@ -7147,7 +6920,15 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     scheme = ptq__scheme_of(cv, from);
     if (from->residual)
         PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
-    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
+    PTQ__TRY(ptq__tensor_qparams(cv, from->out, scheme, &to->q, err));
+    bounded = from->op == PTQ_OP_FUNCTION && (from->function == PTQ_FUNCTION_SIGMOID ||
+                                              from->function == PTQ_FUNCTION_TANH);
+    if (bounded && to->q.type == PTQ_TYPE_S8 && to->q.bits == 8 &&
+        ptq__arithmetic_of(cv->model) != PTQ__ONNX) { /* TensorFlow Lite takes no others */
+        to->q.scale = from->function == PTQ_FUNCTION_TANH ? 1.0f / 128 : 1.0f / 256;
+        to->q.zero_point = from->function == PTQ_FUNCTION_TANH ? 0 : -128;
+    }
+    return PTQ_OK;
 }
 
 /* q_b = round(b / (s_in s_w)), 32 bits, one for each output channel: the scale of the sum of
@@ -7246,7 +7027,6 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
     (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
-    ptq__note_node(cv, from, &to, integer);
     return PTQ_OK;
 }
 
@@ -7349,10 +7129,39 @@ static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *e
     for (int i = 0; i < options->overrides; i++)
         searches = searches || ptq__searches(&options->override[i].scheme);
     PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
-    if (cv->report)
-        PTQ__TRY(PTQ__KEEP(&cv->report->memory, &cv->report->item, 2 * (size_t)cv->old->nodes,
-                           "conversion report", err));
     return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
+}
+
+/* What became of each node, read off the new model, where it bears the same name; a node that the
+   old one has not was inserted. "8-bit weights per channel, U8 to U8". */
+static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *model,
+                                         ptq_convert_report *report, ptq_error *err) {
+    PTQ__TRY(
+        PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "conversion report", err));
+    for (int i = 1; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i], *input = &model->node[node->input[0]];
+        const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+        ptq_conversion *item = &report->item[report->items++];
+        ptq__text text = ptq__text_over(item->what, sizeof item->what);
+        int from = ptq_model_find(old, node->name);
+        memcpy(item->node, node->name, sizeof item->node);
+        item->bytes_before = from < 0 ? 0 : (size_t)ptq_node_cost(old, from).param_bytes;
+        item->bytes_after = (size_t)ptq_node_cost(model, i).param_bytes;
+        report->bytes_before += item->bytes_before;
+        report->bytes_after += item->bytes_after;
+        if (weight->scales)
+            ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                     weight->scales > 1 ? "per channel" : "per tensor");
+        if (from >= 0 && ptq__is_coded(input))
+            ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, input->q.type),
+                     ptq_name(PTQ_NAMES_TYPE, node->q.type));
+        else
+            ptq__put_string(&text, from < 0                       ? "inserted"
+                                   : node->dynamic                ? "dynamic"
+                                   : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
+                                                                  : "float");
+    }
+    return PTQ_OK;
 }
 
 /* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
@@ -7369,7 +7178,6 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.old = model;
     cv.calibration = calibration;
     cv.options = &resolved;
-    cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
         report->memory.allocator = given.work.allocator;
@@ -7382,13 +7190,11 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
     ptq_status status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
-    if (status && report) {
-        ptq_release(&report->memory);
-        memset(report, 0, sizeof *report);
-    }
-    if (!out)
+    if (report)
+        PTQ__THEN(status, ptq__report_conversion(model, cv.model, report, err));
+    if (status || !out)
         ptq_model_free(cv.model);
-    else if (!status)
+    else
         *out = cv.model;
     return status;
 }
@@ -7401,8 +7207,8 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
        byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
 
    which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
-   a file says what it is; what can be checked is its size, its labels and its name. After it come
-   random numbers, samples and subsets, by which one data set becomes another. */
+   a file says what it is; what can be checked is its size and its labels. Folders of them are looked
+   through in part two. After it come samples and subsets, by which one data set becomes another. */
 
 enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
@@ -7495,145 +7301,6 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
     PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
 }
-
-#ifndef PTQ_NO_STDIO
-
-enum { PTQ__PATH_SIZE = 1024 };
-
-/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
-   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
-   their names. */
-static int ptq__find_in(const char *folder, size_t length, const char *part,
-                        char path[PTQ__PATH_SIZE]) {
-    ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
-    FILE *file;
-    for (size_t i = 0; i < length; i++)
-        ptq__put_char(&text, folder[i]);
-    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
-    file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
-    if (file)
-        fclose(file);
-    return file != NULL;
-}
-
-/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
-   first files of the two splits, without their ".bin". */
-static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
-                                   ptq_error *err) {
-    const char *const sign[][4] = {
-        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
-        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
-        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
-        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
-        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
-    };
-    char part[64], found[PTQ__PATH_SIZE];
-    for (size_t i = 0; i < sizeof sign / sizeof sign[0]; i++) {
-        ptq__text text = ptq__text_over(part, sizeof part);
-        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
-        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
-                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
-    }
-    return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
-                         " cifar-10-batches-bin of the binary version",
-                         path, asked);
-}
-
-/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
-   2. Gaps are allowed: a part of CIFAR-10 is enough. */
-static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
-                                       ptq_error *err) {
-    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
-    char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
-    int train = split == PTQ_SPLIT_TRAIN;
-    ptq_status status = PTQ_OK;
-    for (int i = 1; i <= (train ? 99 : 1) && !status; i++) {
-        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
-        void *bytes = NULL;
-        size_t size = 0;
-        ptq__put(&text, "data_batch_%d.bin", i);
-        if (!ptq__find_in(path, strlen(path), part, found))
-            continue;
-        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
-        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
-        ptq__free(&data->allocator, bytes);
-    }
-    if (!status && !data->dataset.count)
-        status = ptq__cifar_wrong(path, first[!train], first[train], err);
-    return status;
-}
-
-/* One more class, whose name must tell it apart from the others. */
-static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
-                                       ptq_error *err) {
-    int n = data->dataset.classes;
-    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
-                 "%s: the name of class %d has over %d bytes or a control character; it must be "
-                 "text with one name a line",
-                 where, n, PTQ_CLASS_NAME_SIZE - 1);
-    for (int c = 0; c < n; c++)
-        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
-                     "%s: two classes are named %s", where, data->name[c]);
-    memcpy(data->name[n], name.p, name.n); /* zeros follow */
-    data->own_name[n] = data->name[n];
-    data->dataset.classes++;
-    return PTQ_OK;
-}
-
-/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
-   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
-static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
-                                     ptq_error *err) {
-    char found[PTQ__PATH_SIZE];
-    void *bytes = NULL;
-    ptq__span text = {NULL, 0};
-    ptq_status status = PTQ_OK;
-    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
-        return PTQ_OK;
-    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
-    text.p = (const char *)bytes;
-    data->dataset.classes = 0;
-    data->dataset.class_name = data->own_name;
-    while (text.n && !status) {
-        ptq__span name = ptq__cut(&text, '\n');
-        name.n -= name.n && name.p[name.n - 1] == '\r';
-        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
-    }
-    if (!status && !data->dataset.classes)
-        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
-   ask. The names of the classes come first, since they say how many labels are legal; for a file
-   they lie beside it, in what is left of the path without the file's name. */
-PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
-                                    const ptq_allocator *allocator, ptq_cifar10 **out,
-                                    ptq_error *err) {
-    size_t size = 0, length = strlen(path), folder = length;
-    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
-    ptq_cifar10 *data = NULL;
-    ptq_error unread;
-    void *bytes = NULL;
-    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
-    is_file = status == PTQ_OK;
-    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
-    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
-        folder--;
-    status = ptq__cifar_create(allocator, &data, err);
-    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
-    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
-                              : ptq__cifar_directory(data, path, split, err));
-    ptq__free(allocator, bytes);
-    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
-}
-
-#endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
    as many of each class: count / classes, and of the first classes one more where that leaves a
@@ -7977,14 +7644,14 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
    like. */
 
 /* The model, fused and ready to run, each step with its defaults: the best instruction set of this
-   processor, a session with an arena of its own. The model stays the caller's: fusing makes
-   another. */
-static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
+   processor, a session with an arena of its own. Fusing makes another model; this one is freed. */
+static ptq_status ptq__net_of(ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
     PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
+    ptq_model_free(model);
     PTQ__FINISH(status, ptq_net_free(net), net, out);
 }
 
@@ -7993,9 +7660,7 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
                                        ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
-    ptq_status status = ptq__net_of(model, out, err);
-    ptq_model_free(model);
-    return status;
+    return ptq__net_of(model, out, err);
 }
 
 /* Backwards: a session belongs to a plan, a plan to a model. */
@@ -8022,9 +7687,7 @@ PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *be
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_load(path, NULL, &model, err));
-    ptq_status status = ptq__net_of(model, out, err);
-    ptq_model_free(model);
-    return status;
+    return ptq__net_of(model, out, err);
 }
 
 #ifndef PTQ_RUN_ONLY
@@ -8054,15 +7717,14 @@ static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
 PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
                                       const char *out_path, const char *scheme, ptq_error *err) {
     ptq_convert_options options;
-    ptq_model *model = NULL, *quantized = NULL;
+    ptq_model *quantized = NULL;
     ptq_cifar10 *data = NULL;
     ptq_net *net = NULL;
     memset(&options, 0, sizeof options);
     PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
     PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
                  "%s would be overwritten; give the quantized model another name", out_path);
-    ptq_status status = ptq_model_load(model_path, NULL, &model, err);
-    PTQ__THEN(status, ptq__net_of(model, &net, err));
+    ptq_status status = ptq_net_open(model_path, &net, err);
     PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
     PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
     PTQ__THEN(status, ptq_self_test_add(quantized, err));
@@ -8070,7 +7732,6 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     ptq_model_free(quantized);
     ptq_cifar10_free(data);
     ptq_net_free(net);
-    ptq_model_free(model);
     return status;
 }
 
@@ -8108,6 +7769,14 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
    searched. Models and archives, which are files in memory, share these functions. */
+
+/* Text of `length` bytes as a string of its own. */
+static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
+                              char **out, ptq_error *err) {
+    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
+    memcpy(*out, text, length);
+    return PTQ_OK;
+}
 
 /* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
    short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). The bits of all bytes, less the marks,
@@ -8884,6 +8553,15 @@ static ptq_status ptq__json_end(ptq__json *json, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->rest.n))
         ptq__json_wrong(json, "the end");
     return ptq__json_status(json, err);
+}
+
+/* Names of classes are shown to people and go into reports, hence no control characters, which a
+   terminal would obey. */
+static int ptq__is_class_name(const char *name, size_t length) {
+    for (size_t i = 0; i < length && i < PTQ_CLASS_NAME_SIZE; i++)
+        if ((unsigned char)name[i] < 32 || name[i] == 127)
+            return 0;
+    return length > 0 && length < PTQ_CLASS_NAME_SIZE;
 }
 
 /* The metadata that mean something. First ["cat", "dog"], names of classes: `count` gets how many
@@ -10155,6 +9833,278 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 
 #endif /* PTQ_RUN_ONLY */
 
+#if !defined(PTQ_RUN_ONLY) && !defined(PTQ_NO_STDIO)
+/* ---- [IMAGE FILES] ------------------------------------------------------------------------------
+   CIFAR-10's binary version in a folder, with what people have in its place told from it. The
+   records themselves are checked where they stand in memory, in [DATA]. */
+
+enum { PTQ__PATH_SIZE = 1024 };
+
+/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
+   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
+   their names. */
+static int ptq__find_in(const char *folder, size_t length, const char *part,
+                        char path[PTQ__PATH_SIZE]) {
+    ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
+    FILE *file;
+    for (size_t i = 0; i < length; i++)
+        ptq__put_char(&text, folder[i]);
+    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
+    file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
+    if (file)
+        fclose(file);
+    return file != NULL;
+}
+
+/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
+   first files of the two splits, without their ".bin". */
+static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
+                                   ptq_error *err) {
+    const char *const sign[][4] = {
+        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
+        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
+        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
+        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
+        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
+    };
+    char part[64], found[PTQ__PATH_SIZE];
+    for (size_t i = 0; i < sizeof sign / sizeof sign[0]; i++) {
+        ptq__text text = ptq__text_over(part, sizeof part);
+        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
+        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
+                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
+    }
+    return ptq_error_set(err, PTQ_IO_ERROR,
+                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
+                         " cifar-10-batches-bin of the binary version",
+                         path, asked);
+}
+
+/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
+   2. Gaps are allowed: a part of CIFAR-10 is enough. */
+static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
+                                       ptq_error *err) {
+    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
+    char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
+    int train = split == PTQ_SPLIT_TRAIN;
+    ptq_status status = PTQ_OK;
+    for (int i = 1; i <= (train ? 99 : 1) && !status; i++) {
+        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
+        void *bytes = NULL;
+        size_t size = 0;
+        ptq__put(&text, "data_batch_%d.bin", i);
+        if (!ptq__find_in(path, strlen(path), part, found))
+            continue;
+        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
+        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
+        ptq__free(&data->allocator, bytes);
+    }
+    if (!status && !data->dataset.count)
+        status = ptq__cifar_wrong(path, first[!train], first[train], err);
+    return status;
+}
+
+/* One more class, whose name must tell it apart from the others. */
+static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
+                                       ptq_error *err) {
+    int n = data->dataset.classes;
+    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    PTQ__FAIL_IF(!ptq__is_class_name(name.p, name.n), PTQ_BAD_DATA,
+                 "%s: the name of class %d has over %d bytes or a control character; it must be "
+                 "text with one name a line",
+                 where, n, PTQ_CLASS_NAME_SIZE - 1);
+    for (int c = 0; c < n; c++)
+        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
+                     "%s: two classes are named %s", where, data->name[c]);
+    memcpy(data->name[n], name.p, name.n); /* zeros follow */
+    data->own_name[n] = data->name[n];
+    data->dataset.classes++;
+    return PTQ_OK;
+}
+
+/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
+   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
+                                     ptq_error *err) {
+    char found[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    ptq__span text = {NULL, 0};
+    ptq_status status = PTQ_OK;
+    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
+        return PTQ_OK;
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    data->dataset.classes = 0;
+    data->dataset.class_name = data->own_name;
+    while (text.n && !status) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
+    }
+    if (!status && !data->dataset.classes)
+        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
+   ask. The names of the classes come first, since they say how many labels are legal; for a file
+   they lie beside it, in what is left of the path without the file's name. */
+PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
+                                    const ptq_allocator *allocator, ptq_cifar10 **out,
+                                    ptq_error *err) {
+    size_t size = 0, length = strlen(path), folder = length;
+    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
+    ptq_cifar10 *data = NULL;
+    ptq_error unread;
+    void *bytes = NULL;
+    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    is_file = status == PTQ_OK;
+    PTQ__FAIL_IF(status && (status != PTQ_IO_ERROR || is_bin), status, "%s", unread.text);
+    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
+        folder--;
+    status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
+    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                              : ptq__cifar_directory(data, path, split, err));
+    ptq__free(allocator, bytes);
+    PTQ__FINISH(status, ptq_cifar10_free(data), data, out);
+}
+#endif /* PTQ_RUN_ONLY, PTQ_NO_STDIO */
+
+/* ---- [TEST VECTOR] ------------------------------------------------------------------------------
+   A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+   whoever loads it finds out whether file, build and processor still agree. The picture itself is
+   not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
+   kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
+
+/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
+   noise on them, so that it looks like data: neither flat, which would leave most of a network's
+   codes unused, nor noise alone, on which many networks give the same logits. */
+static void ptq__test_picture(const int *shape, uint8_t *pixels) {
+    ptq_rng rng;
+    ptq_rng_seed(&rng, 8, 8);
+    for (int y = 0; y < shape[0]; y++)
+        for (int x = 0; x < shape[1]; x++)
+            for (int c = 0; c < shape[2]; c++) {
+                int slope = y * (c + 3) + x * (5 - c % 5);
+                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
+            }
+}
+
+/* The same picture as real numbers, n of them, behind it: what its pixels stand for as codes, where
+   a quantize node makes these of the input; else -4 to 4, in units that preprocessing undoes. */
+static void ptq__test_numbers(const ptq_model *model, const uint8_t *pixels, size_t n, float *out) {
+    ptq_qparams q = {PTQ_TYPE_U8, 8, 1.0f / 32, 128};
+    size_t channels = (size_t)model->node[0].shape[2], i, c;
+    int32_t low, high;
+    for (int k = model->nodes - 1; k > 0; k--)
+        if (model->node[k].op == PTQ_OP_QUANTIZE && model->node[k].input[0] == 0)
+            q = model->node[k].q;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    for (i = 0, c = 0; i < n; i++, c = (c + 1) % channels) {
+        out[i] = ptq_dequantize(low + (pixels[i] >> (8 - q.bits)), &q);
+        if (c < PTQ_MAX_PIXEL_CHANNELS)
+            out[i] = ptq__mul(out[i], model->std[c]) + model->mean[c];
+    }
+}
+
+enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
+
+/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
+   `hash` the picture's, in decimal: 2^64 has 20 digits. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
+                                   ptq_error *err) {
+    const ptq_plan_info *info = &plan->info;
+    size_t classes = (size_t)info->classes, n = info->pixels;
+    size_t reals = info->type == PTQ_TYPE_F32 ? n : 0;
+    ptq__text text = ptq__text_over(hash, 24);
+    ptq_session *session = NULL;
+    float *all = NULL; /* a logit for each class, numbers and pixels of the picture, H x W x C */
+    ptq_status status;
+    PTQ__TRY(ptq__session_of(plan, &plan->allocator, 0, &session, err));
+    status =
+        ptq__alloc(&plan->allocator, (classes + reals) * sizeof *all + n, 1, "an image", &all, err);
+    if (!status) {
+        float *numbers = all + classes;
+        uint8_t *pixels = (uint8_t *)(numbers + reals);
+        ptq_results out = {all, NULL, NULL, NULL};
+        ptq__test_picture(info->model->node[0].shape, pixels);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, n));
+        ptq__test_numbers(info->model, pixels, reals, numbers);
+        status = ptq_run_items(session, info->type, reals ? (void *)numbers : pixels, 1, &out, err);
+        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
+        memcpy(logits, all, (size_t)*count * sizeof *logits);
+    }
+    ptq_session_free(session);
+    ptq__free(&plan->allocator, all);
+    return status;
+}
+
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
+   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
+static int ptq__is_exact(const ptq_model *model) {
+    for (int i = 0; i < model->nodes; i++)
+        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
+            return 0;
+    return 1;
+}
+
+/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
+   each logit, y beside the file's y': equal, or, where real numbers are added up,
+
+       |y' - y| <= 1e-3 (1 + |y'|)
+
+   Written as "not at most", the comparison also catches NaN. */
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
+    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
+    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
+    ptq__span rest = ptq__span_of(line ? line : "");
+    char hash[24];
+    int n = 0;
+    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
+    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
+                 "the self-test is of another picture");
+    for (int i = 0; i < n; i++) {
+        float want = 0;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        PTQ__FAIL_IF(
+            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
+            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
+            (double)logits[i], (double)want);
+    }
+    return PTQ_OK;
+}
+
+#ifndef PTQ_RUN_ONLY
+/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
+   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
+   2048 bytes hold 64 of them, of at most 16 characters. */
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048], hash[24];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    int n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    ptq_status status = ptq__run_picture(plan, logits, &n, hash, err);
+    ptq_plan_free(plan);
+    PTQ__TRY(status);
+    ptq__put_string(&text, hash);
+    for (int i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART THREE: SPEED
    Vector kernels. Skip it freely: part one computes the same bytes.
@@ -10957,7 +10907,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         float scale = (float)ldexp((double)to->scale, -exponent);                                  \
         for (i = 0; i < step->elements; i += channels) {                                           \
             ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
-            float taps = (float)ptq__pool_taps(step, &clip, i / channels);                         \
+            float taps = (float)clip.taps;                                                         \
             for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                         \
                 F sum = F##_all(0), x;                                                             \
                 for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
@@ -13387,7 +13337,6 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
     fit.trial = *cv;
     fit.trial.options = &options;
-    fit.trial.report = NULL;
     ptq_status status = ptq__search_open(&fit.search, cv, measure, 0, err);
     PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
     for (int t = 0; t < cv->calibration->tensors && !status; t++)

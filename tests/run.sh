@@ -18,19 +18,21 @@ limit="timeout 600"
 
 # What reads files that anybody may have written: in `test`, these run under sanitizers, without the
 # vector kernels, which take longest to instrument and read no files.
-parsers="test_data test_file test_graph test_numeric test_observe test_onnx cli_import replay"
+parsers="test_data test_file test_graph test_numeric test_onnx cli_import replay"
 
 # What does not depend on the compiler: the first one is enough.
 once="cli_data cli_docs cli_faults cli_foreign cli_install cli_keras cli_manifest cli_onnx_random cli_python cli_web"
 
-# Left to `ci`, where `test` would take more than three minutes on a slow machine: WebAssembly
-# needs clang, the second compiler, for ten seconds; of the pages, `test` checks all but what
-# their commands print (30 s of processor time); of the examples, it does not run the two that
-# convert over and over (16 s); of the dialects and macros of the header it tries two, of the data
-# no training and no sweep; kernels of other processors are emulated by test_manifest alone; and
-# ONNX Runtime takes part only where `ci` has fetched it (290 MB).
-later="build_variants cli_data cli_docs cli_examples cli_onnx cli_web test_kernels_emulated"
-not_in_test="cli_web test_kernels_emulated"
+# Left to `ci`, where `test` would take more than three minutes on a slow machine. WebAssembly needs
+# clang, the second compiler, for ten seconds; files of other programs in every command are 300 calls
+# of it. Of the pages, `test` checks all but what their commands print (30 s of processor time); of
+# the examples, it does not run the two that convert over and over (16 s); of the dialects and macros
+# of the header it tries two, of the data no training and no sweep, of random networks a part, of the
+# presets not the slowest; kernels of other processors are emulated by test_manifest alone; and ONNX
+# Runtime takes part only where `ci` has fetched it (290 MB). A test named with ONLY is run whole.
+later="build_variants cli_data cli_docs cli_examples cli_export cli_foreign cli_manifest cli_onnx
+    cli_python cli_web test_kernels_emulated"
+not_in_test="cli_foreign cli_web test_kernels_emulated"
 
 # Longest first, so that all processors end together. After the first run its times are known.
 longest="test_manifest test_memory build_variants cli_examples cli_docs cli_export cli_onnx
@@ -354,7 +356,7 @@ jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
 live=
 [ ! -t 1 ] || live=$(stty size 2>/dev/null <&1 | awk '{ c = $2 } END { print (c > 1 ? c : 80) - 1 }')
 PTQ_TEST_QUICK=
-[ "$mode" != test ] || PTQ_TEST_QUICK=1
+[ "$mode" != test ] || [ -n "${ONLY:-}" ] || PTQ_TEST_QUICK=1
 state=$PWD/build/testing/$mode
 export live state PTQ_TEST_QUICK
 rm -rf "$state"

@@ -86,9 +86,10 @@ print-tests:
 linked = $(if $(filter $@,$(OWN_COPY)),,$(1))
 # What of them is not about vector kernels does without these; and what is not about how the
 # compiler optimizes them is compiled in half the time.
-$(addprefix $(BUILD)/test_,file net observe ops run tensor): private CFLAGS += -DPTQ_NO_SIMD -O1
-$(BUILD)/test_kernels_emulated: private CFLAGS += -O1 -Wno-psabi
-$(BUILD)/test_manifest: private CFLAGS += -Wno-psabi
+$(addprefix $(BUILD)/test_,calibrate file net observe ops run tensor): \
+    private CFLAGS += -DPTQ_NO_SIMD $(if $(SAN),,-O1)
+$(addprefix $(BUILD)/test_,kernels_emulated manifest recover): private CFLAGS += -O1 -Wno-psabi
+$(if $(SAN),$(BUILD)/ptq_impl.o): private CFLAGS += -O1
 
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)

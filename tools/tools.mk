@@ -75,7 +75,8 @@ EXPORTED := $(patsubst %,$(BUILD)/%.inc,library_runner standalone_kernels \
 $(BUILD)/%.inc: tools/ptq/export/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
 
-$(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening mve dsp thumb plain closing) \
+$(BUILD)/strips.inc: $(patsubst %,tools/ptq/export/strips/%.h,opening pairs mve dsp bytes thumb plain \
+                                                           closing small) \
                      | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $^ >$@
 
@@ -95,7 +96,7 @@ $(BUILD)/tool/%.o: tools/ptq/%.c $(BUILD)/libs | $(ONNX_HEADER) $(EXPORTED)
 # What trains stands apart from what the subcommand does around it: test_train links it alone.
 TRAINER := $(patsubst %,$(BUILD)/tool/train/%.o,trainer compile memory threads state weights fake \
              operators convolution norm kernels optimizer)
-$(BUILD)/tool/train/kernels.o: CFLAGS += -ffp-contract=fast
+$(BUILD)/tool/train/kernels.o: CFLAGS += -ffp-contract=fast $(if $(SAN),-O1)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
@@ -145,8 +146,9 @@ examples: $(EXAMPLES) $(SHAPES)/test_batch.bin $(INTEGER_MODELS)
 	@$(if $(HAVE_CXX),:,echo '08_from_cpp is left out: there is no C++ compiler')
 
 # An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it
-# asks for is the one object that everything links, for it takes most of the time to compile.
-LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter %.c %.cpp %.o,$^) -lm -o $@
+# asks for is the one object that everything links, for it takes most of the time to compile. What an
+# example includes is among its prerequisites the second time, and not to be compiled by itself.
+LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter-out examples/../%,$(filter %.c %.cpp %.o,$^)) -lm -o $@
 
 $(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c \
                                                         $(BUILD)/ptq_impl.o
@@ -249,9 +251,9 @@ evidence: $(BUILD)/ptq
 # ---- Microcontrollers, under QEMU ----
 
 #: make mcu      the network on emulated microcontrollers: instructions, flash, RAM, stack, equality;
-#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200
+#:               CPU=cortex-m4 and MODELS=resnet8 one alone, IMAGES=200, EXPORT=--small
 mcu: $(BUILD)/ptq $(BUILD)/shapes10
-	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
+	@IMAGES='$(IMAGES)' MODELS='$(MODELS)' EXPORT='$(EXPORT)' sh tools/mcu/mcu.sh '$(BUILD)' '$(PTQ_SHARED)' $(CPU)
 
 # ---- The page: two builds of the library, models, and drawn pictures, in one file ----
 

@@ -25,13 +25,15 @@ target() { # CPU: sets compiler, flags, emulator, and the names of both that mus
     machine="$machine -semihosting-config enable=on,target=native"
 }
 
-# build CPU OPTIMIZATION WORK MORE...: from net.h in WORK to net.elf in WORK; $here is this folder
+# build CPU OPTIMIZATION WORK MORE...: from net.h in WORK to net.elf in WORK; $here is this folder. The
+# linker script is the processor's, or one of the same name in WORK.
 build() {
     target "$1" || return 1
-    cpu=$1 level=$2 into=$3
+    cpu=$1 level=$2 into=$3 script=$here/$1.ld
+    [ ! -f "$into/$1.ld" ] || script=$into/$1.ld
     shift 3
     $compiler -std=c99 "$level" -Wall -Wextra $flags -I"$into" -ffunction-sections -fdata-sections \
-        -Wl,--gc-sections -nostartfiles -L"$here" -T "$here/$cpu.ld" "$@" \
+        -Wl,--gc-sections -nostartfiles -L"$here" -T "$script" "$@" \
         "$here/main.c" "$here/startup.c" -o "$into/net.elf"
 }
 

@@ -83,16 +83,20 @@ fi
 
 # 2. Two files, linked and run: C with C, C++ with the C object, C++ with C++, all static in one.
 try "C object" $cc -std=c99 -I. -c "$dir/impl.c" -o "$dir/impl.o"
-try "C object that uses it" $cc -std=c99 -I. -c "$dir/main.c" -o "$dir/main.o"
 try "C++ object that uses it" $cxx -std=c++11 -I. -x c++ -c "$dir/main.c" -o "$dir/main_cxx.o"
-try "C++ object" $cxx -std=c++11 -I. -x c++ -c "$dir/impl.c" -o "$dir/impl_cxx.o"
-try "link of two C objects" $cc "$dir/main.o" "$dir/impl.o" -lm -o "$dir/two"
-try "run of two C objects" "$dir/two"
 try "link of C++ with C" $cxx "$dir/main_cxx.o" "$dir/impl.o" -lm -o "$dir/mixed"
 try "run of C++ with C" "$dir/mixed"
-try "link of two C++ objects" $cxx "$dir/main_cxx.o" "$dir/impl_cxx.o" -lm -o "$dir/cxx"
-try "run of two C++ objects" "$dir/cxx"
-for macro in STATIC NO_STDIO NO_SIMD; do
+macros="STATIC NO_SIMD"
+if [ -z "${PTQ_TEST_QUICK:-}" ]; then
+    try "C object that uses it" $cc -std=c99 -I. -c "$dir/main.c" -o "$dir/main.o"
+    try "C++ object" $cxx -std=c++11 -I. -x c++ -c "$dir/impl.c" -o "$dir/impl_cxx.o"
+    try "link of two C objects" $cc "$dir/main.o" "$dir/impl.o" -lm -o "$dir/two"
+    try "run of two C objects" "$dir/two"
+    try "link of two C++ objects" $cxx "$dir/main_cxx.o" "$dir/impl_cxx.o" -lm -o "$dir/cxx"
+    try "run of two C++ objects" "$dir/cxx"
+    macros="STATIC NO_STDIO NO_SIMD"
+fi
+for macro in $macros; do
     try "object with PTQ_$macro" $cc -std=c99 -I. -DPTQ_$macro -c "$dir/whole.c" -o "$dir/$macro.o"
     try "link with PTQ_$macro" $cc "$dir/$macro.o" -lm -o "$dir/variant"
     try "run with PTQ_$macro" "$dir/variant"
@@ -100,7 +104,8 @@ done
 
 # 3. Two private copies live side by side, and neither gives names away.
 sed 's/int main/int second(void);\nint second/' "$dir/whole.c" >"$dir/second.c"
-try "second static copy" $cc -std=c99 -DPTQ_STATIC -I. -c "$dir/second.c" -o "$dir/second.o"
+try "second static copy" $cc -std=c99 -DPTQ_STATIC -DPTQ_NO_SIMD -I. -c "$dir/second.c" \
+    -o "$dir/second.o"
 try "link of two static copies" $cc "$dir/STATIC.o" "$dir/second.o" -lm -o "$dir/copies"
 
 # 4. The names that go out.
@@ -111,13 +116,17 @@ if command -v nm >/dev/null 2>&1; then
     [ -z "$odd" ] || fail "exports $odd"
     odd=$(names "$dir/impl.o" | grep '^ptq__' | tr '\n' ' ')
     [ -z "$odd" ] || fail "exports names of its own: $odd"
-    odd=$(names "$dir/impl_cxx.o" | grep -v '^ptq_[a-z0-9]' | tr '\n' ' ')
-    [ -z "$odd" ] || fail "as C++ exports $odd"
+    if [ -f "$dir/impl_cxx.o" ]; then
+        odd=$(names "$dir/impl_cxx.o" | grep -v '^ptq_[a-z0-9]' | tr '\n' ' ')
+        [ -z "$odd" ] || fail "as C++ exports $odd"
+    fi
     odd=$(names "$dir/second.o" | grep -v '^second$' | tr '\n' ' ')
     [ -z "$odd" ] || fail "with PTQ_STATIC exports $odd"
     nm -u "$dir/impl.o" >"$dir/log"
-    odd=$(nm -u "$dir/NO_STDIO.o" | grep -E 'f?(open|close|read|write|printf|getc|rename|remove)$')
-    [ -z "$odd" ] || fail "with PTQ_NO_STDIO needs $odd"
+    if [ -f "$dir/NO_STDIO.o" ]; then
+        odd=$(nm -u "$dir/NO_STDIO.o" | grep -E 'f?(open|close|read|write|printf|getc|rename|remove)$')
+        [ -z "$odd" ] || fail "with PTQ_NO_STDIO needs $odd"
+    fi
     : >"$dir/log"
 fi
 
@@ -180,7 +189,8 @@ cat >"$dir/windows.c" <<'END'
 END
 cat "$dir/whole.c" >>"$dir/windows.c"
 try "beside the macros of windows.h" $cc -std=c99 -D_GNU_SOURCE -I. -fsyntax-only "$dir/windows.c"
-try "C++ beside them" $cxx -std=c++11 -I. -fsyntax-only -x c++ "$dir/windows.c"
+[ -n "${PTQ_TEST_QUICK:-}" ] ||
+    try "C++ beside them" $cxx -std=c++11 -I. -fsyntax-only -x c++ "$dir/windows.c"
 
 # 7. A small compiler, if there is one.
 if command -v tcc >/dev/null 2>&1; then

@@ -269,13 +269,13 @@ write_table() {
     cat <<END
 # Compilers and processors
 
-What \`make check-all\` found on $(date -u +%Y-%m-%d) at commit $commit, made anew by
+What \`make check-all\` found on $(date -u +%Y-%m-%d) at commit $commit. To make the table again:
 
     make check-all TABLE=docs/targets.md
 
-and by \`make test-all TABLE=docs/targets.md\`, which goes on to static analysis and coverage.
+or \`make test-all TABLE=docs/targets.md\`, which goes on to static analysis and coverage.
 
-On Debian 12 all of it comes from
+On Debian 12 all the compilers and emulators come from
 
     apt-get install g++ clang lld tcc gcc-12-multilib musl-tools gcc-mingw-w64-x86-64-posix wine64 \\
         gcc-{aarch64-linux-gnu,arm-linux-gnueabihf,riscv64-linux-gnu,s390x-linux-gnu} \\
@@ -286,8 +286,8 @@ On Debian 12 all of it comes from
 *Equal*: compiled without a warning (\`$warn\`; tcc: \`-Wall -Werror\`), run,
 and the logits of int8 networks are those of the scalar kernels on x86-64, to the byte: $subject, under the
 preset \`best\`, and 20 images under \`ort-u8\`, \`ort-s8\` and \`w4a8\`; for the microcontrollers, 200 images under \`best\`.
-Every vector kernel that the processor or its emulator has gives the same logits, and the same codes as the scalar kernels in random
-networks, as many as the row says of integers and of real numbers each ($count on the machine itself).
+Every vector kernel that the processor or its emulator can run gives the same logits, and in random networks the same codes as the scalar kernels. The
+row says how many networks, of integers and of real numbers each ($count on the machine itself).
 
 | target | compiler | run by | result |
 |---|---|---|---|
@@ -300,9 +300,9 @@ The machine: $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo). $(v
         version aarch64-linux-gnu-gcc --version); $(version arm-none-eabi-gcc --version); $(
         version qemu-aarch64 --version); $(version $wine --version); node $(version node --version).
 
-Not among the rows: Microsoft's compiler and Apple's, which are not to be had here; Emscripten, since WebAssembly is built by clang
-for WASI; VNNI and AMX where the processor lacks them: \`tests/part3_speed/test_kernels_emulated.c\` runs these kernels with their instructions
-emulated, in \`make test\`.
+Not in the table: the compilers of Microsoft and Apple, which were not available; Emscripten, since WebAssembly is built by clang for WASI; VNNI and
+AMX where the processor lacks them. \`tests/part3_speed/test_kernels_emulated.c\`, part of \`make test\`, runs those kernels with their instructions
+emulated.
 END
 }
 
@@ -322,8 +322,8 @@ while IFS='|' read -r name compiler runner kernels share <&3; do
 done 3<"$dir/rows"
 check_names 'file names' 'cc -std=c99 -O1 -DPTQ_NO_SIMD' ''
 check_names 'file names, Windows' 'x86_64-w64-mingw32-gcc -std=c99 -O1 -DPTQ_NO_SIMD' "$wine"
-check_script threads tests/check_threads.sh ThreadSanitizer
-check_script 'the page' tests/check_web.sh Chromium
+check_script threads tests/checks/check_threads.sh ThreadSanitizer
+check_script 'the page' tests/checks/check_web.sh Chromium
 check_mcu Cortex-M0+ cortex-m0plus
 check_mcu Cortex-M4 cortex-m4
 check_mcu Cortex-M7 cortex-m7

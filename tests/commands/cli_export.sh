@@ -186,12 +186,17 @@ test_vector() {
 
 # The forms for microcontrollers, whose instructions tests/shared/acle works out.
 test_forms() {
-    for net in best tflite w4a8; do
-        accepts export --model "$dir/$net.safetensors" --c-header "$dir/net.h" --standalone
-        as_c "$net by DSP instructions" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
-            -Itests/shared/acle -D__ARM_FEATURE_DSP -D__ARM_FEATURE_SIMD32
-        as_c "$net by Helium" "$dir/$net.pixels" "$dir/$net.f32" -O1 -Itests/shared/acle \
-            -D__ARM_FEATURE_MVE
+    nets="best tflite w4a8"
+    [ -z "${PTQ_TEST_QUICK:-}" ] || nets=w4a8
+    for net in $nets; do
+        for small in "" --small; do
+            accepts export --model "$dir/$net.safetensors" --c-header "$dir/net.h" --standalone \
+                $small
+            as_c "$net $small by DSP instructions" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
+                -Itests/shared/acle -D__ARM_FEATURE_DSP -D__ARM_FEATURE_SIMD32
+            as_c "$net $small by Helium" "$dir/$net.pixels" "$dir/$net.f32" -O1 \
+                -Itests/shared/acle -D__ARM_FEATURE_MVE
+        done
     done
 }
 
@@ -214,7 +219,9 @@ test_with_library() {
 # Exported with one name, so that the driver serves all.
 test_resnet8() {
     accepts calibrate --model "$model" --data "$cifar" --samples $samples -o "$dir/c.json"
-    for preset in best ort-u8 ort-s8 fbgemm tflite w4a8; do
+    presets="best ort-u8 ort-s8 fbgemm tflite w4a8"
+    [ -z "${PTQ_TEST_QUICK:-}" ] || presets="ort-u8 w4a8"
+    for preset in $presets; do
         if [ $preset = best ]; then count=200; else count=20; fi
         head -c $((count * 3073)) "$ic200" >"$dir/images.bin"
         accepts quantize --model "$model" --data "$cifar" --preset $preset --calibration \

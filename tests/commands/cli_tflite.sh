@@ -51,6 +51,23 @@ test_integers() {
     ! cmp -s "$dir/a" "$dir/b" || wrong "both arithmetics give the same logits"
 }
 
+# Operators without weights, each of them: to .tflite and back, on real numbers and on codes.
+test_operators() {
+    cc=${CC:-cc} sanitize=
+    if [ -n "${SAN:-}" ]; then sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"; fi
+    $cc -std=c99 $sanitize -I. tests/shared/make_operators.c "$BUILD/ptq_impl.o" -lm -pthread \
+        -o "$dir/make_operators" >"$dir/err" 2>&1 && "$dir/make_operators" "$dir" ||
+        wrong "make_operators"
+    for name in ops_float ops_xnnpack ops_fixed; do
+        there_and_back $name
+        same $name
+        same $name --no-fuse
+    done
+    accepts info --graph "$dir/back"
+    prints "^tanh function .*q=s8:8:0.0078125:0"
+    for arithmetic in xnnpack fixed; do alone ops_$arithmetic $arithmetic; done
+}
+
 # alone MODEL ARITHMETIC FLAGS...: the header of a model, compiled on its own, agrees with its test
 # vector, which holds what the library gives; one of `fixed` has no type of real numbers.
 alone() {
@@ -127,6 +144,7 @@ test_official() {
 test_float
 test_integers
 test_standalone
+test_operators
 test_refused
 test_official
 [ $failures -eq 0 ]

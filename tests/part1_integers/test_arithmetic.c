@@ -181,7 +181,7 @@ static void test_random_networks(void **state) {
     size_t compared = 0;
 
     (void)state;
-    for (uint64_t seed = 0; seed < (getenv("PTQ_TEST_QUICK") ? 100 : 2000); seed++)
+    for (uint64_t seed = 0; seed < (uint64_t)how_many(2000, 100); seed++)
         compared += compare_network(seed);
     assert_true(compared > 10000);
 }

@@ -436,8 +436,8 @@ static void rows_stand_in_the_order_of_ptq_op(void **state) {
         const ptq__operator *row = &ptq__operators[op];
         assert_int_equal(row->op, op);
         assert_int_equal(ptq_find_name(PTQ_NAMES_OP, ptq_name(PTQ_NAMES_OP, (unsigned)op)), op);
-        assert_true(row->operands == 0 || row->kernels.real || row->kernels.integer);
-        assert_true(!row->kernels.dynamic || (row->keys & PTQ__KEY_W));
+        assert_true(row->operands == 0 || row->real || row->integer);
+        assert_true(!row->dynamic || (row->keys & PTQ__KEY_W));
     }
 }
 

@@ -28,10 +28,10 @@ static void expect_probes(ptq_isa isa, int integer, int count) {
     }
 }
 
-static void codes_equal_scalar(void **state) { expect_probes(isa_of(state), 1, NETWORKS); }
+static void codes_equal_scalar(void **state) { expect_probes(isa_of(state), 1, how_many(NETWORKS, 400)); }
 
 static void reals_are_close_to_scalar(void **state) {
-    expect_probes(isa_of(state), 0, FLOAT_NETWORKS);
+    expect_probes(isa_of(state), 0, how_many(FLOAT_NETWORKS, 100));
 }
 
 static void self_test(void **state) { assert_ok(test_kernels(isa_of(state), &err)); }

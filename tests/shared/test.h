@@ -331,6 +331,13 @@ static inline const char *shared_path(const char *name) {
     return path[turn];
 }
 
+/* `all`, or in `make test`, which people wait for, the given part of it: `make test-ci` and
+   `make test ONLY=...` take all. */
+static inline int how_many(int all, int part) {
+    const char *quick = getenv("PTQ_TEST_QUICK");
+    return quick && *quick ? part : all;
+}
+
 static char test_directory[256];
 
 /* A fresh directory for the files of one test. */

@@ -41,7 +41,7 @@ static int parse(int argc, char **argv, export_options *o) {
          .file = WRITTEN_FILE},
         {"standalone", 0, NULL, "code that does without ptq.h; integer models only",
          .flag = &o->header.standalone},
-        {"small", 0, NULL, "with --standalone: least code and memory, several times slower",
+        {"small", 0, NULL, "with --standalone: least code and memory, about half as fast",
          .flag = &o->header.small},
         {"test-vector", 0, NULL, "with --standalone: an image and its logits, to check firmware by",
          .flag = &o->header.test},

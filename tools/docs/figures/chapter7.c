@@ -10,7 +10,7 @@
 
 /* Lines "NAME: MICROSECONDS us ...". */
 int draw_kernel(source *s, FILE *out) {
-    bar bars[MOST_BARS] = {{"", 0}};
+    bar bars[MOST_BARS] = {{"", 0, 0, 0}};
     char line[256];
     int n = 0;
 
@@ -31,33 +31,43 @@ int draw_kernel(source *s, FILE *out) {
     return 0;
 }
 
-/* The rows of ptq mistake: 42 columns of text, then numbers; the change is behind the percent sign.
-   Of each mistake the first row, which is right, is left out. */
+/* A row of ptq mistake as a bar: 42 columns of text, then "457 of 500  91.40 %  -1.60". The row says
+   nothing of flips, so the interval is Wilson's of its accuracy, moved as the accuracy is. */
+static int read_mistake(const char *line, bar *out) {
+    unsigned long right, total;
+    double accuracy, low, high;
+    size_t end = 42;
+
+    if (strlen(line) < 60 || strncmp(line + 47, " of ", 4) != 0 ||
+        sscanf(line + 42, "%lu of %lu %lf %% %lf", &right, &total, &accuracy, &out->value) != 4)
+        return 0;
+    while (end && line[end - 1] == ' ')
+        end--;
+    snprintf(out->name, sizeof out->name, "%.*s", (int)end, line);
+    ptq_share_interval(right, total, &low, &high);
+    out->low = out->value + 100 * low - accuracy;
+    out->high = out->value + 100 * high - accuracy;
+    return 1;
+}
+
+/* Of each mistake the first row, which is right, is left out. */
 int draw_mistakes(source *s, FILE *out) {
-    bar bars[MOST_BARS] = {{"", 0}};
-    char line[256], name[64] = "";
+    bar bars[MOST_BARS] = {{"", 0, 0, 0}};
+    char line[256];
     int n = 0, row = 0;
 
     (void)s;
     while (n < MOST_BARS && fgets(line, sizeof line, stdin)) {
-        char *percent = strchr(line, '%');
-        size_t end = 42;
-
-        if (strncmp(line, "mistake ", 8) == 0) {
-            snprintf(name, sizeof name, "%.50s", line + 10);
+        if (strncmp(line, "mistake ", 8) == 0)
             row = 0;
-        }
-        if (!percent || strlen(line) < 60 || strncmp(line + 47, " of ", 4) != 0 || !row++ ||
-            strstr(line, "right") || strstr(line, "exact sums") || strstr(line, "7-bit"))
-            continue;
-        while (end && line[end - 1] == ' ')
-            end--;
-        snprintf(bars[n].name, sizeof bars[n].name, "%.*s", (int)end, line);
-        bars[n++].value = atof(percent + 1);
+        if (read_mistake(line, &bars[n]) && row++ && !strstr(line, "right") &&
+            !strstr(line, "exact sums") && !strstr(line, "7-bit"))
+            n++;
     }
     if (!n)
         return fail("no rows of 'ptq mistake' on standard input");
-    draw_bars(out, "Points of accuracy against float, for each mistake", bars, n, "%+.1f",
-              "500 test images (batch norm by batches: 100; saturation: 50).");
+    draw_bars(
+        out, "Points of accuracy against float, for each mistake", bars, n, "%+.1f",
+        "500 test images (batch norm by batches: 100; saturation: 50). Lines: 95 % intervals.");
     return 0;
 }

@@ -60,7 +60,7 @@ int draw_interval(source *s, FILE *out) {
 int draw_sensitivity(source *s, FILE *out) {
     search_options options = {0};
     node_ranking report;
-    bar bars[MOST_BARS] = {{"", 0}};
+    bar bars[MOST_BARS] = {{"", 0, 0, 0}};
     int n = 0, i;
 
     options.scheme.weight_bits = 4;

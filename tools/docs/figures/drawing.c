@@ -42,7 +42,17 @@ void curve(FILE *out, const svg_axis *x, const svg_axis *y, const double *at, co
     fputs("\"/>\n", out);
 }
 
-/* Horizontal bars with their values. */
+/* A line from end to end of a bar's interval, where it has one. */
+static void draw_bar_interval(FILE *out, const svg_axis *x, const bar *b, double y) {
+    double low = svg_place(x, b->low), high = svg_place(x, b->high);
+
+    if (b->low >= b->high)
+        return;
+    svg_line(out, low, y, high, y, "s-ink thin");
+    svg_line(out, low, y - 3, low, y + 3, "s-ink thin");
+    svg_line(out, high, y - 3, high, y + 3, "s-ink thin");
+}
+
 void draw_bars(FILE *out, const char *title, const bar *bars, int n, const char *format,
                const char *note) {
     svg_axis x = {0, 0, 270, WIDTH - 70};
@@ -50,8 +60,8 @@ void draw_bars(FILE *out, const char *title, const bar *bars, int n, const char 
     int i;
 
     for (i = 0; i < n; i++) {
-        x.low = fmin(x.low, bars[i].value);
-        x.high = fmax(x.high, bars[i].value);
+        x.low = fmin(x.low, fmin(bars[i].value, bars[i].low));
+        x.high = fmax(x.high, fmax(bars[i].value, bars[i].high));
     }
     open_figure(out, 66 + 20 * n, title);
     for (i = 0; i < n; i++) {
@@ -61,7 +71,8 @@ void draw_bars(FILE *out, const char *title, const bar *bars, int n, const char 
         svg_box(out, fmin(zero, at), y - 6, fabs(at - zero), 12,
                 bars[i].value < 0 ? "f-c5" : "f-c1", 1);
         snprintf(text, sizeof text, format, bars[i].value);
-        svg_label(out, fmax(zero, at) + 5, y + 4, "small", text);
+        draw_bar_interval(out, &x, &bars[i], y);
+        svg_label(out, fmax(fmax(zero, at), svg_place(&x, bars[i].high)) + 5, y + 4, "small", text);
     }
     svg_line(out, svg_place(&x, 0), 34, svg_place(&x, 0), 40 + 20 * n, "s-mut thin");
     svg_label(out, 16, 56 + 20 * n, "small f-mut", note);

@@ -47,12 +47,13 @@ void curve(FILE *out, const svg_axis *x, const svg_axis *y, const double *at, co
 
 enum { MOST_BARS = 64 };
 
+/* `low` and `high` are the ends of the value's interval; both 0 if it has none. */
 typedef struct bar {
     char name[96];
-    double value;
+    double value, low, high;
 } bar;
 
-/* Horizontal bars with their values. */
+/* Horizontal bars with their values, and their intervals as lines across the ends. */
 void draw_bars(FILE *out, const char *title, const bar *bars, int n, const char *format,
                const char *note);
 

@@ -8,14 +8,15 @@
 #include "shared/output.h"
 
 /* What gcc 12.2 -O2 makes of the code for a Cortex-M4 (measured on ResNet8 and on MobileNet-like
-   networks of `make mcu`), rounded up: of all kernels, and of each convolution in strips. */
-enum { CODE_KERNELS = 6000, CODE_STRIP = 1100 };
+   networks of `make mcu`), rounded up: of all kernels, and of each convolution in strips, which with
+   --small share theirs. */
+enum { CODE_KERNELS = 6000, CODE_STRIP = 1100, CODE_SMALL_STRIP = 160 };
 
 /* The buffers that all layers share are behind the arena. */
 static size_t shared_bytes(const header *h) { return strips_bytes(h) + 2 * h->patch; }
 
 static size_t code_bytes(const header *h) {
-    return CODE_KERNELS + CODE_STRIP * (size_t)h->strips.count;
+    return CODE_KERNELS + (size_t)((h->small ? CODE_SMALL_STRIP : CODE_STRIP) * h->strips.count);
 }
 
 /* ---- What lives ---- */
@@ -91,8 +92,8 @@ void budget_tell(const header *h) {
     say("%-24s %9s %9zu\n", "buffers of all nodes", "", shared_bytes(h));
     say("%-24s %9zu\n", "code, about", code_bytes(h));
     say("%-24s %9zu %9zu\n", "all", h->constants + code_bytes(h), h->arena + shared_bytes(h));
-    say("RAM is most with Arm's DSP instructions or on ARMv6-M; code is estimated for a Cortex-M4, "
-        "-O2.\n");
+    say("%sode is estimated for a Cortex-M4, -O2.\n",
+        h->small ? "C" : "RAM is most with Arm's DSP instructions or on ARMv6-M; c");
 }
 
 static int refuse_flash(const header *h, int limit) {

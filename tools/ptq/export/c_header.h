@@ -24,7 +24,7 @@ int export_c_header(const char *model_path, const char *out_path, const char *na
 /* How a convolution is cut up in strips: see strips/opening.h. */
 typedef struct strip {
     int in[3], out[3]; /* height, width, channels, as the kernels take them */
-    int height, row, step, shift;
+    int height, width, row, step, shift;
 } strip;
 
 /* Elements of the buffers that all of them share. */
@@ -106,12 +106,14 @@ void put_end(const header *h);
 size_t elements(const int *shape);
 
 /* Convolutions in strips, c_strips.c. The plan of one, 1 if there is one; the buffers of all, and
-   their bytes at most; what is written before the network, and with a node. */
+   their bytes at most; what is written before the network, with a node, and to call it, up to its
+   operands. */
 int strip_plan(const header *h, int index, strip *s);
 void strips_measure(header *h);
 size_t strips_bytes(const header *h);
 void put_strip_kernels(const header *h);
 void put_strip(const header *h, int index, const strip *s);
+void put_strip_call(const header *h, int index);
 
 /* What a standalone header takes of flash and RAM, c_budget.c: told on standard output; and 1 after
    an error where it is more than `form` allows, else 0. */

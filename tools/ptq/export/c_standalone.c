@@ -159,7 +159,7 @@ static uint64_t sections_of(const header *h, int index) {
     strip s;
 
     if (strip_plan(h, index, &s))
-        return USES(conv) | USES(weights) | (s.step == 4 && node->residual ? USES(add) : 0);
+        return USES(conv) | USES(weights) | (node->residual ? USES(add) : 0);
     if (node->param[PTQ_PARAM_WEIGHT].rank)
         dot_of(&node->param[PTQ_PARAM_WEIGHT], &dot);
     switch (node->op) {
@@ -570,11 +570,10 @@ static void put_window_call(const header *h, int index, const char *kernel, int 
     fprintf(h->to, node->param[PTQ_PARAM_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
 }
 
-static void put_strip_call(const header *h, int index, int table_step) {
+static void put_strips_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
 
-    fprintf(h->to, "    %s_strips%s(&%s_strip%d, %s_group%d, ", h->name,
-            node->residual ? "_sum" : "", h->name, index, h->name, index);
+    put_strip_call(h, index);
     put_place(h, node->input[0], table_step);
     if (node->residual) {
         fputs(", ", h->to);
@@ -681,7 +680,7 @@ static void put_call(const header *h, int index, int table_step) {
     strip s;
 
     if (strip_plan(h, index, &s))
-        put_strip_call(h, index, table_step);
+        put_strips_call(h, index, table_step);
     else if (node->op == PTQ_OP_CONV2D)
         put_window_call(h, index, "conv2d", table_step);
     else if (node->op == PTQ_OP_DENSE)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "export/c_header.h"
 #include "ptq.h"
@@ -12,14 +13,12 @@ static const char *const strip_lines[] = {
 #include "strips.inc"
     NULL};
 
-/* Their sections, in order; `end` of every file is one too. */
-enum { OPENING, MVE = 2, DSP = 5, THUMB = 8, PLAIN = 11 };
-enum { DEPTH = 14, ROWS, ALONE, SUM, SUM_MVE, SUM_OTHERS, STRIP_SUM };
-enum { FOUR = 1 }; /* behind that of a form: for convolutions of each channel by itself */
-
 /* Inputs that the buffer of rows should hold at most, 12.5 KB where they are widened; and places
    that should share weights once laid out, so that this costs little beside the products. */
 enum { ROW_BUDGET = 6384, PLACES_WANTED = 128, ROW_TAIL = 16 };
+
+/* The same with --small: as many as two places of the widest layer of ResNet8 need. */
+enum { SMALL_BUDGET = 768 };
 
 /* The kernels shift sums by 8 bits in 32. */
 #define SUM_LIMIT ((double)(1 << 23))
@@ -28,30 +27,34 @@ enum { SHIFT_LEAST = 7, SHIFT_MOST = 13 };
 
 /* ---- Which layers ---- */
 
-/* Over all inputs that there may be, the largest sum of a channel. */
+/* Over all inputs that there may be, the largest sum of a channel, without its bias. */
 static double largest_sum(const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     double sum = 0;
 
     for (size_t i = 0; i < taps; i++)
         sum += fabs((double)ptq_tensor_number(weight, (size_t)channel * taps + i));
-    return 255 * sum + (bias->rank ? fabs((double)((const int32_t *)bias->data)[channel]) : 0);
+    return 255 * sum;
 }
 
-/* As many bits of fraction as the multipliers and results leave room for; 0: too few. */
+/* As many bits of fraction as the multipliers and results leave room for; 0: too few. `fixed` has
+   its own rounding, and needs none. */
 static int choose_shift(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
+    const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     double multiplier = 0, result = 0;
     int shift = SHIFT_MOST;
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
     for (int o = 0; o < node->shape[2]; o++) {
-        double m = (double)step.multiplier[o], sum = largest_sum(node, o);
+        double m = h->arithmetic == FIXED ? 0 : (double)step.multiplier[o];
+        double sum = largest_sum(node, o);
 
-        if (sum >= SUM_LIMIT || m <= 0)
+        if (sum >= SUM_LIMIT || (m <= 0 && h->arithmetic != FIXED))
             return 0;
+        sum += bias->rank ? fabs((double)((const int32_t *)bias->data)[o]) : 0;
         multiplier = m > multiplier ? m : multiplier;
         result = sum * m > result ? sum * m : result;
     }
@@ -104,27 +107,49 @@ static size_t rows_of(const ptq_node *node, const strip *s, int height) {
     return (size_t)((height - 1) * node->stride[0] + node->kernel[0]) * (size_t)s->row;
 }
 
+/* As many rows as the buffer holds, but no more than share the weights well. */
+static void cut_rows(const ptq_node *node, strip *s) {
+    s->width = s->out[1];
+    s->row = ((s->width - 1) * node->stride[1] + node->kernel[1]) * s->in[2];
+    while (s->height < s->out[0] && s->height * s->width < PLACES_WANTED &&
+           rows_of(node, s, s->height + 1) <= ROW_BUDGET)
+        s->height++;
+    s->step = node->residual ? 4 : s->out[2];
+}
+
+/* With --small: as many places of one row as the buffer holds, in twos. */
+static void cut_places(const ptq_node *node, strip *s) {
+    int place = node->stride[1] * s->in[2], first = node->kernel[1] * s->in[2];
+
+    s->width = s->out[1] < 2 ? 1 : 2;
+    while (s->width < s->out[1] &&
+           node->kernel[0] * (first + (s->width + 1) * place) <= SMALL_BUDGET)
+        s->width += 2;
+    if (s->width > s->out[1])
+        s->width = s->out[1];
+    s->row = first + (s->width - 1) * place;
+    s->step = node->residual ? 2 : s->out[2];
+}
+
 /* 1 if the layer can be computed in strips, with how it is cut up in *s; else 0. */
 int strip_plan(const header *h, int index, strip *s) {
     const ptq_node *node = &h->model->node[index];
     const int *in = h->model->node[node->input[0]].shape, *out = node->shape;
+    int deep = node->groups != 1;
 
-    if (h->small || h->arithmetic == FIXED || node->op != PTQ_OP_CONV2D || is_spread(node) ||
-        out[2] < 4 || (node->groups != 1 && !is_depthwise(node, in)) ||
-        !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
+    if (node->op != PTQ_OP_CONV2D || is_spread(node) || out[2] < 4 ||
+        (deep && !is_depthwise(node, in)) || !is_symmetric(&node->param[PTQ_PARAM_WEIGHT]))
         return 0;
-    *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, out[2], 0};
+    *s = (strip){{in[0], in[1], in[2]}, {out[0], out[1], out[2]}, 1, 0, 0, 0, 0};
     flatten(node, s);
     s->shift = choose_shift(h, index);
-    if ((s->out[1] < 4 && node->groups == 1) || !s->shift ||
-        (node->residual && (out[2] % 4 || !sum_fits(h, index))))
+    if (!s->shift || (s->out[1] < 4 && !deep && !h->small) ||
+        (node->residual && (out[2] % 4 || !sum_fits(h, index) || (deep && h->small))))
         return 0;
-    s->row = ((s->out[1] - 1) * node->stride[1] + node->kernel[1]) * in[2];
-    while (s->height < s->out[0] && s->height * s->out[1] < PLACES_WANTED &&
-           rows_of(node, s, s->height + 1) <= ROW_BUDGET)
-        s->height++;
-    if (node->residual)
-        s->step = 4;
+    if (h->small)
+        cut_places(node, s);
+    else
+        cut_rows(node, s);
     return 1;
 }
 
@@ -141,7 +166,8 @@ static void measure_one(header *h, int index, const strip *s) {
     strip_buffers *b = &h->strips;
 
     b->count++;
-    raise(&b->rows, rows_of(node, s, s->height) + ROW_TAIL);
+    if (node->groups == 1 || !h->small) /* with --small those read inputs where they lie */
+        raise(&b->rows, rows_of(node, s, s->height) + ROW_TAIL);
     raise(&b->mve, 1);
     raise(&b->dsp, 1);
     raise(&b->plain, 1);
@@ -156,9 +182,9 @@ static void measure_one(header *h, int index, const strip *s) {
     raise(&b->unpacked, node->param[PTQ_PARAM_WEIGHT].bits < 8 ? high * wide : 1);
     if (node->residual) {
         b->sums_used = 1;
-        raise(&b->sums, (size_t)(4 * s->height * s->out[1]));
+        raise(&b->sums, (size_t)(s->step * s->height * s->width));
     } else {
-        b->no_sums_used = 1;
+        b->no_sums_used |= node->groups == 1 || !h->small;
         raise(&b->sums, 1);
     }
 }
@@ -176,24 +202,132 @@ void strips_measure(header *h) {
 size_t strips_bytes(const header *h) {
     const strip_buffers *b = &h->strips;
     size_t dsp = 2 * b->rows + 4 * b->dsp, thumb = b->rows + 4 * b->plain;
+    size_t most = dsp > thumb ? dsp : thumb, rooms = h->small ? 2 : 1;
 
-    return b->count ? (dsp > thumb ? dsp : thumb) + 4 * b->depth + b->sums + b->unpacked + 32 : 0;
+    if (h->small)
+        most = 2 * b->rows;
+    return b->count ? most + 4 * b->depth + b->sums + rooms * b->unpacked + 32 : 0;
 }
 
 /* ---- What is written ---- */
 
-static const struct {
-    const char *condition;
-    int section;
-} forms[] = {
-    {"#if defined(__ARM_FEATURE_MVE) && !defined(__ARM_BIG_ENDIAN)\n", MVE},
-    {"#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32) && "
-     "!defined(__ARM_BIG_ENDIAN)\n",
-     DSP},
-    {"#elif (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)) && defined(__GNUC__)\n",
-     THUMB},
-    {"#else\n", PLAIN},
-};
+/* Sections, and lines between them, to the next NULL. */
+static const char *const large[] = {"rounding",
+                                    "unrolled",
+                                    "#if defined(NET_MVE)\n",
+                                    "mve",
+                                    "mve_code",
+                                    "mve_places",
+                                    "#elif defined(NET_DSP)\n",
+                                    "wide",
+                                    "dsp_rows",
+                                    "dsp",
+                                    "dsp_code",
+                                    "dsp_places",
+                                    "#else\n",
+                                    "bytes",
+                                    "#endif\n\n",
+                                    "#if defined(NET_MVE) || defined(NET_DSP)\n",
+                                    "pairs",
+                                    "#elif defined(NET_THUMB)\n",
+                                    "thumb_code",
+                                    "thumb",
+                                    "#else\n",
+                                    "code",
+                                    "plain",
+                                    "#endif\n\n",
+                                    "strip_rows",
+                                    "channels",
+                                    NULL};
+static const char *const large_depth[] = {"#if defined(NET_MVE)\n",
+                                          "mve_four",
+                                          "#elif defined(NET_DSP)\n",
+                                          "dsp_four",
+                                          "#else\n",
+                                          "bytes_four",
+                                          "#endif\n\n",
+                                          "depth",
+                                          "depth_rows",
+                                          NULL};
+static const char *const large_alone[] = {"strip_alone", NULL};
+static const char *const large_sum[] = {"sum",        "sum_room",   "#if defined(NET_MVE)\n",
+                                        "sum_mve",    "#else\n",    "sum_code",
+                                        "sum_others", "#endif\n\n", "strip_sum",
+                                        NULL};
+
+static const char *const small[] = {"rounding",   "code",     "wide",       "#ifdef NET_DSP\n",
+                                    "dsp_rows",   "#else\n",  "small_rows", "#endif\n\n",
+                                    "strip_rows", "channels", NULL};
+static const char *const small_depth[] = {"depth", "small_depth", NULL};
+static const char *const small_squares[] = {"#if defined(NET_MVE)\n",
+                                            "small_mve",
+                                            "#else\n",
+                                            "small_squares",
+                                            "#endif\n",
+                                            "#if defined(NET_DSP)\n",
+                                            "small_dsp",
+                                            "#else\n",
+                                            "small_others",
+                                            "#endif\n\n",
+                                            "small",
+                                            NULL};
+static const char *const small_alone[] = {"small_alone", NULL};
+static const char *const small_sum[] = {"sum", "sum_room", "sum_code", "small_sum", NULL};
+
+/* In the arithmetic `fixed` that of the name with "_fixed" behind, where there is one; what ARMv6-M
+   does on its own to round is not needed there. */
+static void put_part(const header *h, const char *name) {
+    char own[64];
+
+    snprintf(own, sizeof own, "%s_fixed", strcmp(name, "thumb_code") ? name : "code");
+    if (h->arithmetic != FIXED || !put_section(h, strip_lines, own))
+        put_section(h, strip_lines, name);
+}
+
+static void put_parts(const header *h, const char *const *part) {
+    for (; *part; part++) {
+        const char *const line[] = {*part, NULL};
+
+        if (**part == '#')
+            put_lines(h, line);
+        else
+            put_part(h, *part);
+    }
+}
+
+static void put_large(const header *h) {
+    const strip_buffers *b = &h->strips;
+
+    fprintf(h->to,
+            "#define %s_MVE_FACTORS %zu\n#define %s_DSP_FACTORS %zu\n"
+            "#define %s_PLAIN_FACTORS %zu\n\n",
+            h->upper, b->mve, h->upper, b->dsp, h->upper, b->plain);
+    put_section(h, strip_lines, "opening");
+    put_parts(h, large);
+    if (b->depth)
+        put_parts(h, large_depth);
+    put_section(h, strip_lines, "grouped");
+    if (b->no_sums_used)
+        put_parts(h, large_alone);
+    if (b->sums_used)
+        put_parts(h, large_sum);
+}
+
+static void put_small(const header *h) {
+    const strip_buffers *b = &h->strips;
+
+    fputc('\n', h->to);
+    put_section(h, strip_lines, "opening");
+    put_parts(h, small);
+    if (b->no_sums_used || b->sums_used)
+        put_parts(h, small_squares);
+    if (b->no_sums_used)
+        put_parts(h, small_alone);
+    if (b->sums_used)
+        put_parts(h, small_sum);
+    if (b->depth)
+        put_parts(h, small_depth);
+}
 
 void put_strip_kernels(const header *h) {
     const strip_buffers *b = &h->strips;
@@ -201,44 +335,44 @@ void put_strip_kernels(const header *h) {
     if (!b->count)
         return;
     fprintf(h->to,
-            "/* Elements of buffers for the largest layer; the form that the processor takes has "
-            "its own. */\n"
-            "#define %s_ROWS %zu\n#define %s_MVE_FACTORS %zu\n#define %s_DSP_FACTORS %zu\n"
-            "#define %s_PLAIN_FACTORS %zu\n#define %s_UNPACKED %zu\n#define %s_SUMS %zu\n\n",
-            h->upper, b->rows, h->upper, b->mve, h->upper, b->dsp, h->upper, b->plain, h->upper,
-            b->unpacked, h->upper, b->sums);
-    put_sections(h, strip_lines, 1u << OPENING);
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        fputs(forms[i].condition, h->to);
-        put_sections(h, strip_lines, 1u << forms[i].section);
-        if (b->depth)
-            put_sections(h, strip_lines, 1u << (forms[i].section + FOUR));
-    }
-    fputs("#endif\n\n", h->to);
-    if (b->depth) {
-        fprintf(h->to, "#define %s_DEPTH %zu\n\n", h->upper, b->depth);
-        put_sections(h, strip_lines, 1u << DEPTH);
-    }
-    put_sections(h, strip_lines,
-                 1u << ROWS | (b->no_sums_used ? 1u << ALONE : 0) | (b->sums_used ? 1u << SUM : 0));
-    if (!b->sums_used)
-        return;
-    fputs(forms[0].condition, h->to);
-    put_sections(h, strip_lines, 1u << SUM_MVE);
-    fputs("#else\n", h->to);
-    put_sections(h, strip_lines, 1u << SUM_OTHERS);
-    fputs("#endif\n\n", h->to);
-    put_sections(h, strip_lines, 1u << STRIP_SUM);
+            "/* Elements of buffers for the largest layer%s. */\n"
+            "#define %s_ROWS %zu\n#define %s_UNPACKED %zu\n#define %s_SUMS %zu\n",
+            h->small ? "" : "; the form that the processor takes has its own", h->upper, b->rows,
+            h->upper, b->unpacked, h->upper, b->sums);
+    if (b->depth)
+        fprintf(h->to, "#define %s_DEPTH %zu\n", h->upper, b->depth);
+    if (h->small)
+        put_small(h);
+    else
+        put_large(h);
 }
 
 void put_strip(const header *h, int index, const strip *s) {
     int deep = h->model->node[index].groups > 1;
 
-    fprintf(h->to, "static const %s_strip %s_strip%d = {&%s_node%d, %s_put_%s, %d, %d, %d, %d};\n",
-            h->name, h->name, index, h->name, index, h->name, deep ? "depth" : "weights", s->height,
-            s->row, s->step, s->shift);
-    fprintf(h->to,
-            "%s_APART void %s_group%d(int height, uint8_t *y, int channel)\n{\n"
-            "    %s_%sgroup(&%s_strip%d, height, y, channel);\n}\n\n",
-            h->upper, h->name, index, h->name, deep ? "depth_" : "", h->name, index);
+    fprintf(h->to, "static const %s_strip %s_strip%d = {&%s_node%d, ", h->name, h->name, index,
+            h->name, index);
+    if (h->small)
+        fputs("NULL", h->to);
+    else
+        fprintf(h->to, "%s_put_%s", h->name, deep ? "depth" : "weights");
+    fprintf(h->to, ", %d, %d, %d, %d, %d};\n", s->height, s->width, s->row, s->step, s->shift);
+    if (!h->small)
+        fprintf(h->to,
+                "%s_APART void %s_group%d(int height, uint8_t *y, int channel)\n{\n"
+                "    %s_%sgroup(&%s_strip%d, height, y, channel);\n}\n",
+                h->upper, h->name, index, h->name, deep ? "depth_" : "", h->name, index);
+    fputc('\n', h->to);
+}
+
+/* What calls the node up to its operands. */
+void put_strip_call(const header *h, int index) {
+    const ptq_node *node = &h->model->node[index];
+    const char *kernel = node->residual                 ? "strips_sum"
+                         : h->small && node->groups > 1 ? "depthwise"
+                                                        : "strips";
+
+    fprintf(h->to, "    %s_%s(&%s_strip%d, ", h->name, kernel, h->name, index);
+    if (!h->small)
+        fprintf(h->to, "%s_group%d, ", h->name, index);
 }

@@ -1,76 +1,14 @@
-/* ptq models as TensorFlow Lite files, for ptq export. import/tflite_import.h says where the format
-   is described. A file is a model with lists of operators' kinds, buffers, and one graph with
-   tensors and operators; tensors and operators are collected first, and written in the end. */
+/* ptq models as TensorFlow Lite files, for ptq export: what each node becomes. */
 #include "export/tflite.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "export/flat_writer.h"
+#include "export/tflite_export.h"
 #include "ptq.h"
 #include "shared/engine.h"
 #include "shared/output.h"
 #include "shared/pixels.h"
-
-/* Operators, as BuiltinOperator numbers them, with the kind of their options in BuiltinOptions and
-   the versions from which on they take real numbers and int8. */
-typedef struct kind {
-    int code, options, version[2];
-} kind;
-
-enum {
-    ADD,
-    AVERAGE_POOL,
-    CONV,
-    DEPTHWISE,
-    DEQUANTIZE,
-    DENSE,
-    MAX_POOL,
-    RELU,
-    RELU6,
-    RESHAPE,
-    SOFTMAX,
-    PAD,
-    QUANTIZE,
-    MEAN,
-    KINDS
-};
-
-static const kind kinds[KINDS] = {
-    [ADD] = {0, 11, {1, 2}},       [AVERAGE_POOL] = {1, 5, {1, 2}}, [CONV] = {3, 1, {1, 3}},
-    [DEPTHWISE] = {4, 2, {1, 3}},  [DEQUANTIZE] = {6, 0, {1, 2}},   [DENSE] = {9, 8, {1, 4}},
-    [MAX_POOL] = {17, 5, {1, 2}},  [RELU] = {19, 0, {1, 2}},        [RELU6] = {21, 0, {1, 2}},
-    [RESHAPE] = {22, 17, {1, 1}},  [SOFTMAX] = {25, 9, {1, 2}},     [PAD] = {34, 0, {1, 2}},
-    [QUANTIZE] = {114, 0, {1, 1}}, [MEAN] = {40, 27, {1, 2}},
-};
-
-enum { FLOAT32 = 0, INT32 = 2, INT8 = 9 }; /* TensorType */
-enum { SAME = 0, VALID = 1 };
-
-typedef struct tensor {
-    char name[2 * PTQ_NAME_SIZE];
-    int type, rank, dim[4];
-    const ptq_node *from;      /* of a weight: permuted; else NULL */
-    const ptq_tensor *numbers; /* constants; NULL: computed, or `integers` */
-    int depthwise;
-    int integers[8], count; /* a small constant of whole numbers */
-    ptq_qparams q;          /* of what is computed */
-} tensor;
-
-typedef struct operation {
-    int kind, in[3], inputs, out;
-    int padding, stride[2], window[2], act, multiplier;
-} operation;
-
-typedef struct writer {
-    const ptq_model *model;
-    flat_writer to;
-    tensor *tensor;
-    operation *operation;
-    int tensors, operations, coded;
-    int of[PTQ_MAX_NODES]; /* the tensor of each node's result */
-    size_t buffer;         /* vector */
-} writer;
 
 /* ---- Tensors and operators ---- */
 
@@ -86,8 +24,7 @@ static tensor *new_tensor(writer *w, const char *name, const char *suffix) {
 static int number_of(const writer *w, const tensor *made) { return (int)(made - w->tensor); }
 
 /* N x H x W x C, or N x C where it is flat. */
-static int new_result(writer *w, const char *name, const ptq_node *node, const ptq_qparams *q,
-                      int flat) {
+int new_result(writer *w, const char *name, const ptq_node *node, const ptq_qparams *q, int flat) {
     tensor *made = new_tensor(w, name, "");
     int dims[4] = {1, node->shape[0], node->shape[1], node->shape[2]};
 
@@ -140,13 +77,38 @@ static int new_bias(writer *w, const ptq_node *node) {
     return number_of(w, made);
 }
 
-static operation *new_operation(writer *w, int what, int in, int out) {
+operation *new_operation(writer *w, int what, int in, int out) {
     operation *made = &w->operation[w->operations++];
 
     made->kind = what;
     made->in[0] = in;
     made->inputs = 1;
     made->out = out;
+    return made;
+}
+
+int new_constant(writer *w, const char *name, const char *suffix, const ptq_tensor *numbers) {
+    tensor *made = new_tensor(w, name, suffix);
+
+    made->type = FLOAT32;
+    made->rank = numbers->rank;
+    memcpy(made->dim, numbers->dim, sizeof made->dim);
+    made->numbers = numbers;
+    return number_of(w, made);
+}
+
+int with_shape(writer *w, const char *name, const ptq_node *before, int from, int flat) {
+    int row[2] = {1, before->shape[0] * before->shape[1] * before->shape[2]};
+    int image[4] = {1, before->shape[0], before->shape[1], before->shape[2]}, numbers, made;
+    operation *op;
+
+    if (w->tensor[from].rank == (flat ? 2 : 4))
+        return from;
+    numbers = new_integers(w, name, ".shape", flat ? row : image, flat ? 2 : 4, 1);
+    made = new_result(w, name, before, &w->tensor[from].q, flat);
+    strcat(w->tensor[made].name, flat ? ".row" : ".image");
+    op = new_operation(w, RESHAPE, from, made);
+    op->in[op->inputs++] = numbers;
     return made;
 }
 
@@ -186,6 +148,7 @@ static void set_window(operation *op, const ptq_node *node) {
     op->padding = node->padding == PTQ_PADDING_SAME ? SAME : VALID;
     memcpy(op->stride, node->stride, sizeof op->stride);
     memcpy(op->window, node->kernel, sizeof op->window);
+    memcpy(op->dilation, node->dilation, sizeof op->dilation);
 }
 
 static int write_pool(writer *w, const ptq_node *node, int from, int out) {
@@ -209,17 +172,9 @@ static int write_global_pool(writer *w, const ptq_node *node, int from, int out)
     operation *op;
     int numbers = new_integers(w, node->name, ".axes", axes, 2, 1);
 
-    op = new_operation(w, MEAN, from, out);
+    op = new_operation(w, node->op == PTQ_OP_GLOBAL_MAX_POOL ? REDUCE_MAX : MEAN, from, out);
     op->in[op->inputs++] = numbers;
     return 0;
-}
-
-/* Options of convolutions end in the dilation, which is left out where there is none: 1. */
-static int check_dilation(const ptq_node *node) {
-    return node->dilation[0] == 1 && node->dilation[1] == 1
-               ? 0
-               : fail("node %s: dilated convolutions are not exported to TensorFlow Lite",
-                      node->name);
 }
 
 static int check_weights(const ptq_node *node) {
@@ -253,7 +208,7 @@ static int write_conv(writer *w, const ptq_node *node, int from, int out) {
     int own = out;
     operation *op;
 
-    if (check_weights(node) || check_dilation(node))
+    if (check_weights(node))
         return 1;
     if (node->residual)
         own = new_result(w, node->name, node, &node->mid, 0);
@@ -277,16 +232,7 @@ static int write_dense(writer *w, const ptq_node *node, int from, int out) {
 
     if (check_weights(node))
         return 1;
-    if (w->tensor[from].rank == 4) {
-        int shape[2] = {1, before->shape[0] * before->shape[1] * before->shape[2]};
-        int numbers = new_integers(w, node->name, ".shape", shape, 2, 1), row;
-
-        row = new_result(w, node->name, before, &w->tensor[from].q, 1);
-        strcat(w->tensor[row].name, ".row");
-        op = new_operation(w, RESHAPE, from, row);
-        op->in[op->inputs++] = numbers;
-        from = row;
-    }
+    from = with_shape(w, node->name, before, from, 1);
     op = new_operation(w, DENSE, from, out);
     op->act = activation(node->act);
     op->in[op->inputs++] = new_weight(w, node, 0);
@@ -314,12 +260,20 @@ static int write_operator(writer *w, const ptq_node *node, int from, int out) {
     case PTQ_OP_AVG_POOL:
         return write_pool(w, node, from, out);
     case PTQ_OP_GLOBAL_AVG_POOL:
+    case PTQ_OP_GLOBAL_MAX_POOL:
         return write_global_pool(w, node, from, out);
     case PTQ_OP_RELU:
     case PTQ_OP_RELU6:
         return !new_operation(w, node->op == PTQ_OP_RELU ? RELU : RELU6, from, out);
     case PTQ_OP_SOFTMAX:
-        return !new_operation(w, SOFTMAX, from, out);
+    case PTQ_OP_LOG_SOFTMAX:
+        return !new_operation(w, node->op == PTQ_OP_SOFTMAX ? SOFTMAX : LOG_SOFTMAX, from, out);
+    case PTQ_OP_FUNCTION:
+        return write_function(w, node, from, out);
+    case PTQ_OP_MUL:
+        return write_product(w, node, from, out);
+    case PTQ_OP_CONCAT:
+        return write_concat(w, node, from, out);
     case PTQ_OP_QUANTIZE:
         return !new_operation(w, QUANTIZE, from, out);
     case PTQ_OP_DEQUANTIZE:
@@ -351,9 +305,11 @@ static int check_codes(const ptq_model *model, const ptq_node *node) {
 }
 
 static int is_flat(const writer *w, const ptq_node *node) {
-    int dense = node->op == PTQ_OP_DENSE;
+    int flat = node->op != PTQ_OP_INPUT;
 
-    return dense || (node->op != PTQ_OP_INPUT && w->tensor[w->of[node->input[0]]].rank == 2);
+    for (int k = 0; k < 2 && node->input[k] >= 0; k++)
+        flat &= w->tensor[w->of[node->input[k]]].rank == 2;
+    return flat || node->op == PTQ_OP_DENSE;
 }
 
 static int collect(writer *w) {
@@ -374,265 +330,6 @@ static int collect(writer *w) {
         return fail("the model has ONNX Runtime's arithmetic, and TensorFlow Lite would give other "
                     "codes; quantize with --arithmetic xnnpack");
     return 0;
-}
-
-/* ---- Writing ---- */
-
-static void write_scales(writer *w, size_t at, const float *scale, int count, int64_t zero,
-                         int axis) {
-    size_t table = flat_new_table(&w->to, "0044004"), scales, zeros;
-
-    flat_link(&w->to, at, table);
-    flat_put(&w->to, flat_field(&w->to, table, 6), 4, axis);
-    scales = flat_new_vector(&w->to, (size_t)count, 4, 4);
-    flat_link(&w->to, flat_field(&w->to, table, 2), scales);
-    zeros = flat_new_vector(&w->to, (size_t)count, 8, 8);
-    flat_link(&w->to, flat_field(&w->to, table, 3), zeros);
-    for (int i = 0; i < count; i++) {
-        flat_put_real(&w->to, flat_element(scales, (size_t)i, 4), scale[i]);
-        flat_put(&w->to, flat_element(zeros, (size_t)i, 8), 8, zero);
-    }
-}
-
-/* The scales of a bias are those of its sums. */
-static int write_quantization(writer *w, const tensor *t, size_t at) {
-    const ptq_tensor *weight = t->from ? &t->from->param[PTQ_PARAM_WEIGHT] : NULL;
-    float *scale;
-
-    if (!weight) {
-        write_scales(w, at, &t->q.scale, 1, t->q.zero_point, 0);
-        return 0;
-    }
-    scale = malloc((size_t)weight->scales * sizeof *scale);
-    if (!scale)
-        return fail("no memory for the file");
-    for (int i = 0; i < weight->scales; i++) {
-        float in = w->model->node[t->from->input[0]].q.scale;
-
-        scale[i] = t->type == INT32 ? in * weight->scale[i] : weight->scale[i];
-    }
-    write_scales(w, at, scale, weight->scales, 0, t->depthwise ? 3 : 0);
-    free(scale);
-    return 0;
-}
-
-/* Element i of what is written, in the order of the model's weights, O x I x KH x KW. */
-static size_t source(const tensor *t, size_t i) {
-    size_t height = (size_t)t->dim[1], width = (size_t)t->dim[2], last = (size_t)t->dim[3];
-    size_t c, x, y, o;
-
-    if (t->rank != 4)
-        return i;
-    c = i % last, x = i / last % width, y = i / last / width % height;
-    o = i / last / width / height;
-    return t->depthwise ? (c * height + y) * width + x : ((o * last + c) * height + y) * width + x;
-}
-
-static void write_numbers(writer *w, const tensor *t, size_t at) {
-    size_t width = t->type == INT8 ? 1 : 4, count = 1, data;
-
-    for (int i = 0; i < t->rank; i++)
-        count *= (size_t)t->dim[i];
-    data = flat_new_vector(&w->to, count * width, 1, 16);
-    flat_link(&w->to, at, data);
-    for (size_t i = 0; i < count; i++) {
-        size_t to = flat_element(data, i, width);
-
-        if (t->count)
-            flat_put(&w->to, to, 4, t->integers[i]);
-        else if (t->numbers && t->type == FLOAT32)
-            flat_put_real(&w->to, to, ptq_tensor_number(t->numbers, source(t, i)));
-        else if (t->numbers && t->type == INT32)
-            flat_put(&w->to, to, 4, ((const int32_t *)t->numbers->data)[i]);
-        else if (t->numbers)
-            flat_put(&w->to, to, 1, (int64_t)ptq_tensor_number(t->numbers, source(t, i)));
-    }
-}
-
-/* Tensor i is kept in buffer i + 1; buffer 0 is empty, as the format wants it. */
-static int write_tensors(writer *w, size_t graph) {
-    flat_writer *to = &w->to;
-    size_t list = flat_new_vector(to, (size_t)w->tensors, 4, 4);
-
-    flat_link(to, flat_field(to, graph, 0), list);
-    for (int i = 0; i < w->tensors; i++) {
-        const tensor *t = &w->tensor[i];
-        int coded = t->type == INT8 || (t->type == INT32 && t->from);
-        size_t table = flat_new_table(to, coded ? "41444" : "4144");
-
-        flat_link(to, flat_element(list, (size_t)i, 4), table);
-        flat_put(to, flat_field(to, table, 1), 1, t->type);
-        flat_put(to, flat_field(to, table, 2), 4, i + 1);
-        flat_link(to, flat_field(to, table, 0), flat_new_integers(to, t->dim, (size_t)t->rank));
-        flat_link(to, flat_field(to, table, 3), flat_new_text(to, t->name));
-        if (coded && write_quantization(w, t, flat_field(to, table, 4)))
-            return 1;
-    }
-    return 0;
-}
-
-/* Fields as the schema numbers them in the options of each kind. */
-static size_t write_options(writer *w, const operation *op) {
-    flat_writer *to = &w->to;
-    const char *fields = op->kind == CONV        ? "1441"
-                         : op->kind == DEPTHWISE ? "14441"
-                         : op->kind == DENSE     ? "1"
-                         : op->kind == SOFTMAX   ? "4"
-                         : op->kind == ADD       ? "1"
-                         : op->kind == MEAN      ? "1"
-                         : op->kind == RESHAPE   ? ""
-                                                 : "144441";
-    size_t table = flat_new_table(to, fields);
-
-    if (op->kind == SOFTMAX)
-        flat_put_real(to, flat_field(to, table, 0), 1);
-    if (op->kind == DENSE || op->kind == ADD)
-        flat_put(to, flat_field(to, table, 0), 1, op->act);
-    if (op->kind == MEAN) /* keeps the dimensions, as 1 x 1 */
-        flat_put(to, flat_field(to, table, 0), 1, 1);
-    if (fields[0] == 0 || fields[1] == 0)
-        return table;
-    flat_put(to, flat_field(to, table, 0), 1, op->padding);
-    flat_put(to, flat_field(to, table, 1), 4, op->stride[1]);
-    flat_put(to, flat_field(to, table, 2), 4, op->stride[0]);
-    if (op->kind == DEPTHWISE)
-        flat_put(to, flat_field(to, table, 3), 4, op->multiplier);
-    if (op->kind == AVERAGE_POOL || op->kind == MAX_POOL) {
-        flat_put(to, flat_field(to, table, 3), 4, op->window[1]);
-        flat_put(to, flat_field(to, table, 4), 4, op->window[0]);
-    }
-    flat_put(to, flat_field(to, table, (int)strlen(fields) - 1), 1, op->act);
-    return table;
-}
-
-static void write_operations(writer *w, size_t graph) {
-    flat_writer *to = &w->to;
-    size_t list = flat_new_vector(to, (size_t)w->operations, 4, 4);
-
-    flat_link(to, flat_field(to, graph, 3), list);
-    for (int i = 0; i < w->operations; i++) {
-        const operation *op = &w->operation[i];
-        int options = kinds[op->kind].options;
-        size_t table = flat_new_table(to, options ? "44414" : "444");
-
-        flat_link(to, flat_element(list, (size_t)i, 4), table);
-        flat_put(to, flat_field(to, table, 0), 4, op->kind);
-        flat_link(to, flat_field(to, table, 1), flat_new_integers(to, op->in, (size_t)op->inputs));
-        flat_link(to, flat_field(to, table, 2), flat_new_integers(to, &op->out, 1));
-        if (options) {
-            flat_put(to, flat_field(to, table, 3), 1, options);
-            flat_link(to, flat_field(to, table, 4), write_options(w, op));
-        }
-    }
-}
-
-static void write_kinds(writer *w, size_t model) {
-    flat_writer *to = &w->to;
-    size_t list = flat_new_vector(to, KINDS, 4, 4);
-
-    flat_link(to, flat_field(to, model, 1), list);
-    for (size_t i = 0; i < KINDS; i++) {
-        size_t table = flat_new_table(to, "1044");
-
-        flat_link(to, flat_element(list, i, 4), table);
-        flat_put(to, flat_field(to, table, 0), 1, kinds[i].code);
-        flat_put(to, flat_field(to, table, 2), 4, kinds[i].version[w->coded]);
-        flat_put(to, flat_field(to, table, 3), 4, kinds[i].code);
-    }
-}
-
-static int write_graph(writer *w, size_t model) {
-    flat_writer *to = &w->to;
-    size_t list = flat_new_vector(to, 1, 4, 4), graph = flat_new_table(to, "44444");
-    int last = w->of[w->model->nodes - 1];
-
-    flat_link(to, flat_field(to, model, 2), list);
-    flat_link(to, flat_element(list, 0, 4), graph);
-    if (write_tensors(w, graph))
-        return 1;
-    flat_link(to, flat_field(to, graph, 1), flat_new_integers(to, &w->of[0], 1));
-    flat_link(to, flat_field(to, graph, 2), flat_new_integers(to, &last, 1));
-    write_operations(w, graph);
-    flat_link(to, flat_field(to, graph, 4), flat_new_text(to, "main"));
-    return 0;
-}
-
-/* What the network alone does not say, for ptq import: each in a buffer behind those of tensors. */
-static const char *const kept_metas[] = {"arithmetic", "class_names", "resize"};
-enum { KEPT_MEAN, KEPT_STD, NUMBERS, KEPT = NUMBERS + sizeof kept_metas / sizeof *kept_metas };
-
-static void write_metadata(writer *w, size_t model) {
-    flat_writer *to = &w->to;
-    size_t list = flat_new_vector(to, KEPT, 4, 4);
-
-    flat_link(to, flat_field(to, model, 6), list);
-    for (int i = 0; i < (int)KEPT; i++) {
-        size_t table = flat_new_table(to, "44");
-        char name[64];
-
-        snprintf(name, sizeof name, "ptq.%s",
-                 i == KEPT_MEAN  ? "mean"
-                 : i == KEPT_STD ? "std"
-                                 : kept_metas[i - NUMBERS]);
-        flat_link(to, flat_element(list, (size_t)i, 4), table);
-        flat_put(to, flat_field(to, table, 1), 4, w->tensors + 1 + i);
-        flat_link(to, flat_field(to, table, 0), flat_new_text(to, name));
-    }
-}
-
-static void write_kept(writer *w, int i, size_t at) {
-    const char *text = i < NUMBERS ? NULL : ptq_model_get_meta(w->model, kept_metas[i - NUMBERS]);
-    const float *numbers = i == KEPT_MEAN ? w->model->mean : w->model->std;
-    size_t data;
-
-    if (i >= NUMBERS) {
-        flat_link(&w->to, at, flat_new_text(&w->to, text ? text : ""));
-        return;
-    }
-    data = flat_new_vector(&w->to, 4 * PTQ_MAX_PIXEL_CHANNELS, 1, 16);
-    flat_link(&w->to, at, data);
-    for (size_t c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        flat_put_real(&w->to, flat_element(data, c, 4), numbers[c]);
-}
-
-static void write_buffers(writer *w, size_t model) {
-    flat_writer *to = &w->to;
-    int count = w->tensors + 1 + (int)KEPT;
-    size_t list = flat_new_vector(to, (size_t)count, 4, 4);
-
-    flat_link(to, flat_field(to, model, 4), list);
-    for (int i = 0; i < count; i++) {
-        const tensor *t = i && i <= w->tensors ? &w->tensor[i - 1] : NULL;
-        int kept = i - w->tensors - 1;
-        int constant = t && (t->count || t->numbers || (t->from && t->type != INT8));
-        size_t table = flat_new_table(to, constant || kept >= 0 ? "4" : "");
-
-        flat_link(to, flat_element(list, (size_t)i, 4), table);
-        if (kept >= 0)
-            write_kept(w, kept, flat_field(to, table, 0));
-        else if (constant)
-            write_numbers(w, t, flat_field(to, table, 0));
-    }
-}
-
-static int write_file(writer *w, const char *path) {
-    flat_writer *to = &w->to;
-    size_t model;
-    ptq_error err;
-
-    flat_begin(to, "TFL3");
-    model = flat_new_table(to, "4444404");
-    flat_link(to, FLAT_ROOT, model);
-    flat_put(to, flat_field(to, model, 0), 4, 3);
-    write_kinds(w, model);
-    if (write_graph(w, model))
-        return 1;
-    flat_link(to, flat_field(to, model, 3), flat_new_text(to, "written by ptq"));
-    write_metadata(w, model);
-    write_buffers(w, model);
-    if (to->failed)
-        return fail("no memory for the file");
-    return ptq_file_write(path, to->bytes, to->size, &err) ? fail("%s", err.text) : 0;
 }
 
 /* What a program has to feed, which the file itself does not say: real numbers are preprocessed
@@ -686,7 +383,7 @@ int export_tflite(const char *model_path, const char *out_path) {
     w->tensor = calloc((size_t)model->nodes * MOST_EACH, sizeof *w->tensor);
     w->operation = calloc((size_t)model->nodes * MOST_EACH, sizeof *w->operation);
     status = !w->tensor || !w->operation ? fail("no memory for the file")
-                                         : collect(w) || write_file(w, out_path);
+                                         : collect(w) || write_tflite(w, out_path);
     if (!status)
         tell_input(w);
     flat_free(&w->to);

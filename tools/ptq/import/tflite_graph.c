@@ -132,6 +132,13 @@ static int is_built(tflite_importer *im, int index) {
     return 0;
 }
 
+/* Where integers are clamped anyway; else the activation is a node of its own. */
+static int takes_activation(const ptq_node *node) {
+    return node->dynamic ||
+           (node->q.type != PTQ_TYPE_F32 &&
+            (node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_DENSE || node->op == PTQ_OP_ADD));
+}
+
 void tflite_finish(tflite_importer *im, int index, int64_t activation) {
     tflite_tensor *to = tflite_result(im);
     int relu6 = activation == ACTIVATION_RELU6;
@@ -149,17 +156,18 @@ void tflite_finish(tflite_importer *im, int index, int64_t activation) {
         im->coded = 1;
         im->model->node[index].q = q;
     }
-    if (activation && (im->model->node[index].dynamic || q.type != PTQ_TYPE_F32)) {
+    if (activation && takes_activation(&im->model->node[index])) {
         im->model->node[index].act = relu6 ? PTQ_ACTIVATION_RELU6 : PTQ_ACTIVATION_RELU;
     } else if (q.type == PTQ_TYPE_F32 && to->type != TFLITE_FLOAT32) {
         tflite_refuse(im, "its result is neither float nor int8 with one scale; convert the model "
                           "to int8 with activations of 8 bits");
         return;
-    } else if (activation && q.type == PTQ_TYPE_F32) {
+    } else if (activation) {
         unique_name(im->model, im->model->node[index].name, ".relu", name);
         index = ptq_add_op(im->model, relu6 ? PTQ_OP_RELU6 : PTQ_OP_RELU, name, index);
         if (!is_built(im, index))
             return;
+        im->model->node[index].q = q;
     }
     to->node = index;
 }

@@ -128,5 +128,15 @@ const tflite_operator *tflite_find_operator(int code); /* NULL: not in the table
 void tflite_conv(tflite_importer *im); /* tflite_layers.c */
 void tflite_depthwise(tflite_importer *im);
 void tflite_dense(tflite_importer *im);
+void tflite_sigmoid(tflite_importer *im); /* tflite_functions.c */
+void tflite_tanh(tflite_importer *im);
+void tflite_hard_swish(tflite_importer *im);
+void tflite_elu(tflite_importer *im);
+void tflite_gelu(tflite_importer *im);
+void tflite_clip_one(tflite_importer *im);
+void tflite_leaky_relu(tflite_importer *im);
+void tflite_prelu(tflite_importer *im);
+void tflite_mul(tflite_importer *im);
+void tflite_concat(tflite_importer *im);
 
 #endif

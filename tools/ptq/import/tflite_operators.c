@@ -49,6 +49,13 @@ static void import_softmax(tflite_importer *im) {
         tflite_finish(im, ptq_add_op(im->model, PTQ_OP_SOFTMAX, im->name, from), 0);
 }
 
+static void import_log_softmax(tflite_importer *im) {
+    int from = tflite_node(im, 0, NULL);
+
+    if (from >= 0)
+        tflite_finish(im, ptq_add_op(im->model, PTQ_OP_LOG_SOFTMAX, im->name, from), 0);
+}
+
 /* ---- Pools ---- */
 
 static int same_scale(tflite_importer *im) {
@@ -99,8 +106,8 @@ static void import_pool(tflite_importer *im, ptq_op op) {
 static void import_average_pool(tflite_importer *im) { import_pool(im, PTQ_OP_AVG_POOL); }
 static void import_max_pool(tflite_importer *im) { import_pool(im, PTQ_OP_MAX_POOL); }
 
-/* Over height and width, in any order: a global average pool. */
-static void import_mean(tflite_importer *im) {
+/* Over height and width, in any order: a global pool. */
+static void import_whole(tflite_importer *im, ptq_op op) {
     int from = tflite_node(im, 0, NULL), seen = 0;
     tflite_tensor *axes = tflite_constant(im, 1, "axes");
 
@@ -115,8 +122,16 @@ static void import_mean(tflite_importer *im) {
         tflite_refuse(im, "it is taken over other dimensions than height and width");
         return;
     }
-    tflite_finish(im, ptq_add_op(im->model, PTQ_OP_GLOBAL_AVG_POOL, im->name, from), 0);
+    if (op == PTQ_OP_GLOBAL_MAX_POOL && !same_scale(im)) {
+        tflite_refuse(im, "its result has another scale than its input, which TensorFlow Lite "
+                          "itself does not take");
+        return;
+    }
+    tflite_finish(im, ptq_add_op(im->model, op, im->name, from), 0);
 }
+
+static void import_mean(tflite_importer *im) { import_whole(im, PTQ_OP_GLOBAL_AVG_POOL); }
+static void import_reduce_max(tflite_importer *im) { import_whole(im, PTQ_OP_GLOBAL_MAX_POOL); }
 
 /* ---- Shapes ---- */
 
@@ -199,9 +214,15 @@ static void import_quantize(tflite_importer *im) {
 
     if (from < 0)
         return;
+    if (of->type == TFLITE_INT8 && tflite_qparams(im, to, &q) && !is_same_coding(im, of, to)) {
+        tflite_finish(im, /* x again, as other codes */
+                      ptq_add_function(im->model, PTQ_FUNCTION_LEAKY_RELU, im->name, from, 1, 0),
+                      0);
+        return;
+    }
     if (of->type != TFLITE_FLOAT32 && !is_same_coding(im, of, to)) {
-        tflite_refuse(im, "it changes the scale of its codes; convert the model with one scale for "
-                          "them");
+        tflite_refuse(im, "it changes the scale of its codes between int8 and other types; convert "
+                          "the model with one scale for them");
         return;
     }
     if (of->type == TFLITE_INT8 || (of->type == TFLITE_UINT8 && from > 0)) {
@@ -247,24 +268,24 @@ static void import_dequantize(tflite_importer *im) {
 static const tflite_operator operators[] = {
     {0, "ADD", "add", import_add, NULL},
     {1, "AVERAGE_POOL_2D", "pool", import_average_pool, NULL},
-    {2, "CONCATENATION", "concat", NULL, NO_OPERATOR},
+    {2, "CONCATENATION", "concat", tflite_concat, NULL},
     {3, "CONV_2D", "conv", tflite_conv, NULL},
     {4, "DEPTHWISE_CONV_2D", "depthwise", tflite_depthwise, NULL},
     {6, "DEQUANTIZE", "dequantize", import_dequantize, NULL},
     {7, "EMBEDDING_LOOKUP", "embedding", NULL, NO_RECURRENCE},
     {9, "FULLY_CONNECTED", "dense", tflite_dense, NULL},
-    {14, "LOGISTIC", "sigmoid", NULL, NO_OPERATOR},
+    {14, "LOGISTIC", "sigmoid", tflite_sigmoid, NULL},
     {16, "LSTM", "lstm", NULL, NO_RECURRENCE},
     {17, "MAX_POOL_2D", "pool", import_max_pool, NULL},
-    {18, "MUL", "mul", NULL, NO_OPERATOR},
+    {18, "MUL", "mul", tflite_mul, NULL},
     {19, "RELU", "relu", import_relu, NULL},
-    {20, "RELU_N1_TO_1", "relu", NULL, NO_OPERATOR},
+    {20, "RELU_N1_TO_1", "relu", tflite_clip_one, NULL},
     {21, "RELU6", "relu", import_relu6, NULL},
     {22, "RESHAPE", "reshape", import_reshape, NULL},
     {23, "RESIZE_BILINEAR", "resize", NULL, NO_OPERATOR},
     {24, "RNN", "rnn", NULL, NO_RECURRENCE},
     {25, "SOFTMAX", "softmax", import_softmax, NULL},
-    {28, "TANH", "tanh", NULL, NO_OPERATOR},
+    {28, "TANH", "tanh", tflite_tanh, NULL},
     {32, "CUSTOM", "custom", NULL, "it is an operator of somebody's own; make the file without it"},
     {34, "PAD", "pad", import_pad, NULL},
     {36, "GATHER", "gather", NULL, NO_OPERATOR},
@@ -277,23 +298,24 @@ static const tflite_operator operators[] = {
     {44, "UNIDIRECTIONAL_SEQUENCE_LSTM", "lstm", NULL, NO_RECURRENCE},
     {45, "STRIDED_SLICE", "slice", NULL, NO_OPERATOR},
     {49, "SPLIT", "split", NULL, NO_OPERATOR},
-    {50, "LOG_SOFTMAX", "softmax", NULL, NO_OPERATOR},
+    {50, "LOG_SOFTMAX", "softmax", import_log_softmax, NULL},
     {53, "CAST", "cast", NULL, NO_OPERATOR},
-    {54, "PRELU", "prelu", NULL, NO_OPERATOR},
+    {54, "PRELU", "prelu", tflite_prelu, NULL},
     {60, "PADV2", "pad", NULL, "pad with zeros, by PAD"},
     {65, "SLICE", "slice", NULL, NO_OPERATOR},
     {67, "TRANSPOSE_CONV", "conv", NULL, NO_OPERATOR},
     {70, "EXPAND_DIMS", "expand", import_reshape, NULL},
     {74, "SUM", "sum", NULL, NO_OPERATOR},
     {77, "SHAPE", "shape", NULL, "make the file with a batch of 1, so that shapes are constants"},
-    {82, "REDUCE_MAX", "max", NULL, NO_OPERATOR},
+    {82, "REDUCE_MAX", "max", import_reduce_max, NULL},
     {83, "PACK", "pack", NULL, NO_OPERATOR},
     {97, "RESIZE_NEAREST_NEIGHBOR", "resize", NULL, NO_OPERATOR},
-    {98, "LEAKY_RELU", "relu", NULL, NO_OPERATOR},
+    {98, "LEAKY_RELU", "relu", tflite_leaky_relu, NULL},
     {99, "SQUARED_DIFFERENCE", "difference", NULL, NO_OPERATOR},
+    {111, "ELU", "elu", tflite_elu, NULL},
     {114, "QUANTIZE", "quantize", import_quantize, NULL},
-    {117, "HARD_SWISH", "swish", NULL, NO_OPERATOR},
-    {150, "GELU", "gelu", NULL, NO_OPERATOR},
+    {117, "HARD_SWISH", "swish", tflite_hard_swish, NULL},
+    {150, "GELU", "gelu", tflite_gelu, NULL},
 };
 
 const tflite_operator *tflite_find_operator(int code) {

@@ -22,9 +22,14 @@
    to the next. */
 enum { BATCH = 32, STEPS = 500, HELD_OUT = 5, SAVED = 100 };
 
-/* Learning rates to try, of weights, in codes a step; the others go with them (state.c). */
-static const double rate_of[] = {0.003, 0.01};
+/* Learning rates to try, of weights, in codes a step. Those of all else are the same for each
+   (state.c): how far weights may go before they know the images by heart depends on their bits, and
+   steps and zero points, which are few, want to move in any case. */
+static const double rate_of[] = {0.003, 0.02};
 enum { RATES = sizeof rate_of / sizeof *rate_of };
+
+/* Every rate sees the same images, so that float answers once; so many answers are kept at most. */
+enum { MOST_ANSWERS = 1 << 24 };
 
 /* Two cores, as a number that turns minutes into steps: a clock would make the result depend on the
    machine. Multiply-accumulates a second. */
@@ -41,7 +46,11 @@ typedef struct learner {
     ptq_dataset unlabelled;    /* those held out */
     ptq_evaluation truth;      /* float on them */
     trainer *teacher, *student;
-    float *logits; /* of the teacher: batch x classes */
+    float *answers;       /* logits of the teacher: steps x batch x classes */
+    char *answered;       /* of each step that has a place there, whether it has its answers */
+    size_t kept;          /* such steps; the others share the place behind them */
+    trainer_param *param; /* of the student, each with its learning rate */
+    int params;
     optimizer descent;
     float *first;             /* the state that every rate begins with */
     float *best;              /* the state that was best so far */
@@ -231,27 +240,47 @@ static int stop(learner *l) {
 
 /* ---- Learning ---- */
 
+/* The images of this step, as one of the two models takes them. */
+static void begin_batch(const learner *l, const train_images *from, image_batch *batch) {
+    size_t epoch = l->images.count / (size_t)l->set.batch;
+
+    batch_begin(batch, from, &l->set);
+    batch->epoch = l->step / epoch;
+    batch->first = l->step % epoch * (size_t)l->set.batch;
+}
+
+static int ask_teacher(learner *l, const float **answers) {
+    size_t place = l->step < l->kept ? l->step : l->kept;
+    float *to = l->answers + place * BATCH * (size_t)trainer_classes(l->teacher);
+    image_batch batch;
+    trainer_source source = {fill_augmented, &batch};
+
+    *answers = to;
+    if (l->answered[place])
+        return 0;
+    begin_batch(l, &l->real, &batch);
+    trainer_logits(l->teacher, source, l->set.batch, to);
+    l->answered[place] = place < l->kept;
+    return batch_end(&batch);
+}
+
 static int take_step(learner *l) {
-    image_batch batch, same;
-    trainer_source source = {fill_augmented, &batch}, for_teacher = {fill_augmented, &same};
-    size_t epoch = l->images.count / (size_t)l->set.batch, steps = l->report->steps;
+    image_batch batch;
+    trainer_source source = {fill_augmented, &batch};
+    size_t steps = l->report->steps;
+    const float *answers;
     trainer_result result;
     ptq_error err;
-    int params;
-    const trainer_param *param = trainer_params(l->student, &params);
 
-    batch_begin(&batch, &l->images, &l->set);
-    batch_begin(&same, &l->real, &l->set);
-    batch.epoch = same.epoch = l->step / epoch;
-    batch.first = same.first = l->step % epoch * (size_t)l->set.batch;
-    trainer_logits(l->teacher, for_teacher, l->set.batch, l->logits);
-    trainer_step_towards(l->student, source, l->set.batch, l->logits, temperature, &result);
-    if (batch_end(&batch) || batch_end(&same))
+    if (ask_teacher(l, &answers))
+        return 1;
+    begin_batch(l, &l->images, &batch);
+    trainer_step_towards(l->student, source, l->set.batch, answers, temperature, &result);
+    if (batch_end(&batch))
         return 1;
     if (isfinite(result.loss))
-        optimizer_step(&l->descent, param, params, trainer_gradient(l->student),
-                       rate_of[l->rate] * schedule_factor(l->step, steps / 50, steps),
-                       trainer_state(l->student));
+        optimizer_step(&l->descent, l->param, l->params, trainer_gradient(l->student),
+                       schedule_factor(l->step, steps / 50, steps), trainer_state(l->student));
     if (trainer_check(l->student, result.loss, &err))
         return fail("learning on: %s", err.text);
     l->step++;
@@ -285,11 +314,18 @@ static void begin_rate(learner *l) {
     l->step = 0;
 }
 
+static void set_weight_rate(learner *l) {
+    for (int i = 0; i < l->params; i++)
+        if (l->param[i].param == PTQ_PARAM_WEIGHT)
+            l->param[i].rate = (float)rate_of[l->rate];
+}
+
 static int try_rates(learner *l) {
     const float *state = trainer_state(l->student);
     double kl;
 
     for (; l->rate < RATES; l->rate++, begin_rate(l)) {
+        set_weight_rate(l);
         if (take_steps(l) || judge_state(l, state, &kl))
             return 1;
         if (kl >= l->report->after)
@@ -308,15 +344,33 @@ static size_t count_steps(const ptq_model *real, double minutes) {
 
     for (int i = 0; i < real->nodes; i++)
         macs += (double)ptq_node_cost(real, i).macs;
-    /* forward, twice backward, and the teacher forward */
-    steps = 60 * minutes * usual_speed / (4 * macs * BATCH * RATES);
+    /* forward and twice backward for each rate, and the teacher forward */
+    steps = 60 * minutes * usual_speed / ((3 * RATES + 1) * macs * BATCH);
     return minutes > 0 ? (size_t)(steps < 1 ? 1 : steps > 1e6 ? 1e6 : steps) : STEPS;
+}
+
+static int make_room(learner *l) {
+    size_t size = trainer_size(l->student), steps = l->report->steps;
+    size_t batch = BATCH * (size_t)trainer_classes(l->teacher);
+    const optimizer_options adam = {OPTIMIZER_ADAMW, 0.9, 0, 0};
+    const trainer_param *param = trainer_params(l->student, &l->params);
+
+    l->kept = steps < MOST_ANSWERS / batch ? steps : MOST_ANSWERS / batch;
+    l->answers = calloc(l->kept + 1, batch * sizeof *l->answers);
+    l->answered = calloc(l->kept + 1, 1);
+    l->param = malloc((size_t)l->params * sizeof *l->param);
+    l->first = malloc(size * sizeof *l->first);
+    l->best = calloc(size, sizeof *l->best);
+    if (!l->answers || !l->answered || !l->param || !l->first || !l->best ||
+        optimizer_create(&adam, size, trainer_state(l->student), &l->descent))
+        return fail("no memory to learn on");
+    memcpy(l->param, param, (size_t)l->params * sizeof *l->param);
+    memcpy(l->first, trainer_state(l->student), size * sizeof *l->first);
+    return 0;
 }
 
 static int start_engines(learner *l) {
     trainer_options options = {.batch = BATCH, .threads = l->given->threads, .momentum = 0.1f};
-    const optimizer_options adam = {OPTIMIZER_ADAMW, 0.9, 0, 0};
-    size_t size;
     ptq_error err;
 
     if (trainer_create(l->given->real, NULL, &options, &l->teacher, &err))
@@ -325,26 +379,18 @@ static int start_engines(learner *l) {
     options.fixed_zeros = l->given->fixed_zeros;
     if (trainer_create(l->start, NULL, &options, &l->student, &err))
         return fail("%s", err.text);
-    size = trainer_size(l->student);
-    l->logits = calloc(BATCH * (size_t)trainer_classes(l->teacher), sizeof *l->logits);
-    l->first = malloc(size * sizeof *l->first);
-    l->best = calloc(size, sizeof *l->best);
-    if (!l->logits || !l->first || !l->best ||
-        optimizer_create(&adam, size, trainer_state(l->student), &l->descent))
-        return fail("no memory to learn on");
-    memcpy(l->first, trainer_state(l->student), size * sizeof *l->first);
-    return 0;
+    return make_room(l);
 }
 
 static int prepare(learner *l) {
     learn_report *r = l->report;
 
     choose_augmentation(l);
+    r->steps = count_steps(l->given->real, l->given->minutes);
     if (start_engines(l) || open_images(l) || evaluate(l, l->given->plan, &l->truth) ||
         judge_state(l, NULL, &r->before))
         return 1;
     r->after = r->before;
-    r->steps = count_steps(l->given->real, l->given->minutes);
     snprintf(l->text, sizeof l->text,
              "learning on: %d rates, %zu steps, %zu images, seed %d, from %a", RATES, r->steps,
              r->learned, l->given->seed, r->before);
@@ -358,7 +404,9 @@ static void close_learner(learner *l) {
     trainer_free(l->teacher);
     trainer_free(l->student);
     optimizer_free(&l->descent);
-    free(l->logits);
+    free(l->answers);
+    free(l->answered);
+    free(l->param);
     free(l->first);
     free(l->best);
 }

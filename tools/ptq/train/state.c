@@ -4,18 +4,20 @@
 
 #include "train/units.h"
 
-/* From codes, relative to the rate of a weight in codes. A bias counts in what the biases of its
-   layer are like, since they differ by orders of magnitude, after equalization above all. */
+/* From codes, for each step of Adam: a weight in codes, for the caller to say how far; steps as
+   logarithms; zero points in codes, which are rounded and would else never get anywhere. A bias
+   counts in what the biases of its layer are like, since they differ by orders of magnitude, after
+   equalization above all. */
 static float rate_from_codes(const trainer *t, const trainer_param *p) {
     double sum = 0;
 
     if (p->param == PTQ_PARAM_WEIGHT)
         return 1;
     if (p->param != PTQ_PARAM_BIAS)
-        return is_step(p->param) ? 0.3f : 6;
+        return p->param == TRAINER_WEIGHT_STEP ? 0.003f : is_step(p->param) ? 0.006f : 0.15f;
     for (size_t i = p->offset; i < p->offset + p->count; i++)
         sum += (double)t->state[i] * (double)t->state[i];
-    return (float)(0.1 * sqrt(sum / (double)p->count));
+    return (float)(0.002 * sqrt(sum / (double)p->count));
 }
 
 /* With folded batch norm, weights of different layers differ in size by orders of magnitude; one

@@ -30,7 +30,7 @@ typedef struct trainer_param {
     size_t offset, count;
     int trained; /* has a gradient; not so statistics, nor a bias that batch norm takes away */
     int decayed; /* weights of convolution and dense layers; not biases, gamma and beta */
-    float rate;  /* the learning rate counts times this */
+    float rate;  /* the learning rate counts times this; from codes: how far one step goes */
 } trainer_param;
 
 typedef struct trainer trainer;

@@ -4,6 +4,53 @@
 
 #include "export/strips/opening.h"
 
+/* [section strip_rows] */
+/* The rows of the image for `height` rows of results from row oy and place ox on. */
+static void net_put_rows(const net_strip *s, const uint8_t *x, int oy, int ox, int height)
+{
+    const net_conv *c = s->conv;
+    int rows = (height - 1) * c->stride[0] + c->kernel[0], whole = c->in[1] * c->in[2];
+    int first = (ox * c->stride[1] - c->pad[1]) * c->in[2], left = first < 0 ? -first : 0;
+    int n = s->row < whole - first ? s->row - left : whole - first - left, r;
+    for (r = 0; r < rows; r++) {
+        int row = oy * c->stride[0] - c->pad[0] + r;
+        if (row < 0 || row >= c->in[0]) {
+            net_pad_row(c, s->row, net_rows + r * s->row);
+        } else {
+            net_pad_row(c, left, net_rows + r * s->row);
+            net_put_row(c, x + row * whole + first + left, n, net_rows + r * s->row + left);
+            net_pad_row(c, s->row - left - n, net_rows + r * s->row + left + n);
+        }
+    }
+}
+
+/* [section channels] */
+#ifndef NET_LIFT
+#define NET_LIFT(s) 0
+#endif
+
+/* Makes `count` channels, four at most, those of net_now. */
+static void net_put_channels(const net_strip *s, int channel, int count)
+{
+    const net_weights *w = &s->conv->weights;
+    int k;
+    for (k = 0; k < count; k++) {
+        const uint32_t multiplier = w->multiplier[channel + k];
+        net_now.first[k] = 0;
+        net_now.multiplier[k] = net_fixed(multiplier, s->shift);
+        net_now.begin[k] = NET_ROUND(s) + NET_LIFT(s) * ((int32_t)1 << s->shift);
+        if (w->bias)
+            net_now.begin[k] += net_share(w->bias[channel + k], multiplier, s->shift);
+    }
+}
+
+/* [section channels_fixed] */
+static void net_put_channels(const net_strip *s, int channel, int count)
+{
+    (void)s, (void)channel, (void)count;
+    memset(&net_now, 0, sizeof net_now);
+}
+
 /* [section depth] */
 /* ---- Each channel by itself ----
 
@@ -20,16 +67,18 @@ NET_APART void net_put_depth(const net_conv *c, int channel)
         int32_t sum = 0;
         for (k = 0; k < taps; k++)
             sum += net_depth_factors[4 * k + o] = w[k];
-        net_now.bias[o] -= NET_ZERO(c) * sum;
+        net_now.first[o] -= NET_ZERO(c) * sum;
     }
 }
 
+/* [section depth_rows] */
 /* Four channels at one place. */
 NET_INLINE void net_depth_sums(const net_strip *s, const net_value *x, int32_t *sum)
 {
     const net_conv *c = s->conv;
     const int32_t *w = net_depth_factors;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t a0 = net_now.first[0], a1 = net_now.first[1], a2 = net_now.first[2];
+    int32_t a3 = net_now.first[3];
     int u, v;
     for (u = 0; u < c->kernel[0]; u++, x += s->row - c->kernel[1] * c->in[2])
         for (v = 0; v < c->kernel[1]; v++, x += c->in[2], w += 4) {
@@ -54,37 +103,8 @@ NET_INLINE void net_depth_group(const net_strip *s, int height, uint8_t *y, int 
         }
 }
 
-/* [section strip_rows] */
+/* [section grouped] */
 typedef void net_grouped(int height, uint8_t *y, int channel);
-
-/* The rows of the image for `height` rows of results from row oy on. */
-static void net_put_rows(const net_strip *s, const uint8_t *x, int oy, int height)
-{
-    const net_conv *c = s->conv;
-    int rows = (height - 1) * c->stride[0] + c->kernel[0], left = c->pad[1] * c->in[2];
-    int n = s->row - left < c->in[1] * c->in[2] ? s->row - left : c->in[1] * c->in[2], r;
-    for (r = 0; r < rows; r++) {
-        int row = oy * c->stride[0] - c->pad[0] + r;
-        if (row < 0 || row >= c->in[0]) {
-            net_pad_row(c, s->row, net_rows + r * s->row);
-        } else {
-            net_pad_row(c, left, net_rows + r * s->row);
-            net_put_row(c, x + row * c->in[1] * c->in[2], n, net_rows + r * s->row + left);
-            net_pad_row(c, s->row - left - n, net_rows + r * s->row + left + n);
-        }
-    }
-}
-
-static void net_put_four(const net_strip *s, int channel)
-{
-    const net_weights *w = &s->conv->weights;
-    int k;
-    for (k = 0; k < 4; k++) {
-        net_now.bias[k] = w->bias ? w->bias[channel + k] : 0;
-        net_now.multiplier[k] = net_fixed(w->multiplier[channel + k], s->shift);
-    }
-    s->put_weights(s->conv, channel);
-}
 
 /* [section strip_alone] */
 /* Without a residual. The last four channels may overlap those before. */
@@ -94,18 +114,17 @@ static void net_strips(const net_strip *s, net_grouped *group, const uint8_t *x,
     int oy, o, channel, height;
     for (oy = 0; oy < c->out[0]; oy += s->height, y += s->height * c->out[1] * c->out[2]) {
         height = c->out[0] - oy < s->height ? c->out[0] - oy : s->height;
-        net_put_rows(s, x, oy, height);
+        net_put_rows(s, x, oy, 0, height);
         for (o = 0; o < c->out[2]; o += 4) {
             channel = o < c->out[2] - 4 ? o : c->out[2] - 4;
-            net_put_four(s, channel);
+            net_put_channels(s, channel, 4);
+            s->put_weights(c, channel);
             group(height, y + channel, channel);
         }
     }
 }
 
 /* [section sum] */
-static uint8_t net_sums[NET_SUMS]; /* results that wait for the residual */
-
 /* Of an addition, in units of 2^-20; bytes count from 0 to 255 in both operands. The error of what
    is computed with it is below 1024, as many as it begins with: a result that lies less than 2048
    above an integer is computed as it is defined. */
@@ -141,6 +160,20 @@ NET_APART uint8_t net_sum_tie(const net_adding *s, uint8_t residual, uint8_t own
                                              : net_add(&s->conv->adder, b, a));
 }
 
+/* [section sum_code] */
+NET_INLINE uint8_t net_sum_code(const net_adding *s, uint8_t residual, uint8_t own, int32_t low,
+                                int32_t high)
+{
+    int32_t t = s->begin + (residual ^ s->flip) * s->ratio + (own ^ s->flipped) * s->other;
+    if (!(t & 0xff800))
+        return net_sum_tie(s, residual, own);
+    t >>= 20;
+    return (uint8_t)(t < low ? low : t > high ? high : t);
+}
+
+/* [section sum_room] */
+static uint8_t net_sums[NET_SUMS]; /* results that wait for the residual */
+
 /* [section sum_mve] */
 /* Four channels at each of n places. */
 static void net_add_four(const net_adding *s, const uint8_t *residual, uint8_t *y, int n)
@@ -173,16 +206,6 @@ static void net_add_four(const net_adding *s, const uint8_t *residual, uint8_t *
 }
 
 /* [section sum_others] */
-NET_INLINE uint8_t net_sum_code(const net_adding *s, uint8_t residual, uint8_t own, int32_t low,
-                                int32_t high)
-{
-    int32_t t = s->begin + (residual ^ s->flip) * s->ratio + (own ^ s->flipped) * s->other;
-    if (!(t & 0xff800))
-        return net_sum_tie(s, residual, own);
-    t >>= 20;
-    return (uint8_t)(t < low ? low : t > high ? high : t);
-}
-
 /* Four channels at each of n places. */
 static void net_add_four(const net_adding *s, const uint8_t *residual, uint8_t *y, int n)
 {
@@ -209,10 +232,11 @@ static void net_strips_sum(const net_strip *s, net_grouped *group, const uint8_t
     net_begin_adding(&adding, c);
     for (oy = 0; oy < c->out[0]; oy += s->height) {
         height = c->out[0] - oy < s->height ? c->out[0] - oy : s->height;
-        net_put_rows(s, x, oy, height);
+        net_put_rows(s, x, oy, 0, height);
         for (channel = 0; channel < c->out[2]; channel += 4) {
             at = oy * c->out[1] * c->out[2] + channel;
-            net_put_four(s, channel);
+            net_put_channels(s, channel, 4);
+            s->put_weights(c, channel);
             group(height, net_sums, channel);
             net_add_four(&adding, residual + at, y + at, height * c->out[1]);
         }

@@ -4,8 +4,20 @@
 
 #include "export/strips/opening.h"
 
-#define NET_DSP
-/* [section dsp] */
+/* [section wide] */
+/* Inputs of a few rows, less their zero point, widened to 16 bits. */
+typedef int16_t net_value;
+static net_value net_rows[NET_ROWS];
+
+#define NET_ZERO(c) 0 /* code 0, as the rows hold it */
+
+static void net_pad_row(const net_conv *c, int n, int16_t *to)
+{
+    (void)c;
+    memset(to, 0, (size_t)n * sizeof *to);
+}
+
+/* [section dsp_rows] */
 /* ---- Arm's DSP instructions ----
 
    SMLAD adds two products of 16 bits. Inputs, less their zero point, and weights are widened for
@@ -13,19 +25,12 @@
    Of four inputs a b c d the pairs are (a, c) and (b, d), as SXTB16 makes them. */
 #include <arm_acle.h>
 
-typedef int16_t net_value;
-static net_value net_rows[NET_ROWS];
-static uint32_t net_factors[NET_DSP_FACTORS];
-
 /* Any four bytes as a word: these processors load them from any address. */
 typedef struct net_word {
     uint32_t bits;
 } __attribute__((packed, may_alias)) net_word;
 
 #define NET_WORD(at) (((const net_word *)(const void *)(at))->bits)
-
-#define NET_ZERO(c) 0 /* code 0, as the rows hold it */
-#define NET_QUAD(k) ((k) % 3 ? 3 - (k) : (k)) /* where channel k of four lies in a row */
 
 static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
 {
@@ -44,11 +49,10 @@ static void net_put_row(const net_conv *c, const uint8_t *x, int n, int16_t *to)
         to[i] = (int16_t)(net_load(x[i], c->input) - c->input.zero_point);
 }
 
-static void net_pad_row(const net_conv *c, int n, int16_t *to)
-{
-    (void)c;
-    memset(to, 0, (size_t)n * sizeof *to);
-}
+/* [section dsp] */
+static uint32_t net_factors[NET_DSP_FACTORS];
+
+#define NET_QUAD(k) ((k) % 3 ? 3 - (k) : (k)) /* where channel k of four lies in a row */
 
 /* Pairs of weights, of the four channels in turn. */
 NET_APART void net_put_weights(const net_conv *c, int channel)
@@ -58,7 +62,6 @@ NET_APART void net_put_weights(const net_conv *c, int channel)
     for (o = 0; o < 4; o++) {
         const int8_t *w = net_bytes(&c->weights, channel + o, taps, room), *end = w + taps;
         uint32_t *to = net_factors + o;
-        net_now.bias[o] *= 256;
         if (c->in[2] % 4 == 0)
             for (; w < end; w += 4, to += 8) {
                 uint32_t four = NET_WORD(w);
@@ -73,23 +76,32 @@ NET_APART void net_put_weights(const net_conv *c, int channel)
     }
 }
 
+/* [section dsp_code] */
 /* Codes from -128 to 127 are computed as 0 to 255, to which USAT limits. */
 #define NET_LIFT(s) ((s)->conv->low == -128 && (s)->conv->high == 127 ? 128 : 0)
 
-/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
-   wrong only where these 5 units more have brought it to within 8 above an integer. */
+/* The code of a sum times 256. */
 NET_INLINE uint32_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
-    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + NET_ROUND(s) +
-                NET_LIFT(s) * ((int32_t)1 << s->shift);
+    int32_t t = (int32_t)((int64_t)acc * net_now.multiplier[k] >> 32) + net_now.begin[k];
     if (!(t & NET_TIE(s)))
-        return (uint8_t)(net_tie(s->conv, channel + k, acc >> 8) + NET_LIFT(s));
+        return (uint8_t)(net_exact(s->conv, channel + k, acc >> 8) + NET_LIFT(s));
     t >>= s->shift;
     if (s->conv->high - s->conv->low == 255)
         return (uint32_t)__usat(t, 8);
     return (uint8_t)net_clamped(t, s->conv->low, s->conv->high);
 }
 
+/* [section dsp_code_fixed] */
+#define NET_LIFT(s) 0
+
+/* The code of a sum times 256. */
+NET_INLINE uint32_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    return (uint8_t)net_exact(s->conv, channel + k, acc >> 8);
+}
+
+/* [section dsp_places] */
 /* Four codes, one behind the other. */
 NET_INLINE void net_put_codes(const net_strip *s, int32_t a0, int32_t a1, int32_t a2, int32_t a3,
                               uint8_t *y, int channel)
@@ -120,8 +132,7 @@ NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int
     const int pairs = (c->kernel[1] * c->in[2] + 1) / 2, unrolled = NET_UNROLLED(pairs);
     const int x1 = c->stride[1] * c->in[2];
     const uint32_t *w = net_factors, *end = w + 4 * pairs * c->kernel[0], *stop;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
-    int32_t b0 = a0, b1 = a1, b2 = a2, b3 = a3;
+    int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
     uint32_t p, q;
     for (; w < end; x += s->row - 2 * pairs)
         for (stop = w + 4 * pairs; w < stop; x += 2 * unrolled, w += 4 * unrolled) {
@@ -130,24 +141,6 @@ NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int
         }
     net_put_codes(s, a0, a1, a2, a3, y, channel);
     net_put_codes(s, b0, b1, b2, b3, y + s->step, channel);
-}
-
-/* Four channels of `height` rows. Where a row has an odd number of places, the last but one is
-   computed twice. */
-NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channel)
-{
-    const net_conv *c = s->conv;
-    const int x1 = c->stride[1] * c->in[2];
-    const int16_t *row = net_rows, *x, *end;
-    for (; height > 0; height--, row += c->stride[0] * s->row) {
-        end = row + c->out[1] / 2 * 2 * x1;
-        for (x = row; x < end; x += 2 * x1, y += 2 * s->step)
-            net_places(s, x, y, channel);
-        if (c->out[1] % 2) {
-            net_places(s, x - x1, y - s->step, channel);
-            y += s->step;
-        }
-    }
 }
 
 /* [section dsp_four] */

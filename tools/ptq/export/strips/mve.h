@@ -4,12 +4,11 @@
 
 #include "export/strips/opening.h"
 
-#define NET_MVE
 /* [section mve] */
 /* ---- Helium ----
 
-   VMLADAVA adds sixteen products of signed bytes to a register. Inputs become signed, and the bias
-   takes their zero point away. A row under the kernel is filled up to whole vectors by weights of
+   VMLADAVA adds sixteen products of signed bytes to a register. Inputs become signed; sums begin
+   with what takes their zero point away. A row under the kernel is filled up to whole vectors by weights of
    0. */
 #include <arm_mve.h>
 
@@ -49,16 +48,16 @@ NET_APART void net_put_weights(const net_conv *c, int channel)
                 sum = vaddvaq_s8(sum, some);
                 vst1q_s8(to, some);
             }
-        net_now.bias[o] -= NET_ZERO(c) * sum;
+        net_now.first[o] -= NET_ZERO(c) * sum;
     }
 }
 
-/* The codes of four sums. In units of 2^-shift their error is above -2 and below 1, so that a
-   result is wrong only where these 5 units more have brought it to within 8 above an integer. */
+/* [section mve_code] */
+/* The codes of four sums. */
 NET_INLINE void net_codes4(const net_strip *s, int32x4_t acc, uint8_t *y, int channel)
 {
-    const int32x4_t t = vaddq_n_s32(vmulhq_s32(vshlq_n_s32(acc, 8),
-                                               vld1q_s32(net_now.multiplier)), NET_ROUND(s));
+    const int32x4_t t = vaddq_s32(vmulhq_s32(vshlq_n_s32(acc, 8), vld1q_s32(net_now.multiplier)),
+                                  vld1q_s32(net_now.begin));
     const int32x4_t code = vminq_s32(vmaxq_s32(vshlq_r_s32(t, -s->shift),
                                                vdupq_n_s32(s->conv->low)),
                                      vdupq_n_s32(s->conv->high));
@@ -70,10 +69,21 @@ NET_INLINE void net_codes4(const net_strip *s, int32x4_t acc, uint8_t *y, int ch
         vst1q_s32(near, near_tie);
         for (k = 0; k < 4; k++)
             if (!near[k])
-                y[k] = (uint8_t)net_tie(s->conv, channel + k, sum[k]);
+                y[k] = (uint8_t)net_exact(s->conv, channel + k, sum[k]);
     }
 }
 
+/* [section mve_code_fixed] */
+/* The codes of four sums. */
+NET_INLINE void net_codes4(const net_strip *s, int32x4_t acc, uint8_t *y, int channel)
+{
+    int32_t sum[4], k;
+    vst1q_s32(sum, acc);
+    for (k = 0; k < 4; k++)
+        y[k] = (uint8_t)net_exact(s->conv, channel + k, sum[k]);
+}
+
+/* [section mve_places] */
 /* Sixteen inputs each at two places, with the weights of four channels. */
 #define NET_VECTOR(i) \
     if ((i) < unrolled) { \
@@ -95,7 +105,8 @@ NET_INLINE void net_places(const net_strip *s, const int8_t *x, uint8_t *y, int 
     const int vectors = (c->kernel[1] * c->in[2] + 15) / 16, unrolled = NET_UNROLLED(vectors);
     const int x1 = c->stride[1] * c->in[2];
     const int8_t *w = net_factors, *end = w + 64 * vectors * c->kernel[0], *stop;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t a0 = net_now.first[0], a1 = net_now.first[1], a2 = net_now.first[2];
+    int32_t a3 = net_now.first[3];
     int32_t b0 = a0, b1 = a1, b2 = a2, b3 = a3;
     int8x16_t p, q, v;
     for (; w < end; x += s->row - 16 * vectors)
@@ -107,24 +118,6 @@ NET_INLINE void net_places(const net_strip *s, const int8_t *x, uint8_t *y, int 
         const int32x4_t a = {a0, a1, a2, a3}, b = {b0, b1, b2, b3};
         net_codes4(s, a, y, channel);
         net_codes4(s, b, y + s->step, channel);
-    }
-}
-
-/* Four channels of `height` rows. Where a row has an odd number of places, the last but one is
-   computed twice. */
-NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channel)
-{
-    const net_conv *c = s->conv;
-    const int x1 = c->stride[1] * c->in[2];
-    const int8_t *row = net_rows, *x, *end;
-    for (; height > 0; height--, row += c->stride[0] * s->row) {
-        end = row + c->out[1] / 2 * 2 * x1;
-        for (x = row; x < end; x += 2 * x1, y += 2 * s->step)
-            net_places(s, x, y, channel);
-        if (c->out[1] % 2) {
-            net_places(s, x - x1, y - s->step, channel);
-            y += s->step;
-        }
     }
 }
 

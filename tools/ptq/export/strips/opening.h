@@ -1,70 +1,59 @@
 /* Convolution in strips, for the headers that "ptq export --c-header --standalone" writes: far fewer
-   instructions than net_conv2d of standalone_kernels.h, and the same bytes. The tool copies these
-   files one behind the other, with the network's name in place of `net`: opening.h; the forms for
-   Helium (mve.h), for Arm's DSP instructions (dsp.h), for ARMv6-M (thumb.h) and for all others
-   (plain.h), of which the compiler takes one; closing.h. C89 with <stdint.h>, and C++. */
+   instructions than net_conv2d of standalone_kernels.h, and the same bytes. The tool copies sections
+   of these files, with the network's name in place of `net`: opening.h; the forms for Helium (mve.h),
+   for Arm's DSP instructions (dsp.h), which share pairs.h, for ARMv6-M (thumb.h) and for all others
+   (plain.h), which share bytes.h, of which the compiler takes one; closing.h. With --small that of
+   small.h instead. C89 with <stdint.h>, and C++. */
 #ifndef PTQ_STRIPS_OPENING_H
 #define PTQ_STRIPS_OPENING_H
 
 #include "export/standalone_kernels.h"
 
-/* [section strips] */
+/* [section opening] */
 /* ---- Convolution in strips ----
 
-   A few rows of the image with their padding, and the weights of four output channels, are laid out
+   Once for each processor: what its compiler says it has decides how it multiplies. */
+#if defined(__ARM_FEATURE_MVE) && !defined(__ARM_BIG_ENDIAN)
+#define NET_MVE
+#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_BIG_ENDIAN)
+#define NET_DSP
+#elif (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)) && defined(__GNUC__)
+#define NET_THUMB
+#endif
+
+/* A few rows of the image with their padding, and the weights of four output channels, are laid out
    in buffers as the processor multiplies them best. Then all results of these rows and channels are
    computed, several at a time, so that an input or a weight once loaded serves several products. */
 
 #if defined(__GNUC__)
 #define NET_INLINE static __inline__ __attribute__((always_inline))
 #define NET_APART static __attribute__((noinline, unused))
-/* Loads and sums stay where they are: brought forward together, as compilers like it, they would need more
-   registers than there are. */
+/* Loads and sums stay where they are: brought forward together, as compilers like it, they would need
+   more registers than there are. */
 #define NET_IN_ORDER __asm__ volatile("" ::: "memory")
-#define NET_SETTLE(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
+#define NET_HIDE(a) __asm__("" : "+r"(a)) /* its value from the compiler: it stays in a register */
 #else
-#define NET_IN_ORDER
-#define NET_SETTLE(a, b, c, d)
 #define NET_INLINE static
 #define NET_APART static
+#define NET_IN_ORDER
+#define NET_HIDE(a)
 #endif
 
 typedef struct net_strip {
     const net_conv *conv;
     void (*put_weights)(const net_conv *c, int channel); /* of four channels, into their buffer */
     int height; /* rows of results that are computed together */
+    int width;  /* places of each */
     int row;    /* inputs of a row with its padding */
     int step;   /* bytes from a place to the next, where results are written */
     int shift;  /* bits of a result's fraction before it is rounded */
 } net_strip;
 
-/* Of the four channels. The bias brings the inputs' zero point into account, where the products do
-   not. */
-typedef struct net_four {
-    int32_t bias[4], multiplier[4];
-} net_four;
-
-static net_four net_now;
-
-/* multiplier * 2^(24 + shift) */
-static int32_t net_fixed(uint32_t multiplier, int shift)
+/* A result as it is defined, from the sum without its bias. */
+NET_APART int32_t net_exact(const net_conv *c, int channel, int32_t acc)
 {
-    int32_t m = (int32_t)((multiplier & 0x7fffff) | 0x800000);
-    int up = (int)(multiplier >> 23) - 126 + shift;
-    return up >= 0 ? m * ((int32_t)1 << up) : up > -24 ? m >> -up : 0;
-}
-
-/* What the rounding of results begins with: one half, the zero point, and 5 units for the errors of
-   what is to come (see net_code). */
-#define NET_ROUND(s) \
-    (((int32_t)1 << ((s)->shift - 1)) + 5 + (s)->conv->zero_point * ((int32_t)1 << (s)->shift))
-/* All bits of the fraction but the lowest three. */
-#define NET_TIE(s) (((int32_t)1 << (s)->shift) - 8)
-
-/* A result whose fraction is so near to a half that it must be computed as it is defined. */
-NET_APART int32_t net_tie(const net_conv *c, int channel, int32_t acc)
-{
-    return net_requantize(acc, c->weights.multiplier[channel], c->zero_point, c->low, c->high);
+    return net_requantize(acc + (c->weights.bias ? c->weights.bias[channel] : 0),
+                          c->weights.multiplier[channel], c->zero_point, c->low, c->high);
 }
 
 /* The weights of a channel as bytes; those of fewer bits are unpacked into `room`. */
@@ -88,10 +77,79 @@ static const int8_t *net_bytes(const net_weights *w, int channel, int n, int8_t 
     return room;
 }
 
+/* [section rounding] */
+/* Of the channels at hand. */
+typedef struct net_four {
+    int32_t first[4];      /* what sums begin with: products have not the zero point taken away */
+    int32_t multiplier[4]; /* times 2^(24 + shift) */
+    int32_t begin[4];      /* what results begin with, times 2^shift */
+} net_four;
+
+static net_four net_now;
+
+/* multiplier * 2^(24 + shift) */
+static int32_t net_fixed(uint32_t multiplier, int shift)
+{
+    int32_t m = (int32_t)((multiplier & 0x7fffff) | 0x800000);
+    int up = (int)(multiplier >> 23) - 126 + shift;
+    return up >= 0 ? m * ((int32_t)1 << up) : up > -24 ? m >> -up : 0;
+}
+
+/* bias * multiplier * 2^shift, rounded down. It has no part in the sums: channels whose weights are
+   all but 0 have biases that would leave those few bits. */
+static int32_t net_share(int32_t bias, uint32_t multiplier, int shift)
+{
+    int64_t product = (int64_t)bias * (int32_t)((multiplier & 0x7fffff) | 0x800000);
+    int down = 150 - (int)(multiplier >> 23) - shift;
+    return (int32_t)(down < 0 ? product * ((int64_t)1 << -down) : product >> (down < 62 ? down : 62));
+}
+
+/* What is added to all results: one half, the zero point, and 6 units for the errors of what is to
+   come. In units of 2^-shift the share of the bias is too low by less than 1, the product of a sum by
+   less than 2, on ARMv6-M by less than 5, or too high by less than 1, there by less than 2: so a
+   result is wrong only where these units have brought it to within 8 above an integer. */
+#define NET_ROUND(s) \
+    (((int32_t)1 << ((s)->shift - 1)) + 6 + (s)->conv->zero_point * ((int32_t)1 << (s)->shift))
+/* All bits of the fraction but the lowest three: where they are 0, net_exact decides. */
+#define NET_TIE(s) (((int32_t)1 << (s)->shift) - 8)
+
+/* [section rounding_fixed] */
+/* Of the channels at hand: what sums begin with, where products have not the zero point taken
+   away. */
+typedef struct net_four {
+    int32_t first[4];
+} net_four;
+
+static net_four net_now;
+
+/* [section unrolled] */
+#if defined(__GNUC__)
+#define NET_SETTLE(a, b, c, d) __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d))
+#else
+#define NET_SETTLE(a, b, c, d)
+#endif
+
 /* The largest of a few numbers that divides n: so many products are written out in a loop. */
 #define NET_UNROLLED(n) \
     ((n) % 8 == 0 ? 8 : (n) % 6 == 0 ? 6 : (n) % 5 == 0 ? 5 : (n) % 4 == 0 ? 4 : \
      (n) % 3 == 0 ? 3 : (n) % 2 == 0 ? 2 : 1)
+
+/* [section code] */
+/* The code of a sum. */
+static uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + net_now.begin[k];
+    if (!(t & NET_TIE(s)))
+        return (uint8_t)net_exact(s->conv, channel + k, acc);
+    return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
+}
+
+/* [section code_fixed] */
+/* The code of a sum. */
+NET_INLINE uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
+{
+    return (uint8_t)net_exact(s->conv, channel + k, acc);
+}
 
 /* [section end] */
 #endif

@@ -4,58 +4,10 @@
 
 #include "export/strips/opening.h"
 
-#define NET_PLAIN
 /* [section plain] */
 /* ---- Plain C ----
 
-   Inputs stay bytes, from 0 to 255; the bias takes their zero point away. Weights lie four channels
-   side by side. */
-typedef uint8_t net_value;
-static net_value net_rows[NET_ROWS];
-static int8_t net_factors[NET_PLAIN_FACTORS];
-
-#define NET_ZERO(c) ((c)->input.zero_point + (c)->input.flip) /* code 0, as the rows hold it */
-#define NET_QUAD(k) (k) /* where channel k of four lies in a row */
-
-static void net_put_row(const net_conv *c, const uint8_t *x, int n, uint8_t *to)
-{
-    int i;
-    if (!c->input.flip)
-        memcpy(to, x, (size_t)n);
-    else
-        for (i = 0; i < n; i++)
-            to[i] = x[i] ^ 128;
-}
-
-static void net_pad_row(const net_conv *c, int n, uint8_t *to)
-{
-    memset(to, (int)NET_ZERO(c), (size_t)n);
-}
-
-NET_APART void net_put_weights(const net_conv *c, int channel)
-{
-    static int8_t room[NET_UNPACKED];
-    int taps = c->kernel[0] * c->kernel[1] * c->in[2], o, k;
-    for (o = 0; o < 4; o++) {
-        const int8_t *w = net_bytes(&c->weights, channel + o, taps, room);
-        int8_t *to = net_factors + o;
-        int32_t sum = 0;
-        for (k = 0; k < taps; k++, to += 4)
-            sum += *to = w[k];
-        net_now.bias[o] -= NET_ZERO(c) * sum;
-    }
-}
-
-/* The code of a sum. In units of 2^-shift its error is above -2 and below 1, so that a result is
-   wrong only where these 5 units more have brought it to within 8 above an integer. */
-static uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
-{
-    int32_t t = (int32_t)((int64_t)(acc * 256) * net_now.multiplier[k] >> 32) + NET_ROUND(s);
-    if (!(t & NET_TIE(s)))
-        return (uint8_t)net_tie(s->conv, channel + k, acc);
-    return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
-}
-
+   Sums of two or four places of four channels. */
 #if defined(__riscv) || defined(__aarch64__)
 enum { NET_PLACES = 4 }; /* sixteen sums: these have 31 registers */
 #else
@@ -81,8 +33,8 @@ enum { NET_PLACES = 2 };
         to[4 * (p) + 3] = a[p][3]; \
     }
 #define NET_BEGIN(p) \
-    a[p][0] = net_now.bias[0], a[p][1] = net_now.bias[1], a[p][2] = net_now.bias[2], \
-    a[p][3] = net_now.bias[3];
+    a[p][0] = net_now.first[0], a[p][1] = net_now.first[1], a[p][2] = net_now.first[2], \
+    a[p][3] = net_now.first[3];
 
 NET_INLINE void net_places(const net_strip *s, const uint8_t *x, int32_t *to)
 {
@@ -130,15 +82,6 @@ NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channe
             y += rest * s->step;
         }
     }
-}
-
-/* [section plain_four] */
-/* The codes of four sums, for layers where this is little of the work. */
-NET_APART void net_finish_four(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
-{
-    int k;
-    for (k = 0; k < 4; k++)
-        y[k] = (uint8_t)net_code(s, sum[k], k, channel);
 }
 
 /* [section end] */

@@ -4,48 +4,7 @@
 
 #include "export/strips/opening.h"
 
-#define NET_THUMB
-/* [section thumb] */
-/* ---- ARMv6-M ----
-
-   Eight registers compute, the others can be added to: they hold four sums, one place of four
-   channels. Weights lie as words, four channels side by side, since one instruction loads four of
-   those. Inputs stay bytes, from 0 to 255; the bias takes their zero point away. */
-typedef uint8_t net_value;
-static net_value net_rows[NET_ROWS];
-static int32_t net_factors[NET_PLAIN_FACTORS];
-
-#define NET_ZERO(c) ((c)->input.zero_point + (c)->input.flip) /* code 0, as the rows hold it */
-#define NET_QUAD(k) (k) /* where channel k of four lies in a row */
-
-static void net_put_row(const net_conv *c, const uint8_t *x, int n, uint8_t *to)
-{
-    int i;
-    if (!c->input.flip)
-        memcpy(to, x, (size_t)n);
-    else
-        for (i = 0; i < n; i++)
-            to[i] = x[i] ^ 128;
-}
-
-static void net_pad_row(const net_conv *c, int n, uint8_t *to)
-{
-    memset(to, (int)NET_ZERO(c), (size_t)n);
-}
-
-NET_APART void net_put_weights(const net_conv *c, int channel)
-{
-    static int8_t room[NET_UNPACKED];
-    int taps = c->kernel[0] * c->kernel[1] * c->in[2], o, k;
-    for (o = 0; o < 4; o++) {
-        const int8_t *w = net_bytes(&c->weights, channel + o, taps, room);
-        int32_t *to = net_factors + o, sum = 0;
-        for (k = 0; k < taps; k++, to += 4)
-            sum += *to = w[k];
-        net_now.bias[o] -= NET_ZERO(c) * sum;
-    }
-}
-
+/* [section thumb_code] */
 /* The upper half of a product of 64 bits, from products of 32; too low by up to 3. */
 NET_INLINE int32_t net_upper(int32_t a, int32_t b)
 {
@@ -53,17 +12,22 @@ NET_INLINE int32_t net_upper(int32_t a, int32_t b)
     return ah * bh + (int32_t)(((uint32_t)al * (uint32_t)bh) >> 16) + ((ah * (bl >> 1)) >> 15);
 }
 
-/* The code of a sum. In units of 2^-shift its error is above -5 and below 2, so that a result is
-   wrong only where these 5 units more have brought it to within 8 above an integer. */
+/* The code of a sum. */
 NET_INLINE uint8_t net_code(const net_strip *s, int32_t acc, int k, int channel)
 {
-    int32_t t = net_upper(acc * 256, net_now.multiplier[k]) + NET_ROUND(s);
+    int32_t t = net_upper(acc * 256, net_now.multiplier[k]) + net_now.begin[k];
     if (!(t & NET_TIE(s)))
-        return (uint8_t)net_tie(s->conv, channel + k, acc);
+        return (uint8_t)net_exact(s->conv, channel + k, acc);
     return (uint8_t)net_clamped(t >> s->shift, s->conv->low, s->conv->high);
 }
 
-/* An input with four weights: in C, v = x[i], a0 += v * w[0], a1 += v * w[1], ..., w += 4. The
+/* [section thumb] */
+/* ---- ARMv6-M ----
+
+   Eight registers compute, the others can be added to: they hold four sums, one place of four
+   channels.
+
+   An input with four weights: in C, v = x[i], a0 += v * w[0], a1 += v * w[1], ..., w += 4. The
    compiler takes eleven instructions for a product where this takes two and a half. */
 #define NET_TAP(i) \
     "ldrb r5, [%[x], #" #i "]\n\tldmia %[w]!, {r1, r2, r3, r4}\n\t" \
@@ -80,7 +44,8 @@ NET_INLINE void net_place(const net_strip *s, const uint8_t *x, uint8_t *y, int 
     const net_conv *c = s->conv;
     const int row = c->kernel[1] * c->in[2];
     const int32_t *w = net_factors;
-    int32_t a0 = net_now.bias[0], a1 = net_now.bias[1], a2 = net_now.bias[2], a3 = net_now.bias[3];
+    int32_t a0 = net_now.first[0], a1 = net_now.first[1], a2 = net_now.first[2];
+    int32_t a3 = net_now.first[3];
     int u;
     for (u = 0; u < c->kernel[0]; u++, x += s->row - row)
         if (row % 8 == 0)
@@ -107,15 +72,6 @@ NET_INLINE void net_group(const net_strip *s, int height, uint8_t *y, int channe
     for (; height > 0; height--, row += c->stride[0] * s->row)
         for (x = row; x < row + c->out[1] * x1; x += x1, y += s->step)
             net_place(s, x, y, channel);
-}
-
-/* [section thumb_four] */
-/* The codes of four sums, for layers where this is little of the work. */
-NET_APART void net_finish_four(const net_strip *s, const int32_t *sum, uint8_t *y, int channel)
-{
-    int k;
-    for (k = 0; k < 4; k++)
-        y[k] = (uint8_t)net_code(s, sum[k], k, channel);
 }
 
 /* [section end] */
