@@ -11978,7 +11978,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->words = (k->words + pieces - 1) / pieces * pieces;
     }
     k->count = k->in[1] < columns - k->pad[1] ? k->in[1] : columns - k->pad[1];
-    k->parts = k->groups > 1 || k->pitch > deep * size ? k->count : 1;
+    k->parts = !one && (k->groups > 1 || k->pitch > deep * size) ? k->count : 1;
     k->row_bytes = (k->direct ? k->in[1] : columns) * k->pitch;
     fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
     fit = (fit < 0 ? 0 : fit) * k->skip / k->stride[0] + 1;
