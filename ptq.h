@@ -78,12 +78,12 @@
      [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [CHANCE] [WORK] [OBSERVE]
      [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
      [GRAPH]     nodes, builder, ResNet8            [NET]
-     [FILE]      safetensors, model files         Two: Files. [METADATA] [GRAPH TEXT] [FILE]
-     [FUSE]      folding batch norm and others      [CALIBRATION FILE] [IMAGE FILES] [TEST VECTOR]
-     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR]
-     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [SEARCH]
-     [DATA]      data sets, CIFAR-10, sampling      [CONFIRM]
-     [OBSERVE]   ranges from data
+     [FILE]      safetensors, model files         Two: Files. [METADATA] [WORDS] [GRAPH TEXT]
+     [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE] [IMAGE FILES]
+     [PLAN]      models made ready to run           [TEST VECTOR]
+     [SESSION]   running                          Three: Speed. [CPU] [VECTOR] [THREADS]
+     [DATA]      data sets, CIFAR-10, sampling    Four: Search. [EQUALIZE] [LEARN] [SEARCH]
+     [OBSERVE]   ranges from data                   [CONFIRM]
      [CALIBRATE] statistics of every tensor       Part one is the book; what it takes from the other
      [SCHEME]    what to quantize how, presets    parts is declared at its beginning. To add an
      [CONVERT]   float model to quantized model   operator, read the end of [OPERATORS]: one row of
@@ -92,7 +92,7 @@
 
    LIMITS
      One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
-     255x255; no dilation. Numbers are little-endian in files, on any machine.
+     255x255, dilation included. Numbers are little-endian in files, on any machine.
 
    LICENSE: MIT, at the end of this file.
 */
@@ -1442,19 +1442,27 @@ typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static ptq_status ptq__check_metas(const ptq_model *model, ptq_error *err);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
+static void ptq__put_float(ptq__text *text, float value);
+typedef int ptq__before(const void *a, const void *b, const void *context); /* 1 if a comes first */
+static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code);
 #ifndef PTQ_RUN_ONLY
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
+typedef struct ptq__job ptq__job;
+static void ptq__job_spread(ptq__job *job);
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err);
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
-   What everything below stands on: names, text, errors, memory, sorting.
-   None of it is about networks; skip it, and come back where a name is not plain. The library
-   formats and reads numbers itself, since printf and strtod obey the locale of the program, in
-   which 0.5 may be written "0,5", and since a build without stdio has neither. */
+   What everything below stands on: names, text, errors, memory. None of it is about networks; skip
+   it, and come back where a name is not plain. The library formats numbers itself, and reads them,
+   since printf and strtod obey the locale of the program, in which 0.5 may be written "0,5", and
+   since a build without stdio has neither. How real numbers are written and read, and how files are
+   sorted, stands in part two. */
 
 /* The lists of ptq_names one after another: each name ends with a 0, each list with an empty name.
    One string instead of pointers to many, because every pointer takes an entry of 24 bytes in a
@@ -1485,6 +1493,8 @@ static const char ptq__names[] =
     "\0";
 /* clang-format on */
 
+/* Steps over the lists before, then over the names before: few of them, and asked for
+   only where people read or files are read. */
 PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
     const char *name = ptq__names;
     unsigned before = (unsigned)list; /* lists to step over */
@@ -1497,6 +1507,7 @@ PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
     return *name ? name : NULL;
 }
 
+/* From the first on: lists are short, and no name stands twice in one. */
 PTQ_API int ptq_find_name(ptq_names list, const char *name) {
     for (unsigned value = 0; ptq_name(list, value); value++)
         if (!strcmp(name, ptq_name(list, value)))
@@ -1517,6 +1528,7 @@ struct ptq__text {
     size_t length; /* of the text, whether it fits or not */
 };
 
+/* An empty text over a buffer, which may be NULL where `size` is 0. */
 static ptq__text ptq__text_over(char *data, size_t size) {
     ptq__text text = {data, size, 0};
     if (size)
@@ -1562,69 +1574,12 @@ static uint32_t ptq__exponent_bits(float value) {
     return (bits >> 23) & 255;
 }
 
+/* Neither an infinity nor a NaN. */
 static int ptq__is_finite(float value) { return ptq__exponent_bits(value) != 255; }
 
+/* Nor 0 or a denormal: what a scale or a multiplier must be. */
 static int ptq__is_normal(float value) {
     return ptq__exponent_bits(value) != 0 && ptq__exponent_bits(value) != 255;
-}
-
-/* 10^n in double precision, by squaring; n within the range of double. */
-static double ptq__pow10(int n) {
-    double result = 1, base = 10;
-    int k = n < 0 ? -n : n;
-    for (; k; k >>= 1, base *= base)
-        if (k & 1)
-            result *= base;
-    return n < 0 ? 1 / result : result;
-}
-
-/* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
-   Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
-   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
-   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
-static uint64_t ptq__shortest(float value, int *exponent) {
-    double v = (double)value;
-    int e = 0;
-    uint64_t digits = 0;
-    while (v < ptq__pow10(e))
-        e--;
-    while (v >= ptq__pow10(e + 1))
-        e++;
-    for (int n = 1; n <= 9; n++) {
-        *exponent = e - n + 1;
-        digits = (uint64_t)(v * ptq__pow10(-*exponent) + 0.5);
-        if ((float)((double)digits * ptq__pow10(*exponent)) == value)
-            break;
-    }
-    return digits;
-}
-
-/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
-   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
-   stand zeros. */
-static void ptq__put_float(ptq__text *text, float value) {
-    char digit[24];
-    ptq__text digits = ptq__text_over(digit, sizeof digit);
-    float size = value < 0 ? -value : value;
-    int n, point, whole, exponent = 0;
-    ptq__put_string(text, value < 0 ? "-" : "");
-    if (!ptq__is_finite(size)) {
-        ptq__put_string(text, size > 0 ? "inf" : "nan");
-        return;
-    }
-    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
-    n = (int)digits.length;
-    point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
-    whole = point > 10 || point < -4 ? 1 : point;
-    for (int p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
-        if (p == whole)
-            ptq__put_char(text, '.');
-        ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
-    }
-    if (whole != point) {
-        ptq__put_char(text, 'e');
-        ptq__put_signed(text, point - 1);
-    }
 }
 
 /* Those of printf's formats that the library needs, %s %d %u %zu %llu %g %%, without widths. A name
@@ -1658,6 +1613,7 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
+/* Returns `status`, so that a function can fail in one line. Without `err` nobody is told. */
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
     ptq__text text = ptq__text_over(err ? err->text : NULL, err ? sizeof err->text : 0);
     va_list args;
@@ -1767,50 +1723,8 @@ static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int cou
 #define PTQ__GROW(allocator, pointer, count, capacity, what, err)                                  \
     ptq__grow(allocator, pointer, count, capacity, sizeof **(pointer), what, err)
 
-static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
-    for (; size > 0; size--, a++, b++) {
-        uint8_t kept = *a;
-        *a = *b;
-        *b = kept;
-    }
-}
-
-/* 1 if element `a` comes before element `b`. */
-typedef int ptq__before(const void *a, const void *b, const void *context);
-
-/* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
-   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
-   none of these. Equal elements come in any order, so `before` decides ties where they matter.
-
-   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
-   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
-   the top, which is the last in order, goes behind the heap, again and again. Either way one
-   element, `root`, may be out of place, and sinks until none of its children comes after it. */
-static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
-    uint8_t *item = (uint8_t *)base;
-    size_t start = n / 2, end = n, child;
-    while (end > 1) {
-        if (start > 0)
-            start--;
-        else
-            ptq__swap(item, item + --end * size, size);
-        for (size_t root = start; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end && before(item + child * size, item + (child + 1) * size, context))
-                child++;
-            if (!before(item + root * size, item + child * size, context))
-                break;
-            ptq__swap(item + root * size, item + child * size, size);
-        }
-    }
-}
-
-/* Reading.
-
-   What is read may come from anywhere: nothing relies on a terminating 0. Readers walk over a text
-   by cutting pieces off its front; nothing is copied, so that the text must stay as long as its
-   pieces are used. Numbers are read where files are, in part two.
-
-   A piece of a text: n bytes, not terminated. */
+/* A piece of a text: n bytes, not terminated. What is read may come from anywhere, and so nothing
+   relies on a terminating 0. Readers stand where files are, in part two. */
 struct ptq__span {
     const char *p;
     size_t n;
@@ -1819,23 +1733,6 @@ struct ptq__span {
 static ptq__span ptq__span_of(const char *text) {
     ptq__span span = {text, strlen(text)};
     return span;
-}
-
-static int ptq__span_is(ptq__span span, const char *text) {
-    return span.n == strlen(text) && !memcmp(span.p, text, span.n);
-}
-
-/* Cuts off and returns what stands before the first `separator`; everything where there is none. */
-static ptq__span ptq__cut(ptq__span *rest, char separator) {
-    ptq__span head = *rest;
-    if (!head.n)
-        return head;
-    const char *at = (const char *)memchr(rest->p, separator, rest->n);
-    size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
-    head.n = at ? taken - 1 : taken;
-    rest->p += taken;
-    rest->n -= taken;
-    return head;
 }
 
 /* A copy that fits into an error message: files may hold anything, so what is not printable becomes
@@ -1917,6 +1814,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     return PTQ_OK;
 }
 
+/* Zeroed: a tensor that nobody fills has codes 0 and numbers 0, not what lay there before. */
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err) {
@@ -1928,6 +1826,8 @@ PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits
     return PTQ_OK;
 }
 
+/* Over memory of the caller: activations in an arena, or a file that was read whole. Nothing is
+   copied, and nothing is freed with the tensor. */
 PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, void *data, size_t size, ptq_error *err) {
     ptq_tensor made;
@@ -1939,6 +1839,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     return PTQ_OK;
 }
 
+/* Of one that was freed already, or never made, nothing is owned: a second time does nothing. */
 PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator) {
     if (!tensor)
         return;
@@ -1986,8 +1887,9 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
 }
 
 /* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
-   stored first. Bits 8 and up of mask and word belong to the second byte. A signed code whose
-   highest bit is set is negative. */
+   stored first. Bits 8 and up of mask and word belong to the second byte: of the codes above, c
+   begins at bit 6 with mask 111 000000, of which one bit lies in byte 1. A signed code whose
+   highest bit is set is negative: 7 of three bits is -1. */
 static int32_t ptq__packed_code(const ptq_tensor *tensor, size_t index, const int32_t *set) {
     size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
     size_t row = index / per_row, column = index % per_row; /* NOLINT: no row is empty */
@@ -2040,6 +1942,7 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
            (float)(ptq__code(tensor, index) - tensor->zero_point);
 }
 
+/* Only codes: real numbers are stored through `data`, where they lie as C has them. */
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code) {
     PTQ_ASSERT(tensor->type != PTQ_TYPE_F32 && tensor->type != PTQ_TYPE_F16);
     if (tensor->type == PTQ_TYPE_S32)
@@ -2048,51 +1951,6 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
         (void)ptq__packed_code(tensor, index, &code);
     else
         ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
-}
-
-/* Half precision, and single:
-
-       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
-       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
-
-   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
-   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
-   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
-   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
-   right. */
-PTQ_API uint16_t ptq_f32_to_f16(float value) {
-    uint32_t bits, sign, shift = 13;
-    memcpy(&bits, &value, sizeof bits);
-    sign = (bits >> 16) & 0x8000u;
-    bits &= 0x7fffffffu;
-    if (bits >= 0x47800000u) /* from 2^16: infinity, or NaN */
-        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
-    if (bits < 0x33000000u) /* below 2^-25, half of the smallest number */
-        return (uint16_t)sign;
-    if (bits < 0x38800000u) { /* below 2^-14 */
-        shift = 126 - (bits >> 23);
-        bits = (bits & 0x7fffffu) | 0x800000u;
-    } else {
-        bits -= 112u << 23; /* the exponents' biases are 127 and 15 */
-    }
-    bits += (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
-    return (uint16_t)(sign | (bits >> shift));
-}
-
-/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
-   or NaN. */
-PTQ_API float ptq_f16_to_f32(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
-    int exponent = (half >> 10) & 31;
-    float value;
-    if (exponent == 0) {
-        value = (float)mantissa * (1.0f / 16777216.0f);
-        return sign ? -value : value;
-    }
-    bits = exponent == 31 ? 0x7f800000u : (uint32_t)(exponent + 112) << 23;
-    bits |= sign | (mantissa << 13);
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 /* ---- [QUANTIZE] ---------------------------------------------------------------------------------
@@ -2183,12 +2041,14 @@ PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high
     *high = *low + (1 << bits) - 1;
 }
 
+/* A division, not a product with 1 / s: the two differ where x / s is close to a half. */
 PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
     int32_t low, high;
     ptq_code_range(q->type, q->bits, &low, &high);
     return ptq__to_code(ptq__div(x, q->scale), q->zero_point, low, high);
 }
 
+/* code - z takes at most 9 bits, and is exact: one rounding, that of the product. */
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
 }
@@ -2256,7 +2116,11 @@ typedef struct ptq__adder {
     ptq__clamp clamp;
 } ptq__adder;
 
-/* Where a step reads and writes while one image runs. */
+/* Where a step reads and writes while one image runs. What a kernel may take for granted, since
+   [CHECK] and the session have looked: tensors have the shapes of their nodes, one element behind
+   the other. Codes take a byte each, of either sign as the node's `q` says, and lie between the
+   lowest and the highest of their bits. Real numbers are floats, finite unless the network itself
+   overflows. */
 typedef struct ptq__frame {
     const void *in[2]; /* the operands, H x W x C each; in[1] NULL where there is none */
     void *out;         /* the result, H x W x C; may be an operand's memory, see PTQ__IN_PLACE */
@@ -2343,9 +2207,10 @@ static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
 /* ReLU and ReLU6. y = max(x, 0), y = min(max(x, 0), 6). Codes keep their scale, so that no code is
    computed anew: they are clamped to those of 0 and 6. */
 
+/* One number, -inf to inf. A NaN passes: calibration must see it. */
 static float ptq__activate(float x, ptq_activation act) {
     if (act != PTQ_ACTIVATION_NONE && x < 0)
-        return 0; /* a NaN passes: calibration must see it */
+        return 0;
     return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
@@ -2363,6 +2228,7 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
     return clamp;
 }
 
+/* H x W x C -> H x W x C, in place or not. */
 static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
@@ -2370,6 +2236,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
+/* Of a code before it is stored, which may be any integer. */
 static int32_t ptq__clamp_code(int32_t code, const ptq__clamp *clamp) {
     code = code < clamp->low ? clamp->low : code;
     return code > clamp->high ? clamp->high : code;
@@ -2382,6 +2249,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
         ptq__store(frame->out, i, ptq__clamp_code(ptq__load(frame->in[0], i, type), &step->clamp));
 }
 
+/* Without a word in the metadata: PTQ__ONNX. ptq_model_check refuses words of other arithmetics. */
 static ptq__arithmetic ptq__arithmetic_of(const ptq_model *model) {
     const char *name = ptq_model_get_meta(model, "arithmetic");
     if (name && !strcmp(name, "xnnpack"))
@@ -2500,6 +2368,7 @@ static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq
     return PTQ_OK;
 }
 
+/* H x W x C, H x W x C -> H x W x C, which may lie over the first operand. */
 static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1]; /* H x W x C */
     float *y = (float *)frame->out; /* H x W x C, perhaps a */
@@ -2670,7 +2539,12 @@ static ptq_status ptq__pool_shape(ptq_node *node, const int *in, const int *seco
        add_act(y[o] + residual[o]), or residual[o] + y[o] on codes.
    On codes, with the zero point taken off the inputs, so that padding adds 0:
        acc = b[o] + sum of (w - zw) (x - zx),     y = clamp(rne(acc * m[o]) + zy),
-   b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits. */
+   b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits.
+
+   One tap as an example: x = 1.5 and w = -0.25, of scales 0.5 and 0.01 and zero points 10 and 0,
+   are the codes 13 and -25. acc = (13 - 10) * -25 = -75 stands for -75 * 0.5 * 0.01 = -0.375, the
+   very product. For a result of scale 0.1 and zero point 128 it becomes, with m = 0.05,
+       y = rne(-75 * 0.05) + 128 = 124,     which stands for 0.1 (124 - 128) = -0.4. */
 
 /* H x W x C -> H' x W' x channels. A residual is added element by element, in place. */
 static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *residual,
@@ -2714,7 +2588,9 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
 }
 
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
-   denormal: proved here from the weights, so that kernels need not look. */
+   denormal: proved here from the weights, so that kernels need not look. With codes of 8 bits a 3 x
+   3 kernel over 64 channels reaches at most 576 * 127 * 255 = 18,653,760: only layers of more than
+   66,000 taps could leave 31 bits, and in them only those with large weights. */
 static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_qparams *in = &model->node[node->input[0]].q, *out = ptq__sum_qparams(node);
     const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
@@ -2771,7 +2647,9 @@ static ptrdiff_t ptq__under(const ptq__step *step, int p, int u, int v) {
         (void)flip, (void)zero;                                                                    \
     }
 
-/* Real numbers; and codes less their zero point, s8 + 128 taken for u8, each -255 to 255. */
+/* Real numbers; and codes less their zero point, s8 + 128 taken for u8: -255 to 255 need nine bits,
+   and so sixteen. Why take off the zero point here? Then padding is 0 for both, and the product of
+   a tap needs no correction; the inputs of a window are gathered once for all channels. */
 PTQ__PATCH(ptq__gather_f32, float, float, x[at + first + c])
 PTQ__PATCH(ptq__gather_codes, uint8_t, int16_t, (int16_t)((x[at + first + c] ^ flip) - zero))
 
@@ -2788,8 +2666,9 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-/* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
-   bits. Blocks of 16 become vector code; a plain loop stays scalar at -O2. */
+/* The same of codes: x, less its zero point, -255 to 255, n of 16 bits; w, n codes as they are,
+   -128 to 127 or 0 to 255. A block of 16 products stays below 2^21; their sum may wrap at 32 bits,
+   see ptq__mass. Blocks of 16 become vector code; a plain loop stays scalar at -O2. */
 #define PTQ__DOT(NAME, TYPE)                                                                       \
     static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
         uint32_t sum = 0;                                                                          \
@@ -2819,6 +2698,8 @@ static uint32_t ptq__mass(const ptq__step *step, const int16_t *patch) {
     return sum;
 }
 
+/* Sum of (w - zw) (x - zx) for one channel of the result: the plain product of the gathered inputs,
+   x - zx, and the weights as they are stored, less what the weights' zero point adds to it. */
 static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t mass, int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const uint8_t *w = (const uint8_t *)step->weight + (ptrdiff_t)channel * step->taps;
@@ -2956,6 +2837,7 @@ static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *seco
     return PTQ_OK;
 }
 
+/* g is computed once for each channel, and each number then costs a product and a sum. */
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)frame->in[0]; /* H x W x C */
@@ -3029,9 +2911,10 @@ static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame,
 
    each operation rounded; its global pool below is another formula. TensorFlow Lite divides the sum
    of the codes, and rounds halves away from zero. What sx (x - zx) is for each byte stands in a
-   table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which changes
-   no bit of a quotient, so that no sum of real numbers leaves their range. H x W x C -> H' x W' x C.
-   */
+   table, which no compiler can fuse with the sum. Both scales lose the exponent of sx, which
+   changes no bit of a quotient, so that no sum of real numbers leaves their range.
+
+   H x W x C -> H' x W' x C; `code` begins as the first one under the window. */
 static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
     const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;
     const void *x = frame->in[0];
@@ -3128,11 +3011,14 @@ static void ptq__softmax(const float *x, float *y, int n, int logarithm) {
         y[i] = logarithm ? x[i] - max - logf(sum) : expf(x[i] - max) / sum;
 }
 
+/* 1 x 1 x C -> 1 x 1 x C, behind the logits. */
 static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements,
                  step->node->op == PTQ_OP_LOG_SOFTMAX);
 }
 
+/* 1 x 1 x C codes -> as many, s8 of scale 1/256 and zero point -128. Codes are at most 255 apart,
+   and so are places in the table; the largest power, 2^31, fits 64 bits when it is shifted by 9. */
 static void ptq__softmax_int(const ptq__step *step, const ptq__frame *frame) {
     const uint32_t *power = (const uint32_t *)step->owned;
     ptq_type type = step->from[0]->q.type;
@@ -3229,6 +3115,7 @@ static int ptq__function_numbers(ptq_function function) {
                                                                                   : 0;
 }
 
+/* A result for each number: the shape stays. Numbers that a formula has not must be 0. */
 static ptq_status ptq__function_shape(ptq_node *node, const int *in, const int *second,
                                       ptq_error *err) {
     int known = (unsigned)node->function < PTQ_FUNCTION_COUNT;
@@ -3250,6 +3137,7 @@ static float ptq__slope(const ptq_node *node, int channel) {
     return slope ? slope[channel] : node->alpha;
 }
 
+/* H x W x C -> H x W x C, in place or not. */
 static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
@@ -3258,8 +3146,8 @@ static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = ptq__function(step->node, ptq__slope(step->node, c), x[i + c], 0);
 }
 
-/* quantize(f(dequantize(code))) for each code that can come in, 256 for each table: of prelu one for
-   each channel. */
+/* quantize(f(dequantize(code))) for each code that can come in, 256 places in each table: of prelu
+   one table for each channel, else one. */
 static void ptq__fill_functions(const ptq__step *step, int tables, uint8_t *table) {
     const ptq_qparams *in = &step->from[0]->q;
     int32_t low, high;
@@ -3293,6 +3181,7 @@ static void ptq__function_int(const ptq__step *step, const ptq__frame *frame) {
        y = clamp(rne((a - za) (b - zb) * m + zy)),     m = sa * sb / sy.
    TensorFlow Lite adds it behind, as in all that it does. */
 
+/* H x W x C, H x W x C or 1 x 1 x C -> H x W x C. */
 static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     PTQ__REFUSE_IF(a[2] != b[2] || (memcmp(a, b, sizeof node->shape) && b[0] * b[1] != 1),
                    PTQ_BAD_GRAPH,
@@ -3301,6 +3190,7 @@ static ptq_status ptq__mul_shape(ptq_node *node, const int *a, const int *b, ptq
     return PTQ_OK;
 }
 
+/* The kernel multiplies by m and looks at nothing: m must be a normal number. */
 static ptq_status ptq__check_product(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_qparams *a = &model->node[node->input[0]].q, *b = &model->node[node->input[1]].q;
     PTQ__REFUSE_IF(!ptq__is_normal(ptq__multiplier(a->scale, b->scale, &node->q)), PTQ_BAD_NUMBER,
@@ -3314,6 +3204,7 @@ static int ptq__period(const ptq__step *step) {
     return (int)ptq__shape_elements(3, step->from[1]->shape);
 }
 
+/* H x W x C times H x W x C, or times 1 x 1 x C, which begins anew at every pixel. */
 static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
     float *y = (float *)frame->out; /* H x W x C, perhaps a */
@@ -3323,6 +3214,7 @@ static void ptq__mul_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = a[i + c] * b[c];
 }
 
+/* The same of codes. (a - za) (b - zb) lies within 255^2 = 65025, and is exact as a float. */
 static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *a = &step->from[0]->q, *b = &step->from[1]->q;
     const ptq__clamp *to = &step->clamp;
@@ -3443,7 +3335,8 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_ACTIVATION_NONE, ptq__conv_shape, ptq__check_sums,
         ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
     {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
-        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, ptq__norm_shape, NULL, ptq__norm_f32, NULL, NULL},
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, ptq__norm_shape, NULL,
+        ptq__norm_f32, NULL, NULL},
     {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU, NULL, NULL, ptq__relu_f32, ptq__relu_int, NULL},
     {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
@@ -3457,7 +3350,8 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_ACTIVATION_NONE, ptq__pool_shape, ptq__check_ratios,
         ptq__avg_pool_f32, ptq__avg_pool_int, NULL},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, NULL, ptq__check_average, ptq__avg_pool_f32, ptq__global_pool_int, NULL},
+        PTQ_ACTIVATION_NONE, NULL, ptq__check_average,
+        ptq__avg_pool_f32, ptq__global_pool_int, NULL},
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE | PTQ__TAKES_NORM, PTQ__LOGIT_CODES,
         PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, NULL, ptq__check_sums,
         ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic},
@@ -3481,10 +3375,12 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
 };
 /* clang-format on */
 
+/* The row of a node. The checks refuse numbers that are none of an operator before anyone asks. */
 static const ptq__operator *ptq__operator_of(const ptq_node *node) {
     return &ptq__operators[node->op];
 }
 
+/* Whether a node may have what stands under the key in the graph text. */
 static int ptq__has_key(const ptq_node *node, unsigned key) {
     return (ptq__operators[node->op].keys & key) != 0;
 }
@@ -3659,6 +3555,7 @@ static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     return -1;
 }
 
+/* Names are few, and looked up while models are built, not while they run: from the first on. */
 PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
@@ -3695,6 +3592,7 @@ static int ptq__uses(const ptq_model *model, int index) {
 /* A model owns its nodes, their parameters and its metadata; all come from its allocator, of which
    it keeps a copy. Preprocessing of an empty model is none: (pixel - 0) / 1. */
 
+/* No node yet: the first one that is added is the input. */
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
                                     ptq_error *err) {
     ptq_model *model = NULL;
@@ -3712,6 +3610,7 @@ static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
         ptq_tensor_free(&node->param[param], allocator);
 }
 
+/* Whatever state it is in: half built, half loaded, refused. */
 PTQ_API void ptq_model_free(ptq_model *model) {
     if (!model)
         return;
@@ -3748,6 +3647,7 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
     return status;
 }
 
+/* Borrowed parameters are copied too: a copy needs nothing of the first but itself. */
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
@@ -3778,11 +3678,11 @@ static int ptq__is_name(const char *name, size_t length) {
    A node may bear the name of its own result. */
 static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
                                    ptq_error *err) {
-    int found;
     for (int k = 0; k < 2 && !(k && !memcmp(node->name, node->out, sizeof node->out)); k++) {
-        ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
-        name = ptq__cut(&name, 0);
-        found = ptq__find(model, name.p, name.n);
+        ptq__span name = {k ? node->out : node->name, 0};
+        while (name.n < PTQ_NAME_SIZE && name.p[name.n])
+            name.n++;
+        int found = ptq__find(model, name.p, name.n);
         PTQ__FAIL_IF(!ptq__is_name(name.p, name.n), PTQ_BAD_GRAPH,
                      "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
                      ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
@@ -3954,6 +3854,7 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     return ptq__build(model, &node, name, NULL);
 }
 
+/* Nothing but a mark: real inputs have no codes until a quantize node makes them. */
 PTQ_API int ptq_add_real_input(ptq_model *model, const char *name, int height, int width,
                                int channels) {
     int index = ptq_add_input(model, name, height, width, channels);
@@ -3972,21 +3873,20 @@ PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input)
                            : "ptq_add_op makes operators with one input and without parameters");
 }
 
-/* Height and width of kernel or stride, where 0 stands for the height, and for a default if that is
-   0 too. */
+/* Height and width of kernel or stride, where 0 stands for the height, and for a default, if there
+   is one, where that is 0 too. */
 static void ptq__set_pair(int *pair, int height, int width, const int *standard) {
-    pair[0] = height ? height : standard[0];
-    pair[1] = width ? width : height ? height : standard[1];
+    pair[0] = height || !standard ? height : standard[0];
+    pair[1] = width ? width : height || !standard ? height : standard[1];
 }
 
 /* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. A kernel of 0 is refused
    by the shape rule. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
-    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.channels = options->channels;
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, NULL);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.stride);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
@@ -3999,11 +3899,10 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
 /* H x W x C -> H' x W' x C. Windows do not overlap by default: the stride is the kernel. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
-    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(op, input, -1);
     unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
     int fits = (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__POOL_KEYS;
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, NULL);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
@@ -4025,16 +3924,19 @@ PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int secon
     return ptq__build(model, &node, name, NULL);
 }
 
+/* H x W x C, H x W x C' -> H x W x (C + C'). */
 PTQ_API int ptq_add_concat(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_CONCAT, first, second);
     return ptq__build(model, &node, name, NULL);
 }
 
+/* H x W x C, H x W x C or 1 x 1 x C -> H x W x C: an attention weighs channels so. */
 PTQ_API int ptq_add_mul(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_MUL, first, second);
     return ptq__build(model, &node, name, NULL);
 }
 
+/* H x W x C -> H x W x C. Of prelu each channel gets a slope, which begins as 1. */
 PTQ_API int ptq_add_function(ptq_model *model, ptq_function function, const char *name, int input,
                              float alpha, float beta) {
     ptq_node node = ptq__blank(PTQ_OP_FUNCTION, input, -1);
@@ -4119,6 +4021,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
     return PTQ_OK;
 }
 
+/* With zeros for weights: they are to be filled in, by name, through ptq_model_param. */
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
@@ -4204,7 +4107,15 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
 
 /* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
    bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
-   rounds in between, to the codes of `mid`. */
+   rounds in between, to the codes of `mid`.
+
+       operands     result
+       real         real         all but quantize and dequantize
+       codes        the same     ReLU, pools of the largest: codes are chosen among
+       codes        codes        additions, averages, products, functions: a scale of their own
+       codes        codes        convolutions and dense layers, if their weights are integers
+       codes        real         a dense layer's sums, where they are the logits
+       codes        codes        softmax: of 1/256, where a file brings them */
 static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -4307,10 +4218,12 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
    graph builds the new one; a node either joins its host, which then ends in the node's result
-   and bears its name as `out`, or is copied with its operands' new numbers. So the convolution of
-       conv -> batch norm -> add(shortcut) -> relu
-   ends as one node, which reads its input and the shortcut once and writes once; and calibration
-   sees only tensors that still exist, which have one rounding each. The report says of every node
+   and bears its name as `out`, or is copied with its operands' new numbers. A residual block
+       x -> conv1 -> bn1 -> relu -> conv2 -> bn2 -> add(x, .) -> relu
+   becomes two nodes, with other weights and biases,
+       x -> conv1, act = relu -> conv2, residual = x, add_act = relu
+   each of which reads its operands once and writes once; and calibration sees only tensors that
+   still exist, which have one rounding each. The report says of every node
    where it went, or why it could not. On codes it matters which tensors are rounded: a model
    that is quantized already only gets its additions fused, which round where they did before. */
 
@@ -4322,9 +4235,9 @@ typedef struct ptq__fuser {
     ptq_fuse_report *report; /* with room for a line on each node; NULL: not wanted */
 } ptq__fuser;
 
-/* One line of the report: what became of a node; `into` NULL: it stays, and why. */
-static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                           const char *reason) {
+/* One line of the report: what became of a node, and `into` which other; or why it stays. */
+static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, ptq_fusion_kind kind,
+                           const ptq_node *into, const char *reason) {
     ptq_fusion *item;
     if (!fuser->report)
         return;
@@ -4332,7 +4245,7 @@ static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_no
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
-    item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
+    item->kind = kind;
     item->reason = reason;
 }
 
@@ -4376,7 +4289,8 @@ static void ptq__fold_behind(ptq_node *layer, const ptq_node *norm) {
 }
 
 /* The norm in front of a layer: the input channel c under each tap has a slope of its own.
-       sum w (g[c] (x - mean[c]) + beta[c]) + b = sum (w g[c]) x + b + sum w (beta[c] - g[c] mean[c])
+       sum w (g[c] (x - mean[c]) + beta[c]) + b
+           = sum (w g[c]) x + b + sum w (beta[c] - g[c] mean[c])
    Padding would count: it would have to be mean - beta / g, not 0. */
 static void ptq__fold_in_front(ptq_node *layer, const ptq_node *norm) {
     const float *beta = ptq__numbers(norm, PTQ_PARAM_BIAS); /* C */
@@ -4472,7 +4386,7 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
         if (reader->input[0] == index && ptq__has_weight(reader->op) &&
             !memcmp(reader->pad, none, sizeof none) && ptq__uses(fuser->old, index) == 1) {
             fuser->to[index] = conv.input[0];
-            ptq__fuse_note(fuser, norm, reader, NULL);
+            ptq__fuse_note(fuser, norm, PTQ_FUSION_BATCH_NORM, reader, NULL);
             return PTQ_OK;
         }
     memcpy(conv.name, norm->name, sizeof conv.name);
@@ -4480,9 +4394,7 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
     conv.channels = conv.groups = norm->shape[2];
     PTQ__TRY(ptq__append(fuser->model, &conv, PTQ_TYPE_F32, 32, err));
     fuser->to[index] = fuser->model->nodes - 1;
-    ptq__fuse_note(fuser, norm, norm, NULL);
-    if (fuser->report)
-        fuser->report->item[fuser->report->items - 1].kind = PTQ_FUSION_CONVOLUTION;
+    ptq__fuse_note(fuser, norm, PTQ_FUSION_CONVOLUTION, norm, NULL);
     ptq_node *made = &fuser->model->node[fuser->to[index]];
     for (int c = 0; c < conv.channels; c++)
         ptq__numbers(made, PTQ_PARAM_WEIGHT)[c] = 1;
@@ -4529,13 +4441,13 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
     if (k >= 0 && !reason) {
         fuser->to[index] = fuser->to[node->input[k]];
         host = &fuser->model->node[fuser->to[index]];
-        ptq__fuse_note(fuser, node, host, NULL);
+        ptq__fuse_note(fuser, node, kind, host, NULL);
         return ptq__move_in(fuser, node, k, host, err);
     }
     if (reason && kind == PTQ_FUSION_BATCH_NORM)
         return ptq__place_norm(fuser, index, err);
     if (reason)
-        ptq__fuse_note(fuser, node, NULL, reason);
+        ptq__fuse_note(fuser, node, PTQ_FUSION_NONE, NULL, reason);
     return ptq__carry_over(fuser, index, err);
 }
 
@@ -4600,6 +4512,7 @@ struct ptq_plan {
 
 enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the widest vector */
 
+/* The next multiple. */
 static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
 /* Bytes of a result in the arena: one for each code whatever its bits, since kernels read single
@@ -4883,6 +4796,7 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* All that can fail fails here: a session that was made for the plan only needs memory. */
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
     const ptq_allocator *allocator = options ? &options->allocator : NULL;
@@ -4900,6 +4814,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     PTQ__FINISH(status, ptq_plan_free(plan), plan, out);
 }
 
+/* Also of one that is half made, whose steps so far are counted. The model stays. */
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
     const ptq_allocator *allocator;
     if (!plan)
@@ -4920,6 +4835,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
 
 PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &plan->info; }
 
+/* A copy of the constants, whose tables stay the plan's. Members of other operators are 0. */
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     const ptq__step *step = &plan->step[node];
     memset(out, 0, sizeof *out);
@@ -4946,7 +4862,18 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
    All that changes on the way is the session's arena, whose size the plan knows. So running
    allocates nothing and cannot fail for want of memory; the time for an image does not depend on an
    allocator; and a device without one hands over a static array. Nothing of an image is left that
-   could reach the next: every step writes all of its result before anyone reads it. */
+   could reach the next: every step writes all of its result before anyone reads it.
+
+   One image through ResNet8 on integers. Each element of a result is a sum over its taps, brought
+   to a code by one multiplication; every second convolution of a block then adds the residual.
+
+       input     32 x 32 x 3                   the caller's bytes, or their codes by table
+       conv1     32 x 32 x 16      27 taps     codes, not below that of 0: ReLU
+       block 1   32 x 32 x 16     144, 144
+       block 2   16 x 16 x 32     144, 288     and a shortcut of 16
+       block 3    8 x  8 x 64     288, 576     and a shortcut of 32
+       pool       1 x  1 x 64      64 pixels
+       fc         1 x  1 x 10      64 taps     real numbers, the logits; or codes */
 struct ptq_session {
     const ptq_plan *plan;
     const ptq__layout *layout;
@@ -4991,6 +4918,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     return PTQ_OK;
 }
 
+/* The plan stays: other sessions may use it. */
 PTQ_API void ptq_session_free(ptq_session *session) {
     if (session)
         ptq__free(&session->options.allocator, session->owned);
@@ -5022,19 +4950,6 @@ PTQ_API int ptq_argmax(const float *values, int n) {
         if (values[i] > values[best])
             best = i;
     return best;
-}
-
-/* Eight at once. */
-static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
-    uint64_t mask = flip * (UINT64_MAX / 255), word;
-    size_t i;
-    for (i = 0; i + sizeof word <= n; i += sizeof word) {
-        memcpy(&word, pixel + i, sizeof word);
-        word ^= mask;
-        memcpy(code + i, &word, sizeof word);
-    }
-    for (; i < n; i++)
-        code[i] = pixel[i] ^ flip;
 }
 
 /* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
@@ -5136,7 +5051,8 @@ static float ptq__real(const ptq_node *node, const void *data, int i) {
                                : ((const float *)data)[i];
 }
 
-/* What is wanted of the last image, into row `item` of `out`. */
+/* What is wanted of the last image, into row `item` of `out`: logits, as real numbers and as codes;
+   the shares that softmax makes of them; the class with the largest, of equals the first. */
 static void ptq__read_result(const ptq_session *session, size_t item, const ptq_results *out) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
@@ -5195,6 +5111,7 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
     return PTQ_OK;
 }
 
+/* Three short forms, for bytes, for real numbers, and for the answer alone. */
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
     ptq_results out = {logits, probabilities, NULL, NULL};
@@ -5282,6 +5199,7 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
    wants two images of one hash can make them. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
+/* Goes on from `hash`, ptq__fnv_start or what an earlier call returned. */
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     for (size_t i = 0; i < size; i++)
@@ -5302,8 +5220,6 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
    to finish; each has a session and room for an item of its own. Who gets which items is left to
    chance, so what a job notes must not depend on it: counts, exact sums (see [OBSERVE]), or a place
    of its own for every item. Then the result has the same bytes with any number of threads. */
-
-typedef struct ptq__job ptq__job;
 
 /* One thread's share of a job. */
 typedef struct ptq__worker {
@@ -5481,31 +5397,8 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
     ptq_session_free(worker.session);
 }
 
-#ifdef PTQ_THREADS
-static void *ptq__job_thread(void *job) {
-    ptq__job_work((ptq__job *)job, 0);
-    return NULL;
-}
-
-/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job) {
-    enum { MOST = 64 };
-    pthread_t thread[MOST];
-    int started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
-    pthread_mutex_init(&job->lock, NULL);
-    while (started < wanted - 1 &&
-           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
-        started++;
-    ptq__job_work(job, 1);
-    for (int i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
-    pthread_mutex_destroy(&job->lock);
-}
-#else
-static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
-#endif
-
-/* The caller may have finished before the last thread: it is told once more, that all is done. */
+/* ptq__job_spread lets the caller work, and as many threads as were asked for: see part three. The
+   caller may have finished before the last of them: it is told once more, that all is done. */
 static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     ptq__job_spread(job);
     PTQ__FAIL_IF(job->status, job->status, "%s", job->error.text);
@@ -5572,6 +5465,7 @@ PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, const ptq_allocat
     return PTQ_OK;
 }
 
+/* A second time does nothing; what was counted in the struct itself stays readable. */
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
     if (!observer)
         return;
@@ -5657,14 +5551,13 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     ptq_observer seen;
     int e_low, e_high;
     PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
-    for (size_t i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
-                     (double)values[i]);
     memset(&seen, 0, sizeof seen);
     seen.count = n;
     seen.images = 1;
     seen.min = seen.max = values[0];
     for (size_t i = 0; i < n; i++) {
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
         seen.min = values[i] < seen.min ? values[i] : seen.min;
         seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
@@ -5719,7 +5612,6 @@ typedef struct ptq__range {
     const ptq_observer *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
-    double percentile;
     double low, high; /* low <= 0 <= high */
     int from, to;     /* the whole range in bins; of a side without values only the 0 is left */
 } ptq__range;
@@ -5732,17 +5624,13 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX is the whole range itself: nothing is clipped. The largest error is the smallest
-   that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
+/* PTQ_METHOD_MINMAX is the whole range itself: nothing is clipped. The largest error is the
+   smallest that can be, but one outlier makes all other codes coarse (Wu et al. 2020).
    PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
    over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
-   image does not decide the range, and not the dependence on the order of images. */
-static void ptq__range_average(ptq__range *r) {
-    r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
-    r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
-}
+   image does not decide the range, and not the dependence on the order of images.
 
-/* Squared error of all values in the whole range, in bin widths, when `levels` codes of width w
+   Squared error of all values in the whole range, in bin widths, when `levels` codes of width w
    each, in bins, cover the axis of bins from `first` on. A bin's values are taken to lie evenly in
    it: one that reaches from `begin` to `end`, measured from a code's centre, has the error
    count / 3 * (end^3 - begin^3). A bin that reaches over several codes is cut between them, each
@@ -5835,7 +5723,10 @@ static void ptq__cut_tails(ptq__range *r, int pytorch) {
     ptq__keep_bins(r, kept[0], kept[1]);
 }
 
-/* The value below which a share of the values lies, to one bin; zeros included. */
+/* The value below which a share of the values lies, to one bin; zeros included.
+
+   PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
+   to the error (Wu et al. 2020). */
 static double ptq__quantile(const ptq_observer *s, double share) {
     double want = share * (double)s->count, seen = 0;
     for (int b = 0; b < PTQ_BINS; b++) {
@@ -5844,13 +5735,6 @@ static double ptq__quantile(const ptq_observer *s, double share) {
             return ptq__bin_value(s, b + 0.5);
     }
     return (double)s->max;
-}
-
-/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
-   to the error (Wu et al. 2020). */
-static void ptq__range_percentile(ptq__range *r) {
-    r->low = fmax(r->low, ptq__quantile(r->s, 1 - r->percentile / 100));
-    r->high = fmin(r->high, ptq__quantile(r->s, r->percentile / 100));
 }
 
 /* Kullback-Leibler divergence of the coded distribution q from the true one p,
@@ -5960,10 +5844,10 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
-    r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    PTQ__FAIL_IF(r.percentile <= 50 || r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+    double percent = percentile > 0 ? (double)percentile : 99.99, share = percent / 100;
+    PTQ__FAIL_IF(percent <= 50 || percent > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
                  PTQ_INVALID_ARGUMENT, "method %d, percentile %g (over 50, at most 100)",
-                 (int)method, r.percentile);
+                 (int)method, percent);
     PTQ__FAIL_IF(!observer->count, PTQ_NOT_READY, "nothing was observed");
     r.s = observer;
     r.type = type;
@@ -5973,17 +5857,19 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, ptq_method m
     r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
-    /* clang-format off */
-    switch (method) {
-    case PTQ_METHOD_MOVING_AVERAGE: ptq__range_average(&r); break;
-    case PTQ_METHOD_HISTOGRAM: ptq__cut_tails(&r, 0); break;
-    case PTQ_METHOD_PERCENTILE: ptq__range_percentile(&r); break;
-    case PTQ_METHOD_ENTROPY: ptq__range_entropy(&r); break;
-    case PTQ_METHOD_MSE: ptq__range_mse(&r); break;
-    case PTQ_METHOD_HISTOGRAM_PYTORCH: ptq__cut_tails(&r, 1); break;
-    default: break; /* PTQ_METHOD_MINMAX */
+    if (method == PTQ_METHOD_MOVING_AVERAGE) {
+        r.low = ptq__exact_value(&r.s->min_sum) / (double)r.s->images;
+        r.high = ptq__exact_value(&r.s->max_sum) / (double)r.s->images;
+    } else if (method == PTQ_METHOD_PERCENTILE) {
+        r.low = fmax(r.low, ptq__quantile(r.s, 1 - share));
+        r.high = fmin(r.high, ptq__quantile(r.s, share));
+    } else if (method == PTQ_METHOD_ENTROPY) {
+        ptq__range_entropy(&r);
+    } else if (method == PTQ_METHOD_MSE) {
+        ptq__range_mse(&r);
+    } else if (method != PTQ_METHOD_MINMAX) {
+        ptq__cut_tails(&r, method == PTQ_METHOD_HISTOGRAM_PYTORCH);
     }
-    /* clang-format on */
     *low = r.low < 0 ? (float)r.low : 0;
     *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
@@ -6037,7 +5923,8 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     return hash;
 }
 
-/* An empty calibration; room for its tensors and hashes is made where their number is known. */
+/* An empty calibration; room for its tensors and hashes is made where their number is known. Of an
+   observer the bins count most, 32 KB for each tensor, however many images there are. */
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -6120,6 +6007,7 @@ static int ptq__smaller_hash(const void *a, const void *b, const void *context) 
     return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
+/* Ascending. */
 static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
@@ -6262,45 +6150,8 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__FINISH(status, ptq_calibration_free(calibration), calibration, out);
 }
 
-/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
-   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
-   an image that occurs twice lies beside itself. */
-PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
-                                        size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    uint64_t least = UINT64_MAX, most = 0;
-    size_t twice = 0;
-    int missing = 0, top = 255;
-    for (int c = 0; c < calibration->classes; c++) {
-        uint64_t n = calibration->class_count[c];
-        least = n < least ? n : least;
-        most = n > most ? n : most;
-        missing += n == 0;
-    }
-    for (size_t i = 1; i < calibration->images; i++)
-        twice += calibration->hash[i] == calibration->hash[i - 1];
-    while (top >= 0 && !calibration->pixel[top])
-        top--;
-    if (calibration->images < 100)
-        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
-                 calibration->images);
-    if (missing && most)
-        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
-                 calibration->classes);
-    else if (most > 2 * least)
-        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
-                 (unsigned long long)least, (unsigned long long)most);
-    if (twice)
-        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
-    if (top >= 0 && top < 128)
-        ptq__put(&text,
-                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
-                 " ones.\n",
-                 top);
-    return text.length;
-}
-
-/* Binary search: the first place from which on no hash is smaller lies in low..low + n. */
+/* Binary search: the first place from which on no hash is smaller lies in low..low + n, which is
+   halved until nothing is left of it. */
 static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
     size_t low = 0, n = calibration->images;
     while (n > 0) {
@@ -6311,7 +6162,9 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
     return low < calibration->images && calibration->hash[low] == hash;
 }
 
-/* By content and not by index: the same image may stand in two data sets. */
+/* By content and not by index: the same image may stand in two data sets. Accuracy on images that
+   were calibrated on says too much, since ranges, and with learned rounding weights, were fitted to
+   them; who reports it should find 0 here. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
@@ -6422,6 +6275,7 @@ static int ptq__default_scheme(ptq_scheme *s) {
    accuracy of all that is smaller than a float. */
 static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
 
+/* The input of pixels aside, which always has 8. */
 static int ptq__activation_bits(const ptq_scheme *s) {
     return s->activation_bits ? s->activation_bits : 8;
 }
@@ -6445,40 +6299,6 @@ static int ptq__refits(const ptq_scheme *s) {
 static int ptq__searches(const ptq_scheme *s) {
     return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
                                            s->equalize || s->fit_ranges || s->confirm);
-}
-
-/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
-   activations, then the model as a whole. What does not count in a mode is not said. */
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq_scheme copy = *scheme;
-    const ptq_scheme *s = &copy;
-    ptq__default_scheme(&copy);
-    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
-        return text.length;
-    }
-    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
-             s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
-             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
-             ptq__refits(s)                        ? " refitted"
-             : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
-                                                   : "");
-    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
-        ptq__put_string(&text, " bias-empirical");
-    if (s->mode == PTQ_MODE_DYNAMIC) {
-        ptq__put_string(&text, ", dynamic");
-        return text.length;
-    }
-    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "",
-             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
-    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
-        ptq__put(&text, " %g", (double)s->percentile);
-    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
-             ptq__below_8(s, s->equalize) ? ", equalized" : "",
-             s->code_logits ? ", logits coded" : "");
-    return text.length;
 }
 
 /* What lies outside its list or range, and what excludes each other. Affine weights have one scale
@@ -6632,6 +6452,7 @@ static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
     return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
 }
 
+/* The codes that may be used, low..high. */
 static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *high) {
     ptq_code_range(ptq__weight_type(scheme), ptq__weight_bits(scheme), low, high);
     if (!scheme->weight_affine && !scheme->weight_full_range)
@@ -7049,25 +6870,6 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
-   images the ranges come from, without which nobody could judge them. */
-static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
-    char line[1024], scheme[160];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
-    ptq__put_string(&text, scheme);
-    for (int i = 0; i < cv->options->overrides; i++) {
-        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
-        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
-    }
-    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
-    if (!cv->calibration)
-        return PTQ_OK;
-    text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
-    return ptq_model_set_meta(cv->model, "calibration", line, err);
-}
-
 /* Makes cv->model, the plain conversion; NULL after a failure. */
 static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
@@ -7121,17 +6923,6 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     return PTQ_OK;
 }
 
-/* The plain conversion, or, if any scheme asks for one, that of part four around it. A dry run is
-   plain: what is searched for changes numbers, not what becomes of a node. */
-static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
-    const ptq_convert_options *options = cv->options;
-    int searches = ptq__searches(&options->scheme);
-    for (int i = 0; i < options->overrides; i++)
-        searches = searches || ptq__searches(&options->override[i].scheme);
-    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
-    return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
-}
-
 /* What became of each node, read off the new model, where it bears the same name; a node that the
    old one has not was inserted. "8-bit weights per channel, U8 to U8". */
 static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *model,
@@ -7164,8 +6955,10 @@ static ptq_status ptq__report_conversion(const ptq_model *old, const ptq_model *
     return PTQ_OK;
 }
 
-/* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
-   model is made all the same, for the report, and freed. */
+/* Options of zeros get the scheme "best" here, before anything looks at them. Then comes the plain
+   conversion, or, if any scheme asks for one, that of part four around it. Without `out` it is a
+   dry run: the model is made for the report, and freed; plainly, since what is searched for changes
+   numbers, not what becomes of a node. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
@@ -7188,7 +6981,11 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
                  "no scheme is given, and the preset 'best' learns from the calibration images:"
                  " give these in the options, or choose the preset 'minmax8'");
     PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
-    ptq_status status = ptq__convert_checked(&cv, out == NULL, err);
+    int searches = out && ptq__searches(&resolved.scheme);
+    for (int i = 0; i < resolved.overrides; i++)
+        searches = searches || (out && ptq__searches(&resolved.override[i].scheme));
+    ptq_status status = ptq__check_convertible(model, calibration, &resolved, err);
+    PTQ__THEN(status, searches ? ptq__convert_searched(&cv, err) : ptq__convert_model(&cv, err));
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (report)
         PTQ__THEN(status, ptq__report_conversion(model, cv.model, report, err));
@@ -7207,8 +7004,9 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
        byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
 
    which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
-   a file says what it is; what can be checked is its size and its labels. Folders of them are looked
-   through in part two. After it come samples and subsets, by which one data set becomes another. */
+   a file says what it is; what can be checked is its size and its labels. Folders of such files are
+   looked through in part two. Behind it come samples and subsets, by which one data set becomes
+   another. */
 
 enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
@@ -7256,6 +7054,7 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
     return PTQ_OK;
 }
 
+/* NULL is a data set too, the empty one. */
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq_allocator allocator = ptq__allocator(data ? &data->allocator : NULL);
     if (data)
@@ -7320,7 +7119,8 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *lab
 }
 
 /* How many of each class, in place of how many there are: up to `level`, the highest at which that
-   is not more than `count`, and the rest from the first classes that have more than that. */
+   is not more than `count`, and the rest from the first classes that have more than that. Of 5, 1
+   and 9 images 10 are 5, 1 and 4: with level 4 nine of them, and one more of the first class. */
 static void ptq__share_out(size_t *of_class, size_t classes, size_t count) {
     size_t level = count + 1, sum = count + 1, c;
     while (sum > count)
@@ -7550,19 +7350,18 @@ static double ptq__mcnemar(size_t lost, size_t won) {
     return sum < 0.5 ? 2 * sum : 1;
 }
 
-/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
-   everything is worth about 6 of it, as it halves every error, and 20 log10(2) = 6.02. Infinite
-   where there is no noise. */
-static double ptq__sqnr(double signal, double noise) {
-    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
-}
-
 /* For exact sums, which take floats: what is too large counts as the largest. */
 static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-/* How far logits drift apart: sums over images, which are exact, and so the same in any order. */
+/* How far logits drift apart: sums over images, which are exact, and so the same in any order. From
+   them come the mean divergence, and the ratio of signal to quantization noise,
+
+       10 log10(sum x^2 / sum (x - x')^2) dB:
+
+   one bit more in the codes of everything is worth about 6 of it, as it halves every error, and
+   20 log10(2) = 6.02. Infinite where there is no noise. */
 typedef struct ptq__drift {
     ptq_exact_sum kl, signal, noise;
 } ptq__drift;
@@ -7627,8 +7426,9 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
                         &result.high_pp);
     result.p_value = ptq__mcnemar(result.lost, result.won);
     if (logits) {
+        double signal = ptq__exact_value(&drift.signal), noise = ptq__exact_value(&drift.noise);
         result.kl = ptq__exact_value(&drift.kl) / (double)total;
-        result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
+        result.sqnr_db = noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
     }
     *out = result;
     return PTQ_OK;
@@ -7678,12 +7478,14 @@ PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logit
     return ptq_run(net->session, pixels, 1, logits, NULL, err);
 }
 
+/* The answer alone, without its logits. */
 PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
                                     ptq_error *err) {
     return ptq_classify(net->session, pixels, 1, best, err);
 }
 
 #ifndef PTQ_NO_STDIO
+/* As from memory: the file is read whole, and closed, before it is parsed. */
 PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
     ptq_model *model = NULL;
     PTQ__TRY(ptq_model_load(path, NULL, &model, err));
@@ -7739,13 +7541,11 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
    that the answers can be compared image by image. */
 PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
                                      const char *data_path, ptq_comparison *out, ptq_error *err) {
-    const char *path[2];
+    const char *path[2] = {baseline_path, model_path};
     ptq_evaluation seen[2]; /* by the baseline, by the model */
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq_cifar10_open(data_path, PTQ_SPLIT_TEST, NULL, &data, err);
     memset(seen, 0, sizeof seen);
-    path[0] = baseline_path;
-    path[1] = model_path;
     for (int i = 0; i < 2 && !status; i++) {
         ptq_net *net = NULL;
         status = ptq_net_open(path[i], &net, err);
@@ -7769,6 +7569,25 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
    searched. Models and archives, which are files in memory, share these functions. */
+
+/* Readers walk over a text by cutting pieces off its front; nothing is copied, so that the text
+   must stay as long as its pieces are used. Whether a piece is a certain word: */
+static int ptq__span_is(ptq__span span, const char *text) {
+    return span.n == strlen(text) && !memcmp(span.p, text, span.n);
+}
+
+/* Cuts off and returns what stands before the first `separator`; everything where there is none. */
+static ptq__span ptq__cut(ptq__span *rest, char separator) {
+    ptq__span head = *rest;
+    if (!head.n)
+        return head;
+    const char *at = (const char *)memchr(rest->p, separator, rest->n);
+    size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
+    head.n = at ? taken - 1 : taken;
+    rest->p += taken;
+    rest->n -= taken;
+    return head;
+}
 
 /* Text of `length` bytes as a string of its own. */
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
@@ -7884,6 +7703,101 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
+#ifndef PTQ_RUN_ONLY
+/* ---- [WORDS] ------------------------------------------------------------------------------------
+   Schemes and calibrations in words, for people and for the metadata. */
+
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
+   activations, then the model as a whole. What does not count in a mode is not said. */
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq_scheme copy = *scheme;
+    const ptq_scheme *s = &copy;
+    ptq__default_scheme(&copy);
+    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
+        return text.length;
+    }
+    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
+             s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
+             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
+             ptq__refits(s)                        ? " refitted"
+             : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
+                                                   : "");
+    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
+        ptq__put_string(&text, " bias-empirical");
+    if (s->mode == PTQ_MODE_DYNAMIC) {
+        ptq__put_string(&text, ", dynamic");
+        return text.length;
+    }
+    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
+             s->activation_symmetric ? " symmetric" : "",
+             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
+    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
+        ptq__put(&text, " %g", (double)s->percentile);
+    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
+             ptq__below_8(s, s->equalize) ? ", equalized" : "",
+             s->code_logits ? ", logits coded" : "");
+    return text.length;
+}
+
+/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
+   images the ranges come from, without which nobody could judge them. */
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
+    char line[1024], scheme[160];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
+    ptq__put_string(&text, scheme);
+    for (int i = 0; i < cv->options->overrides; i++) {
+        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
+        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
+    }
+    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
+    if (!cv->calibration)
+        return PTQ_OK;
+    text = ptq__text_over(line, sizeof line);
+    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
+    return ptq_model_set_meta(cv->model, "calibration", line, err);
+}
+/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
+   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
+   an image that occurs twice lies beside itself. */
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
+                                        size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    uint64_t least = UINT64_MAX, most = 0;
+    size_t twice = 0;
+    int missing = 0, top = 255;
+    for (int c = 0; c < calibration->classes; c++) {
+        uint64_t n = calibration->class_count[c];
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+        missing += n == 0;
+    }
+    for (size_t i = 1; i < calibration->images; i++)
+        twice += calibration->hash[i] == calibration->hash[i - 1];
+    while (top >= 0 && !calibration->pixel[top])
+        top--;
+    if (calibration->images < 100)
+        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
+                 calibration->images);
+    if (missing && most)
+        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
+                 calibration->classes);
+    else if (most > 2 * least)
+        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
+                 (unsigned long long)least, (unsigned long long)most);
+    if (twice)
+        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
+    if (top >= 0 && top < 128)
+        ptq__put(&text,
+                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
+                 " ones.\n",
+                 top);
+    return text.length;
+}
+#endif
+
 /* ---- [GRAPH TEXT] --------------------------------------------------------------------------- */
 
 /* A graph as text is for people: a node a line, with the keys that its operator takes.
@@ -7895,7 +7809,8 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
    function for its value, which puts and reads it alike: so whatever is written can be read. A
    function that puts nothing means that the value goes without saying, and the key is left out. */
 
-/* Numbers, here and in all other files: refused unless the whole of a piece of text is one. */
+/* Numbers, here and in all other files. Read, they are refused unless the whole of a piece of text
+   is one. */
 
 /* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
 static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
@@ -7911,6 +7826,65 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
         return 0;
     *out = value;
     return 1;
+}
+
+/* 10^n in double precision, by squaring; n within the range of double. */
+static double ptq__pow10(int n) {
+    double result = 1, base = 10;
+    int k = n < 0 ? -n : n;
+    for (; k; k >>= 1, base *= base)
+        if (k & 1)
+            result *= base;
+    return n < 0 ? 1 / result : result;
+}
+
+/* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
+   Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
+   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
+   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
+static uint64_t ptq__shortest(float value, int *exponent) {
+    double v = (double)value;
+    int e = 0;
+    uint64_t digits = 0;
+    while (v < ptq__pow10(e))
+        e--;
+    while (v >= ptq__pow10(e + 1))
+        e++;
+    for (int n = 1; n <= 9; n++) {
+        *exponent = e - n + 1;
+        digits = (uint64_t)(v * ptq__pow10(-*exponent) + 0.5);
+        if ((float)((double)digits * ptq__pow10(*exponent)) == value)
+            break;
+    }
+    return digits;
+}
+
+/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
+   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
+   stand zeros. */
+static void ptq__put_float(ptq__text *text, float value) {
+    char digit[24];
+    ptq__text digits = ptq__text_over(digit, sizeof digit);
+    float size = value < 0 ? -value : value;
+    int n, point, whole, exponent = 0;
+    ptq__put_string(text, value < 0 ? "-" : "");
+    if (!ptq__is_finite(size)) {
+        ptq__put_string(text, size > 0 ? "inf" : "nan");
+        return;
+    }
+    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
+    n = (int)digits.length;
+    point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
+    whole = point > 10 || point < -4 ? 1 : point;
+    for (int p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
+        if (p == whole)
+            ptq__put_char(text, '.');
+        ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
+    }
+    if (whole != point) {
+        ptq__put_char(text, 'e');
+        ptq__put_signed(text, point - 1);
+    }
 }
 
 /* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
@@ -8643,6 +8617,51 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
             d[i] = s[i / width * width + (width - 1 - i % width)];
 }
 
+/* Half precision, and single:
+
+       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
+       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
+
+   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
+   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
+   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
+   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
+   right. */
+PTQ_API uint16_t ptq_f32_to_f16(float value) {
+    uint32_t bits, sign, shift = 13;
+    memcpy(&bits, &value, sizeof bits);
+    sign = (bits >> 16) & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits >= 0x47800000u) /* from 2^16: infinity, or NaN */
+        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
+    if (bits < 0x33000000u) /* below 2^-25, half of the smallest number */
+        return (uint16_t)sign;
+    if (bits < 0x38800000u) { /* below 2^-14 */
+        shift = 126 - (bits >> 23);
+        bits = (bits & 0x7fffffu) | 0x800000u;
+    } else {
+        bits -= 112u << 23; /* the exponents' biases are 127 and 15 */
+    }
+    bits += (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
+    return (uint16_t)(sign | (bits >> shift));
+}
+
+/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
+   or NaN. */
+PTQ_API float ptq_f16_to_f32(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
+    int exponent = (half >> 10) & 31;
+    float value;
+    if (exponent == 0) {
+        value = (float)mantissa * (1.0f / 16777216.0f);
+        return sign ? -value : value;
+    }
+    bits = exponent == 31 ? 0x7f800000u : (uint32_t)(exponent + 112) << 23;
+    bits |= sign | (mantissa << 13);
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* n numbers of BF16 (2 bytes each) or F64 (8) as single precision. BF16 is the upper half of a
    single. An F64 beyond the range of a single becomes infinite, and the check of the model refuses
    it; C leaves open what a cast makes of such a number. */
@@ -8840,6 +8859,41 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
         }
     }
     return ptq__json_end(json, err);
+}
+
+/* Byte by byte: elements may be of any size and alignment. */
+static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
+    for (; size > 0; size--, a++, b++) {
+        uint8_t kept = *a;
+        *a = *b;
+        *b = kept;
+    }
+}
+
+/* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
+   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
+   none of these. Equal elements come in any order, so `before` decides ties where they matter.
+
+   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
+   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
+   the top, which is the last in order, goes behind the heap, again and again. Either way one
+   element, `root`, may be out of place, and sinks until none of its children comes after it. */
+static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
+    uint8_t *item = (uint8_t *)base;
+    size_t start = n / 2, end = n, child;
+    while (end > 1) {
+        if (start > 0)
+            start--;
+        else
+            ptq__swap(item, item + --end * size, size);
+        for (size_t root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && before(item + child * size, item + (child + 1) * size, context))
+                child++;
+            if (!before(item + root * size, item + child * size, context))
+                break;
+            ptq__swap(item + root * size, item + child * size, size);
+        }
+    }
 }
 
 static int ptq__name_before(const void *a, const void *b, const void *archive) {
@@ -12289,6 +12343,48 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
     ptq_preprocess(plan->info.model, pixels, out);
 }
 #endif /* PTQ__VECTOR */
+
+/* Pixels whose highest bit alone changes, eight at once: everywhere. */
+static void ptq__flip(const uint8_t *pixel, size_t n, uint8_t flip, uint8_t *code) {
+    uint64_t mask = flip * (UINT64_MAX / 255), word;
+    size_t i;
+    for (i = 0; i + sizeof word <= n; i += sizeof word) {
+        memcpy(&word, pixel + i, sizeof word);
+        word ^= mask;
+        memcpy(code + i, &word, sizeof word);
+    }
+    for (; i < n; i++)
+        code[i] = pixel[i] ^ flip;
+}
+
+#ifndef PTQ_RUN_ONLY
+/* ---- [THREADS] ----------------------------------------------------------------------------------
+   A job ([WORK]) on several threads. */
+
+#ifdef PTQ_THREADS
+static void *ptq__job_thread(void *job) {
+    ptq__job_work((ptq__job *)job, 0);
+    return NULL;
+}
+
+/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
+static void ptq__job_spread(ptq__job *job) {
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    int started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
+    pthread_mutex_init(&job->lock, NULL);
+    while (started < wanted - 1 &&
+           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
+        started++;
+    ptq__job_work(job, 1);
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&job->lock);
+}
+#else
+static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
+#endif
+#endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
    PART FOUR: SEARCH

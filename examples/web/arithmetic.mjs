@@ -107,7 +107,7 @@ function steps(e) {
                 `of ${taps} products, an integer of 32 bits`,
             ),
         );
-    else list.push(step('Sum', minus(e.sum), `of ${taps} codes less their zero point`));
+    else list.push(step('Sum', minus(e.sum), `of ${taps} codes minus their zero point`));
     const of = e.weights
         ? `input scale ${figure(e.inputScale)} × weight scale ${figure(e.weightScale)}`
         : `input scale ${figure(e.inputScale)} / ${taps} positions`;
@@ -126,7 +126,7 @@ function steps(e) {
         step(
             'Clamp',
             figure(Math.fround(clamped)),
-            `to ${minus(low)}..${minus(high)}` + (clamped === e.scaled ? ', where it lies' : ''),
+            `to ${minus(low)}..${minus(high)}` + (clamped === e.scaled ? ', already inside' : ''),
         ),
         step('Round', minus(e.code - e.zero), 'to the nearest, halves to even'),
         step(
@@ -155,7 +155,7 @@ function addition(e) {
 export function showArithmetic(box, e, { added, float, scheme, chosen, choose }) {
     const list = steps(e);
     if (added) list.push(addition(e));
-    list.push(step('Float has', figure(float)));
+    list.push(step('Float gives', figure(float)));
     box.replaceChildren(
         ...windowPart(e, chosen, choose, scheme),
         make('dl', { class: 'steps' }, ...list),

@@ -330,8 +330,8 @@ export async function blame() {
     say(
         'graph-note',
         `Percentages: how sure of ${state.classes[wanted]} the network is if this layer alone ` +
-            `has ${bits(weights)} for weights and ${activations} for activations, all others 8. ` +
-            `${worst.name} hurts most.`,
+            `has ${bits(weights)} for weights and ${activations} for activations, and all others ` +
+            `8. ${worst.name} hurts most.`,
     );
     return worst;
 }
@@ -354,9 +354,9 @@ function rangeText({ low, high, scale, bits: width, clipped, zeros }) {
     const share = clipped < 1e-4 ? 'less than 0.01 %' : `${(100 * clipped).toFixed(2)} %`;
     const codes = scale
         ? `${number(1 << width)} codes, ${short(scale)} apart, reach from ${short(low)} to ` +
-          `${short(high)}; of the values ${clipped ? share : 'none'} lie beyond and are clipped.`
+          `${short(high)}; ${clipped ? share : 'none'} of the values lie outside and are clipped.`
         : 'These are real numbers in both networks.';
-    return `${codes} Exactly 0, and left out, are ${percent(zeros)}. Heights are logarithmic.`;
+    return `${codes} ${percent(zeros)} are exactly 0, and not shown. Heights are logarithmic.`;
 }
 
 function showHistogram({ tensor }) {
@@ -393,8 +393,8 @@ function showWeights({ node }) {
     const moved = codes.filter((code, i) => Math.abs(code - steps[i]) > 0.5).length;
     const text =
         `${number(codes.length)} weights of ${node} in steps of their output channel's scale, ` +
-        `and the ${number(new Set(codes).size)} codes in use behind them` +
-        (moved ? `; ${number(moved)} did not go to the nearest code` : '') +
+        `and behind them the ${number(new Set(codes).size)} codes in use` +
+        (moved ? `; ${number(moved)} were not rounded to the nearest code` : '') +
         '. Heights are logarithmic.';
     say('weight-range', text);
     $('weight-histogram').ariaLabel = text;

@@ -21,8 +21,8 @@ const networks = {
     cifar10: {
         about:
             'Knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and ' +
-            'trucks, one filling the picture. The samples are drawn, too few to count right ' +
-            'answers; choose a photograph of yours.',
+            'trucks, if one fills the picture. The samples are drawn, and too few to count right ' +
+            'answers; choose a photograph of your own.',
         classes: () => 'airplane automobile bird cat deer dog frog horse ship truck'.split(' '),
         calibration: 'cifar10-calibration',
     },
@@ -152,8 +152,8 @@ async function calibrate(turn) {
 }
 
 const scalesFrom = () =>
-    `Scales from ${number(state.engine.calibrationImages)} training pictures, one for each ` +
-    'output channel of the weights; ';
+    `Ranges from ${number(state.engine.calibrationImages)} training pictures; one scale for ` +
+    'each output channel of the weights; ';
 
 // The integer network anew, rounded to nearest, and all that shows it.
 async function requantize() {
@@ -225,7 +225,11 @@ async function learn() {
     state.engine.load(INTEGER, made);
     state.learned = true;
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
-    say('made', `${scalesFrom()}codes learned in ${seconds} seconds. Moving a slider rounds anew.`);
+    say(
+        'made',
+        `${scalesFrom()}codes learned in ${seconds} seconds. ` +
+            'Moving a slider rounds to nearest again.',
+    );
     $('learn').disabled = false;
     await showAll(newTurn());
 }
@@ -339,7 +343,9 @@ async function takeFile(file) {
     try {
         bitmap = await createImageBitmap(file);
     } catch {
-        throw new Error(`${file.name} is no picture that this browser can read; try PNG or JPEG.`);
+        throw new Error(
+            `${file.name} is not a picture that this browser can read; try PNG or JPEG.`,
+        );
     }
     endStory();
     setPicture(shrink(bitmap), file.name || 'Pasted picture', -1);

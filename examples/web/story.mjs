@@ -22,7 +22,7 @@ const tale = [
             const said = shares(FLOAT);
             const bytes = number(state.engine.parameterBytes(FLOAT));
             return (
-                `It was trained with numbers of 32 bits, ${bytes} bytes of them. Of this picture ` +
+                `It was trained in 32-bit numbers, ${bytes} bytes of them. About this picture ` +
                 `it says: ${best(said)}, with ${sure(said)}.`
             );
         },
@@ -34,13 +34,13 @@ const tale = [
         tell: () => {
             const said = shares(INTEGER);
             return (
-                `The integer network says ${best(said)} too, with ${sure(said)}, from ` +
-                `${facts('size')}. It gives float’s answer to ${facts('same')} test pictures.`
+                `The integer network says ${best(said)}, with ${sure(said)}. It takes ` +
+                `${facts('size')}, and gives float’s answer for ${facts('same')} test pictures.`
             );
         },
     },
     {
-        title: '2 bits for the weights: −1, 0 and 1 are left',
+        title: '2 bits for the weights: only −1, 0 and 1 are left',
         see: 'bits',
         act: () => hands.setBits(2, 8),
         tell: () => {
@@ -49,7 +49,7 @@ const tale = [
                 best(float) === best(integer)
                     ? `Both still say ${best(float)}, but integer with ${sure(integer)}`
                     : `Float says ${best(float)}, integer ${best(integer)}`;
-            return `${said}. Right, float to integer: ${facts('right')}.`;
+            return `${said}. Right answers, float → integer: ${facts('right')}.`;
         },
     },
     {
@@ -60,8 +60,8 @@ const tale = [
             return blame();
         },
         tell: ({ name, answer, share }) =>
-            `Give 2 bits to one layer alone, and 8 to all others: the percentages below tell how ` +
-            `sure of ${best(shares(FLOAT))} the network then is. ${name} hurts most: ` +
+            `Give one layer 2 bits, and all others 8: the percentages below tell how sure of ` +
+            `${best(shares(FLOAT))} the network still is. ${name} hurts most: ` +
             `${percent(share)}, and the answer is ${answer}.`,
     },
     {
@@ -75,8 +75,8 @@ const tale = [
         },
         tell: ({ name, steps: off }) =>
             `This is the pixel of ${name} that is furthest from float, by ${off} steps of its ` +
-            `code. Below, its window under weights that are −1, 0 or 1: the products are added, ` +
-            `scaled, clamped and rounded. Any pixel of any map can be chosen.`,
+            `code. Below you see its window, multiplied by weights that are −1, 0 or 1; the ` +
+            `products are added, scaled, clamped and rounded. You can choose any pixel of any map.`,
     },
     {
         title: 'Learning the rounding',
@@ -88,9 +88,9 @@ const tale = [
             return before;
         },
         tell: (before) =>
-            `Rounded each for itself: ${before}. With the codes of a channel chosen together, so ` +
-            `that its sums are right on the calibration pictures: ${facts('right')}. The bits ` +
-            `are the same. Now it is your turn.`,
+            `With each weight rounded by itself: ${before}. With the codes of a channel chosen ` +
+            `together, so that its sums come out right on the calibration pictures: ` +
+            `${facts('right')}. The bits are the same. Now it is your turn.`,
     },
 ];
 

@@ -3,19 +3,20 @@ import { all } from './state.mjs';
 
 const terms = {
     weights: 'The numbers that training found; a layer multiplies its input by them.',
-    activations: 'What a layer computes from a picture, and hands on to the next.',
+    activations: 'What a layer computes from a picture, and passes on to the next layer.',
     code: 'A whole number that stands for a real one: real = scale × (code − zero point).',
     calibration: 'Running training pictures through the float network to see which values occur.',
     rounding:
-        'To nearest: each weight for itself. Learned: the weights of a channel together, so that ' +
+        'To nearest: each weight by itself. Learned: the weights of a channel together, so that ' +
         'the error of their sums is least.',
-    error: 'The integer network’s value less the float network’s, at the same place.',
+    error: 'The integer network’s value minus the float network’s, at the same place.',
     decibel:
         'Ten times the logarithm of signal power over error power: 20 dB is an error of a tenth, ' +
         '40 dB of a hundredth.',
-    residual: 'A branch that skips layers, and is added to what they make.',
+    residual: 'A branch that skips some layers, and is added to their result.',
     interval:
-        'Other test pictures would give another share. In 95 of 100 cases the true one is within.',
+        'Other test pictures would give another share. In 95 of 100 such experiments the ' +
+        'interval contains the true one.',
 };
 
 export function explainTerms() {

@@ -268,11 +268,11 @@ async function checkStory(page) {
     await page.until(told);
     for (const [number, pattern] of [
         [1, /It was trained.*it says: ring, with 99/],
-        [2, /says ring too.*of 310,824.*answer to 9\d of 100|says ring too.*answer to 100 of 100/],
+        [2, /says ring, .*of 310,824.*float’s answer for (9\d|100) of 100/],
         [3, /Float says ring, integer crescent/],
         [4, /block1.conv1 hurts most: \d+\.\d %, and the answer is crescent/],
         [5, /the pixel of block1.conv1.relu that is furthest from float, by \d+/],
-        [6, /Rounded each for itself: 94 → 2\d.*calibration pictures: 94 → [6-9]\d/],
+        [6, /rounded by itself: 94 → 2\d.*calibration pictures: 94 → [6-9]\d/],
     ]) {
         const text = await shown(page, 'story-text');
         const title = await shown(page, 'story-title');
