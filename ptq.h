@@ -1277,12 +1277,6 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
 
-/* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
-   needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
-PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                       const ptq_allocator *allocator, ptq_tensor *out,
-                                       ptq_error *err);
-
 /* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
 
@@ -6578,20 +6572,6 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, out);
 }
 
-/* The same for callers, whose weights may be anything. */
-PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                       const ptq_allocator *allocator, ptq_tensor *out,
-                                       ptq_error *err) {
-    size_t n = ptq_tensor_elements(weight);
-    PTQ__TRY(ptq_scheme_check(scheme, err));
-    PTQ__FAIL_IF(weight->type != PTQ_TYPE_F32 || !n, PTQ_INVALID_ARGUMENT,
-                 "weights to quantize must be F32");
-    for (size_t i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
-                     "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
-    return ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator, out, err);
-}
-
 /* A range that was found for a tensor; 0, 0: none yet. */
 typedef struct ptq__interval {
     float low, high;
@@ -6825,7 +6805,8 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
     if (changes && scheme->mode == PTQ_MODE_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(weight, scheme, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
+        PTQ__TRY(ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator,
+                                     &to->param[PTQ_PARAM_WEIGHT], err));
         to->dynamic = 1;
         p = 1;
     } else if (changes && scheme->mode == PTQ_MODE_HALF) {
@@ -9277,21 +9258,9 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
     return status;
 }
 
-/* "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]}. Tensors lie one behind
-   the other, in the order of the entries. */
-static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
-    const ptq_tensor stored = ptq__as_stored(&entry->tensor);
-    int i = 0;
-    ptq__put_json(text, entry->name);
-    while (ptq__dtypes[i].type != (int)stored.type)
-        i++;
-    ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
-    for (i = 0; i < stored.rank; i++)
-        ptq__put(text, i ? ",%d" : "%d", stored.dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
-}
-
-/* The header. Spaces fill it up to a multiple of 8, for the data behind it to be aligned. */
+/* The header: "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]}, tensor for
+   tensor in the order of the entries, as they lie one behind the other. Spaces fill it up to a
+   multiple of 8, for the data behind it to be aligned. */
 static void ptq__put_header(ptq__text *text, const ptq_archive *archive) {
     size_t begin = 0;
     ptq__put_char(text, '{');
@@ -9301,12 +9270,19 @@ static void ptq__put_header(ptq__text *text, const ptq_archive *archive) {
         ptq__put_char(text, ':');
         ptq__put_json(text, archive->meta[i].value);
     }
-    if (archive->metas)
-        ptq__put_char(text, '}');
+    ptq__put_string(text, archive->metas ? "}" : "");
     for (int i = 0; i < archive->entries; i++) {
+        const ptq_tensor stored = ptq__as_stored(&archive->entry[i].tensor);
+        const ptq__dtype *dtype = ptq__dtypes;
+        while (dtype->type != (int)stored.type)
+            dtype++;
         ptq__put_string(text, i || archive->metas ? "," : "");
-        ptq__put_record(text, &archive->entry[i], begin);
-        begin += archive->entry[i].tensor.size;
+        ptq__put_json(text, archive->entry[i].name);
+        ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", dtype->name);
+        for (int k = 0; k < stored.rank; k++)
+            ptq__put(text, k ? ",%d" : "%d", stored.dim[k]);
+        ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
+        begin += stored.size;
     }
     ptq__put_char(text, '}');
     while (text->length % 8)
@@ -9639,9 +9615,8 @@ static void ptq__json_hash(ptq__json *json, uint64_t *hash) {
     ptq__text text = ptq__text_over(digits, sizeof digits);
     ptq__span span = {digits, 16};
     if (json->out) {
-        ptq__put_char(json->out, '"');
-        ptq__put_hex(json->out, *hash, 16);
-        ptq__put_char(json->out, '"');
+        ptq__put_hex(&text, *hash, 16);
+        ptq__put_json(json->out, digits);
     } else if (ptq__json_string(json, &text) &&
                (text.length != 16 || strspn(digits, ptq__hex) != 16 ||
                 !ptq__cut_hex(&span, 16, hash))) {
@@ -12531,21 +12506,23 @@ typedef struct ptq__equalizer {
     ptq_memory memory;
 } ptq__equalizer;
 
-/* Two groups become one. The smaller number wins, so that 0 keeps whatever joins it. */
-static void ptq__join(ptq__equalizer *eq, int a, int b) {
-    int from = eq->group[a], to = eq->group[b];
-    for (int i = 0; i < eq->model->nodes; i++)
-        if (eq->group[i] == (from > to ? from : to))
-            eq->group[i] = from > to ? to : from;
-}
-
-/* Softmax and batch norm do not let factors through, nor does ReLU6, whose 6 is one of real units;
-   a concat has other channels than its operands; the logits are for others. */
-static int ptq__needs_units(const ptq_model *model, int i) {
+/* Groups. Whatever computes without weights shares the factors of what it reads, and node 0 stands
+   for all that keep their units: softmax and batch norm do not let factors through, nor does ReLU6,
+   whose 6 is one of real units; a concat has other channels than its operands; the logits are for
+   others. When two groups become one, the smaller number wins, so that 0 keeps whatever joins it. */
+static void ptq__join_groups(const ptq__equalizer *eq, int i) {
+    const ptq_model *model = eq->model;
     const ptq_node *node = &model->node[i];
-    return ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
-           ptq__act_of(node) == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
-           i == ptq_model_logits(model);
+    int units = ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
+                ptq__act_of(node) == PTQ_ACTIVATION_RELU6 ||
+                node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(model);
+    int with[3] = {ptq__has_weight(node->op) ? -1 : node->input[0], node->input[1], units ? 0 : -1};
+    for (int k = 0; k < 3; k++) {
+        int a = eq->group[i], b = with[k] < 0 ? a : eq->group[with[k]];
+        for (int n = 0; n < model->nodes; n++)
+            if (eq->group[n] == (a > b ? a : b))
+                eq->group[n] = a > b ? b : a;
+    }
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
@@ -12563,15 +12540,8 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
         eq->first[i] = channels;
         channels += model->node[i].shape[2];
     }
-    for (int i = 1; i < n; i++) {
-        const ptq_node *node = &model->node[i];
-        if (!ptq__has_weight(node->op))
-            ptq__join(eq, i, node->input[0]);
-        if (node->input[1] >= 0)
-            ptq__join(eq, i, node->input[1]);
-        if (ptq__needs_units(model, i))
-            ptq__join(eq, i, 0);
-    }
+    for (int i = 1; i < n; i++)
+        ptq__join_groups(eq, i);
     PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->reach, 2 * (size_t)channels, "channel ranges", err));
     eq->factor = eq->reach + channels;
     for (int i = 0; i < channels; i++)
@@ -13248,8 +13218,9 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
                                   int lessons, ptq_error *err) {
     const ptq_work *work = &cv->options->work;
     ptq__learner learner;
-    ptq__job job;
     ptq_plan *plan = NULL;
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
+    ptq__job job = ptq__job_over(plan, cv->options->images, work);
     memset(&learner, 0, sizeof learner);
     learner.cv = cv;
     learner.real = real;
@@ -13258,8 +13229,6 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     learner.memory.allocator = work->allocator;
     for (int i = 0; i < lessons; i++)
         ptq__place_sums(&learner, &lesson[i]);
-    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
-    job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
@@ -13669,8 +13638,6 @@ PTQ__LEFT_OUT(ptq_calibrate, const ptq_plan *p, const ptq_dataset *d,
 PTQ__LEFT_OUT(ptq_calibration_overlap, const ptq_calibration *c, const ptq_dataset *d, size_t *o)
 PTQ__LEFT_OUT(ptq_preset, const char *n, ptq_scheme *o)
 PTQ__LEFT_OUT(ptq_scheme_check, const ptq_scheme *s)
-PTQ__LEFT_OUT(ptq_quantize_weight, const ptq_tensor *w, const ptq_scheme *s, const ptq_allocator *a,
-              ptq_tensor *o)
 PTQ__LEFT_OUT(ptq_convert, const ptq_model *m, const ptq_calibration *c,
               const ptq_convert_options *o, ptq_model **out, ptq_convert_report *r)
 PTQ__LEFT_OUT(ptq_self_test_add, ptq_model *m)
