@@ -8837,8 +8837,8 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     while (ptq__json_next(json, "{}", "a JSON object", &n)) {
         ptq_archive_entry *entry;
         int k = archive->entries;
-        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, k, &header->capacity, "tensors",
-                           err));
+        PTQ__TRY(
+            PTQ__GROW(&archive->allocator, &header->record, k, &header->capacity, "tensors", err));
         PTQ__TRY(ptq__archive_append(archive, &entry, err));
         PTQ__TRY(ptq__json_strdup(json, 0, &archive->allocator, &entry->name, err));
         ptq__json_take(json, ':', "a colon");
@@ -8916,10 +8916,11 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
             return ptq__tensor_error(entry[record[i].entry].name, "occurs twice", err);
     ptq__sort(record, n, sizeof *record, ptq__data_before, NULL);
     for (r = record; n > 0; n--, r++) {
-        const char *what = r->offset[0] < at               ? "overlaps another tensor"
-                           : r->offset[0] > at             ? "a hole lies before its data"
-                           : (uint64_t)r->offset[1] <= data_size ? NULL
-                           : "its data end behind the end of the file; is the file truncated?";
+        const char *what = NULL;
+        if (r->offset[0] != at)
+            what = r->offset[0] < at ? "overlaps another tensor" : "a hole lies before its data";
+        else if ((uint64_t)r->offset[1] > data_size)
+            what = "its data end behind the end of the file; is the file truncated?";
         if (what)
             return ptq__tensor_error(entry[r->entry].name, what, err);
         at = r->offset[1];
@@ -9033,8 +9034,8 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     (void)archive;
     (void)out;
     return ptq_error_set(err, PTQ_UNSUPPORTED,
-                         "the file has no graph in its metadata, and to guess ResNet8's was left out"
-                         " by the macro PTQ_RUN_ONLY");
+                         "the file has no graph in its metadata; guessing that of ResNet8 was left"
+                         " out by the macro PTQ_RUN_ONLY");
 }
 #else
 /* A graph for a file that has none: ResNet8, if the shapes of its first and last layer say so. */
@@ -9342,8 +9343,8 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, in
             continue;
         PTQ__TRY(ptq_tensor_borrow(&tensor, k ? PTQ_TYPE_S32 : PTQ_TYPE_F32, 0, 1, &count[k],
                                    (void *)(uintptr_t)data[k], (size_t)count[k] * 4, err));
-        PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__scale_names[k]).text, &tensor,
-                                 err));
+        PTQ__TRY(
+            ptq_archive_add(archive, ptq__full_name(node, ptq__scale_names[k]).text, &tensor, err));
     }
     return PTQ_OK;
 }
@@ -9362,8 +9363,8 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
         PTQ__THEN(status,
                   ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
     for (int i = 0; i < 2 * model->nodes; i++)
-        PTQ__THEN(status, ptq__put_params(archive, &model->node[i % model->nodes],
-                                          i < model->nodes, err));
+        PTQ__THEN(status,
+                  ptq__put_params(archive, &model->node[i % model->nodes], i < model->nodes, err));
     return status;
 }
 
