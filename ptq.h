@@ -1786,7 +1786,8 @@ static size_t ptq__shape_elements(int rank, const int *dims) {
     return n;
 }
 
-/* Bytes of a tensor, slices rounded up to bytes; 0 if shape, type and bits are not legal. */
+/* Bytes of a tensor, slices rounded up to bytes; 0 if shape, type and bits are not legal. 10 x 3
+   codes of 5 bits take 20: each of the 10 slices has 15 bits, in two bytes. */
 static size_t ptq__tensor_bytes(ptq_type type, int bits, int rank, const int *dims) {
     size_t n = ptq__shape_elements(rank, dims), width = (size_t)ptq__type_bits(type, bits);
     return n && width ? (n / (size_t)dims[0] * width + 7) / 8 * (size_t)dims[0] : 0;
@@ -1869,7 +1870,8 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
     return PTQ_OK;
 }
 
-/* A copy that owns data and scales, whoever owned the first's. */
+/* A copy that owns data and scales, whoever owned the first's: a borrowed tensor, as of a file that
+   is still in memory, becomes one that can outlive it. */
 static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
                                    const ptq_allocator *allocator, ptq_error *err) {
     ptq_tensor made;
@@ -2471,7 +2473,9 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
    where window = (kernel - 1) dilation + 1. With ceil_mode it is rounded up, but no window begins
    behind the image. */
 
-/* Size of the result along one axis, and the padding; 0 if no window fits. */
+/* Size of the result along one axis, and the padding; 0 if no window fits. With SAME 32 rows, a
+   kernel of 3 and a stride of 2 give 16 results, which cover 15 * 2 + 3 = 33 rows: one row of
+   padding, which is odd, and goes behind. */
 static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int ceil_mode,
                        int *before, int *after) {
     int out = (size + stride - 1) / stride, total; /* of SAME: one result for each stride begun */
@@ -3233,7 +3237,8 @@ static void ptq__mul_int(const ptq__step *step, const ptq__frame *frame) {
 
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
 
-/* H x W x C real numbers -> as many codes. */
+/* H x W x C real numbers -> as many codes. A number that is not finite has none: the session says
+   so, and at which node, instead of going on with whatever code it got. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)frame->in[0];
     for (int i = 0; i < step->elements; i++) {
@@ -3320,9 +3325,11 @@ typedef struct ptq__operator {
         code. What the code depends on is checked by a function beside them.
      3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
         text that it takes, how it is converted, and whether it fuses.
-     4. If it has parameters, ptq__param_shape behind the table says which. If it has attributes of
-        its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to be fast, part three
-        gets an entry; until then the scalar kernel runs on every processor.
+     4. If it has parameters, ptq__param_shape behind the table says which. What its integer kernel
+        needs computed once, and not for every image, is set in ptq__set_constants, or, if it takes
+        memory, in ptq__make_tables.
+     5. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
+        be fast, part three gets an entry; until then the scalar kernel runs on every processor.
    The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does
    not is written for one operator because it is about that one: the tools' exports to other
    formats, and in part four the searches that know what a convolution is. A step has two operands
@@ -3473,6 +3480,47 @@ static void ptq__set_constants(ptq__step *step) {
         step->adder = ptq__adder_of(&node->mid, b, &node->q, act, step->arithmetic);
 }
 
+/* Constants of an integer kernel that need memory. Tables: of a function; the codes of a concat;
+   the powers of a softmax, 2^31 exp(-s d). The multipliers of sums, m[o] = sx sw[o] / sy in single
+   precision; in fixed arithmetic the factors of sums, products and an average of the whole image,
+   each rounded once. */
+static ptq_status ptq__make_tables(ptq__step *step, const ptq_allocator *allocator,
+                                   ptq_error *err) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *in = &step->from[0]->q, *out = ptq__sum_qparams(node);
+    int weights = ptq__has_weight(node->op), slopes = weight->rank ? weight->dim[0] : 1;
+    size_t factors = weights ? (size_t)node->channels : step->average > 0;
+    size_t bytes = node->op == PTQ_OP_FUNCTION  ? (size_t)slopes
+                   : node->op == PTQ_OP_CONCAT  ? 2
+                   : node->op == PTQ_OP_SOFTMAX ? sizeof(uint32_t)
+                                                : 0;
+    if (bytes)
+        PTQ__TRY(ptq__alloc(allocator, bytes, 256, "tables", &step->owned, err));
+    if (node->op == PTQ_OP_FUNCTION)
+        ptq__fill_functions(step, slopes, (uint8_t *)step->owned);
+    for (int k = 0; k < 2 && node->op == PTQ_OP_CONCAT; k++)
+        ptq__make_recode(step, k, (uint8_t *)step->owned + 256 * k);
+    for (int d = 0; d < 256 && node->op == PTQ_OP_SOFTMAX; d++)
+        ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-(double)in->scale * d));
+    if (weights)
+        PTQ__TRY(PTQ__NEW(allocator, &step->multiplier, factors, "multipliers", err));
+    if (factors && step->arithmetic == PTQ__FIXED && ptq__is_coded(node))
+        PTQ__TRY(PTQ__NEW(allocator, &step->fixed, factors, "multipliers", err));
+    for (size_t c = 0; c < factors; c++) {
+        double s = (double)in->scale, sy = (double)out->scale;
+        float second = weights         ? ptq__scale_of(weight, c)
+                       : step->from[1] ? step->from[1]->q.scale
+                                       : 0;
+        if (weights)
+            step->multiplier[c] = ptq__multiplier(in->scale, second, out);
+        if (step->fixed)
+            step->fixed[c] = ptq__fixed_of(second > 0 ? s * (double)second / sy
+                                                      : s / (step->in[0] * step->in[1] * sy));
+    }
+    return PTQ_OK;
+}
+
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
    the codes of a dynamic input. */
 static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
@@ -3499,8 +3547,14 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
    Operands are indices of earlier nodes, so the order of the array is an order in which the network
    can run, and no pass has to search for one. Each node makes one tensor, which bears the node's
-   name, or the name `out` where other nodes were fused into it. First come questions about a model,
-   then its memory and copies, then the builder, and ResNet8 as what the builder is for. */
+   name, or the name `out` where other nodes were fused into it. The beginning of ResNet8, with the
+   operands behind the arrows:
+
+       0 input    1 conv1 <- 0    2 bn1 <- 1    3 conv1.relu <- 2    4 block1.conv1 <- 3
+       5 block1.bn1 <- 4    ...   9 block1.add <- 3, 8    10 block1.add.relu <- 9
+
+   First come questions about a model, then its memory and copies, then the builder, and ResNet8 as
+   what the builder is for. */
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
@@ -3729,15 +3783,16 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
 }
 
 /* Checks a node against those before it, and fills in its shape and padding. `index` is where it
-   stands, or is to stand, in the model. Elements are bounded, so that int indices are enough
+   stands, or is to stand, in the model. The shape is that of the first operand; 1 x 1 high and wide
+   where the window is the whole image; with the node's own channels, if it has any; and whatever
+   the operator's rule then makes of it. Elements are bounded, so that int indices are enough
    everywhere. The builder asks this of new nodes, ptq_model_check of a copy of each. */
 static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, int index, ptq_error *err) {
-    const ptq__operator *op;
     const int *in[2] = {NULL, NULL}; /* H, W, C of each operand */
     PTQ__TRY(ptq__check_names(model, node, index, err));
     PTQ__TRY(ptq__check_attributes(node, err));
     PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    op = ptq__operator_of(node);
+    const ptq__operator *op = ptq__operator_of(node);
     for (int k = 0; k < 2; k++)
         if (node->input[k] >= 0)
             in[k] = model->node[node->input[k]].shape;
@@ -3831,15 +3886,15 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
    a check behind every line; ptq_model_check reports it. A name that is too long is copied without
    its terminator, and refused like all other wrong ones. `wrong`: NULL, or what is to be said of an
    operator that the calling function does not make. */
-static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const char *wrong) {
+static int ptq__build(ptq_model *model, ptq_node node, const char *name, const char *wrong) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
         return -1;
-    memcpy(node->name, name ? name : "", length < PTQ_NAME_SIZE ? length : PTQ_NAME_SIZE);
+    memcpy(node.name, name ? name : "", length < PTQ_NAME_SIZE ? length : PTQ_NAME_SIZE);
     if (wrong)
         ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
                       ptq__quoted(ptq__span_of(name ? name : "")).text, wrong);
-    else if (ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) == PTQ_OK)
+    else if (ptq__append(model, &node, PTQ_TYPE_F32, 32, &model->error) == PTQ_OK)
         return model->nodes - 1;
     return -1;
 }
@@ -3851,7 +3906,7 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, node, name, NULL);
 }
 
 /* Nothing but a mark: real inputs have no codes until a quantize node makes them. */
@@ -3868,7 +3923,7 @@ PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input)
     ptq_node node = ptq__blank(op, input, -1);
     int fits = (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].keys == PTQ__PLAIN_KEYS &&
                ptq__operators[op].operands == 1;
-    return ptq__build(model, &node, name,
+    return ptq__build(model, node, name,
                       fits ? NULL
                            : "ptq_add_op makes operators with one input and without parameters");
 }
@@ -3893,7 +3948,7 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
     ptq__set_pair(node.dilation, options->dilation_h, options->dilation_w, node.dilation);
     node.groups = options->groups ? options->groups : 1;
     node.no_bias = options->no_bias != 0;
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, node, name, NULL);
 }
 
 /* H x W x C -> H' x W' x C. Windows do not overlap by default: the stride is the kernel. */
@@ -3908,32 +3963,29 @@ PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.include_pad = (keys & PTQ__KEY_INCLUDE_PAD) && options->include_pad;
     node.ceil_mode = options->ceil_mode != 0;
-    return ptq__build(model, &node, name, fits ? NULL : "ptq_add_pool makes max_pool and avg_pool");
+    return ptq__build(model, node, name, fits ? NULL : "ptq_add_pool makes max_pool and avg_pool");
 }
 
 /* H x W x C -> H x W x C; gamma and variance begin as 1, beta and mean as 0. */
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, node, name, NULL);
 }
 
 /* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
-    ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, ptq__blank(PTQ_OP_ADD, first, second), name, NULL);
 }
 
 /* H x W x C, H x W x C' -> H x W x (C + C'). */
 PTQ_API int ptq_add_concat(ptq_model *model, const char *name, int first, int second) {
-    ptq_node node = ptq__blank(PTQ_OP_CONCAT, first, second);
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, ptq__blank(PTQ_OP_CONCAT, first, second), name, NULL);
 }
 
 /* H x W x C, H x W x C or 1 x 1 x C -> H x W x C: an attention weighs channels so. */
 PTQ_API int ptq_add_mul(ptq_model *model, const char *name, int first, int second) {
-    ptq_node node = ptq__blank(PTQ_OP_MUL, first, second);
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, ptq__blank(PTQ_OP_MUL, first, second), name, NULL);
 }
 
 /* H x W x C -> H x W x C. Of prelu each channel gets a slope, which begins as 1. */
@@ -3943,14 +3995,14 @@ PTQ_API int ptq_add_function(ptq_model *model, ptq_function function, const char
     node.function = function;
     node.alpha = alpha;
     node.beta = beta;
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, node, name, NULL);
 }
 
 /* H x W x C -> 1 x 1 x channels: every input goes into every result. */
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.channels = channels;
-    return ptq__build(model, &node, name, NULL);
+    return ptq__build(model, node, name, NULL);
 }
 
 /* ResNet8, the network of MLPerf Tiny, of which the examples tell: a first convolution, three
@@ -3965,7 +4017,7 @@ static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node 
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    return ptq__build(m, &node, name, NULL);
+    return ptq__build(m, node, name, NULL);
 }
 
 /* H x W x C -> H/s x W/s x channels: a convolution and, if it has a name, the batch norm behind it,
@@ -4056,9 +4108,10 @@ static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weig
     return PTQ_OK;
 }
 
-/* Parameters are there, with the dimensions that the kernel walks and the type that it reads. They
-   are finite: a NaN among the weights would reach every code, and calibration would blame the
-   images. A batch norm divides by sqrt(variance + epsilon). Of integers any code is legal. */
+/* Parameters are there, with the dimensions that the kernel walks and the type that it reads: one
+   number too few, and it would read beyond them. They are finite: a NaN among the weights would
+   reach every code, and calibration would blame the images. A batch norm divides by
+   sqrt(variance + epsilon). Of integers any code is legal. */
 static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
                                    ptq_error *err) {
     const ptq_tensor *t = &node->param[param];
@@ -4238,10 +4291,9 @@ typedef struct ptq__fuser {
 /* One line of the report: what became of a node, and `into` which other; or why it stays. */
 static void ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, ptq_fusion_kind kind,
                            const ptq_node *into, const char *reason) {
-    ptq_fusion *item;
     if (!fuser->report)
         return;
-    item = &fuser->report->item[fuser->report->items++];
+    ptq_fusion *item = &fuser->report->item[fuser->report->items++];
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
@@ -4338,8 +4390,10 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
 }
 
 /* The operand of an addition whose convolution can take the addition in: the later one, so that the
-   other operand exists before it. -1 if neither can. x + x has one operand only, which cannot be
-   the convolution's result and its residual at once. */
+   other operand exists before it. Where a block of ResNet8 changes the shape, both are
+   convolutions: conv2 takes the sum in, and the shortcut's result becomes its residual. -1 if
+   neither can. x + x has one operand only, which cannot be the convolution's result and its
+   residual at once. */
 static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     for (int k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
@@ -4407,10 +4461,9 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
 static ptq_status ptq__carry_over(ptq__fuser *fuser, int index, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     const ptq_node *before = &fuser->old->node[index ? node->input[0] : 0];
-    ptq_node *copy;
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->to[index]];
+    ptq_node *copy = &fuser->model->node[fuser->to[index]];
     for (int k = 0; k < 2; k++)
         copy->input[k] = node->input[k] < 0 ? -1 : fuser->to[node->input[k]];
     if (ptq__operator_of(before)->fusion == PTQ_FUSION_BATCH_NORM &&
@@ -4425,7 +4478,6 @@ static ptq_status ptq__carry_over(ptq__fuser *fuser, int index, ptq_error *err) 
    the report. */
 static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
-    ptq_node *host;
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
     int k = 0;
@@ -4440,7 +4492,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, pt
         reason = "neither operand is a convolution, used once, behind the other operand";
     if (k >= 0 && !reason) {
         fuser->to[index] = fuser->to[node->input[k]];
-        host = &fuser->model->node[fuser->to[index]];
+        ptq_node *host = &fuser->model->node[fuser->to[index]];
         ptq__fuse_note(fuser, node, kind, host, NULL);
         return ptq__move_in(fuser, node, k, host, err);
     }
@@ -4674,46 +4726,6 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* Constants of an integer kernel that need memory. Tables: of a function; the codes of a concat;
-   the powers of a softmax, 2^31 exp(-s d). The multipliers of sums, m[o] = sx sw[o] / sy in single
-   precision; in fixed arithmetic the factors of sums, products and an average of the whole image,
-   each rounded once. */
-static ptq_status ptq__make_tables(ptq_plan *plan, ptq__step *step, ptq_error *err) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *in = &step->from[0]->q, *out = ptq__sum_qparams(node);
-    int weights = ptq__has_weight(node->op), slopes = weight->rank ? weight->dim[0] : 1;
-    size_t factors = weights ? (size_t)node->channels : step->average > 0;
-    size_t bytes = node->op == PTQ_OP_FUNCTION  ? (size_t)slopes
-                   : node->op == PTQ_OP_CONCAT  ? 2
-                   : node->op == PTQ_OP_SOFTMAX ? sizeof(uint32_t)
-                                                : 0;
-    if (bytes)
-        PTQ__TRY(ptq__alloc(&plan->allocator, bytes, 256, "tables", &step->owned, err));
-    if (node->op == PTQ_OP_FUNCTION)
-        ptq__fill_functions(step, slopes, (uint8_t *)step->owned);
-    for (int k = 0; k < 2 && node->op == PTQ_OP_CONCAT; k++)
-        ptq__make_recode(step, k, (uint8_t *)step->owned + 256 * k);
-    for (int d = 0; d < 256 && node->op == PTQ_OP_SOFTMAX; d++)
-        ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-(double)in->scale * d));
-    if (weights)
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, factors, "multipliers", err));
-    if (factors && step->arithmetic == PTQ__FIXED && ptq__is_coded(node))
-        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->fixed, factors, "multipliers", err));
-    for (size_t c = 0; c < factors; c++) {
-        double s = (double)in->scale, sy = (double)out->scale;
-        float second = weights         ? ptq__scale_of(weight, c)
-                       : step->from[1] ? step->from[1]->q.scale
-                                       : 0;
-        if (weights)
-            step->multiplier[c] = ptq__multiplier(in->scale, second, out);
-        if (step->fixed)
-            step->fixed[c] = ptq__fixed_of(second > 0 ? s * (double)second / sy
-                                                      : s / (step->in[0] * step->in[1] * sy));
-    }
-    return PTQ_OK;
-}
-
 /* One step: what does not depend on the image is computed here, once. First it gets the scalar
    kernel, which part three may replace by a faster one. Steps point into the model, and so the
    model must not move. */
@@ -4734,7 +4746,7 @@ static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     if (index > 0 && ptq__is_coded(node))
         ptq__set_constants(step);
     if (index > 0 && mode == PTQ_MODE_INTEGER)
-        PTQ__TRY(ptq__make_tables(plan, step, err));
+        PTQ__TRY(ptq__make_tables(step, &plan->allocator, err));
     return ptq__vectorize(plan, step, err);
 }
 
@@ -4754,7 +4766,8 @@ static int ptq__is_plain(const ptq_model *model) {
 }
 
 /* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
-   C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
+   C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions, 6,144 of
+   them for 32 x 32 x 3; the table has 768 bytes. None where
    each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is; nor
    where codes are signed and pixels only have their highest bit flipped, p - 128. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
@@ -4816,10 +4829,9 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
 
 /* Also of one that is half made, whose steps so far are counted. The model stays. */
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
-    const ptq_allocator *allocator;
     if (!plan)
         return;
-    allocator = &plan->allocator;
+    const ptq_allocator *allocator = &plan->allocator;
     for (int k = 0; k < PTQ__LAYOUTS; k++)
         ptq__free(allocator, plan->layout[k].offset);
     for (int k = 0; k < plan->steps; k++) {
@@ -4896,18 +4908,16 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
     ptq_session_options given;
-    ptq_session *session;
-    void *memory;
     memset(&given, 0, sizeof given);
     if (options)
         given = *options;
-    memory = given.memory;
+    void *memory = given.memory;
     PTQ__FAIL_IF(memory && given.memory_size < size, PTQ_OUT_OF_MEMORY,
                  "the session needs %zu bytes, given are %zu", size, given.memory_size);
     if (!memory)
         PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
-    session = (ptq_session *)(void *)((char *)memory +
-                                      (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN);
+    size_t before = (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
+    ptq_session *session = (ptq_session *)(void *)((char *)memory + before);
     memset(session, 0, sizeof *session);
     session->plan = plan;
     session->layout = &plan->layout[given.keep != 0];
@@ -4952,9 +4962,16 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
-/* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
-   table; PTQ_TYPE_F32 are preprocessed already, unless they are what the model takes. What need not
-   change is used where it lies, and only copied where the caller may look at it later. */
+/* Node 0's tensor for one item, H x W x C, of the caller's type:
+
+       PTQ_TYPE_U8      real model      (pixel - mean[c]) / std[c]
+                        codes           by table; as they are, but for a flip, where there is none
+       PTQ_TYPE_F32     real input      (x - mean[c]) / std[c], if that changes anything
+                        real model      as they are: preprocessed already
+                        codes           quantized, each
+
+   What need not change is used where it lies, and only copied where the caller may look at it
+   later. */
 static const void *ptq__load_item(const ptq_session *session, ptq_type type, const void *item) {
     const ptq_plan *plan = session->plan;
     const ptq_node *input = &plan->info.model->node[0];
@@ -5086,9 +5103,10 @@ static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq
     return PTQ_OK;
 }
 
-/* Steps behind the logits (a softmax) run only where their results are kept. Codes exist where the
-   last layer was converted with code_logits, even if a dequantize makes real numbers of them
-   again. */
+/* One item after the other, each with the whole arena to itself. Steps behind the logits (a
+   softmax) run only where their results are kept. Codes exist where the last layer was converted
+   with code_logits, even if a dequantize makes real numbers of them again. An item that fails ends
+   the run; rows before it are written, and right. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
@@ -5137,15 +5155,13 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     const ptq_model *model = session->plan->info.model;
     int index = ptq_model_find(model, name), middle;
     const ptq_node *node = &model->node[index < 0 ? 0 : index];
-    const ptq_qparams *q;
-    ptq__frame frame;
     PTQ__FAIL_IF(!session->options.keep || !session->input, PTQ_NOT_READY,
                  "tensor %s: the session must be made with `keep`, and have run", name);
     PTQ__FAIL_IF(index < 0, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
                  ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
-    q = middle ? &node->mid : &node->q;
-    frame = ptq__frame_of(session, index);
+    const ptq_qparams *q = middle ? &node->mid : &node->q;
+    ptq__frame frame = ptq__frame_of(session, index);
     PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape, middle ? frame.mid : frame.out,
                                ptq__node_bytes(node), err));
     if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
@@ -5329,7 +5345,8 @@ static void ptq__lock(ptq__job *job) { (void)job; }
 static void ptq__unlock(ptq__job *job) { (void)job; }
 #endif
 
-/* Takes the next item; 0 when there is none, or the work has stopped. */
+/* Takes the next item; 0 when there is none, or the work has stopped. Under the lock, so that no
+   item is run twice, and none is left out. */
 static int ptq__job_take(ptq__job *job, size_t *index) {
     ptq__lock(job);
     int some = !job->status && job->next < job->total;
@@ -5366,7 +5383,8 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
-/* The first failure is the one that is reported: others are often only its consequences. */
+/* The first failure is the one that is reported: others are often only its consequences. Under the
+   lock, too: two workers may fail at once. */
 static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
     if (!status || job->status)
         return;
@@ -5549,7 +5567,6 @@ static void ptq__add_seen(ptq_observer *s, const ptq_observer *seen) {
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
     ptq_observer seen;
-    int e_low, e_high;
     PTQ__FAIL_IF(!n, PTQ_INVALID_ARGUMENT, "an observer was shown 0 values");
     memset(&seen, 0, sizeof seen);
     seen.count = n;
@@ -5563,8 +5580,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     }
     ptq__exact_add(&seen.min_sum, seen.min);
     ptq__exact_add(&seen.max_sum, seen.max);
-    e_low = ptq__fitting_exponent(seen.min);
-    e_high = ptq__fitting_exponent(seen.max);
+    int e_low = ptq__fitting_exponent(seen.min), e_high = ptq__fitting_exponent(seen.max);
     seen.exponent = e_low > e_high ? e_low : e_high;
     ptq__add_seen(observer, &seen);
     double bins_per_unit = ldexp(1, -observer->exponent);
@@ -5905,7 +5921,8 @@ static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
 }
 
 /* All that decides what a model computes: each node as its line in the graph text, then its
-   parameters as numbers. Metadata are left out, for they do not change a range. */
+   parameters as numbers. Metadata are left out, for they do not change a range. By this a
+   calibration knows its model: ranges of another one would fit no tensor, and nobody would see. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     uint64_t hash = ptq__fnv_start;
     char line[1024];
@@ -5938,10 +5955,9 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
 
 /* Of one that is half made, too: what is not there yet is NULL. */
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
-    ptq_allocator allocator;
     if (!calibration)
         return;
-    allocator = calibration->allocator;
+    ptq_allocator allocator = calibration->allocator;
     for (int i = 0; i < calibration->tensors; i++)
         ptq_observer_free(&calibration->tensor[i].observer);
     ptq__free(&allocator, calibration->tensor);
@@ -6059,7 +6075,8 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
 }
 
 /* Adds up every count, and hashes into new memory of the first. What could fail comes before what
-   changes anything. */
+   changes anything. Since all that is kept is a sum, a smallest or a largest value, or a list that
+   is sorted, the result is the same in whatever order parts are merged. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq_calibration *other,
                                          ptq_error *err) {
     size_t n = calibration->images, more = other->images;
@@ -6124,18 +6141,19 @@ static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq
     return PTQ_OK;
 }
 
-/* Only a float model has ranges to find, and only pixels have a roughness: real numbers, from which
-   any offset may have been taken, are accepted as they are. */
+/* A job ([WORK]) over all images, with sessions that keep every tensor; the workers' parts are
+   merged into the calibration, and then it is asked whether the images were any. Only a float model
+   has ranges to find, and only pixels have a roughness: real numbers, from which any offset may
+   have been taken, are accepted as they are. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq_calibration *calibration = NULL;
-    ptq__job job;
     PTQ__TRY(ptq__check_fits(plan, data, err));
     PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
                  "this model is quantized already; calibrate the float model");
-    job = ptq__job_over(plan, data, options ? &options->work : NULL);
+    ptq__job job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
     job.one = ptq__calibrate_one;
@@ -6602,8 +6620,7 @@ struct ptq__converter {
 /* The scheme of a node: the last override that matches its name, or the name of its result. The
    last and not the first, so that rules go from the general to the particular. */
 static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node) {
-    int i;
-    for (i = cv->options->overrides - 1; i >= 0; i--)
+    for (int i = cv->options->overrides - 1; i >= 0; i--)
         if (ptq__matches(cv->options->override[i].pattern, node->name) ||
             ptq__matches(cv->options->override[i].pattern, node->out))
             return &cv->options->override[i].scheme;
@@ -6742,8 +6759,8 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     if (from->residual)
         PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
     PTQ__TRY(ptq__tensor_qparams(cv, from->out, scheme, &to->q, err));
-    bounded = from->op == PTQ_OP_FUNCTION && (from->function == PTQ_FUNCTION_SIGMOID ||
-                                              from->function == PTQ_FUNCTION_TANH);
+    bounded = from->op == PTQ_OP_FUNCTION &&
+              (from->function == PTQ_FUNCTION_SIGMOID || from->function == PTQ_FUNCTION_TANH);
     if (bounded && to->q.type == PTQ_TYPE_S8 && to->q.bits == 8 &&
         ptq__arithmetic_of(cv->model) != PTQ__ONNX) { /* TensorFlow Lite takes no others */
         to->q.scale = from->function == PTQ_FUNCTION_TANH ? 1.0f / 128 : 1.0f / 256;
@@ -7024,10 +7041,9 @@ struct ptq_cifar10 {
 static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     size_t count = data ? data->dataset.count : 0;
-    const uint8_t *record;
     uint8_t *pixels = (uint8_t *)item;
     PTQ__FAIL_IF(index >= count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
-    record = data->records + index * PTQ_CIFAR10_RECORD;
+    const uint8_t *record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = *record++;
     for (int i = 0; i < PTQ__CIFAR_PIXELS; i++)
         for (int c = 0; c < 3; c++)
@@ -7267,10 +7283,9 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     ptq_evaluation result;
-    ptq__job job;
     PTQ__TRY(ptq__check_fits(plan, data, err));
     memset(&result, 0, sizeof result);
-    job = ptq__job_over(plan, data, options ? &options->work : NULL);
+    ptq__job job = ptq__job_over(plan, data, options ? &options->work : NULL);
     if (options && options->limit && options->limit < job.total)
         job.total = options->limit;
     job.labelled = !(options && options->unlabelled);
@@ -7537,8 +7552,9 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     return status;
 }
 
-/* Each model runs by itself, and only the answers stay; images and labels are the same for both, so
-   that the answers can be compared image by image. */
+/* Each model runs by itself, and only the answers stay: labels, predictions and logits of every
+   image. Images and labels are the same for both, so that the answers can be compared image by
+   image. */
 PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
                                      const char *data_path, ptq_comparison *out, ptq_error *err) {
     const char *path[2] = {baseline_path, model_path};
