@@ -22,6 +22,7 @@ test_usage() {
     refuses "no bits to choose" quantize -o "$dir/no" --average-bits 4 --preset fp16
     refuses "not a number over 0" quantize -o "$dir/no" --accuracy-drop 0
     refuses "leave out --dry-run" quantize --budget 50000 --dry-run
+    refuses "leave out --budget" quantize -o "$dir/no" --budget 50000 --flash 50000
 }
 
 # wilson COUNT: the output has rows with an agreement seen on COUNT images, "90.00 %  59.58..98.21", and
@@ -134,13 +135,28 @@ test_sensitivity() {
     fi
 }
 
+# What is chosen for a flash is what the exported header is said to take.
+test_flash() {
+    set -- quantize --model "$model" --data "$dir/data" --samples 20 --preset tflite --no-measure \
+        -t 1
+    accepts "$@" --flash 60000 -o "$dir/fits"
+    prints "^flash .* of 60000 bytes"
+    accepts export --model "$dir/fits" --c-header "$dir/net.h" --standalone --flash 60000
+    refuses "no choice of bits fits --flash 20000: .* 'ptq export --small'" "$@" --flash 20000 \
+        -o "$dir/none"
+    [ ! -e "$dir/none" ] || wrong "a model that does not fit was written"
+}
+
 test_usage
 if [ -f "$model" ] && [ -f "$train" ]; then
     make_data
     test_sweep
     test_overlap
     test_switches
-    if [ -z "${SAN:-}" ]; then test_sensitivity; fi
+    if [ -z "${SAN:-}" ]; then
+        test_sensitivity
+        test_flash
+    fi
 else
     echo "no reference model in $shared: tested without it"
 fi

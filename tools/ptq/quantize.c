@@ -51,7 +51,7 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"samples", 'n', "N", "training images to calibrate on (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
-        {"calibration", 'c', "FILE", "calibration from ptq calibrate, not a new one",
+        {"calibration", 'c', "FILE", "use this one from ptq calibrate, not a new one",
          .text = &o->calibration, .file = READ_FILE},
         {"preset", 'p', "NAME", "scheme to start from (default best); listed above",
          .text = &o->preset},
@@ -64,19 +64,19 @@ static int parse(int argc, char **argv, quantize_options *o) {
         {"weight-symmetric", 0, NULL, "weights without one", .flag = &o->weight_symmetric},
         {"activation-range", 0, "RULE", "minmax, average, histogram, percentile, entropy, mse",
          .text = &o->activation_method},
-        {"percentile", 0, "P", "share in percent kept at either end", .text = &o->percentile},
+        {"percentile", 0, "P", "percent of the values kept at either end", .text = &o->percentile},
         {"activation-type", 0, "TYPE", "u8 or s8", .text = &o->activation_type},
         {"symmetric", 0, NULL, "activations without a zero point", .flag = &o->symmetric},
         {"rounding", 0, "HOW", "of weights: nearest or learned", .text = &o->rounding},
         {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always",
          .text = &o->refit},
-        {"equalize", 0, NULL, "channels to like ranges first, below 8 activation bits",
+        {"equalize", 0, NULL, "even out the ranges of channels first, below 8 activation bits",
          .choice = &o->equalize},
         {"bias-correction", 0, "HOW", "of weights rounded to nearest: none, empirical, analytic",
          .text = &o->bias_correction},
         {"fit-ranges", 0, NULL, "ranges by the logits' error, below 8 activation bits",
          .choice = &o->fit_ranges},
-        {"confirm", 0, NULL, "keep of all that only what a part of the images confirms",
+        {"confirm", 0, NULL, "keep only what a held-out part of the images confirms",
          .choice = &o->confirm},
         {"code-logits", 0, NULL, "logits are codes", .flag = &o->code_logits},
         {"float-logits", 0, NULL, "logits are real numbers", .flag = &o->float_logits},
@@ -86,13 +86,18 @@ static int parse(int argc, char **argv, quantize_options *o) {
          .text = &o->arithmetic},
         {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
          .text = o->node, .least = MOST_NODES},
-        {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters",
+        {"budget", 0, "BYTES",
+         "choose the weight bits of each layer for so many bytes of parameters",
          .number = &o->budget, .least = 1},
-        {"average-bits", 0, "B", "the same: so many bits a weight on average",
+        {"flash", 0, "BYTES",
+         "the same for so many of flash, as 'ptq export --standalone' writes it",
+         .number = &o->flash, .least = 1},
+        {"average-bits", 0, "B", "the same for so many bits per weight on average",
          .text = &o->average_bits},
-        {"accuracy-drop", 0, "P", "the same: so many points lost, on calibration images",
+        {"accuracy-drop", 0, "P", "the same for so many points lost, on calibration images",
          .text = &o->accuracy_drop},
-        {"minutes", 0, "M", "of preset best-high: about, on two cores (default: 500 steps a rate)",
+        {"minutes", 0, "M",
+         "of preset best-high: about how long, on two cores (default: 500 steps a rate)",
          .text = &o->minutes},
         {"checkpoint", 0, "FILE", "of preset best-high: written now and then, and when interrupted",
          .text = &o->checkpoint, .file = WRITTEN_FILE},
@@ -136,6 +141,50 @@ static int get_calibration(job *work) {
         return 1;
     print_warnings(work->calibration);
     return work->test ? refuse_overlap(work->calibration, data_view(work->test)) : 0;
+}
+
+/* Of the standalone header, what is not parameters: from a model of 8 bits. A channel whose weights
+   are packed may end within a byte, which the parameters do not count. */
+static int choose_flash(job *work) {
+    ptq_convert_options options = {.scheme = nearest_scheme(&work->scheme)};
+    ptq_convert_report report = {0};
+    ptq_model *made = NULL;
+    engine trial = {0};
+    size_t other, flash = (size_t)work->given->flash;
+    ptq_error err;
+
+    options.scheme.weight_bits = 8;
+    if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
+        return fail("%s", err.text);
+    if (engine_adopt(made, "scalar", &trial) ||
+        measure_flash(trial.model, trial.plan, &work->flash)) {
+        engine_close(&trial);
+        ptq_release(&report.memory);
+        return 1;
+    }
+    other = work->flash.constants + work->flash.code - report.bytes_after;
+    for (int i = 0; i < trial.model->nodes; i++)
+        if (flash < work->flash.constants + work->flash.code && has_weights(&trial.model->node[i]))
+            other += (size_t)trial.model->node[i].shape[2];
+    work->goal.bytes = flash > other ? flash - other : 1;
+    work->goal.integers = 1;
+    engine_close(&trial);
+    ptq_release(&report.memory);
+    return 0;
+}
+
+/* Said of the model as it is. */
+static int check_flash(job *work) {
+    header_flash *flash = &work->flash;
+    size_t wanted = (size_t)work->given->flash;
+
+    if (measure_flash(work->quantized.model, work->quantized.plan, flash))
+        return 1;
+    if (flash->constants + flash->code <= wanted)
+        return 0;
+    return fail("no choice of bits fits --flash %zu: with the fewest, constants take %zu bytes and "
+                "code about %zu, or %zu as 'ptq export --small' writes it",
+                wanted, flash->constants, flash->code, flash->small);
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
@@ -239,7 +288,8 @@ static int convert_on(job *work, const ptq_dataset *images, ptq_model **made) {
     ptq_status status;
     ptq_error err;
 
-    if (mixes && (mix_bits(work, images, made) || adopt_mix(work)))
+    if ((work->given->flash && choose_flash(work)) ||
+        (mixes && (mix_bits(work, images, made) || adopt_mix(work))))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
@@ -291,7 +341,7 @@ static int convert(job *work) {
         ptq_model_free(made);
         return fail("%s", err.text);
     }
-    return engine_adopt(made, NULL, &work->quantized);
+    return engine_adopt(made, NULL, &work->quantized) || (work->given->flash && check_flash(work));
 }
 
 /* ---- Measuring ---- */

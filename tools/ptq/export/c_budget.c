@@ -15,18 +15,13 @@ enum { CODE_KERNELS = 6000, CODE_STRIP = 1100, CODE_SMALL_STRIP = 160 };
 /* The buffers that all layers share are behind the arena. */
 static size_t shared_bytes(const header *h) { return strips_bytes(h) + 2 * h->patch; }
 
-static size_t code_bytes(const header *h) {
-    return CODE_KERNELS + (size_t)((h->small ? CODE_SMALL_STRIP : CODE_STRIP) * h->strips.count);
+size_t budget_code(const header *h, int small) {
+    return CODE_KERNELS + (size_t)((small ? CODE_SMALL_STRIP : CODE_STRIP) * h->strips.count);
 }
+
+static size_t code_bytes(const header *h) { return budget_code(h, h->small); }
 
 /* ---- What lives ---- */
-
-static size_t offset_of(const header *h, int index) {
-    ptq_step_info step;
-
-    ptq_plan_step(h->plan, index, &step);
-    return step.offset;
-}
 
 /* The result of `index` lies in the arena: not the caller's pixels, nor the logits. */
 static int is_stored(const header *h, int index) {

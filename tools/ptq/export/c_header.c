@@ -343,6 +343,19 @@ static int write_library(header *h, FILE *to) {
 }
 /* ---- Both ---- */
 
+int has_codes(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
+
+const ptq_node *operand_of(const header *h, const ptq_node *node, int k) {
+    return &h->model->node[node->input[k]];
+}
+
+size_t offset_of(const header *h, int index) {
+    ptq_step_info step;
+
+    ptq_plan_step(h->plan, index, &step);
+    return step.offset;
+}
+
 static int write_header(header *h, const char *out_path, const header_form *form) {
     char *text = NULL;
     size_t size = 0;
@@ -383,5 +396,25 @@ int export_c_header(const char *model_path, const char *out_path, const char *na
         budget_tell(&h);
     free(h.flash);
     engine_close(&ready);
+    return status;
+}
+
+/* The header is written and thrown away. */
+int measure_flash(const ptq_model *model, const ptq_plan *plan, header_flash *flash) {
+    const header_form form = {.standalone = 1};
+    header h = {.model = model, .plan = plan, .name = "net", .upper = "NET"};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    int status;
+
+    if (!to)
+        return fail("no memory for the header");
+    status = write_standalone(&h, &form, to);
+    if (fclose(to) && !status)
+        status = fail("no memory for the header");
+    *flash = (header_flash){h.constants, budget_code(&h, 0), budget_code(&h, 1)};
+    free(h.flash);
+    free(text);
     return status;
 }

@@ -19,6 +19,14 @@ typedef struct header_form {
 int export_c_header(const char *model_path, const char *out_path, const char *name,
                     const header_form *form);
 
+/* Bytes of flash that the standalone header of a model takes: constants, and code, about, without
+   --small and with it. 0, or 1 after an error on standard error. */
+typedef struct header_flash {
+    size_t constants, code, small;
+} header_flash;
+
+int measure_flash(const ptq_model *model, const ptq_plan *plan, header_flash *flash);
+
 #define NAME_LIMIT 40
 
 /* How a convolution is cut up in strips: see strips/opening.h. */
@@ -105,6 +113,21 @@ void put_end(const header *h);
 /* Of a shape of three dimensions. */
 size_t elements(const int *shape);
 
+/* A node's result is codes; its operand k; where its result lies in the arena. */
+int has_codes(const ptq_node *node);
+const ptq_node *operand_of(const header *h, const ptq_node *node, int k);
+size_t offset_of(const header *h, int index);
+
+/* Whether operand k of a concat has the result's codes already; how many tables a function has; the
+   initializer {flip, zero_point}. */
+int keeps_codes(const uint8_t *recode, int k);
+int tables_of(const ptq_node *node);
+void put_code_kind(const header *h, const ptq_qparams *q);
+
+/* The function itself, c_run.c. `table_step` is that of the table of pixels, see c_standalone.c. */
+const char *input_name(const header *h);
+void put_run(const header *h, int table_step);
+
 /* Convolutions in strips, c_strips.c. The plan of one, 1 if there is one; the buffers of all, and
    their bytes at most; what is written before the network, with a node, and to call it, up to its
    operands. */
@@ -115,8 +138,9 @@ void put_strip_kernels(const header *h);
 void put_strip(const header *h, int index, const strip *s);
 void put_strip_call(const header *h, int index);
 
-/* What a standalone header takes of flash and RAM, c_budget.c: told on standard output; and 1 after
-   an error where it is more than `form` allows, else 0. */
+/* What a standalone header takes of flash and RAM, c_budget.c: of code, about; all of it, told on
+   standard output; and 1 after an error where it is more than `form` allows, else 0. */
+size_t budget_code(const header *h, int small);
 void budget_tell(const header *h);
 int budget_check(const header *h, const header_form *form);
 

@@ -86,12 +86,6 @@ void begin_table(header *h, const char *type, int node, const char *what, size_t
 void end_table(header *h) { fputs("\n};\n", h->to); }
 /* ---- Which models ---- */
 
-static int is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
-
-static const ptq_node *input_of(const header *h, const ptq_node *node, int k) {
-    return &h->model->node[node->input[k]];
-}
-
 /* With what would help, which is never to do again what was done. */
 static int refuse_node(const ptq_node *node, const char *why, const char *remedy) {
     return fail("node %s (%s) %s, which --standalone cannot write; %s, or leave out --standalone",
@@ -102,8 +96,8 @@ static int refuse_node(const ptq_node *node, const char *why, const char *remedy
 static int check_node(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
 
-    if (is_coded(node))
-        return index == 0 || is_coded(input_of(h, node, 0))
+    if (has_codes(node))
+        return index == 0 || has_codes(operand_of(h, node, 0))
                    ? 0
                    : refuse_node(node, "makes codes of real numbers", "let pixels be its input");
     if (h->arithmetic == FIXED)
@@ -166,7 +160,7 @@ static uint64_t sections_of(const header *h, int index) {
     case PTQ_OP_CONV2D:
         return USES(conv_any) | dot;
     case PTQ_OP_DENSE:
-        return (is_coded(node) ? USES(dense_codes) : USES(dense_logits)) | dot;
+        return (has_codes(node) ? USES(dense_codes) : USES(dense_logits)) | dot;
     case PTQ_OP_ADD:
         return USES(add_layer);
     case PTQ_OP_RELU:
@@ -234,7 +228,7 @@ static void measure(header *h) {
         ptq_step_info step;
 
         ptq_plan_step(h->plan, i, &step);
-        if (is_coded(node) && step.offset + elements(node->shape) > h->arena)
+        if (has_codes(node) && step.offset + elements(node->shape) > h->arena)
             h->arena = step.offset + elements(node->shape);
         if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch && !strip_plan(h, i, &s))
             h->patch = taps_of(node);
@@ -242,7 +236,7 @@ static void measure(header *h) {
     }
     if (h->arithmetic == FIXED)
         h->sections |= h->model->node[h->logits].op == PTQ_OP_SOFTMAX ? USES(softmax) : 0;
-    else if (is_coded(&h->model->node[h->logits]) ||
+    else if (has_codes(&h->model->node[h->logits]) ||
              h->model->node[h->logits].op == PTQ_OP_DEQUANTIZE)
         h->sections |= USES(code_logits);
     h->sections = with_needs(h, h->sections);
@@ -333,7 +327,7 @@ static void put_weights(const header *h, int index) {
 }
 
 /* {flip, zero_point} */
-static void put_code_kind(const header *h, const ptq_qparams *q) {
+void put_code_kind(const header *h, const ptq_qparams *q) {
     fprintf(h->to, "{%d, %d}", q->type == PTQ_TYPE_S8 ? 128 : 0, (int)q->zero_point);
 }
 
@@ -355,17 +349,17 @@ static void put_conv(header *h, int index) {
     fprintf(h->to, "static const %s_conv %s_node%d = {\n", h->name, h->name, index);
     put_weights(h, index);
     fputs("    ", h->to);
-    put_code_kind(h, &input_of(h, node, 0)->q);
+    put_code_kind(h, &operand_of(h, node, 0)->q);
     fprintf(h->to, ", %d, %d, %d, /* codes: in, zero point and clamp of the result */\n    ",
             (int)own->zero_point, (int)step.low, (int)step.high);
-    put_code_kind(h, node->residual ? &input_of(h, node, 1)->q : &none);
+    put_code_kind(h, node->residual ? &operand_of(h, node, 1)->q : &none);
     fprintf(h->to, ", %d, ", node->residual == PTQ_RESIDUAL_FIRST);
     put_adder(h, index);
     fputs(", /* residual */\n", h->to);
     if (in_strips)
         put_shapes(h, s.in, s.out);
     else
-        put_shapes(h, input_of(h, node, 0)->shape, node->shape);
+        put_shapes(h, operand_of(h, node, 0)->shape, node->shape);
     fprintf(h->to,
             "    {%d, %d}, {%d, %d}, {%d, %d}, {%d, %d}, %d, /* kernel, stride, padding, dilation, "
             "groups */\n};\n\n",
@@ -384,7 +378,7 @@ static void put_dense(header *h, int index) {
     fprintf(h->to, "static const %s_dense %s_node%d = {\n", h->name, h->name, index);
     put_weights(h, index);
     fputs("    ", h->to);
-    put_code_kind(h, &input_of(h, node, 0)->q);
+    put_code_kind(h, &operand_of(h, node, 0)->q);
     fprintf(h->to, ", %d, %d, %d,\n    %zu, %d, /* inputs, outputs */\n};\n\n",
             (int)node->q.zero_point, (int)step.low, (int)step.high, taps_of(node), node->shape[2]);
 }
@@ -396,7 +390,7 @@ static void put_addition(header *h, int index) {
 }
 
 static void put_pool(header *h, int index) {
-    const ptq_node *node = &h->model->node[index], *from = input_of(h, node, 0);
+    const ptq_node *node = &h->model->node[index], *from = operand_of(h, node, 0);
     int global = node->op == PTQ_OP_GLOBAL_AVG_POOL || node->op == PTQ_OP_GLOBAL_MAX_POOL;
     int maximum = node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_GLOBAL_MAX_POOL;
     const int *kernel = global ? from->shape : node->kernel;
@@ -421,7 +415,7 @@ static void put_pool(header *h, int index) {
 }
 
 /* Whether operand k of a concat has the result's codes already. */
-static int keeps_codes(const uint8_t *recode, int k) {
+int keeps_codes(const uint8_t *recode, int k) {
     for (int i = 0; i < 256; i++)
         if (recode[256 * k + i] != i)
             return 0;
@@ -493,7 +487,7 @@ static int put_pixel_table(header *h, int *step) {
 }
 
 /* How many tables a function has: prelu one for each channel. */
-static int tables_of(const ptq_node *node) {
+int tables_of(const ptq_node *node) {
     return node->param[PTQ_PARAM_WEIGHT].rank ? node->shape[2] : 1;
 }
 
@@ -530,219 +524,6 @@ static void put_node_constants(header *h, int index) {
         put_powers(h, index);
     else if (sections & USES(window))
         put_pool(h, index);
-}
-/* ---- The function ---- */
-
-static size_t offset_of(const header *h, int node) {
-    ptq_step_info step;
-
-    ptq_plan_step(h->plan, node, &step);
-    return step.offset;
-}
-
-/* What a program passes. */
-static const char *input_name(const header *h) { return h->start ? "codes" : "pixels"; }
-
-/* "arena + 1024", or "pixels" where those are the input's codes. */
-static void put_place(const header *h, int node, int table_step) {
-    if (node == h->start && table_step < 0)
-        fputs(input_name(h), h->to);
-    else
-        fprintf(h->to, "arena + %zu", offset_of(h, node));
-}
-
-static void put_window_call(const header *h, int index, const char *kernel, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-
-    fprintf(h->to, "    %s_%s(&%s_node%d, ", h->name, kernel, h->name, index);
-    put_place(h, node->input[0], table_step);
-    if (node->op == PTQ_OP_CONV2D) {
-        fputs(", ", h->to);
-        if (node->residual)
-            put_place(h, node->input[1], table_step);
-        else
-            fputs("NULL", h->to);
-    }
-    if (is_coded(node))
-        fprintf(h->to, ", arena + %zu", offset_of(h, index));
-    else
-        fputs(", logits", h->to);
-    fprintf(h->to, node->param[PTQ_PARAM_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
-}
-
-static void put_strips_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-
-    put_strip_call(h, index);
-    put_place(h, node->input[0], table_step);
-    if (node->residual) {
-        fputs(", ", h->to);
-        put_place(h, node->input[1], table_step);
-    }
-    fprintf(h->to, ", arena + %zu);", offset_of(h, index));
-}
-
-static void put_add_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-
-    fprintf(h->to, "    %s_addition(&%s_node%d, kind%d, ", h->name, h->name, index, node->input[0]);
-    put_place(h, node->input[0], table_step);
-    fprintf(h->to, ", kind%d, ", node->input[1]);
-    put_place(h, node->input[1], table_step);
-    fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
-}
-
-/* A call for each operand, on two lines. */
-static void put_concat_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-    size_t at = offset_of(h, index);
-    ptq_step_info step;
-
-    ptq_plan_step(h->plan, index, &step);
-    for (int k = 0; k < 2; k++) {
-        int channels = input_of(h, node, k)->shape[2];
-
-        fprintf(h->to, "%s    %s_concat(", k ? "\n" : "", h->name);
-        if (keeps_codes(step.recode, k))
-            fputs("NULL, ", h->to);
-        else
-            fprintf(h->to, "%s_node%d_%s, ", h->name, index, k ? "second" : "first");
-        put_place(h, node->input[k], table_step);
-        fprintf(h->to, ", %d, %d, %zu, arena + %zu);", channels, node->shape[2],
-                elements(node->shape), at);
-        at += (size_t)channels;
-    }
-}
-
-static void put_relu_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-    ptq_step_info step;
-
-    ptq_plan_step(h->plan, index, &step);
-    fprintf(h->to, "    %s_relu(kind%d, %d, %d, ", h->name, node->input[0], (int)step.low,
-            (int)step.high);
-    put_place(h, node->input[0], table_step);
-    fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
-}
-
-static void put_function_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-    int tables = tables_of(node);
-
-    fprintf(h->to, "    %s_lookup(%s_node%d_table, ", h->name, h->name, index);
-    put_place(h, node->input[0], table_step);
-    fprintf(h->to, ", %zu, %d, arena + %zu);", elements(node->shape), tables, offset_of(h, index));
-}
-
-static void put_product_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-    ptq_step_info step;
-
-    ptq_plan_step(h->plan, index, &step);
-    fprintf(h->to, "    %s_product(", h->name);
-    put_product_factor(h, index);
-    fprintf(h->to, ", %d, %d, %d, ", (int)node->q.zero_point, (int)step.low, (int)step.high);
-    for (int k = 0; k < 2; k++) {
-        fprintf(h->to, "kind%d, ", node->input[k]);
-        put_place(h, node->input[k], table_step);
-        fprintf(h->to, ", %zu, ", elements(input_of(h, node, k)->shape));
-    }
-    fprintf(h->to, "arena + %zu);", offset_of(h, index));
-}
-
-static void put_logits_call(const header *h, int from, int table_step) {
-    const ptq_node *node = &h->model->node[from];
-    size_t n = elements(node->shape);
-
-    if (h->arithmetic == FIXED) {
-        fputs("    memcpy(result, ", h->to);
-        put_place(h, from, table_step);
-        fprintf(h->to, ", %zu);", n);
-        return;
-    }
-    fprintf(h->to, "    %s_code_logits(", h->name);
-    put_place(h, from, table_step);
-    fprintf(h->to, ", kind%d, 0x%08lxu, %zu, logits);", from, real_word(node->q.scale), n);
-}
-
-static void put_softmax_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-
-    fprintf(h->to, "    %s_softmax(%s_node%d_power, kind%d, ", h->name, h->name, index,
-            node->input[0]);
-    put_place(h, node->input[0], table_step);
-    fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
-}
-
-static void put_call(const header *h, int index, int table_step) {
-    const ptq_node *node = &h->model->node[index];
-
-    strip s;
-
-    if (strip_plan(h, index, &s))
-        put_strips_call(h, index, table_step);
-    else if (node->op == PTQ_OP_CONV2D)
-        put_window_call(h, index, "conv2d", table_step);
-    else if (node->op == PTQ_OP_DENSE)
-        put_window_call(h, index, is_coded(node) ? "dense_codes" : "dense_logits", table_step);
-    else if (node->op == PTQ_OP_ADD)
-        put_add_call(h, index, table_step);
-    else if (node->op == PTQ_OP_CONCAT)
-        put_concat_call(h, index, table_step);
-    else if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
-        put_relu_call(h, index, table_step);
-    else if (node->op == PTQ_OP_FUNCTION)
-        put_function_call(h, index, table_step);
-    else if (node->op == PTQ_OP_MUL)
-        put_product_call(h, index, table_step);
-    else if (node->op == PTQ_OP_SOFTMAX)
-        put_softmax_call(h, index, table_step);
-    else if (node->op == PTQ_OP_DEQUANTIZE)
-        put_logits_call(h, node->input[0], table_step);
-    else
-        put_window_call(h, index, "pool2d", table_step);
-    fprintf(h->to, " %s_DONE(%d); /* %s */\n", h->upper, index, node->out);
-}
-
-/* Whether the calls name the codes of a node's result. */
-static int needs_kind(const header *h, int index) {
-    for (int i = index + 1; i <= h->logits; i++) {
-        const ptq_node *node = &h->model->node[i];
-
-        if (node->op != PTQ_OP_ADD && node->op != PTQ_OP_RELU && node->op != PTQ_OP_RELU6 &&
-            node->op != PTQ_OP_MUL && node->op != PTQ_OP_DEQUANTIZE && node->op != PTQ_OP_SOFTMAX)
-            continue;
-        if (node->input[0] == index || node->input[1] == index)
-            return 1;
-    }
-    return index == h->logits && is_coded(&h->model->node[index]) && h->arithmetic != FIXED;
-}
-
-static void put_run(const header *h, int table_step) {
-    const ptq_node *input = &h->model->node[0];
-
-    fprintf(h->to, "void %s_run(const uint8_t *%s, %s *%s)\n{\n", h->name, input_name(h),
-            result_type(h), result_name(h));
-    for (int i = h->start; i <= h->logits; i++) {
-        if (!needs_kind(h, i))
-            continue;
-        fprintf(h->to, "    const %s_codes kind%d = ", h->name, i);
-        put_code_kind(h, &h->model->node[i].q);
-        fputs(";\n", h->to);
-    }
-    fprintf(h->to, "    uint8_t *const arena = %s_arena;\n", h->name);
-    if (table_step >= 0)
-        fprintf(h->to,
-                "    %s_pixels(%s_node0_pixels, %d, pixels, %s_PIXELS, %d, arena + %zu); "
-                "%s_DONE(0);\n",
-                h->name, h->name, table_step, h->upper, input->shape[2], offset_of(h, 0), h->upper);
-    for (int i = h->start + 1; i <= h->logits; i++)
-        put_call(h, i, table_step);
-    if (is_coded(&h->model->node[h->logits])) {
-        put_logits_call(h, h->logits, table_step);
-        fputc('\n', h->to);
-    }
-    fputs("}\n", h->to);
 }
 /* ---- Standalone ---- */
 

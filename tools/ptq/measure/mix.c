@@ -44,7 +44,7 @@ static ptq_scheme scheme_at(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-/* The layers, at 32 bits each. Every step lowers the width of one: the frontier has at most 6
+/* The layers, at 32 bits each, or 8 where no real numbers are wanted. Every step lowers the width of one: the frontier has at most 6
    models for each, and one. */
 static ptq_status mix_list(mix_maker *mixer, ptq_error *err) {
     const ptq_model *model = mixer->on.model;
@@ -67,6 +67,7 @@ static ptq_status mix_list(mix_maker *mixer, ptq_error *err) {
             continue;
         memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
         layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        layer->width = mixer->goal->integers;
         for (int b = 0; b < WIDTHS; b++) {
             ptq_scheme scheme = scheme_at(&mixer->on.options.scheme, width_bits[b]);
             layer->bytes[b] = layer_bytes(node, &scheme);
@@ -85,7 +86,7 @@ static ptq_status mix_measure_alone(mix_maker *mixer, ptq_error *err) {
     TRY(search_except(&mixer->on, &plain, NULL, &plain, &at_8, err));
     for (int k = 0; k < mixer->report->nodes; k++)
         for (int b = 0; b < WIDTHS; b++) {
-            if (width_bits[b] == 8)
+            if (width_bits[b] == 8 || b < mixer->goal->integers)
                 continue;
             own = scheme_at(&plain, width_bits[b]);
             TRY(search_except(&mixer->on, &plain, mixer->report->node[k], &own, &cost, err));
@@ -118,7 +119,7 @@ static int mix_step(mix_maker *mixer) {
     return best != NULL;
 }
 
-/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the
+/* From the most bits everywhere down to 2 bits everywhere: size and prediction of every model on the
    way. */
 static void mix_frontier(mix_maker *mixer) {
     mix_report *report = mixer->report;

@@ -16,6 +16,7 @@ typedef struct mix_goal {
     size_t bytes;        /* most bytes of parameters, as ptq_convert_report counts them */
     double average_bits; /* most bits of a weight, averaged over all weights of such layers */
     double drop_pp;      /* most points of accuracy lost against float, on the images */
+    int integers;        /* no layer stays on real numbers; no goal by itself */
 } mix_goal;
 
 /* One model of the frontier. */

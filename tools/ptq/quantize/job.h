@@ -7,6 +7,7 @@
 #include "data/dataset.h"
 #include "data/find.h"
 #include "data/images.h"
+#include "export/c_header.h"
 #include "measure/mix.h"
 #include "ptq.h"
 #include "shared/engine.h"
@@ -23,7 +24,8 @@ typedef struct quantize_options {
         *average_bits, *accuracy_drop, *minutes, *checkpoint, *arithmetic;
     int samples, seed, threads, weight_bits, activation_bits, per_tensor, per_channel,
         weight_affine, weight_symmetric, symmetric, code_logits, float_logits, dry_run, no_measure,
-        budget, resume, equalize, fit_ranges, confirm; /* the last three: -1 as the preset has it */
+        budget, flash, resume, equalize, fit_ranges,
+        confirm; /* the last three: -1 as the preset has it */
     const char *margin_text;
     double margin; /* points that a model may be worse by */
 } quantize_options;
@@ -49,6 +51,7 @@ typedef struct job {
     ptq_convert_report plan;
     ptq_fuse_report fused;
     mix_goal goal;
+    header_flash flash; /* with --flash: what the standalone header of the model takes */
     mix_report mix;
     ptq_evaluation before, after;
     ptq_comparison compared;
@@ -57,7 +60,8 @@ typedef struct job {
 } job;
 
 static inline int has_goal(const job *work) {
-    return work->goal.bytes || work->goal.average_bits > 0 || work->goal.drop_pp > 0;
+    return work->given->flash || work->goal.bytes || work->goal.average_bits > 0 ||
+           work->goal.drop_pp > 0;
 }
 
 /* What is computed without images is no part of a scheme: it comes after the conversion. */

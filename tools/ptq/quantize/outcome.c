@@ -191,6 +191,10 @@ static void print_result(const job *work) {
     }
     say("bytes     %s of parameters, before %s\n", count_text(work->plan.bytes_after, after),
         count_text(work->plan.bytes_before, before));
+    if (work->given->flash)
+        say("flash     %s of %d bytes: constants, and about %s of code\n",
+            count_text(work->flash.constants + work->flash.code, before), work->given->flash,
+            count_text(work->flash.code, after));
     say_written(work->given->output, "%s bytes",
                 count_text(file_size(work->given->output), before));
     if (work->after.total)
@@ -330,6 +334,8 @@ int write_json(const job *work) {
         json_object_set_new(root, "learned", learned_json(&work->learned));
     if (work->mix.items)
         json_object_set_new(root, "mixed", mix_json(&work->mix));
+    if (work->given->flash)
+        json_set_count(root, "flash_bytes", work->flash.constants + work->flash.code);
     json_object_set_new(root, "plan", plan_json(&work->plan));
     json_object_set_new(root, "float_nodes", floats_json(work));
     json_set_count(root, "bytes_before", work->plan.bytes_before);

@@ -264,6 +264,8 @@ int choose_goal(job *work) {
         return 1;
     if (!has_goal(work))
         return 0;
+    if (work->given->flash && work->given->budget)
+        return misuse("--flash sets the budget; leave out --budget");
     if (work->given->node[0] || work->given->weight_bits)
         return misuse("a goal chooses the bits of every layer; leave out --weight-bits and --node");
     if (work->given->dry_run)

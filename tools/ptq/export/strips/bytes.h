@@ -7,8 +7,8 @@
 /* [section bytes] */
 /* ---- Inputs as bytes ----
 
-   From 0 to 255; sums begin with what takes their zero point away. Weights lie four channels side by
-   side, on ARMv6-M as words, since one instruction loads four of those. */
+   From 0 to 255; sums begin with what takes their zero point away. Weights lie four channels side
+   by side, on ARMv6-M as words, since one instruction loads four of those. */
 #ifdef NET_THUMB
 typedef int32_t net_laid;
 #else

@@ -8,8 +8,8 @@
 /* ---- Helium ----
 
    VMLADAVA adds sixteen products of signed bytes to a register. Inputs become signed; sums begin
-   with what takes their zero point away. A row under the kernel is filled up to whole vectors by weights of
-   0. */
+   with what takes their zero point away. A row under the kernel is filled up to whole vectors by
+   weights of 0. */
 #include <arm_mve.h>
 
 typedef int8_t net_value;

@@ -1,9 +1,9 @@
-/* Convolution in strips, for the headers that "ptq export --c-header --standalone" writes: far fewer
-   instructions than net_conv2d of standalone_kernels.h, and the same bytes. The tool copies sections
-   of these files, with the network's name in place of `net`: opening.h; the forms for Helium (mve.h),
-   for Arm's DSP instructions (dsp.h), which share pairs.h, for ARMv6-M (thumb.h) and for all others
-   (plain.h), which share bytes.h, of which the compiler takes one; closing.h. With --small that of
-   small.h instead. C89 with <stdint.h>, and C++. */
+/* Convolution in strips, for the headers that "ptq export --c-header --standalone" writes: far
+   fewer instructions than net_conv2d of standalone_kernels.h, and the same bytes. The tool copies
+   sections of these files, with the network's name in place of `net`: opening.h; the forms for
+   Helium (mve.h) and for Arm's DSP instructions (dsp.h), which share pairs.h, for ARMv6-M (thumb.h)
+   and for all others (plain.h), which share bytes.h, of which the compiler takes one; closing.h.
+   With --small that of small.h instead. C89 with <stdint.h>, and C++. */
 #ifndef PTQ_STRIPS_OPENING_H
 #define PTQ_STRIPS_OPENING_H
 
@@ -28,8 +28,8 @@
 #if defined(__GNUC__)
 #define NET_INLINE static __inline__ __attribute__((always_inline))
 #define NET_APART static __attribute__((noinline, unused))
-/* Loads and sums stay where they are: brought forward together, as compilers like it, they would need
-   more registers than there are. */
+/* Loads and sums stay where they are: brought forward together, as compilers like it, they would
+   need more registers than there are. */
 #define NET_IN_ORDER __asm__ volatile("" ::: "memory")
 #define NET_HIDE(a) __asm__("" : "+r"(a)) /* its value from the compiler: it stays in a register */
 #else
@@ -101,12 +101,14 @@ static int32_t net_share(int32_t bias, uint32_t multiplier, int shift)
 {
     int64_t product = (int64_t)bias * (int32_t)((multiplier & 0x7fffff) | 0x800000);
     int down = 150 - (int)(multiplier >> 23) - shift;
-    return (int32_t)(down < 0 ? product * ((int64_t)1 << -down) : product >> (down < 62 ? down : 62));
+    if (down < 0)
+        return (int32_t)(product * ((int64_t)1 << -down));
+    return (int32_t)(product >> (down < 62 ? down : 62));
 }
 
 /* What is added to all results: one half, the zero point, and 6 units for the errors of what is to
-   come. In units of 2^-shift the share of the bias is too low by less than 1, the product of a sum by
-   less than 2, on ARMv6-M by less than 5, or too high by less than 1, there by less than 2: so a
+   come. In units of 2^-shift the share of the bias is too low by less than 1, the product of a sum
+   by less than 2, on ARMv6-M by less than 5, or too high by less than 1, there by less than 2: so a
    result is wrong only where these units have brought it to within 8 above an integer. */
 #define NET_ROUND(s) \
     (((int32_t)1 << ((s)->shift - 1)) + 6 + (s)->conv->zero_point * ((int32_t)1 << (s)->shift))

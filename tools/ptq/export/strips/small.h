@@ -66,17 +66,19 @@ NET_APART void net_sum_square(const net_strip *s, const int16_t *x, const int16_
 }
 
 /* [section small_dsp] */
-/* Four inputs each at two places, with the weights of two channels: the even bytes of a word, and the
-   odd ones, are its halves times 256. */
+/* Four inputs each at two places, with the weights of two channels: the even bytes of a word, and
+   the odd ones, are its halves times 256. */
+#define NET_EVEN(four) (int32_t)((four) << 8 & halves)
+#define NET_ODD(four) (int32_t)((four) & halves)
 #define NET_FOURS(i) \
     f = NET_WORD(w + 4 * (i)), g = NET_WORD(v + 4 * (i)); \
     p = (int32_t)NET_WORD(x + 4 * (i)), q = (int32_t)NET_WORD(z + 4 * (i)); \
-    a0 = __smlad(p, (int32_t)(f << 8 & halves), a0), b0 = __smlad(q, (int32_t)(f << 8 & halves), b0); \
-    a1 = __smlad(p, (int32_t)(g << 8 & halves), a1), b1 = __smlad(q, (int32_t)(g << 8 & halves), b1); \
+    a0 = __smlad(p, NET_EVEN(f), a0), b0 = __smlad(q, NET_EVEN(f), b0); \
+    a1 = __smlad(p, NET_EVEN(g), a1), b1 = __smlad(q, NET_EVEN(g), b1); \
     NET_IN_ORDER; \
     p = (int32_t)NET_WORD(x + 4 * (i) + 2), q = (int32_t)NET_WORD(z + 4 * (i) + 2); \
-    a0 = __smlad(p, (int32_t)(f & halves), a0), b0 = __smlad(q, (int32_t)(f & halves), b0); \
-    a1 = __smlad(p, (int32_t)(g & halves), a1), b1 = __smlad(q, (int32_t)(g & halves), b1); \
+    a0 = __smlad(p, NET_ODD(f), a0), b0 = __smlad(q, NET_ODD(f), b0); \
+    a1 = __smlad(p, NET_ODD(g), a1), b1 = __smlad(q, NET_ODD(g), b1); \
     NET_IN_ORDER;
 
 /* The same where channels come in fours. */
