@@ -2430,15 +2430,6 @@ static ptq_status ptq__concat_shape(ptq_node *node, const int *a, const int *b, 
     return PTQ_OK;
 }
 
-/* The table for the codes of operand k; the same codes stay what they are. */
-static void ptq__make_recode(const ptq__step *step, int k, uint8_t *table) {
-    const ptq_qparams *from = &step->from[k]->q;
-    for (int byte = 0; byte < 256; byte++) {
-        int32_t code = from->type == PTQ_TYPE_S8 && byte > 127 ? byte - 256 : byte;
-        table[byte] = (uint8_t)ptq__recode(code, from, &step->node->q, 1, step->arithmetic);
-    }
-}
-
 /* As bytes, H x W x C and H x W x C' -> H x W x (C + C'). Copied are real numbers, and codes that
    are the result's already, as those of all operands of a chain but one are. */
 static void ptq__concat(const ptq__step *step, const ptq__frame *frame) {
@@ -2990,7 +2981,8 @@ static void ptq__avg_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__po
 /* clang-format on */
 
 /* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
-   say nothing. */
+   say nothing. Codes of 8 bits reach at most 255 from their zero point, so that every image of up
+   to 2900 x 2900 pixels passes. */
 static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_node *in = &model->node[node->input[0]];
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
@@ -3160,21 +3152,23 @@ static void ptq__function_f32(const ptq__step *step, const ptq__frame *frame) {
             y[i + c] = ptq__function(step->node, ptq__slope(step->node, c), x[i + c], 0);
 }
 
-/* quantize(f(dequantize(code))) for each code that can come in, 256 places in each table: of prelu
-   one table for each channel, else one. */
-static void ptq__fill_functions(const ptq__step *step, int tables, uint8_t *table) {
-    const ptq_qparams *in = &step->from[0]->q;
+/* One of the tables that kernels on codes look into, 256 places: table k of a function is that of
+   channel k, quantize(f(dequantize(code))) for each code that can come in; table k of a concat has
+   the codes of operand k in the result. Leaky ReLU, too, only changes scales. */
+static void ptq__fill_table(const ptq__step *step, int k, uint8_t *table) {
+    const ptq_node *node = step->node;
+    int function = node->op == PTQ_OP_FUNCTION;
+    int scales = !function || node->function == PTQ_FUNCTION_LEAKY_RELU;
+    const ptq_qparams *in = &step->from[function ? 0 : k]->q;
+    float slope = function ? ptq__slope(node, k) : 1;
     int32_t low, high;
-    ptq_code_range(in->type, in->bits, &low, &high);
-    for (int c = 0; c < tables; c++, table += 256)
-        for (int32_t code = low; code <= high; code++) {
-            float x = ptq_dequantize(code, in), slope = ptq__slope(step->node, c);
-            float y = ptq__function(step->node, slope, x, 1);
-            table[code & 255] =
-                (uint8_t)(step->node->function == PTQ_FUNCTION_LEAKY_RELU
-                              ? ptq__recode(code, in, &step->node->q, slope, step->arithmetic)
-                              : ptq_quantize(y, &step->node->q));
-        }
+    ptq_code_range(in->type, function ? in->bits : 8, &low, &high);
+    for (int32_t code = low; code <= high; code++) {
+        float y = scales ? 0 : ptq__function(node, slope, ptq_dequantize(code, in), 1);
+        table[code & 255] =
+            (uint8_t)(scales ? ptq__recode(code, in, &node->q, slope, step->arithmetic)
+                             : ptq_quantize(y, &node->q));
+    }
 }
 
 /* H x W x C codes -> as many. */
@@ -3213,7 +3207,8 @@ static ptq_status ptq__check_product(const ptq_model *model, const ptq_node *nod
     return PTQ_OK;
 }
 
-/* How far the second operand reaches before it begins anew. */
+/* How far the second operand reaches before it begins anew: as far as the first one, or, where it
+   is 1 x 1 x C, to the end of a pixel. */
 static int ptq__period(const ptq__step *step) {
     return (int)ptq__shape_elements(3, step->from[1]->shape);
 }
@@ -3503,17 +3498,13 @@ static ptq_status ptq__make_tables(ptq__step *step, const ptq_allocator *allocat
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *in = &step->from[0]->q, *out = ptq__sum_qparams(node);
     int weights = ptq__has_weight(node->op), slopes = weight->rank ? weight->dim[0] : 1;
+    int tables = node->op == PTQ_OP_FUNCTION ? slopes : node->op == PTQ_OP_CONCAT ? 2 : 0;
+    size_t bytes = node->op == PTQ_OP_SOFTMAX ? sizeof(uint32_t) : (size_t)tables;
     size_t factors = weights ? (size_t)node->channels : step->average > 0;
-    size_t bytes = node->op == PTQ_OP_FUNCTION  ? (size_t)slopes
-                   : node->op == PTQ_OP_CONCAT  ? 2
-                   : node->op == PTQ_OP_SOFTMAX ? sizeof(uint32_t)
-                                                : 0;
     if (bytes)
         PTQ__TRY(ptq__alloc(allocator, bytes, 256, "tables", &step->owned, err));
-    if (node->op == PTQ_OP_FUNCTION)
-        ptq__fill_functions(step, slopes, (uint8_t *)step->owned);
-    for (int k = 0; k < 2 && node->op == PTQ_OP_CONCAT; k++)
-        ptq__make_recode(step, k, (uint8_t *)step->owned + 256 * k);
+    for (int k = 0; k < tables; k++)
+        ptq__fill_table(step, k, (uint8_t *)step->owned + 256 * k);
     for (int d = 0; d < 256 && node->op == PTQ_OP_SOFTMAX; d++)
         ((uint32_t *)step->owned)[d] = (uint32_t)rint(2147483648.0 * exp(-(double)in->scale * d));
     if (weights)
@@ -7508,9 +7499,10 @@ static ptq_status ptq__net_model(ptq_model **model, ptq_model **out, ptq_error *
 #else
 static ptq_status ptq__net_model(ptq_model **model, ptq_model **out, ptq_error *err) {
     for (int i = 0; i < (*model)->nodes; i++)
-        PTQ__FAIL_IF((*model)->node[i].op == PTQ_OP_BATCH_NORM, PTQ_UNSUPPORTED,
-                     "node %s: ptq_fuse was left out by the macro PTQ_RUN_ONLY; save the model fused",
-                     (*model)->node[i].name);
+        PTQ__FAIL_IF(
+            (*model)->node[i].op == PTQ_OP_BATCH_NORM, PTQ_UNSUPPORTED,
+            "node %s: ptq_fuse was left out by the macro PTQ_RUN_ONLY; save the model fused",
+            (*model)->node[i].name);
     *out = *model;
     *model = NULL;
     return PTQ_OK;
