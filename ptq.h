@@ -10484,24 +10484,21 @@ typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
     int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
-    /* Rows of a group's channels of x from y on, which may be outside. */
-    void (*stage)(const ptq__packed *k, const char *x, int group, int y, int rows, char *to);
+    /* Puts pixels into a staged row, whatever is behind them in memory: see PTQ__COPY. */
+    void (*copy)(const ptq__packed *k, const char *from, ptrdiff_t left, char *to, ptrdiff_t bytes);
     const ptq__winograd *winograd;             /* NULL: none */
     void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
-
-/* Bytes of an element in the arena. */
-static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups,
-        each;  /* output channels of a group; depthwise: of a vector, which is a group then */
+    int groups, deep, each; /* input, output channels of a group; depthwise: of a vector instead */
     int coded; /* integers: the input is codes */
     /* The staged input. */
-    int skip[2];         /* of so many rows and columns only the first is staged */
+    int direct;          /* whether it is read where it is instead */
+    int skip;            /* of so many rows only the first is staged */
     int count;           /* staged pixels of a row, besides the padding */
     int parts;           /* in which they are copied: 1, or one for each of them */
     ptrdiff_t pitch;     /* bytes of a staged pixel */
@@ -10527,12 +10524,12 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows, the one of zeros where reals are not staged; and bytes
-   of all, with what tiles read besides. */
+/* Rows to be staged for so many output rows, of zeros alone for tiles of reals; and bytes of all
+   that is read. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
     if (k->tiles)
         return k->coded ? rows + rows % 2 + 2 : 1;
-    return (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
+    return k->direct ? 0 : (rows - 1) * k->stride[0] / k->skip + k->runs;
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
@@ -10808,10 +10805,9 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             if (dense)                                                                             \
                 I##_store(y, four[0]);                                                             \
             else                                                                                   \
-                PTQ__UNROLL for (v = 0; v < 4; v++)                                                \
-                    if (v < 4 / vectors)                                                           \
-                        memcpy(y + v * channels, (const char *)four + v * vectors * LANES,         \
-                               (size_t)(vectors * LANES));                                         \
+                PTQ__UNROLL for (v = 0; v < 4; v++) if (v < 4 / vectors)                           \
+                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
+                           (size_t)(vectors * LANES));                                             \
             s->out += 4 / vectors * channels;                                                      \
         }                                                                                          \
     }                                                                                              \
@@ -10820,14 +10816,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         ptq__sums s = *sums; /* no store below can change them */                                  \
         const ptq__finish f = *finish;                                                             \
         int fours = f.fours && !f.mid && s.channels >= s.vectors * (int)(sizeof(I) / PTQ__WORD);   \
-        if (fours && f.residual && s.vectors == 2)                                                 \
-            I##_finish_fours(&s, &f, 2, 1);                                                        \
-        else if (fours && f.residual)                                                              \
-            I##_finish_fours(&s, &f, 1, 1);                                                        \
-        else if (fours && s.vectors == 2)                                                          \
-            I##_finish_fours(&s, &f, 2, 0);                                                        \
+        if (fours && s.vectors == 2)                                                               \
+            f.residual ? I##_finish_fours(&s, &f, 2, 1) : I##_finish_fours(&s, &f, 2, 0);          \
         else if (fours)                                                                            \
-            I##_finish_fours(&s, &f, 1, 0);                                                        \
+            f.residual ? I##_finish_fours(&s, &f, 1, 1) : I##_finish_fours(&s, &f, 1, 0);          \
         I##_finish_rest(&s, &f);                                                                   \
     }
 
@@ -10921,62 +10913,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     static const ptq__winograd NAME = {NAME##_bytes, NAME##_scatter, NAME##_gather};
 
-/* Staging, from the first byte to the last in whole units: what one of them writes too much is
-   overwritten by what follows. A unit is made from BYTES bytes of the tensor, behind whose end
-   nothing may be read; MOVE(to, from, flip, zero) writes half of it. */
-#define PTQ__STAGE(NAME, TARGET, B, BYTES, MOVE)                                                   \
-    TARGET PTQ__INLINE void NAME##_blank(const ptq__packed *k, char *to, const char *end) {        \
-        B blank = B##_all((uint8_t)k->blank);                                                      \
-        for (; to < end; to += sizeof blank)                                                       \
-            B##_store(to, blank);                                                                  \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void NAME(const ptq__packed *k, const char *x, int group, int y, int rows,       \
-                            char *to) {                                                            \
-        ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
-        ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
-        const char *end = x + k->in[0] * row;                                                      \
-        int flip = k->flip, zero = k->zero, i, n;                                                  \
-        for (i = 0; i < rows; i++, to += k->row_bytes) {                                           \
-            int at = (y + i) * k->skip[0];                                                         \
-            const char *from = x + at * row + group * (pixel / k->groups);                         \
-            char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
-            if (at < 0 || at >= k->in[0]) {                                                        \
-                NAME##_blank(k, to, last);                                                         \
-                continue;                                                                          \
+/* What staging copies: `bytes` of what the multiplication wants, in whole units, each from COUNT
+   bytes of the tensor, of which `left` are left; MOVE(to, from, flip, zero) writes half a unit. */
+#define PTQ__COPY(NAME, TARGET, COUNT, MOVE)                                                       \
+    TARGET static void NAME(const ptq__packed *k, const char *from, ptrdiff_t left, char *to,      \
+                            ptrdiff_t bytes) {                                                     \
+        int flip = k->flip, zero = k->zero;                                                        \
+        char last[COUNT] = {0};                                                                    \
+        for (; bytes > 0; bytes -= PTQ__UNIT, to += PTQ__UNIT, from += COUNT, left -= COUNT) {     \
+            if (left < COUNT) {                                                                    \
+                memcpy(last, from, (size_t)left);                                                  \
+                from = last;                                                                       \
             }                                                                                      \
-            NAME##_blank(k, to, next);                                                             \
-            for (n = 0; n < k->parts; n++, next += part, from += k->skip[1] * pixel) {             \
-                const char *code = from, *stop = next + part;                                      \
-                char *unit = next, copy[BYTES] = {0};                                              \
-                for (; unit < stop && end - code >= BYTES; code += BYTES, unit += PTQ__UNIT) {     \
-                    MOVE(unit, code, flip, zero);                                                  \
-                    MOVE(unit + PTQ__UNIT / 2, code + BYTES / 2, flip, zero);                      \
-                }                                                                                  \
-                if (unit < stop) { /* the tensor's last codes */                                   \
-                    memcpy(copy, code, (size_t)(end - code));                                      \
-                    MOVE(unit, copy, flip, zero);                                                  \
-                    MOVE(unit + PTQ__UNIT / 2, copy + BYTES / 2, flip, zero);                      \
-                }                                                                                  \
-            }                                                                                      \
-            NAME##_blank(k, next, last);                                                           \
+            MOVE(to, from, flip, zero);                                                            \
+            MOVE(to + PTQ__UNIT / 2, from + COUNT / 2, flip, zero);                                \
         }                                                                                          \
     }
 
-/* B: a vector of bytes. Floats are staged as bytes are, with nothing to flip. */
-#define PTQ__STAGES(B, TARGET)                                                                     \
-    TARGET PTQ__INLINE B B##_all(uint8_t value) {                                                  \
-        B nothing = {0};                                                                           \
-        return nothing + value;                                                                    \
-    }                                                                                              \
+/* B: a vector of bytes. Floats are copied as bytes are, with nothing to flip. */
+#define PTQ__COPIES(B, TARGET)                                                                     \
     TARGET PTQ__INLINE void B##_move_bytes(char *to, const char *from, int flip, int zero) {       \
         int i;                                                                                     \
         (void)zero; /* that is in the bias */                                                      \
         PTQ__UNROLL for (i = 0; i < PTQ__UNIT / 2; i += (int)sizeof(B))                            \
             B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
     }                                                                                              \
-    PTQ__STAGE(B##_stage_bytes, TARGET, B, PTQ__UNIT, B##_move_bytes)                              \
-    PTQ__STAGE(B##_stage_pairs, TARGET, B, PTQ__UNIT / 2, B##_move_pairs)
+    PTQ__COPY(B##_copy_bytes, TARGET, PTQ__UNIT, B##_move_bytes)                                   \
+    PTQ__COPY(B##_copy_pairs, TARGET, PTQ__UNIT / 2, B##_move_pairs)
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
@@ -11007,11 +10970,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 /* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
    ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
 #define PTQ__AVERAGE(F, I, TARGET)                                                                 \
-    TARGET PTQ__INLINE void F##_pool(const ptq__step *step, const ptq__frame *frame, int coded) {  \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
         const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
         const void *all = frame->in[0];                                                            \
         int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;                     \
-        int is_signed = q->type == PTQ_TYPE_S8;                                                    \
+        int is_signed = q->type == PTQ_TYPE_S8, coded = ptq__is_coded(step->node);                 \
         float in_scale = (float)frexp((double)q->scale, &exponent);                                \
         float scale = (float)ldexp((double)to->scale, -exponent);                                  \
         for (i = 0; i < step->elements; i += channels) {                                           \
@@ -11040,13 +11003,6 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                     F##_put(frame->out, i + c, channels - c, sum);                                 \
             }                                                                                      \
         }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        if (ptq__is_coded(step->node))                                                             \
-            F##_pool(step, frame, 1);                                                              \
-        else                                                                                       \
-            F##_pool(step, frame, 0);                                                              \
     }                                                                                              \
                                                                                                    \
     TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
@@ -11123,30 +11079,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
    vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
    ptq__vectorize_weights. So they become integers again before they are finished. */
 #define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
-    TARGET static void NAME##_stage(const ptq__packed *k, const char *x, int group, int y,         \
-                                    int rows, char *to) {                                          \
-        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
-        ptrdiff_t channels = k->out[2], step = channels * k->skip[1], before, after;               \
-        int is_signed = k->flip != 0, first = group * LANES, count = k->count, i, j;               \
-        int n = k->out[2] - first < LANES ? k->out[2] - first : LANES, coded = k->coded;           \
+    TARGET static void NAME##_copy(const ptq__packed *k, const char *from, ptrdiff_t left,         \
+                                   char *to, ptrdiff_t bytes) {                                    \
+        int size = k->coded ? 1 : PTQ__WORD, step = k->in[2] * size;                               \
+        int is_signed = k->flip != 0;                                                              \
         uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
-        before = k->pad[1] * k->pitch;                                                             \
-        after = k->row_bytes - before - count * k->pitch;                                          \
-        for (i = 0; i < rows; i++) {                                                               \
-            int row = (y + i) * k->skip[0];                                                        \
-            ptrdiff_t at = (ptrdiff_t)row * k->in[1] * channels + first;                           \
-            if (row < 0 || row >= k->in[0]) {                                                      \
-                memset(to, 0, (size_t)k->row_bytes);                                               \
-                to += k->row_bytes;                                                                \
-                continue;                                                                          \
-            }                                                                                      \
-            memset(to, 0, (size_t)before);                                                         \
-            to += before;                                                                          \
-            for (j = 0; j < count; j++, at += step, to += sizeof(F))                               \
-                F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)                \
-                                    : F##_get(x, at, n, 0));                                       \
-            memset(to, 0, (size_t)after);                                                          \
-            to += after;                                                                           \
+        for (; bytes > 0; bytes -= (int)sizeof(F), to += sizeof(F), from += step, left -= step) {  \
+            int n = left < PTQ__UNIT ? (int)left / size : PTQ__UNIT;                               \
+            F##_store(to, k->coded ? I##_real(I##_get(from, 0, n, is_signed) - zero)               \
+                                   : F##_get(from, 0, n, 0));                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
@@ -11163,7 +11104,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
     static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
-                                     NAME##_stage,          NULL, {NAME##_one, NAME##_one}};
+                                     NAME##_copy,           NULL, {NAME##_one, NAME##_one}};
+
+/* Rows of a group's channels of x from y on, which may be outside. What is written behind them is
+   overwritten by what follows, or not read. */
+static void ptq__fill(const ptq__packed *k, char *to, const char *end) {
+    for (; to < end; to += PTQ__UNIT)
+        memset(to, k->blank, PTQ__UNIT);
+}
+
+static void ptq__stage(const ptq__packed *k, const char *x, int group, int y, int rows, char *to) {
+    ptrdiff_t pixel = k->in[2] * (k->coded ? 1 : PTQ__WORD), row = k->in[1] * pixel;
+    ptrdiff_t part = k->count / k->parts * k->pitch;
+    const char *end = x + k->in[0] * row;
+    x += group * (pixel / k->in[2]) * k->deep;
+    for (; rows > 0; rows--, y++, to += k->row_bytes) {
+        char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;
+        const char *from = x + y * k->skip * row;
+        if (y < 0 || y * k->skip >= k->in[0]) {
+            ptq__fill(k, to, last);
+            continue;
+        }
+        ptq__fill(k, to, next);
+        for (int i = 0; i < k->parts; i++, next += part, from += pixel)
+            k->engine->copy(k, from, end - from, next, part);
+        ptq__fill(k, next, last);
+    }
+}
 
 /* What becomes of the sums in this run. */
 static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
@@ -11219,7 +11186,6 @@ typedef struct ptq__vector_kernel {
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     ptq_isa isa;
-    int fused; /* whether there is a multiply-add that is rounded once */
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
@@ -11282,6 +11248,15 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE void V##_narrow(void *to, V v) { V##_store(to, v); }                        \
     PTQ__ELEMENTS(V, LANES, SIZE, TARGET)
 
+/* Codes, of which only the low byte counts. */
+#define PTQ__CODES(I, LANES, TARGET)                                                               \
+    TARGET PTQ__INLINE void I##_narrow(void *to, I v) {                                            \
+        I four[4] = {v & 255};                                                                     \
+        four[0] = I##_bytes(four, 0, 0, 255);                                                      \
+        memcpy(to, four, LANES);                                                                   \
+    }                                                                                              \
+    PTQ__ELEMENTS(I, LANES, 1, TARGET)
+
 #ifdef PTQ__X86
 
 /* What SSE2, AVX2 and AVX-512 have under names that differ by the width W and the type M alone. */
@@ -11298,6 +11273,8 @@ typedef struct ptq__family {
         M z = _mm##W##_set1_epi16((short)zero), a, b;                                              \
         a = _mm##W##_packs_epi32((M)four[0], (M)four[1]);                                          \
         b = _mm##W##_packs_epi32((M)four[2], (M)four[3]);                                          \
+        if (zero == 0 && low == 0 && high == 255) /* as after most activations */                  \
+            return I##_order((I)_mm##W##_packus_epi16(a, b));                                      \
         a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
         a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
         return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
@@ -11370,16 +11347,10 @@ PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed)
     return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
-    __m256i low = (__m256i)(v & 255);
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
-}
-
 PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
 PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
-PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
-PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__CODES(ptq__i256, 8, PTQ__AVX2)
+PTQ__COPIES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
@@ -11387,19 +11358,19 @@ PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256, >> 2)
 PTQ__SCATTER(ptq__filter256, PTQ__AVX2, ptq__f256)
 PTQ__GATHER(ptq__filter256, PTQ__AVX2, ptq__f256, ptq__f256, *0.25f)
 PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
-PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes,
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_copy_bytes,
             &ptq__filter256, 4, 8, 4, 6)
-PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_copy_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
-            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+            ptq__b256_copy_bytes, NULL, 4, 8, 4, 6)
 PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
 /* VNNI: four products, summed exactly, by one instruction. */
 #define ptq__i256_vnni(sum, x, w)                                                                  \
     (ptq__i256) _mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(x), (__m256i)(w))
-PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
-            NULL, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_copy_bytes, NULL,
+            4, 8, 4, 6)
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
@@ -11444,13 +11415,13 @@ PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
 PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
 PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f512)
 PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
-PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_copy_bytes,
             &ptq__filter512, 8, 16, 4, 8)
-PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_copy_pairs,
             &ptq__winograd512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
-            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
-PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            ptq__b256_copy_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_copy_bytes,
             NULL, 8, 16, 4, 8)
 
 PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
@@ -11555,7 +11526,7 @@ PTQ__AMX static void ptq__amx_area(const ptq__area *area) {
 }
 
 static const ptq__engine ptq__amx = {
-    16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
+    16, 4, PTQ__MATRICES, 16, ptq__b256_copy_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
 #endif /* PTQ__X86 */
@@ -11629,27 +11600,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return (ptq__i128)(is_signed ? _mm_srai_epi32(codes, 24) : _mm_srli_epi32(codes, 24));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    __m128i pack = (__m128i)(v & 255);
-    pack = _mm_packs_epi32(pack, pack);
-    int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
-    memcpy(to, &bytes, sizeof bytes);
-}
-
-PTQ__INLINE __m128d ptq__fma_low(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    return _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(w)), _mm_cvtps_pd(sum));
-}
-
-/* Double precision holds the product, and the sum by ptq__adds_in_double, so that only the
-   conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    __m128d low = ptq__fma_low(sum, x, w);
-    __m128d high = ptq__fma_low(_mm_movehl_ps(sum, sum), _mm_movehl_ps(x, x), _mm_movehl_ps(w, w));
-    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
-
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)_mm_madd_epi16((__m128i)x, (__m128i)w);
 }
@@ -11689,13 +11639,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    uint16x4_t half = vmovn_u32(v);
-    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
-    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
-    memcpy(to, &bytes, sizeof bytes);
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
     int16x8_t z = vdupq_n_s16((int16_t)zero), a, b;
     uint8x16_t bytes;
@@ -11733,12 +11676,6 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s3
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    for (int i = 0; i < 4; i++)
-        sum[i] = ptq__fma(x[i], w[i], sum[i]);
-    return sum;
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
@@ -11746,9 +11683,6 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 }
 #endif
 
-PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
-#define PTQ__PAIRS_FORM PTQ__PLANAR
-#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
@@ -11785,12 +11719,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    v128_t pack = (v128_t)(v & 255);
-    pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
     v128_t z = wasm_i16x8_splat((int16_t)zero), a, b;
     a = wasm_i16x8_narrow_i32x4((v128_t)four[0], (v128_t)four[1]);
@@ -11806,28 +11734,6 @@ PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
 
 PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
-PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
-    v128_t product =
-        wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x), wasm_f64x2_promote_low_f32x4(w));
-    v128_t rounded =
-        wasm_f32x4_demote_f64x2_zero(wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
-    __asm__("" : "+r"(rounded)); /* else clang converts number by number */
-    return rounded;
-}
-
-PTQ__INLINE v128_t ptq__high_half(v128_t x) { return wasm_i32x4_shuffle(x, x, 2, 3, 2, 3); }
-
-/* There is no such instruction. Double precision holds the product, and the sum by
-   ptq__adds_in_double, so that only the conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    v128_t low = ptq__fma_low((v128_t)sum, (v128_t)x, (v128_t)w);
-    v128_t high = ptq__fma_low(ptq__high_half((v128_t)sum), ptq__high_half((v128_t)x),
-                               ptq__high_half((v128_t)w));
-    return (ptq__f128)wasm_i32x4_shuffle(low, high, 0, 1, 4, 5);
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
-
 /* Two products of 16 bits are summed exactly. */
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
@@ -11835,10 +11741,26 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
 
 #endif /* PTQ__WASM */
 
-#if defined(PTQ__X86) || defined(PTQ__WASM)
+#ifdef PTQ__128
+#ifndef __aarch64__ /* there is no such instruction */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    for (int i = 0; i < 4; i++)
+        sum[i] = ptq__fma(x[i], w[i], sum[i]);
+    return sum;
+}
+#endif
+
+#ifdef PTQ__NEON
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
+#else
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
-/* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
+/* A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual,
                                     int clamp) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
@@ -11848,20 +11770,16 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
     code = ptq__i128_near(sum);
     rest = sum - ptq__i128_real(code);
-    if (ptq__any128(rest > f->sure) || ptq__any128(rest < -f->sure))
+    if (ptq__any128((rest > f->sure) | (rest < -f->sure)))
         return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
-
-#define PTQ__PAIRS_FORM 0
-#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif
 
-#ifdef PTQ__128
 PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
 PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
-PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
-PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__CODES(ptq__i128, 4, PTQ__BASE)
+PTQ__COPIES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
@@ -11870,10 +11788,10 @@ PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128, >> 2)
 PTQ__SCATTER(ptq__filter128, PTQ__BASE, ptq__f128)
 PTQ__GATHER(ptq__filter128, PTQ__BASE, ptq__f128, ptq__f128, *0.25f)
 PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
-PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes,
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_copy_bytes,
             &ptq__filter128, 4, 8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
-            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
+            ptq__b128_copy_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
 #ifdef PTQ__DOTPROD
 /* Four products of signed codes and signed weights, summed exactly. */
@@ -11884,7 +11802,7 @@ PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, pt
 #define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
     (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
 PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
-            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+            ptq__b128_copy_bytes, NULL, 4, 8, 4, PTQ__WIDE)
 #endif
 
 PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
@@ -11896,23 +11814,23 @@ PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
 #define PTQ__ON512 &ptq__channels512, ptq__f256_operators, ptq__f256_preprocess
 static const ptq__family ptq__families[] = {
 #if defined(PTQ__X86)
-    {PTQ_ISA_SSE2, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
-    {PTQ_ISA_AVX2, 1, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
-    {PTQ_ISA_AVX512, 1, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
-    {PTQ_ISA_AVX512VNNI, 1, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
+    {PTQ_ISA_SSE2, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
 #if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, 1, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
 #endif
 #if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, 1, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
 #endif
 #elif defined(PTQ__NEON)
 #ifdef PTQ__DOTPROD
-    {PTQ_ISA_NEONDOT, 1, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
 #endif
-    {PTQ_ISA_NEON, 1, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #else
-    {PTQ_ISA_WASM, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #endif
 };
 
@@ -11935,7 +11853,7 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
     int wait = k->coded && k->engine->form & PTQ__DEPTHWISE;
     ptq__area b;
     b.run = k->row_bytes;
-    b.row = b.run * k->stride[0] / k->skip[0];
+    b.row = b.run * k->stride[0] / k->skip;
     b.from = from;
     b.advance = k->advance;
     b.runs = k->runs;
@@ -11973,8 +11891,8 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows from oy on. Codes are staged; real numbers are read where they are. A plane is a row of
-   the block. */
+/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows
+   of what is multiplied. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
                                char *planes, char *sums, int oy, int rows,
                                const ptq__finish *finish) {
@@ -12017,18 +11935,18 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     if (k->tiles && !k->coded)
         memset(staged, 0, (size_t)k->wide); /* what is outside */
     for (int oy = 0; oy < k->out[0]; oy += rows) {
+        const char *x = (const char *)frame->in[0];
+        const char *from = k->direct ? x + oy * k->stride[0] * k->row_bytes : staged;
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
         for (int group = i = 0; group < k->groups; group++) {
-            if (!k->tiles || k->coded)
-                k->engine->stage(k, (const char *)frame->in[0], group,
-                                 oy * k->stride[0] / k->skip[0] - k->pad[0],
-                                 ptq__staged_rows(k, rows), staged);
+            if (k->tiles ? k->coded : !k->direct)
+                ptq__stage(k, x, group, oy * k->stride[0] / k->skip - k->pad[0],
+                           ptq__staged_rows(k, rows), staged);
             for (int at = 0, n = 2 * k->batch; at < rows && k->tiles; at += n)
-                ptq__winograd_rows(k, (const char *)frame->in[0],
-                                   staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
+                ptq__winograd_rows(k, x, staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
                                    oy + at, rows - at < n ? rows - at : n, &finish);
             for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
-                ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+                ptq__area b = ptq__area_of(k, &k->panel[i], from, sums, oy, rows, &finish);
                 k->engine->compute[k->panel[i].vectors - 1](&b);
             }
         }
@@ -12052,29 +11970,6 @@ static int ptq__fits_s8(const ptq__step *step) {
         if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
-}
-
-/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
-   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
-   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
-   are below 256. The first sum is rounded to single between the two, but is a multiple of that
-   power even then. */
-static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
-    float term[3];
-    double total = 0;
-    int e, least = INT_MAX;
-    if (family->fused || !step->from[1])
-        return 1;
-    term[0] = step->adder.ratio_a;
-    term[1] = step->adder.ratio_b;
-    term[2] = step->adder.offset;
-    for (int i = 0; i < 3; i++) {
-        frexp((double)term[i], &e); /* 24 bits below 2^e */
-        if (term[i] != 0 && e - 24 < least)
-            least = e - 24;
-        total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
-    }
-    return least < INT_MAX && total < ldexp(1, least + 53); /* no terms: it is no addition */
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two weights that share 16 bits in a row of the kernel,
@@ -12134,15 +12029,14 @@ static int ptq__can_winograd(const ptq__step *step) {
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
     int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
-    int deep = one ? k->engine->lanes : k->in[2] / k->groups, columns, pieces, fit;
+    int deep = k->deep, columns, pieces, fit;
     ptrdiff_t run;
-    for (int i = 0; i < 2; i++)
-        k->skip[i] = k->kernel[i] == 1 && !k->pad[i] ? k->stride[i] : 1;
+    k->skip = k->kernel[0] == 1 && !k->pad[0] && !k->direct ? k->stride[0] : 1;
     k->pitch = deep * size;
     k->runs = k->kernel[0];
-    columns = (k->out[1] - 1) * k->stride[1] / k->skip[1] + k->kernel[1];
+    columns = (k->out[1] - 1) * k->stride[1] + k->kernel[1];
     run = k->kernel[1] * k->pitch;
-    k->advance = k->out[1] > 1 ? k->stride[1] / k->skip[1] * k->pitch : 0;
+    k->advance = k->out[1] > 1 ? k->stride[1] * k->pitch : 0;
     if (winograd) {
         k->tiles = (k->out[1] + 1) / 2;
         k->runs = 1;
@@ -12155,13 +12049,11 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         pieces = (k->words + 15) / 16;
         k->words = (k->words + pieces - 1) / pieces * pieces;
     }
-    k->count = (k->in[1] + k->skip[1] - 1) / k->skip[1];
-    if (k->count > columns - k->pad[1])
-        k->count = columns - k->pad[1];
-    k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
-    k->row_bytes = columns * k->pitch;
+    k->count = k->in[1] < columns - k->pad[1] ? k->in[1] : columns - k->pad[1];
+    k->parts = !one && (k->groups > 1 || k->pitch > deep * size) ? k->count : 1;
+    k->row_bytes = (k->direct ? k->in[1] : columns) * k->pitch;
     fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
-    fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
+    fit = (fit < 0 ? 0 : fit) * k->skip / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0] || (k->tiles && !k->coded))
         k->block = k->out[0];
@@ -12184,6 +12076,15 @@ static void ptq__describe_planes(ptq__packed *k) {
         k->products = pixels * wide;
         k->apart = PTQ__PLACES * k->plane;
     }
+}
+
+/* Whether a layer may read its input where it is: as it would be staged, and within the session's
+   memory, where so much follows that more may be read. */
+static int ptq__reads_directly(const ptq__packed *k, const ptq__step *step) {
+    int same = k->groups == 1 && !(k->engine->form & PTQ__DEPTHWISE) && k->engine->codes != 2;
+    for (int i = 0; i < 2; i++)
+        same = same && !k->pad[i] && (k->out[i] - 1) * k->stride[i] + k->kernel[i] <= k->in[i];
+    return same && !k->flip && step->from[0]->op != PTQ_OP_INPUT;
 }
 
 /* What becomes of the sums of a step, but for the tensors of a run. */
@@ -12225,9 +12126,10 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.stride = step->stride;
     k.pad = step->pad;
     k.groups = step->groups;
+    k.deep = k.in[2] / k.groups;
     k.each = k.out[2] / k.groups;
     if (engine->form & PTQ__DEPTHWISE) {
-        k.each = engine->lanes;
+        k.deep = k.each = engine->lanes;
         k.groups = (k.out[2] + k.each - 1) / k.each;
     }
     k.coded = step->multiplier != NULL;
@@ -12370,6 +12272,7 @@ static size_t ptq__conv_scratch(const ptq__packed *k) {
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.direct = ptq__reads_directly(&shape, step);
     ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step) &&
                                     (shape.coded || step->in[2] % engine->lanes == 0));
     if (shape.tiles)
@@ -12430,7 +12333,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     int known = !coded || step->arithmetic == PTQ__ONNX ||
                 (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
                 step->node->op == PTQ_OP_MAX_POOL;
-    if (!family || !known || (coded && !ptq__can_add(family, step)))
+    if (!family || !known)
         return PTQ_OK;
     if (ptq__has_weight(step->node->op))
         return ptq__vectorize_weights(plan, family, step, err);
