@@ -7630,7 +7630,8 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 
 /* =============================================================================================
    PART TWO: FILES
-   Models, graphs and calibrations as bytes, read as if an enemy had written them.
+   Models, graphs, calibrations and images as bytes, read as if an enemy had written them; and what
+   is put into words for people.
    ============================================================================================= */
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
