@@ -482,6 +482,8 @@ typedef struct ptq_node {
     int no_bias;              /* convolution and dense */
     int include_pad;          /* average pool: divide by the kernel area, not by the taps inside */
     int real;                 /* input: 1 if it takes real numbers, 0 if pixels */
+    int output;               /* of a model with several results: which one this is, from 1 on;
+                                 else 0 */
     float epsilon;            /* batch norm */
     ptq_function function;    /* function: which one, and ... */
     float alpha, beta;        /* ... its numbers */
@@ -604,6 +606,10 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name);
 /* Index of the node whose result is the logits: the last one, or the one before a final softmax or
    log_softmax. */
 PTQ_API int ptq_model_logits(const ptq_model *model);
+
+/* Index of the node whose result is result `number`, of those that are numbered with `output`; the
+   first is the classes'. -1 if there is none. */
+PTQ_API int ptq_model_output(const ptq_model *model, int number);
 
 /* A parameter by its name in the file ("bn1.running_mean"); NULL if there is none. To be filled
    before the model is used; owned by the model. */
@@ -897,6 +903,11 @@ typedef struct ptq_results {
    where the model takes real numbers, PTQ_UNSUPPORTED for codes where the logits are none. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err);
+
+/* All numbered results of a model, as real numbers: of result k a row out[k - 1], H x W x C, for
+   each item; NULL: not wanted. */
+PTQ_API ptq_status ptq_run_outputs(ptq_session *session, ptq_type type, const void *items,
+                                   size_t count, float *const *out, ptq_error *err);
 
 /* A view of an intermediate tensor of the last image, H x W x C, valid until the next run. Needs
    `keep`. A convolution with a fused residual has two: `name` before the addition, `out` after. */
@@ -3270,9 +3281,10 @@ enum {
     PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
     PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
     PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20, PTQ__KEY_DILATION = 1 << 21,
-    PTQ__KEY_CEIL_MODE = 1 << 22, PTQ__KEY_FUNCTION = 1 << 23,
+    PTQ__KEY_CEIL_MODE = 1 << 22, PTQ__KEY_FUNCTION = 1 << 23, PTQ__KEY_OUTPUT = 1 << 24,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD | PTQ__KEY_TYPE,
-    PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
+    PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q | PTQ__KEY_OUTPUT, /* of all with
+                                                                                    operands */
     PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
     PTQ__DENSE_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_CHANNELS | PTQ__KEY_BIAS | PTQ__KEY_W |
                       PTQ__KEY_DYNAMIC | PTQ__KEY_ACT,
@@ -3622,9 +3634,17 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
 
+/* From the last one on; ptq_model_check has no number stand twice. */
+PTQ_API int ptq_model_output(const ptq_model *model, int number) {
+    int found = model->nodes - 1;
+    while (found >= 0 && model->node[found].output != number)
+        found--;
+    return found;
+}
+
 /* Classes are compared by their logits: a softmax behind them changes no order. */
 PTQ_API int ptq_model_logits(const ptq_model *model) {
-    int last = model->nodes - 1;
+    int first = ptq_model_output(model, 1), last = first < 0 ? model->nodes - 1 : first;
     if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
         return model->node[last].input[0];
     return last;
@@ -3641,11 +3661,11 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* How many operands are the result of node `index`; x + x counts twice. Fusion may hide a tensor
-   that has one reader, and a tensor without any, unless it is the last, is a mistake in the
-   graph. */
+/* How many operands are the result of node `index`; x + x counts twice, and a result of the model
+   is read by the caller. Fusion may hide a tensor that has one reader, and a tensor without any,
+   unless it is the last, is a mistake in the graph. */
 static int ptq__uses(const ptq_model *model, int index) {
-    int uses = 0;
+    int uses = model->node[index].output != 0;
     for (int i = index + 1; i < model->nodes; i++)
         uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
     return uses;
@@ -4249,7 +4269,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
 }
 
 /* Images are preprocessed by (pixel - mean) / std: finite for every pixel, 0 to 255, and with a
-   positive divisor, since a negative one would turn the image's brightness round. */
+   positive divisor, since a negative one would turn the image's brightness round. Channels that the
+   image has not are looked at as well: they are written to files. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
         float mean = model->mean[c], std = model->std[c];
@@ -4273,6 +4294,14 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         const ptq_node *node = &model->node[i];
         PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
                        "nothing uses its result, and it is not the last node");
+    }
+    /* Of several results each has a number of its own, and none is left out in between. */
+    for (int i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        PTQ__REFUSE_IF(
+            node->output && (ptq_model_output(model, node->output) != i ||
+                             (node->output > 1 && ptq_model_output(model, node->output - 1) < 0)),
+            PTQ_BAD_GRAPH, "result %d: results are numbered from 1 on, each once", node->output);
     }
     return ptq__check_metas(model, err);
 }
@@ -4423,6 +4452,7 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
                                ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     memcpy(host->out, node->out, sizeof host->out);
+    host->output = node->output;
     if (kind == PTQ_FUSION_BATCH_NORM) {
         PTQ__TRY(ptq__give_bias(fuser->model, host, err));
         ptq__fold_behind(host, node);
@@ -4459,6 +4489,7 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
     memcpy(conv.name, norm->name, sizeof conv.name);
     memcpy(conv.out, norm->out, sizeof conv.out);
     conv.channels = conv.groups = norm->shape[2];
+    conv.output = norm->output;
     PTQ__TRY(ptq__append(fuser->model, &conv, PTQ_TYPE_F32, 32, err));
     fuser->to[index] = fuser->model->nodes - 1;
     ptq__fuse_note(fuser, norm, PTQ_FUSION_CONVOLUTION, norm, NULL);
@@ -4646,7 +4677,9 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
             if (node->input[k] >= 0)
                 block[node->input[k]].last = i;
     }
-    block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
+    for (int i = 0; i < model->nodes; i++)
+        if (i == ptq_model_logits(model) || model->node[i].output)
+            block[i].last = model->nodes; /* the caller reads them in the end */
     for (int i = 0; i < model->nodes; i++) {
         int over = ptq__overwrites(model, block, i), root = over < 0 ? i : block[over].root;
         block[i].root = root;
@@ -5123,13 +5156,14 @@ static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq
 }
 
 /* One item after the other, each with the whole arena to itself. Steps behind the logits (a
-   softmax) run only where their results are kept. Codes exist where the last layer was converted
-   with code_logits, even if a dequantize makes real numbers of them again. An item that fails ends
-   the run; rows before it are written, and right. */
+   softmax) run only where their results are kept or asked for. Codes exist where the last layer was
+   converted with code_logits, even if a dequantize makes real numbers of them again. An item that
+   fails ends the run; rows before it are written, and right. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1;
+    int end = session->options.keep || ptq_model_output(info->model, 2) >= 0 ? info->model->nodes
+                                                                             : info->logits + 1;
     int real = type == PTQ_TYPE_F32;
     PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
                  real ? "input is" : "pixels are");
@@ -5144,6 +5178,26 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
             PTQ__TRY(ptq__check_reals(item, info->pixels, i, err));
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
         ptq__read_result(session, i, out);
+    }
+    return PTQ_OK;
+}
+
+/* One item after the other: the arena holds the results of the last one alone. Results of codes are
+   read as what they stand for. */
+PTQ_API ptq_status ptq_run_outputs(ptq_session *session, ptq_type type, const void *items,
+                                   size_t count, float *const *out, ptq_error *err) {
+    const ptq_plan_info *info = &session->plan->info;
+    size_t bytes = info->pixels * (type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+    ptq_results none = {NULL, NULL, NULL, NULL};
+    for (size_t i = 0; i < count; i++) {
+        const char *item = items ? (const char *)items + i * bytes : NULL;
+        PTQ__TRY(ptq_run_items(session, type, item, 1, &none, err));
+        for (int k = 0, node; (node = ptq_model_output(info->model, k + 1)) >= 0; k++) {
+            int n = (int)ptq__shape_elements(3, info->model->node[node].shape);
+            for (int e = 0; e < n && out[k]; e++)
+                out[k][i * (size_t)n + (size_t)e] =
+                    ptq__real(&info->model->node[node], ptq__result(session, node), e);
+        }
     }
     return PTQ_OK;
 }
@@ -8265,6 +8319,7 @@ static void ptq__line_keys(ptq__line *line) {
     PTQ__KEY("mid", MID, ptq__value_qparams(line, &n->mid));
     PTQ__KEY("q", Q, ptq__value_qparams(line, &n->q));
     PTQ__KEY("out", OUT, ptq__value_out(line));
+    PTQ__KEY("output", OUTPUT, ptq__value_numbers(line, &n->output, 1, PTQ_MAX_NODES, 0));
     (void)ptq__line_key(line, "", 0);
 }
 /* clang-format on */
@@ -9135,7 +9190,7 @@ static const char *ptq__format_version(const ptq_model *model) {
         return "2";
     for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        if (node->real || node->op > PTQ_OP_DEQUANTIZE || node->ceil_mode ||
+        if (node->real || node->op > PTQ_OP_DEQUANTIZE || node->ceil_mode || node->output ||
             node->dynamic == PTQ_DYNAMIC_SYMMETRIC || node->dilation[0] != 1 ||
             node->dilation[1] != 1 ||
             (node->padding == PTQ_PADDING_EXPLICIT &&
@@ -12489,7 +12544,7 @@ static int ptq__needs_units(const ptq_model *model, int i) {
     const ptq_node *node = &model->node[i];
     return ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
            ptq__act_of(node) == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
-           i == ptq_model_logits(model);
+           node->output || i == ptq_model_logits(model);
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
