@@ -4270,7 +4270,7 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
 
 /* Images are preprocessed by (pixel - mean) / std: finite for every pixel, 0 to 255, and with a
    positive divisor, since a negative one would turn the image's brightness round. Channels that the
-   image has not are looked at as well: they are written to files. */
+   image has not are looked at as well. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     for (int c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
         float mean = model->mean[c], std = model->std[c];
