@@ -91,8 +91,8 @@
                                                   it fast, one entry of a table in [VECTOR].
 
    LIMITS
-     One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
-     255x255, dilation included. Numbers are little-endian in files, on any machine.
+     One input per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to 255x255, dilation
+     included. Numbers are little-endian in files, on any machine.
 
    LICENSE: MIT, at the end of this file.
 */
