@@ -10381,8 +10381,14 @@ static ptq_isa ptq__best_isa(void) {
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
 #ifdef PTQ__X86
+#define PTQ__REGISTER "x" /* what assemblers call a vector's place */
 enum { PTQ__CLAMPED = 0 };
 #else
+#ifdef PTQ__NEON
+#define PTQ__REGISTER "w"
+#else
+#define PTQ__REGISTER "r"
+#endif
 enum { PTQ__CLAMPED = 1 }; /* whether only clamped numbers can be rounded */
 #endif
 
@@ -10927,24 +10933,26 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The largest under each window, of reals or of bytes. Up to the end of the tensors whole vectors
    are read and written, also beyond a pixel: what is wrong is overwritten by what comes next. */
-#define PTQ__LARGEST(V, TARGET)                                                                    \
+#define PTQ__LARGEST(V, TARGET, FLIPPED)                                                           \
     TARGET static void V##_largest(const ptq__step *step, const ptq__frame *frame) {               \
         const void *x = frame->in[0];                                                              \
-        int is_signed = step->from[0]->q.type == PTQ_TYPE_S8, lanes = V##_lanes;                   \
+        int lanes = V##_lanes;                                                                     \
+        uint8_t flip = step->from[0]->q.type == PTQ_TYPE_S8 ? 128 : 0;                             \
         int width = step->in[1], channels = step->in[2], n = step->elements, i, c, u, v, at;       \
         int inside = step->in[0] * width * channels;                                               \
+        (void)flip;                                                                                \
         for (i = 0; i < n; i += channels) {                                                        \
             ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
             for (c = 0; c < channels; c += lanes) {                                                \
                 V most;                                                                            \
                 at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
-                most = V##_get(x, at, inside - at, 0);                                             \
+                most = V##_get(x, at, inside - at, 0) FLIPPED;                                     \
                 for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
                     for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
                         at = (u * width + v) * channels + c;                                       \
-                        most = V##_larger(V##_get(x, at, inside - at, 0), most, is_signed);        \
+                        most = V##_larger(V##_get(x, at, inside - at, 0) FLIPPED, most);           \
                     }                                                                              \
-                V##_put(frame->out, i + c, n - i - c, most);                                       \
+                V##_put(frame->out, i + c, n - i - c, most FLIPPED);                               \
             }                                                                                      \
         }                                                                                          \
     }
@@ -10952,6 +10960,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 /* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
    ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
 #define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
+        __asm__ volatile("" : "+" PTQ__REGISTER(x));                                               \
+        return x;                                                                                  \
+    }                                                                                              \
+                                                                                                   \
     TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
         const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
         const void *all = frame->in[0];                                                            \
@@ -11149,8 +11162,8 @@ typedef struct ptq__vector_kernel {
 
 /* The table of them, for one width. Convolutions run ptq__conv_vector. */
 #define PTQ__OPERATORS(F, I, B, TARGET)                                                            \
-    PTQ__LARGEST(F, TARGET)                                                                        \
-    PTQ__LARGEST(B, TARGET)                                                                        \
+    PTQ__LARGEST(F, TARGET, )                                                                      \
+    PTQ__LARGEST(B, TARGET, ^flip)                                                                 \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
     PTQ__MUL(F, I, TARGET)                                                                         \
@@ -11264,14 +11277,7 @@ typedef struct ptq__family {
 
 /* What pools need. Under -ffast-math compilers would multiply by an estimate of 1 / y. */
 #define PTQ__X86_POOLS(F, W, TARGET, DIVIDE)                                                       \
-    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
-        (void)is_signed;                                                                           \
-        return _mm##W##_max_ps(x, most);                                                           \
-    }                                                                                              \
-    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
-        __asm__ volatile("" : "+x"(x));                                                            \
-        return x;                                                                                  \
-    }                                                                                              \
+    TARGET PTQ__INLINE F F##_larger(F x, F most) { return _mm##W##_max_ps(x, most); }              \
     TARGET PTQ__INLINE F F##_over(F x, F y) {                                                      \
         __asm__(DIVIDE : "+x"(x) : "x"(y));                                                        \
         return x;                                                                                  \
@@ -11319,10 +11325,7 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
 }
 
-PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
-    __m256i a = (__m256i)x, b = (__m256i)most;
-    return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
-}
+#define ptq__b256_larger(x, most) (ptq__b256) _mm256_max_epu8((__m256i)(x), (__m256i)(most))
 
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
     __m128i codes = _mm_loadl_epi64((const __m128i *)from);
@@ -11539,37 +11542,30 @@ typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 #ifdef PTQ__X86
 #define ptq__i128_near ptq__i128_round
 #else
-PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
-#ifdef PTQ__NEON
-    __asm__ volatile("" : "+w"(x));
-#else
-    __asm__ volatile("" : "+r"(x));
-#endif
-    return x;
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) {
+    __asm__ volatile("" : "+" PTQ__REGISTER(y));
+    return x / y;
 }
-
-PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
 
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
+#ifndef __aarch64__
+#define ptq__i128_round ptq__i128_near
+#endif
 #endif
 #endif /* PTQ__128 */
 
 #ifdef PTQ__X86 /* SSE2 */
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 #define ptq__any128(condition) _mm_movemask_ps((__m128)(condition))
+#define ptq__b128_larger(x, most) (ptq__b128) _mm_max_epu8((__m128i)(x), (__m128i)(most))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     __m128i codes = (__m128i)(ptq__b128_load(from) ^ (uint8_t)flip), none = _mm_setzero_si128();
     ptq__s128_store(to, (ptq__s128)_mm_unpacklo_epi8(codes, none) - (uint16_t)zero);
     ptq__s128_store(to + 16, (ptq__s128)_mm_unpackhi_epi8(codes, none) - (uint16_t)zero);
-}
-
-PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
-    uint8_t flip = is_signed ? 128 : 0;
-    return (ptq__b128)_mm_max_epu8((__m128i)(x ^ flip), (__m128i)(most ^ flip)) ^ flip;
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11588,6 +11584,9 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__NEON
+#define ptq__f128_larger(x, most) vmaxq_f32(x, most)
+#define ptq__b128_larger(x, most) vmaxq_u8(x, most)
+
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     uint8x16_t codes = ptq__b128_load(from) ^ (uint8_t)flip;
@@ -11598,17 +11597,6 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
-    (void)is_signed;
-    return vmaxq_f32(x, most);
-}
-
-PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
-    if (is_signed)
-        return (ptq__b128)vmaxq_s8((int8x16_t)x, (int8x16_t)most);
-    return vmaxq_u8(x, most);
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11658,8 +11646,6 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s3
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
-
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
@@ -11670,6 +11656,8 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 #ifdef PTQ__WASM
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 #define ptq__any128(condition) wasm_v128_any_true((v128_t)(condition))
+#define ptq__b128_larger(x, most) (ptq__b128) wasm_u8x16_max((v128_t)(x), (v128_t)(most))
+#define ptq__f128_larger(x, most) (ptq__f128) wasm_f32x4_pmax((v128_t)(most), (v128_t)(x))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
@@ -11682,16 +11670,6 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     v128_t y = wasm_f32x4_pmax((v128_t)x, wasm_f32x4_splat(least));
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
-    (void)is_signed;
-    return (ptq__f128)wasm_f32x4_pmax((v128_t)most, (v128_t)x);
-}
-
-PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
-    v128_t a = (v128_t)x, b = (v128_t)most;
-    return (ptq__b128)(is_signed ? wasm_i8x16_max(a, b) : wasm_u8x16_max(a, b));
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11713,8 +11691,6 @@ PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
-
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 /* Two products of 16 bits are summed exactly. */
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
@@ -12245,12 +12221,6 @@ static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, const ptq__p
     return PTQ_OK;
 }
 
-/* Bytes for what ptq__conv_vector keeps while it runs. */
-static size_t ptq__conv_scratch(const ptq__packed *k) {
-    return ptq__staged_bytes(k) + ptq__sums_bytes(k) +
-           (size_t)(PTQ__PLACES * k->plane + (k->apart ? PTQ__PLACES * k->products : 0));
-}
-
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
@@ -12267,7 +12237,8 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
     for (int i = 0; i < k->panels; i++)
         ptq__pack_panel(k, step, &k->panel[i]);
     step->run = ptq__conv_vector;
-    size_t scratch = ptq__conv_scratch(k);
+    size_t planes = (size_t)(PTQ__PLACES * (k->plane + (k->apart ? k->products : 0)));
+    size_t scratch = ptq__staged_bytes(k) + ptq__sums_bytes(k) + planes; /* of ptq__conv_vector */
     step->scratch = scratch > step->scratch ? scratch : step->scratch;
     return PTQ_OK;
 }
