@@ -10176,6 +10176,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #define PTQ__X86
 #define PTQ__VECTOR
 #define PTQ__128
+#define PTQ__REGISTER "x" /* what a vector's place is called in assembly */
+#define PTQ__CLAMPED 0    /* whether only clamped numbers can be rounded */
 #include <cpuid.h>
 #if !defined(__clang__)
 /* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
@@ -10226,6 +10228,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #define PTQ__NEON
 #define PTQ__VECTOR
 #define PTQ__128
+#define PTQ__REGISTER "w"
+#define PTQ__CLAMPED 1
 #include <arm_neon.h>
 #if defined(__ARM_FEATURE_DOTPROD)
 #define PTQ__DOTPROD
@@ -10254,6 +10258,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #define PTQ__WASM
 #define PTQ__VECTOR
 #define PTQ__128
+#define PTQ__REGISTER "r"
+#define PTQ__CLAMPED 1
 #include <wasm_simd128.h>
 #define PTQ__BUILT_ISAS (1u << PTQ_ISA_WASM)
 #endif
@@ -10263,14 +10269,6 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #endif
 
 #ifdef PTQ__X86
-/* The registers that the operating system saves: bits 1, 2: up to 256 bits wide; 5, 6, 7: 512;
-   17, 18: tiles and their configuration. */
-static unsigned ptq__saved_registers(void) {
-    unsigned low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-
 #if !PTQ__HAS_AMX || defined(PTQ__EMULATE)
 #define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
 #else
@@ -10290,17 +10288,14 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
 }
 #endif
 
-/* What processor and operating system have in common, as a set of 1 << isa. */
+/* What processor and operating system have in common, as a set of 1 << isa. Of registers the system
+   saves, bits 1, 2: up to 256 bits wide; 5, 6, 7: 512; 17, 18: tiles and their configuration. */
 static unsigned ptq__cpu_isas(void) {
-    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(d >> 26 & 1)) /* SSE2 */
-        return 0;
-    isas = 1u << PTQ_ISA_SSE2;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7))
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 1u << PTQ_ISA_SSE2;
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
+        (c & 0x18001000) != 0x18001000) /* AVX, xgetbv, FMA */
         return isas;
-    if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
-        return isas;
-    saved = ptq__saved_registers();
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return isas;
     isas |= 1u << PTQ_ISA_AVX2;
@@ -10346,18 +10341,17 @@ static ptq_isa ptq__best_isa(void) {
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
    - The plan packs the weights once, in the order in which they are read.
-   - Rows of the input are *staged* before their first use: copied into a buffer, in the form that
-     the multiplication wants, with their padding, pixel by pixel without a gap. A row of the kernel
-     then covers one run of words, whatever the number of channels, and no tap is ever tested for
-     being outside. As many rows are staged at once as a cache near the processor holds.
+   - Rows of the input are *staged* before their first use, unless they lie so already: copied into
+     a buffer, in the form that the multiplication wants, with their padding, pixel by pixel. A row
+     of the kernel then covers one run of words, whatever the number of channels, and no tap is ever
+     tested for being outside. As many rows are staged at once as a cache holds.
    - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
      of several pixels and multiplies each with the weights of one or two vectors of output
      channels. Its sums stay in registers. One call goes through all pixels of the staged rows.
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
-     activation and residual, four vectors of codes at a time, before the only store to the arena,
-     where tensors have the layout of the scalar kernels.
+     activation and residual, four vectors of codes at a time, before the only store to the arena.
    - Depthwise convolutions are the same loops: what is staged are vectors of channels, as real
-     numbers, so that a word is a vector and nothing is spread. Pools work from the arena.
+     numbers, so that a word is a vector and nothing is spread.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
@@ -10376,21 +10370,9 @@ static ptq_isa ptq__best_isa(void) {
      I_bytes(four, zero, low, high)   four vectors, `zero` added, clamped, as bytes of one
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
-   choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
-   PTQ__OPERATORS. */
+   choice of tile sizes. To make another operator fast, enter its kernel in PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__X86
-#define PTQ__REGISTER "x" /* what assemblers call a vector's place */
-enum { PTQ__CLAMPED = 0 };
-#else
-#ifdef PTQ__NEON
-#define PTQ__REGISTER "w"
-#else
-#define PTQ__REGISTER "r"
-#endif
-enum { PTQ__CLAMPED = 1 }; /* whether only clamped numbers can be rounded */
-#endif
 
 enum {
     PTQ__UNIT = 64,          /* bytes that staging writes at once */
@@ -10512,8 +10494,7 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows, of zeros alone for tiles of reals; and bytes of all
-   that is read. */
+/* Rows to be staged for so many output rows (tiles of reals: of zeros); and bytes of all. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
     if (k->tiles)
         return k->coded ? rows + rows % 2 + 2 : 1;
@@ -11088,26 +11069,25 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     TARGET static void NAME##_finish(const ptq__sums *s, const ptq__finish *finish) {              \
         char *at = s->at, *end = at + s->pixels * (int)sizeof(F);                                  \
-        if (!s->later) {                                                                           \
-            F##_finish_row(s, finish);                                                             \
-            return;                                                                                \
-        }                                                                                          \
-        for (; at < end; at += sizeof(F))                                                          \
+        for (; s->later && at < end; at += sizeof(F))                                              \
             I##_store(at, I##_round(F##_load(at)) + I##_load(s->later));                           \
-        I##_finish_row(s, finish);                                                                 \
+        if (s->later)                                                                              \
+            I##_finish_row(s, finish);                                                             \
+        else                                                                                       \
+            F##_finish_row(s, finish);                                                             \
     }                                                                                              \
                                                                                                    \
     PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
     static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
                                      NAME##_copy,           NULL, {NAME##_one, NAME##_one}};
 
-/* Rows of a group's channels of x from y on, which may be outside. What is written behind them is
-   overwritten by what follows, or not read. */
+/* Both write whole units: what is too much is overwritten by what follows, or not read. */
 static void ptq__fill(const ptq__packed *k, char *to, const char *end) {
     for (; to < end; to += PTQ__UNIT)
         memset(to, k->blank, PTQ__UNIT);
 }
 
+/* Rows of a group's channels of x from y on, which may be outside. */
 static void ptq__stage(const ptq__packed *k, const char *x, int group, int y, int rows, char *to) {
     ptrdiff_t pixel = k->in[2] * (k->coded ? 1 : PTQ__WORD), row = k->in[1] * pixel;
     ptrdiff_t part = k->count / k->parts * k->pitch;
@@ -11209,8 +11189,7 @@ typedef struct ptq__family {
         return V##_all(value);                                                                     \
     }
 
-/* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
-   an element. */
+/* V_get and V_put of elements of SIZE bytes, from V_widen(from, is_signed) and V_narrow(to, v). */
 #define PTQ__ELEMENTS(V, LANES, SIZE, TARGET)                                                      \
     enum { V##_lanes = LANES };                                                                    \
     TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
@@ -11293,8 +11272,7 @@ typedef struct ptq__family {
 
    I_dot2: of two codes of 16 bits; nothing saturates.
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
-   would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
-   I_dot2 take four. */
+   would saturate: only for weights of which ptq__pairs_fit. It takes 3 instructions, I_dot2 4. */
 #define PTQ__X86_FUSED(F, I, W, TARGET)                                                            \
     TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
@@ -11408,7 +11386,6 @@ PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATUR
             ptq__b256_copy_bytes, NULL, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_copy_bytes,
             NULL, 8, 16, 4, 8)
-
 PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
 
 #if PTQ__HAS_AMX
@@ -11794,8 +11771,7 @@ static const ptq__family ptq__families[] = {
 
 /* NULL where scalar kernels do everything. */
 static const ptq__family *ptq__family_of(ptq_isa isa) {
-    size_t i;
-    for (i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
+    for (size_t i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
         if (ptq__families[i].isa == isa)
             return &ptq__families[i];
     return NULL;
@@ -11849,8 +11825,7 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows
-   of what is multiplied. */
+/* Output rows from oy on. Codes are staged, real numbers read where they are. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
                                char *planes, char *sums, int oy, int rows,
                                const ptq__finish *finish) {
@@ -12122,8 +12097,7 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight, codes less their zero point; and as it is packed: as float, or as integer of 8 or 16
-   bits. */
+/* One weight, codes less their zero point; and as it is packed: float, or integer of 8 or 16 bits. */
 static float ptq__weight_number(const ptq__step *step, size_t from) {
     return step->multiplier ? (float)ptq__weight_code(step, from)
                             : ((const float *)step->weight)[from];
@@ -12254,24 +12228,20 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
     return family->bytes;
 }
 
-/* Whether no window reaches a column of the image: there is nothing to stage. */
-static int ptq__pads_alone(const ptq__step *step) {
-    return (step->node->shape[1] - 1) * step->stride[1] + step->window[1] <= step->pad[1];
-}
-
-/* A layer with weights. The scalar kernel stays where codes and floats are mixed, for groups of few
-   channels, which would leave most lanes idle, and for depthwise windows so large that real numbers
-   might not hold the sums. */
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, where no window
+   reaches the image, for groups of few channels, which would leave most lanes idle, and for
+   depthwise windows so large that real numbers might not hold the sums. */
 static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
                                          ptq_error *err) {
     ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     int groups = step->groups, each = step->node->shape[2] / groups;
+    int reach = (step->node->shape[1] - 1) * step->stride[1] + step->window[1];
     const ptq__engine *engine = ptq__choose_engine(family, step);
     if (groups > 1 && groups == step->in[2] && each == 1)
         engine = step->multiplier && !ptq__sums_below(step, 1 << 22) ? NULL : family->depthwise;
     else if (groups > 1 && each < 4)
         engine = NULL;
-    if (!engine || mode == PTQ_MODE_DYNAMIC || ptq__pads_alone(step) ||
+    if (!engine || mode == PTQ_MODE_DYNAMIC || reach <= step->pad[1] ||
         (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
         return PTQ_OK;
     return ptq__vectorize_conv(plan, step, engine, err);
