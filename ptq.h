@@ -12097,7 +12097,7 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight, codes less their zero point; and as it is packed: float, or integer of 8 or 16 bits. */
+/* One weight, codes less their zero point; and as it is packed: float, or integer of 8, 16 bits. */
 static float ptq__weight_number(const ptq__step *step, size_t from) {
     return step->multiplier ? (float)ptq__weight_code(step, from)
                             : ((const float *)step->weight)[from];
