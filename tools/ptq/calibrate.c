@@ -41,7 +41,7 @@ static int parse(int argc, char **argv, calibrate_options *o, char **paths) {
         OPTION_FLOAT_MODEL(o->model),
         DATA_OPTIONS(&o->data),
         DATA_LIMIT_OPTION(&o->data),
-        {"samples", 'n', "N", "training images, as many of each class (default 1000, or all)",
+        {"samples", 'n', "N", "training images, equally many of each class (default 1000, or all)",
          .number = &o->samples, .least = 1},
         {"seed", 's', "S", "which ones (default 42)", .number = &o->seed},
         {"threads", 't', "T", "threads (default: all cores)", .number = &o->threads, .least = 1},

@@ -34,17 +34,14 @@ static const command_help help = {
     "Weights keep every bit, codes too;\n"
     "16-bit and 64-bit reals become single precision. Networks take pixels of 0..255 unless the\n"
     "file itself scales them, or --mean and --std say how the network was trained.\n\n"
-    "A safetensors file tells no network: it is taken for ResNet8, unless --graph gives the text "
-    "of\n"
-    "another; 'ptq info --graph' prints such a text. Nor does it tell how strided convolutions "
-    "pad:\n"
-    "at all sides if the file looks like PyTorch's, else at the bottom and the right as Keras's "
-    "do;\n"
-    "--padding chooses. What was assumed is said in one line. In a --map file a * at the left "
-    "stands\n"
-    "for any characters, and for the same ones at the right; - at the right leaves a tensor out; "
-    "the\n"
-    "first rule that fits counts; a # begins a comment:\n\n"
+    "A safetensors file does not describe a network: it is taken to be ResNet8, unless --graph\n"
+    "gives the text of another; 'ptq info --graph' prints such a text. Nor does it say how "
+    "strided\n"
+    "convolutions pad: at all sides if the file looks like PyTorch's, else at the bottom and the\n"
+    "right as Keras's do; --padding chooses. What was assumed is told in one line. In a --map "
+    "file\n"
+    "a * on the left stands for any characters, and on the right for the same ones; a - on the\n"
+    "right leaves a tensor out; the first rule that matches counts; a # begins a comment:\n\n"
     "    module.layer1.0.* = block1.*",
     "ptq import net.keras -o net.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
@@ -73,12 +70,12 @@ static int parse(int argc, char **argv, import_options *o, char **path) {
          "microcontrollers; onnx",
          .text = &o->lite.arithmetic},
         {"real-weights", 0, NULL,
-         "of hybrid layers (.tflite), codes of weights as real numbers: to quantize them anew",
+         "turn weight codes of hybrid layers (.tflite) into real numbers, to quantize them again",
          .flag = &o->lite.real_weights},
         {"classes", 0, "A,B,C", "names of the classes, or a file with one a line",
          .text = &o->known.classes},
         {"resize", 0, "RULE",
-         "how pictures get to its size: crop (shorter side, middle) or stretch",
+         "how pictures are brought to its size: crop (shorter side, middle) or stretch",
          .text = &o->known.resize},
         {0}};
 

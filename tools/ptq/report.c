@@ -25,7 +25,7 @@ static const char *describe(char *text, size_t size) {
         "Evaluates the models on the test images and writes one self-contained HTML page: "
         "verdict,\n"
         "accuracy, size, confusion, per-layer error, histograms with the ranges that observers\n"
-        "choose, changed images, the graph. Figures for --png, those of one model show\n"
+        "choose, changed images, the graph. Figures for --png; those about a single model show\n"
         "the first --model:");
 
     for (const figure *f = report_figures; f->name && at < size; f++)

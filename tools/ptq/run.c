@@ -51,7 +51,7 @@ static int parse(int argc, char **argv, run_options *o) {
          .text = &o->codes, .file = WRITTEN_FILE},
         {"tensors", 0, "FILE", "where to write every intermediate tensor (.safetensors, N,H,W,C)",
          .text = &o->tensors, .file = WRITTEN_FILE},
-        {"explain", 0, "NODE,Y,X,C", "show how one element of a node's result comes about",
+        {"explain", 0, "NODE,Y,X,C", "show how one element of a node's result is computed",
          .text = &o->explain},
         {"brief", 0, NULL, "with --explain: without the products", .flag = &o->brief},
         {"side-by-side", 0, "MODEL", "show the logits beside those of another model",

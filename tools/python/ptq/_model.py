@@ -203,7 +203,7 @@ class Model:
     def explain(
         self, image: ArrayLike, node: str, row: int = 0, column: int = 0, channel: int = 0
     ) -> Explanation:
-        """How one element of an integer layer's result comes about, for one image H x W x C.
+        """How one element of an integer layer's result is computed, for one image H x W x C.
 
         node: a convolution, a dense layer, or an average over the whole image
         """
