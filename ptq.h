@@ -91,8 +91,8 @@
                                                   it fast, one entry of a table in [VECTOR].
 
    LIMITS
-     One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
-     255x255, dilation included. Numbers are little-endian in files, on any machine.
+     One input per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to 255x255, dilation
+     included. Numbers are little-endian in files, on any machine.
 
    LICENSE: MIT, at the end of this file.
 */
@@ -118,7 +118,8 @@
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out part three, the vector kernels
      PTQ_NO_SEARCH        leave out part four: schemes that learn or search are refused
-     PTQ_RUN_ONLY         leave out all that loading and running does not need
+     PTQ_RUN_ONLY         leave out all that loading and running a saved model does not need; a float
+                          model is fused before it is saved
      PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, as is done there because GCC takes
                           the stack for more aligned than it is (its bug 54412). For a GCC that is
                           mended, as Debian's, or together with -Wa,-muse-unaligned-vector-move
@@ -481,6 +482,8 @@ typedef struct ptq_node {
     int no_bias;              /* convolution and dense */
     int include_pad;          /* average pool: divide by the kernel area, not by the taps inside */
     int real;                 /* input: 1 if it takes real numbers, 0 if pixels */
+    int output;               /* of a model with several results: which one this is, from 1 on;
+                                 else 0 */
     float epsilon;            /* batch norm */
     ptq_function function;    /* function: which one, and ... */
     float alpha, beta;        /* ... its numbers */
@@ -603,6 +606,10 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name);
 /* Index of the node whose result is the logits: the last one, or the one before a final softmax or
    log_softmax. */
 PTQ_API int ptq_model_logits(const ptq_model *model);
+
+/* Index of the node whose result is result `number`, of those that are numbered with `output`; the
+   first is the classes'. -1 if there is none. */
+PTQ_API int ptq_model_output(const ptq_model *model, int number);
 
 /* A parameter by its name in the file ("bn1.running_mean"); NULL if there is none. To be filled
    before the model is used; owned by the model. */
@@ -896,6 +903,11 @@ typedef struct ptq_results {
    where the model takes real numbers, PTQ_UNSUPPORTED for codes where the logits are none. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err);
+
+/* All numbered results of a model, as real numbers: of result k a row out[k - 1], H x W x C, for
+   each item; NULL: not wanted. */
+PTQ_API ptq_status ptq_run_outputs(ptq_session *session, ptq_type type, const void *items,
+                                   size_t count, float *const *out, ptq_error *err);
 
 /* A view of an intermediate tensor of the last image, H x W x C, valid until the next run. Needs
    `keep`. A convolution with a fused residual has two: `name` before the addition, `out` after. */
@@ -1679,6 +1691,7 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
+#ifndef PTQ_RUN_ONLY
 /* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
    arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
@@ -1693,6 +1706,7 @@ static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const
 
 #define PTQ__KEEP(memory, pointer, count, what, err)                                               \
     ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+#endif
 
 /* What is gone is NULL: a second time does nothing. */
 PTQ_API void ptq_release(ptq_memory *memory) {
@@ -3260,9 +3274,10 @@ enum {
     PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
     PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
     PTQ__KEY_EPSILON = 1 << 19, PTQ__KEY_TYPE = 1 << 20, PTQ__KEY_DILATION = 1 << 21,
-    PTQ__KEY_CEIL_MODE = 1 << 22, PTQ__KEY_FUNCTION = 1 << 23,
+    PTQ__KEY_CEIL_MODE = 1 << 22, PTQ__KEY_FUNCTION = 1 << 23, PTQ__KEY_OUTPUT = 1 << 24,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD | PTQ__KEY_TYPE,
-    PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
+    PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q | PTQ__KEY_OUTPUT, /* of all with
+                                                                                    operands */
     PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
     PTQ__DENSE_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_CHANNELS | PTQ__KEY_BIAS | PTQ__KEY_W |
                       PTQ__KEY_DYNAMIC | PTQ__KEY_ACT,
@@ -3536,6 +3551,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     return cost;
 }
 
+#ifndef PTQ_RUN_ONLY
 /* 1 if any node has left float: such a model is calibrated and converted no second time. */
 static int ptq__is_quantized(const ptq_model *model) {
     for (int i = 0; i < model->nodes; i++)
@@ -3543,6 +3559,7 @@ static int ptq__is_quantized(const ptq_model *model) {
             return 1;
     return 0;
 }
+#endif
 
 /* By the name of a node or of its result, of `length` bytes; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
@@ -3560,9 +3577,16 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
 
+PTQ_API int ptq_model_output(const ptq_model *model, int number) {
+    int found = model->nodes - 1;
+    while (found >= 0 && model->node[found].output != number)
+        found--;
+    return found;
+}
+
 /* Classes are compared by their logits: a softmax behind them changes no order. */
 PTQ_API int ptq_model_logits(const ptq_model *model) {
-    int last = model->nodes - 1;
+    int first = ptq_model_output(model, 1), last = first < 0 ? model->nodes - 1 : first;
     if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
         return model->node[last].input[0];
     return last;
@@ -3579,11 +3603,11 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* How many operands are the result of node `index`; x + x counts twice. Fusion may hide a tensor
-   that has one reader, and a tensor without any, unless it is the last, is a mistake in the
-   graph. */
+/* How many operands are the result of node `index`; x + x counts twice, and a result of the model
+   is read by the caller. Fusion may hide a tensor that has one reader, and a tensor without any,
+   unless it is the last, is a mistake in the graph. */
 static int ptq__uses(const ptq_model *model, int index) {
-    int uses = 0;
+    int uses = model->node[index].output != 0;
     for (int i = index + 1; i < model->nodes; i++)
         uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
     return uses;
@@ -4210,10 +4234,20 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
                        "nothing uses its result, and it is not the last node");
     }
+    for (int i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        PTQ__REFUSE_IF(node->output && (ptq_model_output(model, node->output) != i ||
+                                        (node->output > 1 &&
+                                         ptq_model_output(model, node->output - 1) < 0)),
+                       PTQ_BAD_GRAPH, "result %d: results are numbered from 1 on, each once",
+                       node->output);
+    }
     return ptq__check_metas(model, err);
 }
 
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
+
+#ifndef PTQ_RUN_ONLY
 
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
@@ -4356,6 +4390,7 @@ static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, p
                                ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     memcpy(host->out, node->out, sizeof host->out);
+    host->output = node->output;
     if (kind == PTQ_FUSION_BATCH_NORM) {
         PTQ__TRY(ptq__give_bias(fuser->model, host, err));
         ptq__fold_behind(host, node);
@@ -4392,6 +4427,7 @@ static ptq_status ptq__place_norm(ptq__fuser *fuser, int index, ptq_error *err) 
     memcpy(conv.name, norm->name, sizeof conv.name);
     memcpy(conv.out, norm->out, sizeof conv.out);
     conv.channels = conv.groups = norm->shape[2];
+    conv.output = norm->output;
     PTQ__TRY(ptq__append(fuser->model, &conv, PTQ_TYPE_F32, 32, err));
     fuser->to[index] = fuser->model->nodes - 1;
     ptq__fuse_note(fuser, norm, PTQ_FUSION_CONVOLUTION, norm, NULL);
@@ -4481,6 +4517,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     }
     PTQ__FINISH(status, ptq_model_free(fuser.model), fuser.model, out);
 }
+
+#endif /* PTQ_RUN_ONLY */
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
    A plan is a model made ready to run on one instruction set: for each node a step, which knows its
@@ -4577,7 +4615,9 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
             if (node->input[k] >= 0)
                 block[node->input[k]].last = i;
     }
-    block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
+    for (int i = 0; i < model->nodes; i++)
+        if (i == ptq_model_logits(model) || model->node[i].output)
+            block[i].last = model->nodes; /* the caller reads them in the end */
     for (int i = 0; i < model->nodes; i++) {
         int over = ptq__overwrites(model, block, i), root = over < 0 ? i : block[over].root;
         block[i].root = root;
@@ -5086,13 +5126,14 @@ static ptq_status ptq__check_reals(const void *item, size_t n, size_t index, ptq
     return PTQ_OK;
 }
 
-/* Steps behind the logits (a softmax) run only where their results are kept. Codes exist where the
+/* Steps behind the logits (a softmax) run only where their results are kept or asked for. Codes exist where the
    last layer was converted with code_logits, even if a dequantize makes real numbers of them
    again. */
 PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void *items,
                                  size_t count, const ptq_results *out, ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1;
+    int end = session->options.keep || ptq_model_output(info->model, 2) >= 0 ? info->model->nodes
+                                                                             : info->logits + 1;
     int real = type == PTQ_TYPE_F32;
     PTQ__FAIL_IF(!items && count, PTQ_INVALID_ARGUMENT, "no %s given",
                  real ? "input is" : "pixels are");
@@ -5107,6 +5148,24 @@ PTQ_API ptq_status ptq_run_items(ptq_session *session, ptq_type type, const void
             PTQ__TRY(ptq__check_reals(item, info->pixels, i, err));
         PTQ__TRY(ptq__run_until(session, type, item, end, err));
         ptq__read_result(session, i, out);
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_run_outputs(ptq_session *session, ptq_type type, const void *items,
+                                   size_t count, float *const *out, ptq_error *err) {
+    const ptq_plan_info *info = &session->plan->info;
+    size_t bytes = info->pixels * (type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+    ptq_results none = {NULL, NULL, NULL, NULL};
+    for (size_t i = 0; i < count; i++) {
+        const char *item = items ? (const char *)items + i * bytes : NULL;
+        PTQ__TRY(ptq_run_items(session, type, item, 1, &none, err));
+        for (int k = 0, node; (node = ptq_model_output(info->model, k + 1)) >= 0; k++) {
+            int n = (int)ptq__shape_elements(3, info->model->node[node].shape);
+            for (int e = 0; e < n && out[k]; e++)
+                out[k][i * (size_t)n + (size_t)e] =
+                    ptq__real(&info->model->node[node], ptq__result(session, node), e);
+        }
     }
     return PTQ_OK;
 }
@@ -7443,12 +7502,30 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
    set writes these functions anew for it: each is what a program that uses the full interface looks
    like. */
 
+/* The fused model. Where nothing fuses, that is the one given, which leaves its place: only batch
+   norms change numbers when they are fused, and are in no model that was. */
+#ifndef PTQ_RUN_ONLY
+static ptq_status ptq__net_model(ptq_model **model, ptq_model **out, ptq_error *err) {
+    return ptq_fuse(*model, out, NULL, err);
+}
+#else
+static ptq_status ptq__net_model(ptq_model **model, ptq_model **out, ptq_error *err) {
+    for (int i = 0; i < (*model)->nodes; i++)
+        PTQ__FAIL_IF((*model)->node[i].op == PTQ_OP_BATCH_NORM, PTQ_UNSUPPORTED,
+                     "node %s: ptq_fuse was left out by the macro PTQ_RUN_ONLY; save the model fused",
+                     (*model)->node[i].name);
+    *out = *model;
+    *model = NULL;
+    return PTQ_OK;
+}
+#endif
+
 /* The model, fused and ready to run, each step with its defaults: the best instruction set of this
-   processor, a session with an arena of its own. Fusing makes another model; this one is freed. */
+   processor, a session with an arena of its own. What is left of the model is freed. */
 static ptq_status ptq__net_of(ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
-    PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
+    PTQ__THEN(status, ptq__net_model(&model, &net->model, err));
     PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
     PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
     ptq_model_free(model);
@@ -7589,14 +7666,6 @@ static ptq__span ptq__cut(ptq__span *rest, char separator) {
     return head;
 }
 
-/* Text of `length` bytes as a string of its own. */
-static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
-    memcpy(*out, text, length);
-    return PTQ_OK;
-}
-
 /* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
    short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). The bits of all bytes, less the marks,
    are the character; each length has a smallest one. */
@@ -7627,10 +7696,8 @@ static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error 
 }
 
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
-    for (int i = 0; i < metas; i++) {
+    for (int i = 0; i < metas; i++)
         ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
     ptq__free(allocator, meta);
 }
 
@@ -7641,49 +7708,56 @@ static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
     return i;
 }
 
-/* The end of making a pair: it goes behind the others, which own its strings from then on. After a
-   failure, now or before, the strings are freed. */
-static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, const ptq_meta *pair,
-                                ptq_status status, const ptq_allocator *allocator, ptq_error *err) {
+/* One more pair, whose strings lie behind each other in one piece of memory, "key\0value\0". That
+   is the list's from now on; after a failure it is gone. */
+static ptq_status ptq__add_meta(ptq_meta **meta, int *metas, char *pair,
+                                const ptq_allocator *allocator, ptq_error *err) {
     size_t n = (size_t)*metas;
     ptq_meta *larger = NULL;
-    PTQ__THEN(status, PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+    ptq_status status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
     if (status) {
-        ptq__free(allocator, pair->key);
-        ptq__free(allocator, pair->value);
+        ptq__free(allocator, pair);
         return status;
     }
     if (n)
         memcpy(larger, *meta, n * sizeof *larger);
-    larger[n] = *pair;
+    larger[n].key = pair;
+    larger[n].value = pair + strlen(pair) + 1;
     ptq__free(allocator, *meta);
     *meta = larger;
     ++*metas;
     return PTQ_OK;
 }
 
-/* Sets a key to a copy of `value`; NULL removes it. */
+static void ptq__drop_meta(ptq_meta *meta, int *metas, const char *key,
+                           const ptq_allocator *allocator) {
+    int i = ptq__find_meta(meta, *metas, key);
+    if (i < 0)
+        return;
+    ptq__free(allocator, meta[i].key);
+    memmove(&meta[i], &meta[i + 1], (size_t)(--*metas - i) * sizeof *meta);
+}
+
+/* Sets a key to a copy of `value`, in its place if it has one; NULL removes it. */
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
-    ptq_meta pair = {NULL, NULL};
-    ptq_status status;
-    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value) {
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &pair.value, err));
-        status = i < 0 ? ptq__strdup(allocator, key, strlen(key), &pair.key, err) : PTQ_OK;
-        if (i < 0)
-            return ptq__add_meta(meta, metas, &pair, status, allocator, err);
-    }
-    if (i < 0)
-        return PTQ_OK;
-    ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = pair.value;
+    size_t length = strlen(key) + 1;
+    char *pair = NULL;
     if (!value) {
-        ptq__free(allocator, (*meta)[i].key);
-        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
+        ptq__drop_meta(*meta, metas, key, allocator);
+        return PTQ_OK;
     }
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    PTQ__TRY(ptq__check_utf8(value, key, err));
+    PTQ__TRY(PTQ__NEW(allocator, &pair, length + strlen(value) + 1, "metadata", err));
+    memcpy(pair, key, length);
+    memcpy(pair + length, value, strlen(value));
+    if (i < 0)
+        return ptq__add_meta(meta, metas, pair, allocator, err);
+    ptq__free(allocator, (*meta)[i].key);
+    (*meta)[i].key = pair;
+    (*meta)[i].value = pair + length;
     return PTQ_OK;
 }
 
@@ -7804,10 +7878,10 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
 
        conv1 conv2d in=input channels=16 kernel=3x3 act=relu w=s8 q=u8:8:0.0235294:0
 
-   One table lists the keys. The writer goes through it from top to bottom, so that its order is
-   that of every line; the reader looks up in it what it finds, in any order. Each row has one
-   function for its value, which puts and reads it alike: so whatever is written can be read. A
-   function that puts nothing means that the value goes without saying, and the key is left out. */
+   One list has the keys, ptq__line_keys. Writing goes through it once, so that its order is that of
+   every line; reading goes through it for each key that is found, in any order. Each has one
+   expression for its value, which puts and reads it alike: so whatever is written can be read. A
+   value that goes without saying puts nothing, and its key is left out. */
 
 /* Numbers, here and in all other files. Read, they are refused unless the whole of a piece of text
    is one. */
@@ -7887,6 +7961,11 @@ static void ptq__put_float(ptq__text *text, float value) {
     }
 }
 
+static void ptq__skip(ptq__span *rest, size_t n) {
+    rest->p += n;
+    rest->n -= n;
+}
+
 /* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
    The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
    precision:
@@ -7902,26 +7981,21 @@ static int ptq__read_float(ptq__span span, float *out) {
     int exponent = 0, seen = 0, point = 0;
     size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
     for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
+        int digit = span.p[i] - '0', more = digits < 100000000000000000u;
         if (span.p[i] == '.' && !point) {
             point = 1;
             continue;
         }
-        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
+        if (digit < 0 || digit > 9 || i > 400)
             return 0;
         seen = 1;
-        if (digits < 100000000000000000u) {
-            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
-            exponent -= point;
-        } else {
-            exponent += !point; /* a digit more than counts: ten times as much */
-        }
+        digits = more ? digits * 10 + (uint64_t)digit : digits;
+        exponent += !more - point; /* a digit more than counts: ten times as much */
     }
     if (i < span.n) { /* behind the e */
         ptq__span rest = {span.p + i + 1, span.n - i - 1};
-        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
-            rest.p++;
-            rest.n--;
-        }
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-')
+            ptq__skip(&rest, 1);
         seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
@@ -7942,34 +8016,41 @@ typedef struct ptq__line {
     ptq_node node;
     ptq_type weight_type; /* of its weights, which the file holds */
     int weight_bits;
-    unsigned seen;              /* keys that were read, as bits */
-    const struct ptq__key *key; /* whose value is at hand */
-    ptq__text *text;            /* to put it into; NULL: reading */
-    ptq__span value;            /* what is left to be read of it */
+    ptq__text *out;        /* to put it into; NULL: reading */
+    size_t before, behind; /* writing: where the key at hand begins and ends */
+    ptq__span key, value;  /* reading: the key at hand, and what is left to be read of its value */
+    unsigned seen;         /* keys that were read, as bits */
+    int known, good;       /* the key is one of this node's; its value could be used */
 } ptq__line;
 
-/* Where it is written to. What only reads is compiled without the half that writes. */
+/* Where a line, and JSON below, is written to; NULL: it is read. What only reads is compiled without
+   the half that writes. */
 #ifdef PTQ_RUN_ONLY
 #define PTQ__OUT(line) ((void)(line), (ptq__text *)NULL)
 #else
-#define PTQ__OUT(line) ((line)->text)
+#define PTQ__OUT(line) ((line)->out)
 #endif
 
-typedef struct ptq__key {
-    char name[12];
-    unsigned bit;                  /* PTQ__KEY_..., for the rows of the operators that take it */
-    int (*value)(ptq__line *line); /* puts it, or reads it: then 0 if that fails */
-    size_t at;                     /* where it stands in the node (preprocessing: in the model) */
-    int n, most, usual; /* whole numbers: how many, the largest, the one that is not written */
-} ptq__key;
-
-static void *ptq__value_at(const ptq__line *line, void *holder) {
-    return (char *)holder + line->key->at;
-}
-
-static void ptq__skip(ptq__span *rest, size_t n) {
-    rest->p += n;
-    rest->n -= n;
+/* Whether the turn of a key has come that the node takes. Writing puts it, and takes the one before
+   back if that got no value; reading, it is the one that was found, for the first time. */
+static int ptq__line_key(ptq__line *line, const char *name, unsigned bit) {
+    ptq__text *out = PTQ__OUT(line);
+    int takes = ptq__has_key(&line->node, bit);
+    if (!out) {
+        takes = takes && !(line->seen & bit) && ptq__span_is(line->key, name);
+        line->seen |= takes ? bit : 0;
+        return takes ? (line->known = 1) : 0;
+    }
+    if (out->length == line->behind) {
+        out->length = line->before;
+        if (out->length < out->size)
+            out->data[out->length] = 0;
+    }
+    line->before = out->length;
+    if (takes)
+        ptq__put(out, " %s=", name);
+    line->behind = takes ? out->length : 0;
+    return takes;
 }
 
 /* Steps over a piece of text, if it comes next. */
@@ -7998,14 +8079,6 @@ static int ptq__line_text(ptq__line *line, const char *piece, int given) {
     return given;
 }
 
-/* One of several words, of which word 0 is empty: written if it is number `given`. Returns the
-   number of the one that is given, or comes next; one that begins like another stands behind it. */
-static int ptq__line_word(ptq__line *line, const char (*word)[8], int most, int given) {
-    while (most > 0 && !ptq__line_text(line, word[most], most == given))
-        most--;
-    return most;
-}
-
 /* n integers from `low` to `high`. */
 static int ptq__line_integers(ptq__line *line, const char *between, int n, int low, int high,
                               int *value) {
@@ -8029,26 +8102,26 @@ static int ptq__line_float(ptq__line *line, float *value) {
     return 1;
 }
 
-/* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
-static int ptq__value_numbers(ptq__line *line) {
-    const ptq__key *key = line->key;
-    int *number = (int *)ptq__value_at(line, &line->node), usual = PTQ__OUT(line) != NULL;
-    for (int i = 0; i < key->n; i++)
-        usual &= number[i] == key->usual;
-    return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
+/* "3x3": n whole numbers from 1, or from 0 where the largest is 1: a flag. All `usual`: not written. */
+static int ptq__value_numbers(ptq__line *line, int *number, int n, int most, int usual) {
+    int is_usual = PTQ__OUT(line) != NULL;
+    for (int i = 0; i < n; i++)
+        is_usual &= number[i] == usual;
+    return is_usual || ptq__line_integers(line, "x", n, most > 1, most, number);
 }
 
 /* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
 static int ptq__value_inputs(ptq__line *line) {
     int *input = line->node.input;
-    for (int k = 0; PTQ__OUT(line) && k < 2 && input[k] >= 0; k++)
-        ptq__put(PTQ__OUT(line), k ? ",%s" : "%s", line->model->node[input[k]].name);
-    for (int k = 0; !PTQ__OUT(line) && k < 2 && (k == 0 || line->value.n); k++) {
-        ptq__span name = ptq__cut(&line->value, ',');
-        input[k] = ptq__find(line->model, name.p, name.n);
-        if (input[k] < 0)
-            return 0;
-    }
+    for (int k = 0; k < 2 && (PTQ__OUT(line) ? input[k] >= 0 : k == 0 || line->value.n); k++)
+        if (PTQ__OUT(line)) {
+            ptq__put(PTQ__OUT(line), k ? ",%s" : "%s", line->model->node[input[k]].name);
+        } else {
+            ptq__span name = ptq__cut(&line->value, ',');
+            input[k] = ptq__find(line->model, name.p, name.n);
+            if (input[k] < 0)
+                return 0;
+        }
     return 1;
 }
 
@@ -8071,10 +8144,8 @@ static int ptq__value_out(ptq__line *line) {
 
 /* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
    shape stands before. Both are written when one of them is not the usual one. */
-static int ptq__value_pixels(ptq__line *line) {
-    const ptq_model *model = line->model;
-    float *number = (float *)ptq__value_at(line, line->model);
-    int usual = PTQ__OUT(line) && ptq__is_plain(model), channels = line->node.shape[2];
+static int ptq__value_pixels(ptq__line *line, float *number) {
+    int usual = PTQ__OUT(line) && ptq__is_plain(line->model), channels = line->node.shape[2];
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
     for (int c = 0; c < channels; c++)
@@ -8095,16 +8166,18 @@ static int ptq__value_padding(ptq__line *line) {
     return 1;
 }
 
-/* "0": without a bias, where "1" is not written; "f32": an input of real numbers, where "u8", one
-   of pixels, is not. */
-static int ptq__value_either(ptq__line *line) {
-    int *other = (int *)ptq__value_at(line, &line->node), bias = line->key->bit == PTQ__KEY_BIAS;
-    *other = ptq__line_text(line, bias ? "0" : "f32", *other);
-    return *other || ptq__line_text(line, bias ? "1" : "u8", 0);
+/* One of two, of which `usual`, 0, is not written. */
+static int ptq__value_either(ptq__line *line, int *value, const char *usual, const char *other) {
+    *value = ptq__line_text(line, other, *value);
+    return *value || ptq__line_text(line, usual, 0);
 }
 
-static int ptq__value_epsilon(ptq__line *line) {
-    return ptq__line_float(line, &line->node.epsilon);
+/* Two words, 1 and 2, of which the first may be how the second begins. Returns which one is given,
+   or comes next; 0: none, which is not written. */
+static int ptq__value_word(ptq__line *line, int given, const char *first, const char *second) {
+    if (ptq__line_text(line, second, given == 2))
+        return 2;
+    return ptq__line_text(line, first, given == 1);
 }
 
 /* "silu", "leaky_relu:0.01", "clip:-1:1": a function and its numbers. */
@@ -8123,18 +8196,15 @@ static int ptq__value_function(ptq__line *line) {
     return 1;
 }
 
-static int ptq__value_act(ptq__line *line) {
-    static const char word[][8] = {"", "relu", "relu6"};
-    ptq_activation *act = (ptq_activation *)ptq__value_at(line, &line->node);
-    *act = (ptq_activation)ptq__line_word(line, word, 2, (int)*act);
+static int ptq__value_act(ptq__line *line, ptq_activation *act) {
+    *act = (ptq_activation)ptq__value_word(line, (int)*act, "relu", "relu6");
     return *act != PTQ_ACTIVATION_NONE;
 }
 
 /* Which operand of a fused addition the residual is. */
-static int ptq__value_residual(ptq__line *line) {
-    static const char word[][8] = {"", "first", "second"};
-    line->node.residual = (ptq_residual)ptq__line_word(line, word, 2, (int)line->node.residual);
-    return line->node.residual != PTQ_RESIDUAL_NONE;
+static int ptq__value_residual(ptq__line *line, ptq_residual *residual) {
+    *residual = (ptq_residual)ptq__value_word(line, (int)*residual, "first", "second");
+    return *residual != PTQ_RESIDUAL_NONE;
 }
 
 /* "s8", "u4", "f16": the type of the weights, which the file holds; float is not mentioned. */
@@ -8159,8 +8229,7 @@ static int ptq__value_weight(ptq__line *line) {
 }
 
 /* "u8:8:0.0235294:0": how a result is coded, by type, bits, scale and zero point. */
-static int ptq__value_qparams(ptq__line *line) {
-    ptq_qparams *q = (ptq_qparams *)ptq__value_at(line, &line->node);
+static int ptq__value_qparams(ptq__line *line, ptq_qparams *q) {
     int is_signed, zero_point = q->zero_point;
     if (PTQ__OUT(line) && q->type == PTQ_TYPE_F32)
         return 1;
@@ -8176,40 +8245,41 @@ static int ptq__value_qparams(ptq__line *line) {
 }
 
 /* clang-format off */
-#define PTQ__AT(member) offsetof(ptq_node, member)
+#define PTQ__KEY(name, bit, value) \
+    if (ptq__line_key(line, name, PTQ__KEY_##bit)) line->good = (value)
 
-static const ptq__key ptq__keys[] = {
-    {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
-    {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
-    {"type", PTQ__KEY_TYPE, ptq__value_either, PTQ__AT(real), 0, 0, 0},
-    {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
-    {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
-    {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
-    {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__AT(kernel), 2, PTQ_MAX_KERNEL, 0},
-    {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__AT(stride), 2, PTQ_MAX_KERNEL, 1},
-    {"dilation", PTQ__KEY_DILATION, ptq__value_numbers, PTQ__AT(dilation), 2, PTQ_MAX_KERNEL, 1},
-    {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
-    {"ceil_mode", PTQ__KEY_CEIL_MODE, ptq__value_numbers, PTQ__AT(ceil_mode), 1, 1, 0},
-    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
-    {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
-    {"bias", PTQ__KEY_BIAS, ptq__value_either, PTQ__AT(no_bias), 0, 0, 0},
-    {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
-    {"f", PTQ__KEY_FUNCTION, ptq__value_function, 0, 0, 0, 0},
-    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
-    {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
-    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
-    {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
-    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 2, 0},
-    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
-    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
-    {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},
-};
+static void ptq__line_keys(ptq__line *line) {
+    ptq_node *n = &line->node;
+    PTQ__KEY("in", IN, ptq__value_inputs(line));
+    PTQ__KEY("shape", SHAPE, ptq__value_numbers(line, n->shape, 3, PTQ_MAX_ELEMENTS, 0));
+    PTQ__KEY("type", TYPE, ptq__value_either(line, &n->real, "u8", "f32")); /* pixels or reals */
+    PTQ__KEY("mean", MEAN, ptq__value_pixels(line, line->model->mean));
+    PTQ__KEY("std", STD, ptq__value_pixels(line, line->model->std));
+    PTQ__KEY("channels", CHANNELS, ptq__value_numbers(line, &n->channels, 1, PTQ_MAX_ELEMENTS, 0));
+    PTQ__KEY("kernel", KERNEL, ptq__value_numbers(line, n->kernel, 2, PTQ_MAX_KERNEL, 0));
+    PTQ__KEY("stride", STRIDE, ptq__value_numbers(line, n->stride, 2, PTQ_MAX_KERNEL, 1));
+    PTQ__KEY("dilation", DILATION, ptq__value_numbers(line, n->dilation, 2, PTQ_MAX_KERNEL, 1));
+    PTQ__KEY("pad", PAD, ptq__value_padding(line));
+    PTQ__KEY("ceil_mode", CEIL_MODE, ptq__value_numbers(line, &n->ceil_mode, 1, 1, 0));
+    PTQ__KEY("include_pad", INCLUDE_PAD, ptq__value_numbers(line, &n->include_pad, 1, 1, 0));
+    PTQ__KEY("groups", GROUPS, ptq__value_numbers(line, &n->groups, 1, PTQ_MAX_ELEMENTS, 1));
+    PTQ__KEY("bias", BIAS, ptq__value_either(line, &n->no_bias, "1", "0"));
+    PTQ__KEY("epsilon", EPSILON, ptq__line_float(line, &n->epsilon));
+    PTQ__KEY("f", FUNCTION, ptq__value_function(line));
+    PTQ__KEY("act", ACT, ptq__value_act(line, &n->act));
+    PTQ__KEY("add", ADD, ptq__value_residual(line, &n->residual));
+    PTQ__KEY("add_act", ADD_ACT, ptq__value_act(line, &n->add_act));
+    PTQ__KEY("w", W, ptq__value_weight(line));
+    PTQ__KEY("dynamic", DYNAMIC, ptq__value_numbers(line, &n->dynamic, 1, 2, 0));
+    PTQ__KEY("mid", MID, ptq__value_qparams(line, &n->mid));
+    PTQ__KEY("q", Q, ptq__value_qparams(line, &n->q));
+    PTQ__KEY("out", OUT, ptq__value_out(line));
+    PTQ__KEY("output", OUTPUT, ptq__value_numbers(line, &n->output, 1, PTQ_MAX_NODES, 0));
+    (void)ptq__line_key(line, "", 0);
+}
 /* clang-format on */
 
-enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
-
 #ifndef PTQ_RUN_ONLY
-/* One line. A key whose value turned out empty is taken back. */
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
     ptq__line line;
     memset(&line, 0, sizeof line);
@@ -8217,71 +8287,57 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     line.node = *node;
     line.weight_type = node->param[PTQ_PARAM_WEIGHT].type;
     line.weight_bits = node->param[PTQ_PARAM_WEIGHT].bits;
-    line.text = text;
+    line.out = text;
     ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
-    for (int k = 0; k < PTQ__KEYS; k++) {
-        size_t before = text->length, length;
-        line.key = &ptq__keys[k];
-        if (!ptq__has_key(node, line.key->bit))
-            continue;
-        ptq__put(text, " %s=", line.key->name);
-        length = text->length;
-        line.key->value(&line);
-        if (text->length == length) {
-            text->length = before;
-            if (before < text->size)
-                text->data[before] = 0;
-        }
-    }
+    ptq__line_keys(&line);
     ptq__put_char(text, '\n');
+}
+
+static void ptq__put_graph(ptq__text *text, const void *what) {
+    const ptq_model *model = (const ptq_model *)what;
+    ptq__put_string(text, "ptq-graph 1\n");
+    for (int i = 0; i < model->nodes; i++)
+        ptq__put_node(text, model, &model->node[i]);
 }
 
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
-    ptq__put_string(&text, "ptq-graph 1\n");
-    for (int i = 0; i < model->nodes; i++)
-        ptq__put_node(&text, model, &model->node[i]);
+    ptq__put_graph(&text, model);
     return text.length;
 }
 #endif /* PTQ_RUN_ONLY */
-
-/* key=value. */
-static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
-    ptq__span value = pair, name = ptq__cut(&value, '=');
-    const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
-    while (key < end && !ptq__span_is(name, key->name))
-        key++;
-    PTQ__FAIL_IF(key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit),
-                 PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
-                 line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
-    line->seen |= key->bit;
-    line->key = key;
-    line->value = value;
-    PTQ__FAIL_IF(!key->value(line) || line->value.n, PTQ_BAD_GRAPH,
-                 "graph line %d, node %s: cannot use '%s' as %s%s", number, line->node.name,
-                 ptq__quoted(value).text, key->name,
-                 key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
-    return PTQ_OK;
-}
 
 /* NAME OP key=value ... The line is taken for itself here; ptq__append, which the builder uses too,
    checks it against the nodes before it and infers its shape. */
 static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err) {
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
-    ptq__line line;
-    ptq_error inner;
     int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
+    ptq__line line;
+    ptq_node *node = &line.node;
+    ptq_error inner;
     memset(&line, 0, sizeof line);
     line.model = model;
     PTQ__FAIL_IF(op < 0, PTQ_BAD_GRAPH,
                  "graph line %d: expected a name and an operator, found '%s %s'", number,
                  ptq__quoted(name).text, ptq__quoted(op_name).text);
-    line.node = ptq__blank((ptq_op)op, -1, -1);
-    PTQ__FAIL_IF(!ptq__read_name(name, line.node.name), PTQ_BAD_GRAPH,
+    *node = ptq__blank((ptq_op)op, -1, -1);
+    PTQ__FAIL_IF(!ptq__read_name(name, node->name), PTQ_BAD_GRAPH,
                  "graph line %d: '%s' is no node name", number, ptq__quoted(name).text);
-    while (text.n)
-        PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
-    ptq_status status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
+    while (text.n) {
+        ptq__span value = ptq__cut(&text, ' ');
+        line.key = ptq__cut(&value, '=');
+        line.value = value;
+        line.known = 0;
+        ptq__line_keys(&line);
+        PTQ__FAIL_IF(!line.known, PTQ_BAD_GRAPH,
+                     "graph line %d, node %s: a %s does not take '%s' here", number, node->name,
+                     ptq_name(PTQ_NAMES_OP, node->op), ptq__quoted(line.key).text);
+        PTQ__FAIL_IF(!line.good || line.value.n, PTQ_BAD_GRAPH,
+                     "graph line %d, node %s: cannot use '%s' as %s%s", number, node->name,
+                     ptq__quoted(value).text, ptq__quoted(line.key).text,
+                     ptq__span_is(line.key, "in") ? ": inputs are earlier nodes" : "");
+    }
+    ptq_status status = ptq__append(model, node, line.weight_type, line.weight_bits, &inner);
     PTQ__FAIL_IF(status, status, "graph line %d: %s", number, inner.text);
     return PTQ_OK;
 }
@@ -8289,29 +8345,25 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
 /* Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its own, which
    are not allocated by shapes that only the text claims, and the whole is checked once they are
    there. Memory for the nodes is taken once: so many as there are lines. */
-static ptq_status ptq__read_nodes(ptq_model *model, ptq__span text, int bare, ptq_error *err) {
-    ptq__span lines = text, line;
-    for (; ptq__cut(&lines, '\n').n && model->capacity < PTQ_MAX_NODES; model->capacity++)
-        ;
-    PTQ__TRY(PTQ__NEW(&model->allocator, &model->node, (size_t)model->capacity, "nodes", err));
-    model->bare = bare;
-    for (int number = 2; text.n; number++) {
-        line = ptq__cut(&text, '\n');
-        if (line.n)
-            PTQ__TRY(ptq__read_node(model, line, number, err));
-    }
-    return bare ? PTQ_OK : ptq_model_check(model, err);
-}
-
 static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
-    ptq__span line = ptq__cut(&text, '\n');
+    ptq__span line = ptq__cut(&text, '\n'), lines = text;
     ptq_model *model = NULL;
     PTQ__FAIL_IF(!ptq__span_is(line, "ptq-graph 1"), PTQ_BAD_GRAPH,
                  "the graph text begins with '%s', expected is 'ptq-graph 1'",
                  ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
-    ptq_status status = ptq__read_nodes(model, text, bare, err);
+    while (ptq__cut(&lines, '\n').n && model->capacity < PTQ_MAX_NODES)
+        model->capacity++;
+    model->bare = bare;
+    ptq_status status =
+        PTQ__NEW(&model->allocator, &model->node, (size_t)model->capacity, "nodes", err);
+    for (int number = 2; text.n && !status; number++) {
+        line = ptq__cut(&text, '\n');
+        status = line.n ? ptq__read_node(model, line, number, err) : PTQ_OK;
+    }
+    if (!bare)
+        PTQ__THEN(status, ptq_model_check(model, err));
     PTQ__FINISH(status, ptq_model_free(model), model, out);
 }
 
@@ -8351,11 +8403,8 @@ typedef struct ptq__json {
 } ptq__json;
 
 static ptq__json ptq__json_over(const char *what, const void *text, size_t size) {
-    ptq__json json;
-    memset(&json, 0, sizeof json);
-    json.what = what;
-    json.start = json.rest.p = (const char *)text;
-    json.rest.n = size;
+    const char *start = (const char *)text;
+    ptq__json json = {what, start, {start, size}, NULL, "", 0, NULL};
     return json;
 }
 
@@ -8470,28 +8519,47 @@ static int ptq__json_string(ptq__json *json, ptq__text *out) {
     return 1;
 }
 
-/* A string of any length in memory of its own: decoded twice, to count it and to keep it. */
-static ptq_status ptq__json_strdup(ptq__json *json, const ptq_allocator *allocator, char **out,
-                                   ptq_error *err) {
+/* "key":"value", as "key\0value" if a `pair` is wanted, or a string alone. */
+static int ptq__json_strings(ptq__json *json, int pair, ptq__text *out) {
+    if (!ptq__json_string(json, out) || !pair)
+        return !json->wrong;
+    ptq__put_char(out, 0);
+    return ptq__json_take(json, ':', "a colon") && ptq__json_string(json, out);
+}
+
+/* The same in memory of its own: decoded twice, to count it and to keep it. */
+static ptq_status ptq__json_strdup(ptq__json *json, int pair, const ptq_allocator *allocator,
+                                   char **out, ptq_error *err) {
     ptq__text text = ptq__text_over(NULL, 0);
     ptq__span rest = json->rest;
-    if (!ptq__json_string(json, &text))
+    if (!ptq__json_strings(json, pair, &text))
         return ptq__json_status(json, err);
     PTQ__TRY(PTQ__NEW(allocator, out, text.length + 1, "a string", err));
     text = ptq__text_over(*out, text.length + 1);
     json->rest = rest;
-    ptq__json_string(json, &text);
+    ptq__json_strings(json, pair, &text);
     return PTQ_OK;
 }
 
-/* The next key of an object, and its colon; NULL if there is none. */
-static const char *ptq__json_key(ptq__json *json, const char *what, int *n) {
+/* The key of a member, and its colon. */
+static int ptq__json_name(ptq__json *json) {
     ptq__text key = ptq__text_over(json->key, sizeof json->key);
     json->known = 0;
-    return ptq__json_next(json, "{}", what, n) && ptq__json_string(json, &key) &&
-                   ptq__json_take(json, ':', "a colon")
-               ? json->key
-               : NULL;
+    return ptq__json_string(json, &key) && ptq__json_take(json, ':', "a colon");
+}
+
+/* The next member of an object: 1 if there is one. */
+static int ptq__json_key(ptq__json *json, const char *what, int *n) {
+    return ptq__json_next(json, "{}", what, n) && ptq__json_name(json);
+}
+
+/* Whether the turn of a member has come. Writing puts its key, and what stands before. */
+static int ptq__member(ptq__json *json, const char *before, const char *key) {
+    if (PTQ__OUT(json))
+        ptq__put(PTQ__OUT(json), "%s\"%s\": ", before, key);
+    else if (json->known || json->wrong || strcmp(json->key, key))
+        return 0;
+    return json->known = 1;
 }
 
 static int ptq__json_number(ptq__json *json, ptq__span *out) {
@@ -8501,25 +8569,45 @@ static int ptq__json_number(ptq__json *json, ptq__span *out) {
 }
 
 /* An integer as JSON has it: "-0" is one, "007" and "1e3" are not. */
-static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
+static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *value) {
     ptq__span span;
+    if (PTQ__OUT(json)) {
+        ptq__put_signed(PTQ__OUT(json), *value);
+        return 1;
+    }
     if (!ptq__json_number(json, &span))
         return 0;
     size_t sign = span.p[0] == '-';
-    if ((span.n > sign + 1 && span.p[sign] == '0') || !ptq__read_int(span, low, high, out))
+    if ((span.n > sign + 1 && span.p[sign] == '0') || !ptq__read_int(span, low, high, value))
         return ptq__json_wrong(json, "an integer in range");
     return 1;
 }
 
-/* A list of integers. Returns how many there are, of `most` at most. */
-static int ptq__json_list(ptq__json *json, int64_t low, int64_t high, int64_t *value, int most) {
-    int n = 0;
-    while (ptq__json_next(json, "[]", "a list", &n))
-        if (n > most)
+/* The elements of a list or an object: 1 as long as there is one more. Writing puts what stands
+   between the `count` elements, `before` each and `after` the last. */
+static int ptq__json_each(ptq__json *json, const char *brackets, const char *before,
+                          const char *after, size_t count, int *n) {
+    int more = (size_t)*n < count;
+    if (!PTQ__OUT(json))
+        return ptq__json_next(json, brackets, *brackets == '[' ? "a list" : "an object", n);
+    if (*n == 0 || more)
+        ptq__put_char(PTQ__OUT(json), *n ? ',' : brackets[0]);
+    ptq__put_string(PTQ__OUT(json), more ? before : after);
+    if (!more)
+        ptq__put_char(PTQ__OUT(json), brackets[1]);
+    *n += more;
+    return more;
+}
+
+/* A list of n integers; reading, of so many at most. Returns how many there are. */
+static int ptq__json_integers(ptq__json *json, int64_t low, int64_t high, void *values, int n) {
+    int i = 0;
+    while (ptq__json_each(json, "[]", "", "", (size_t)n, &i))
+        if (i > n)
             ptq__json_wrong(json, "a shorter list");
         else
-            ptq__json_integer(json, low, high, &value[n - 1]);
-    return n;
+            ptq__json_integer(json, low, high, (int64_t *)values + i - 1);
+    return i;
 }
 
 /* Nothing but white space may follow. */
@@ -8732,8 +8820,7 @@ typedef struct ptq__record {
     int entry; /* of the archive, which has the name */
     int dtype, rank;
     int64_t dim[PTQ_MAX_RANK]; /* the first four */
-    uint64_t elements;
-    int64_t begin, end; /* of its bytes, counted from the end of the header */
+    int64_t offset[2];         /* where its bytes begin and end, from the end of the header on */
 } ptq__record;
 
 typedef struct ptq__header {
@@ -8748,65 +8835,48 @@ static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_erro
                          what);
 }
 
-/* "F32" */
-static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
-    char name[16];
-    ptq__text text = ptq__text_over(name, sizeof name);
-    int i = 0;
-    ptq__json_string(json, &text);
-    while (i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, name))
-        i++;
-    record->dtype = i;
-    if (i == PTQ__DTYPES)
-        ptq__json_wrong(json, "a known dtype");
-}
-
-/* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
-   file may have it. The bounds keep every product below from overflowing. */
-static void ptq__read_shape(ptq__json *json, ptq__record *record) {
+/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
+   was read. A rank of more than four is counted only: such a tensor belongs to no model, but the
+   file may have it. The bounds keep every product of sizes from overflowing. */
+static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__record *record,
+                                   ptq_error *err) {
+    const char *all = "dtype, shape and data_offsets, each once", *wrong;
+    char dtype[16];
+    ptq__text text = ptq__text_over(dtype, sizeof dtype);
     int64_t dim[64];
-    record->rank = ptq__json_list(json, 0, (int64_t)1 << 40, dim, 64);
-    record->elements = 1;
-    for (int i = 0; i < record->rank && !json->wrong; i++) {
-        if (dim[i] && record->elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
-            ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
-        record->elements *= (uint64_t)dim[i];
+    uint64_t elements = 1;
+    int n = 0, rank = -1, offsets = -1, type = 0;
+    while (ptq__json_key(json, "an object", &n)) {
+        if (ptq__member(json, "", "dtype"))
+            ptq__json_string(json, &text);
+        if (ptq__member(json, "", "shape"))
+            rank = ptq__json_integers(json, 0, (int64_t)1 << 40, dim, 64);
+        if (ptq__member(json, "", "data_offsets"))
+            offsets = ptq__json_integers(json, 0, (int64_t)1 << 56, record->offset, 2);
+        if (!json->known)
+            ptq__json_wrong(json, all);
+    }
+    while (type < PTQ__DTYPES && strcmp(ptq__dtypes[type].name, dtype))
+        type++;
+    wrong = json->wrong                                         ? json->wrong
+            : n != 3 || !text.length || rank < 0 || offsets < 0 ? all
+            : type == PTQ__DTYPES                               ? "a known dtype"
+            : offsets != 2                                      ? "two offsets"
+                                                                : NULL;
+    for (int i = 0; i < rank && !wrong; i++) {
+        if (dim[i] && elements > ((uint64_t)1 << 48) / (uint64_t)dim[i])
+            wrong = "a shape of fewer than 2^48 elements";
+        elements *= (uint64_t)dim[i];
         if (i < PTQ_MAX_RANK)
             record->dim[i] = dim[i];
     }
-}
-
-/* [0,1728]: where its bytes begin and end. */
-static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
-    int64_t offset[2] = {0, 0};
-    if (ptq__json_list(json, 0, (int64_t)1 << 56, offset, 2) != 2)
-        ptq__json_wrong(json, "two offsets");
-    record->begin = offset[0];
-    record->end = offset[1];
-}
-
-/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order; the name
-   was read. */
-static ptq_status ptq__read_record(ptq__json *json, const char *name, ptq__record *record,
-                                   ptq_error *err) {
-    static const char all[] = "dtype, shape and data_offsets, each once";
-    static const char key[][13] = {"dtype", "shape", "data_offsets"};
-    static void (*const read[])(ptq__json *, ptq__record *) = {ptq__read_dtype, ptq__read_shape,
-                                                               ptq__read_offsets};
-    int k, n = 0, seen = 0;
     PTQ__FAIL_IF(!name[0], PTQ_BAD_FILE, "file header: a tensor has an empty name");
-    while (ptq__json_key(json, "an object", &n)) {
-        for (k = 0; k < 3 && (strcmp(json->key, key[k]) || (seen >> k & 1));)
-            k++;
-        if (k < 3)
-            read[k](json, record);
-        else
-            ptq__json_wrong(json, all);
-        seen |= 1 << k;
-    }
-    PTQ__FAIL_IF(json->wrong || seen != 7, PTQ_BAD_FILE,
-                 "tensor %s: expected %s in its header entry", ptq__quoted(ptq__span_of(name)).text,
-                 json->wrong ? json->wrong : all);
+    PTQ__FAIL_IF(wrong, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
+                 ptq__quoted(ptq__span_of(name)).text, wrong);
+    record->dtype = type;
+    record->rank = rank;
+    if (record->offset[1] - record->offset[0] != (int64_t)elements * ptq__dtypes[type].bytes)
+        return ptq__tensor_error(name, "its offsets do not agree with its shape and dtype", err);
     return PTQ_OK;
 }
 
@@ -8815,16 +8885,13 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
     const ptq_allocator *allocator = &archive->allocator;
     int n = 0;
     while (ptq__json_next(json, "{}", "the metadata object", &n)) {
-        ptq_meta pair = {NULL, NULL};
-        ptq_status status = ptq__json_strdup(json, allocator, &pair.key, err);
-        ptq__json_take(json, ':', "a colon");
-        PTQ__THEN(status, ptq__json_strdup(json, allocator, &pair.value, err));
+        char *pair = NULL;
         if (n > PTQ_MAX_NODES)
             ptq__json_wrong(json, "at most 4096 metadata entries");
-        else if (!status && ptq__archive_meta(archive, pair.key))
+        PTQ__TRY(ptq__json_strdup(json, 1, allocator, &pair, err));
+        if (ptq__archive_meta(archive, pair))
             ptq__json_wrong(json, "every metadata key once");
-        PTQ__THEN(status, ptq__json_status(json, err));
-        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, &pair, status, allocator, err));
+        PTQ__TRY(ptq__add_meta(&archive->meta, &archive->metas, pair, allocator, err));
     }
     return PTQ_OK;
 }
@@ -8839,24 +8906,22 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
         ptq__json_wrong(json, "a JSON object");
     while (ptq__json_next(json, "{}", "a JSON object", &n)) {
         ptq_archive_entry *entry;
-        ptq__record record;
-        memset(&record, 0, sizeof record);
-        record.entry = archive->entries;
+        int k = archive->entries;
+        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, k, &header->capacity, "tensors",
+                           err));
         PTQ__TRY(ptq__archive_append(archive, &entry, err));
-        PTQ__TRY(ptq__json_strdup(json, &archive->allocator, &entry->name, err));
+        PTQ__TRY(ptq__json_strdup(json, 0, &archive->allocator, &entry->name, err));
         ptq__json_take(json, ':', "a colon");
         if (strcmp(entry->name, "__metadata__")) {
-            PTQ__TRY(ptq__read_record(json, entry->name, &record, err));
-            PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, record.entry,
-                               &header->capacity, "tensors", err));
-            header->record[record.entry] = record;
-        } else {
-            ptq__free(&archive->allocator, entry->name);
-            archive->entries--;
-            if (metas++)
-                ptq__json_wrong(json, "__metadata__ once");
-            PTQ__TRY(ptq__header_meta(json, archive, err));
+            header->record[k].entry = k;
+            PTQ__TRY(ptq__read_record(json, entry->name, &header->record[k], err));
+            continue;
         }
+        ptq__free(&archive->allocator, entry->name);
+        archive->entries--;
+        if (metas++)
+            ptq__json_wrong(json, "__metadata__ once");
+        PTQ__TRY(ptq__header_meta(json, archive, err));
     }
     return ptq__json_end(json, err);
 }
@@ -8905,7 +8970,7 @@ static int ptq__name_before(const void *a, const void *b, const void *archive) {
 static int ptq__data_before(const void *a, const void *b, const void *context) {
     const ptq__record *r = (const ptq__record *)a, *s = (const ptq__record *)b;
     (void)context;
-    return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
+    return r->offset[0] != s->offset[0] ? r->offset[0] < s->offset[0] : r->offset[1] < s->offset[1];
 }
 
 /* Names unique; the data covered exactly, without overlap or hole, as the format demands: so no
@@ -8921,17 +8986,13 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
             return ptq__tensor_error(entry[record[i].entry].name, "occurs twice", err);
     ptq__sort(record, n, sizeof *record, ptq__data_before, NULL);
     for (r = record; n > 0; n--, r++) {
-        const char *what = NULL;
-        if (r->end < r->begin ||
-            (uint64_t)(r->end - r->begin) != r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes)
-            what = "its offsets do not agree with its shape and dtype";
-        else if (r->begin != at)
-            what = r->begin < at ? "overlaps another tensor" : "a hole lies before its data";
-        else if ((uint64_t)r->end > data_size)
-            what = "its data end behind the end of the file; is the file truncated?";
+        const char *what = r->offset[0] < at               ? "overlaps another tensor"
+                           : r->offset[0] > at             ? "a hole lies before its data"
+                           : (uint64_t)r->offset[1] <= data_size ? NULL
+                           : "its data end behind the end of the file; is the file truncated?";
         if (what)
             return ptq__tensor_error(entry[r->entry].name, what, err);
-        at = r->end;
+        at = r->offset[1];
     }
     PTQ__FAIL_IF((uint64_t)at != data_size, PTQ_BAD_FILE,
                  "%zu bytes behind the last tensor belong to none",
@@ -8945,26 +9006,25 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
                                    const ptq_allocator *allocator, ptq_archive_entry *out,
                                    ptq_error *err) {
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
-    const uint8_t *from = data + record->begin;
+    const uint8_t *from = data + record->offset[0];
+    size_t bytes = (size_t)(record->offset[1] - record->offset[0]), n = bytes / dtype->bytes;
     int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, rank = record->rank ? record->rank : 1;
     int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
-    if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
+    if (dtype->type < 0 || rank > PTQ_MAX_RANK || n == 0)
         return PTQ_OK;
-    PTQ__FAIL_IF(record->elements > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE,
-                 "tensor %s: more than %d elements", ptq__quoted(ptq__span_of(out->name)).text,
-                 PTQ_MAX_ELEMENTS);
+    PTQ__FAIL_IF(n > PTQ_MAX_ELEMENTS, PTQ_BAD_FILE, "tensor %s: more than %d elements",
+                 ptq__quoted(ptq__span_of(out->name)).text, PTQ_MAX_ELEMENTS);
     for (int i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
     if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
-        (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
+        (uintptr_t)from % dtype->bytes == 0)
         return ptq_tensor_borrow(&out->tensor, (ptq_type)dtype->type, 0, rank, dims,
-                                 (void *)(uintptr_t)from, (size_t)(record->end - record->begin),
-                                 err);
+                                 (void *)(uintptr_t)from, bytes, err);
     PTQ__TRY(ptq_tensor_create(&out->tensor, (ptq_type)dtype->type, 0, rank, dims, allocator, err));
     if (other)
-        ptq__convert_le((float *)out->tensor.data, from, (size_t)record->elements, dtype->bytes);
+        ptq__convert_le((float *)out->tensor.data, from, n, dtype->bytes);
     else
-        ptq__copy_le(out->tensor.data, from, (size_t)record->elements, dtype->bytes);
+        ptq__copy_le(out->tensor.data, from, n, dtype->bytes);
     return PTQ_OK;
 }
 
@@ -9038,6 +9098,15 @@ static ptq_tensor ptq__as_stored(const ptq_tensor *tensor) {
     return stored;
 }
 
+#ifdef PTQ_RUN_ONLY
+static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
+    (void)archive;
+    (void)out;
+    return ptq_error_set(err, PTQ_UNSUPPORTED,
+                         "the file has no graph in its metadata, and to guess ResNet8's was left out"
+                         " by the macro PTQ_RUN_ONLY");
+}
+#else
 /* A graph for a file that has none: ResNet8, if the shapes of its first and last layer say so. */
 static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const ptq_tensor *first = ptq_archive_find(archive, "conv1.weight");
@@ -9067,6 +9136,8 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     return PTQ_OK;
 }
 
+#endif
+
 /* "2" where a model uses what version 1 did not know, so that older readers refuse it instead of
    computing something else; "1" for all others. */
 static const char *ptq__format_version(const ptq_model *model) {
@@ -9074,7 +9145,7 @@ static const char *ptq__format_version(const ptq_model *model) {
         return "2";
     for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        if (node->real || node->op > PTQ_OP_DEQUANTIZE || node->ceil_mode ||
+        if (node->real || node->op > PTQ_OP_DEQUANTIZE || node->ceil_mode || node->output ||
             node->dynamic == PTQ_DYNAMIC_SYMMETRIC || node->dilation[0] != 1 ||
             node->dilation[1] != 1 ||
             (node->padding == PTQ_PADDING_EXPLICIT &&
@@ -9127,11 +9198,13 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
     return PTQ_OK;
 }
 
+static const char *const ptq__scale_names[] = {"weight_scale", "weight_zero_point"};
+
 /* NODE.weight_scale, one or one for each channel, and, where weights are affine,
    NODE.weight_zero_point. Weights keep the memory of their scales. */
 static ptq_status ptq__take_scales(ptq_archive *archive, const ptq_node *node, ptq_tensor *weight,
                                    ptq_error *err) {
-    const char *const name[] = {"weight_scale", "weight_zero_point"};
+    const char *const *name = ptq__scale_names;
     const ptq_tensor *found = ptq_archive_find(archive, ptq__full_name(node, name[0]).text);
     int count = found && found->dim[0] != 1 ? weight->dim[0] : 1, one = 1;
     ptq_tensor scale, zero;
@@ -9149,22 +9222,12 @@ static ptq_status ptq__take_scales(ptq_archive *archive, const ptq_node *node, p
     return PTQ_OK;
 }
 
-/* Tensors that no node took. PyTorch counts batches beside its batch norms, which is not one of
-   their parameters. */
-static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err) {
+/* What the archive has for a model that has its graph: parameters, each of which must be there, and
+   nothing else but what PyTorch counts beside its batch norms, and metadata. Then the check of the
+   whole. */
+static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     static const char ignored[] = ".num_batches_tracked";
     const size_t tail = sizeof ignored - 1;
-    for (int i = 0; i < archive->entries; i++) {
-        const char *name = archive->entry[i].name;
-        size_t n = strlen(name);
-        if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
-            return ptq__tensor_error(name, "belongs to no node of the graph", err);
-    }
-    return PTQ_OK;
-}
-
-/* Parameters and metadata for a model that has its graph, and the check of the whole. */
-static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     for (int i = 0; i < model->nodes; i++)
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
             ptq_node *node = &model->node[i];
@@ -9173,10 +9236,14 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
             if (node->param[k].rank && ptq__is_integer_type(node->param[k].type))
                 PTQ__TRY(ptq__take_scales(archive, node, &node->param[k], err));
         }
-    PTQ__TRY(ptq__check_leftover(archive, err));
+    for (int i = 0; i < archive->entries; i++) {
+        const char *name = archive->entry[i].name;
+        size_t n = strlen(name);
+        if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
+            return ptq__tensor_error(name, "belongs to no node of the graph", err);
+    }
     for (int i = 0; i < 3; i++)
-        PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, ptq__own_metas[i], NULL,
-                               &archive->allocator, err));
+        ptq__drop_meta(archive->meta, &archive->metas, ptq__own_metas[i], &archive->allocator);
     model->meta = archive->meta;
     model->metas = archive->metas;
     archive->meta = NULL;
@@ -9198,6 +9265,21 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
 }
 
 #ifndef PTQ_RUN_ONLY
+/* A text in memory of its own: put once to measure it, then again to keep it. */
+static ptq_status ptq__make_text(const ptq_allocator *allocator,
+                                 void (*put)(ptq__text *text, const void *what), const void *what,
+                                 const char *name, void **out, size_t *length, ptq_error *err) {
+    ptq__text text = ptq__text_over(NULL, 0);
+    char *made = NULL;
+    put(&text, what);
+    PTQ__TRY(PTQ__NEW(allocator, &made, text.length + 1, name, err));
+    text = ptq__text_over(made, text.length + 1);
+    put(&text, what);
+    *out = made;
+    *length = text.length;
+    return PTQ_OK;
+}
+
 static void ptq__put_hex(ptq__text *text, uint64_t value, int digits) {
     while (digits-- > 0)
         ptq__put_char(text, ptq__hex[value >> (4 * digits) & 15]);
@@ -9234,8 +9316,11 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
                  PTQ_INVALID_ARGUMENT, "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__archive_append(archive, &entry, err));
-    ptq_status status = ptq__strdup(&archive->allocator, name, strlen(name), &entry->name, err);
-    archive->entries -= status != PTQ_OK;
+    ptq_status status = PTQ__NEW(&archive->allocator, &entry->name, strlen(name) + 1, "name", err);
+    if (status)
+        archive->entries--;
+    else
+        memcpy(entry->name, name, strlen(name));
     entry->tensor = *tensor;
     entry->tensor.owned = 0;
     entry->tensor.scale = NULL;
@@ -9257,108 +9342,104 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
     ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
 }
 
-/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
-   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
-   to be aligned. */
-static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
+/* The header. Spaces fill it up to a multiple of 8, for the data behind it to be aligned. */
+static void ptq__put_header(ptq__text *text, const ptq_archive *archive) {
     size_t begin = 0;
-    ptq__put_char(&text, '{');
+    ptq__put_char(text, '{');
     for (int i = 0; i < archive->metas; i++) {
-        ptq__put_string(&text, i ? "," : "\"__metadata__\":{");
-        ptq__put_json(&text, archive->meta[i].key);
-        ptq__put_char(&text, ':');
-        ptq__put_json(&text, archive->meta[i].value);
+        ptq__put_string(text, i ? "," : "\"__metadata__\":{");
+        ptq__put_json(text, archive->meta[i].key);
+        ptq__put_char(text, ':');
+        ptq__put_json(text, archive->meta[i].value);
     }
     if (archive->metas)
-        ptq__put_char(&text, '}');
+        ptq__put_char(text, '}');
     for (int i = 0; i < archive->entries; i++) {
-        ptq__put_string(&text, i || archive->metas ? "," : "");
-        ptq__put_record(&text, &archive->entry[i], begin);
+        ptq__put_string(text, i || archive->metas ? "," : "");
+        ptq__put_record(text, &archive->entry[i], begin);
         begin += archive->entry[i].tensor.size;
     }
-    ptq__put_char(&text, '}');
-    while (text.length % 8)
-        ptq__put_char(&text, ' ');
-    return text.length;
+    ptq__put_char(text, '}');
+    while (text->length % 8)
+        ptq__put_char(text, ' ');
+}
+
+/* n elements of `bytes` bytes as the file has them. */
+static void ptq__put_le(ptq__text *text, const void *from, size_t n, int bytes) {
+    if (text->length + n * (size_t)bytes < text->size)
+        ptq__copy_le(text->data + text->length, from, n, bytes);
+    text->length += n * (size_t)bytes;
+}
+
+/* The whole file, whose first number is how long the header is. */
+static void ptq__put_archive(ptq__text *text, const void *what) {
+    const ptq_archive *archive = (const ptq_archive *)what;
+    ptq__text header = ptq__text_over(NULL, 0);
+    ptq__put_header(&header, archive);
+    uint64_t length = header.length;
+    ptq__put_le(text, &length, 1, 8);
+    ptq__put_header(text, archive);
+    for (int i = 0; i < archive->entries; i++) {
+        const ptq_tensor *tensor = &archive->entry[i].tensor;
+        int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
+        ptq__put_le(text, tensor->data, tensor->size / (size_t)width, width);
+    }
 }
 
 /* The sum of the sizes is checked although all tensors are in memory: several entries may be views
    of the same one. */
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
                                      ptq_error *err) {
-    uint64_t header = ptq__put_header(archive, NULL, 0);
-    size_t total = 8 + (size_t)header;
-    uint8_t *file = NULL;
+    size_t room = SIZE_MAX / 2;
     for (int i = 0; i < archive->entries; i++) {
-        PTQ__FAIL_IF(total > SIZE_MAX / 2 - archive->entry[i].tensor.size, PTQ_OUT_OF_MEMORY,
+        PTQ__FAIL_IF(archive->entry[i].tensor.size > room, PTQ_OUT_OF_MEMORY,
                      "archive: larger than memory can be");
-        total += archive->entry[i].tensor.size;
+        room -= archive->entry[i].tensor.size;
     }
-    PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
-    *bytes = file;
-    *size = total;
-    ptq__copy_le(file, &header, 1, 8);
-    ptq__put_header(archive, (char *)file + 8, (size_t)header + 1);
-    file += 8 + header;
-    for (int i = 0; i < archive->entries; i++) {
-        const ptq_tensor *tensor = &archive->entry[i].tensor;
-        int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
-        ptq__copy_le(file, tensor->data, tensor->size / (size_t)width, width);
-        file += tensor->size;
-    }
-    return PTQ_OK;
+    return ptq__make_text(&archive->allocator, ptq__put_archive, archive, "file", bytes, size, err);
 }
 
-/* Numbers beside integer weights as a tensor of their own, over the model's memory. */
-static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, const char *param,
-                                  ptq_type type, int count, const void *data, ptq_error *err) {
-    ptq_tensor tensor;
-    PTQ__TRY(ptq_tensor_borrow(&tensor, type, 0, 1, &count, (void *)(uintptr_t)data,
-                               (size_t)count * sizeof(float), err));
-    return ptq_archive_add(archive, ptq__full_name(node, param).text, &tensor, err);
-}
-
-/* Parameters of 4 bytes an element come first, then the narrower ones: so each lies aligned in the
-   file and can be used where it is. */
+/* The tensors of a node. Those of 4 bytes an element come first in a file, then the narrower ones:
+   so each lies aligned and can be used where it is. Scales, and the zero point that affine weights
+   have, become tensors of their own, over the model's memory. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, int wide,
                                   ptq_error *err) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *param;
-    for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
-        param = &node->param[k];
-        if (param->rank && (param->bits == 32) == wide)
-            PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(k)).text, param,
-                                     err));
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    int count[] = {weight->scales, weight->scales && weight->zero_point};
+    const void *const data[] = {weight->scale, &weight->zero_point};
+    for (int k = 0; k < PTQ_PARAM_COUNT; k++)
+        if (node->param[k].rank && (node->param[k].bits == 32) == wide)
+            PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(k)).text,
+                                     &node->param[k], err));
+    for (int k = 0; k < 2; k++) {
+        ptq_tensor tensor;
+        if (!wide || !count[k])
+            continue;
+        PTQ__TRY(ptq_tensor_borrow(&tensor, k ? PTQ_TYPE_S32 : PTQ_TYPE_F32, 0, 1, &count[k],
+                                   (void *)(uintptr_t)data[k], (size_t)count[k] * 4, err));
+        PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__scale_names[k]).text, &tensor,
+                                 err));
     }
-    if (wide && weight->scales)
-        PTQ__TRY(ptq__put_scales(archive, node, "weight_scale", PTQ_TYPE_F32, weight->scales,
-                                 weight->scale, err));
-    if (wide && weight->scales && weight->zero_point)
-        PTQ__TRY(ptq__put_scales(archive, node, "weight_zero_point", PTQ_TYPE_S32, 1,
-                                 &weight->zero_point, err));
     return PTQ_OK;
-}
-
-static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
-    size_t length = ptq_graph_write(model, NULL, 0);
-    char *text = NULL;
-    PTQ__TRY(PTQ__NEW(&archive->allocator, &text, length + 1, "graph text", err));
-    ptq_graph_write(model, text, length + 1);
-    ptq_status status = ptq_archive_set_meta(archive, "graph", text, err);
-    ptq__free(&archive->allocator, text);
-    return status;
 }
 
 /* The file's own metadata come first, so that whoever opens it sees at once what it is. */
 static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
+    void *graph = NULL;
+    size_t length;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
     PTQ__TRY(ptq_archive_set_meta(archive, "format_version", ptq__format_version(model), err));
-    PTQ__TRY(ptq__put_graph(archive, model, err));
+    PTQ__TRY(ptq__make_text(&archive->allocator, ptq__put_graph, model, "graph text", &graph,
+                            &length, err));
+    ptq_status status = ptq_archive_set_meta(archive, "graph", (const char *)graph, err);
+    ptq__free(&archive->allocator, graph);
     for (int i = 0; i < model->metas; i++)
-        PTQ__TRY(ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
+        PTQ__THEN(status,
+                  ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
     for (int i = 0; i < 2 * model->nodes; i++)
-        PTQ__TRY(ptq__put_params(archive, &model->node[i % model->nodes], i < model->nodes, err));
-    return PTQ_OK;
+        PTQ__THEN(status, ptq__put_params(archive, &model->node[i % model->nodes],
+                                          i < model->nodes, err));
+    return status;
 }
 
 /* A model that no reader would take is not written either. */
@@ -9575,28 +9656,22 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 /* Counts end where a double stops holding every integer: readers elsewhere may know no others. */
 static const int64_t ptq__most_count = (int64_t)1 << 53;
 
-/* Whether the turn of a member has come. Writing puts its key, and what stands before. */
-static int ptq__member(ptq__json *json, const char *before, const char *key) {
-    if (json->out)
-        ptq__put(json->out, "%s\"%s\": ", before, key);
-    else if (json->known || json->wrong || strcmp(json->key, key))
-        return 0;
-    return json->known = 1;
-}
-
 static void ptq__member_integer(ptq__json *json, const char *before, const char *key, int64_t low,
-                                int64_t high, int64_t *value) {
-    if (!ptq__member(json, before, key))
-        return;
-    if (json->out)
-        ptq__put_signed(json->out, *value);
-    else
-        ptq__json_integer(json, low, high, value);
+                                int64_t high, void *value) {
+    if (ptq__member(json, before, key))
+        ptq__json_integer(json, low, high, (int64_t *)value);
 }
 
-static void ptq__member_count(ptq__json *json, const char *before, const char *key,
-                              uint64_t *value) {
-    ptq__member_integer(json, before, key, 0, ptq__most_count, (int64_t *)value);
+/* The members of an object: writing, all in one turn, between `open` and `close`; reading, in one
+   for each key, which a member must know. */
+static int ptq__json_turn(ptq__json *json, const char *open, const char *close, int *n) {
+    if (json->out) {
+        ptq__put_string(json->out, *n ? close : open);
+        return !(*n)++;
+    }
+    if (*n && !json->known)
+        ptq__json_wrong(json, "a known key");
+    return ptq__json_key(json, "an object", n);
 }
 
 static void ptq__member_float(ptq__json *json, const char *before, const char *key, float *value) {
@@ -9626,34 +9701,24 @@ static void ptq__json_hash(ptq__json *json, uint64_t *hash) {
 }
 
 /* A list of `n` counts, or signed limbs of a sum. Reading, of at most so many, and of exactly so
-   many where `wrong` tells what else is expected. Returns how many there are. */
+   many where `exact` tells what else is expected. Returns how many there are. */
 static int ptq__member_list(ptq__json *json, const char *before, const char *key, int64_t low,
-                            int64_t high, void *values, int n, const char *wrong) {
-    int64_t *value = (int64_t *)values;
-    int i = 0;
+                            int64_t high, void *values, int n, const char *exact) {
     if (!ptq__member(json, before, key))
         return n;
-    if (json->out) {
-        for (ptq__put_char(json->out, '['); i < n; i++) {
-            ptq__put_string(json->out, i ? "," : "");
-            ptq__put_signed(json->out, value[i]);
-        }
-        ptq__put_char(json->out, ']');
-        return n;
-    }
-    i = ptq__json_list(json, low, high, value, n);
-    if (wrong && i != n)
-        ptq__json_wrong(json, wrong);
+    int i = ptq__json_integers(json, low, high, values, n);
+    if (exact && i != n)
+        ptq__json_wrong(json, exact);
     return i;
 }
 
 /* Bins go from the first that is not empty to before `end`. */
 static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *first, int end) {
-    const int64_t limb = (int64_t)1 << 52;
+    const int64_t limb = (int64_t)1 << 52, most = ptq__most_count;
     int64_t exponent = s->exponent;
-    ptq__member_count(json, "", "count", &s->count);
-    ptq__member_count(json, ", ", "zeros", &s->zeros);
-    ptq__member_count(json, ", ", "images", &s->images);
+    ptq__member_integer(json, "", "count", 0, most, &s->count);
+    ptq__member_integer(json, ", ", "zeros", 0, most, &s->zeros);
+    ptq__member_integer(json, ", ", "images", 0, most, &s->images);
     ptq__member_float(json, ", ", "min", &s->min);
     ptq__member_float(json, ", ", "max", &s->max);
     ptq__member_list(json, ",\n      ", "min_sum", -limb, limb, s->min_sum.limb, 10,
@@ -9661,8 +9726,7 @@ static void ptq__statistics_members(ptq__json *json, ptq_observer *s, int64_t *f
     ptq__member_list(json, ", ", "max_sum", -limb, limb, s->max_sum.limb, 10, "ten integers");
     ptq__member_integer(json, ", \n      ", "exponent", -149, 117, &exponent);
     ptq__member_integer(json, ", ", "first", 0, PTQ_BINS - 1, first);
-    ptq__member_list(json, ", ", "bins", 0, ptq__most_count, s->bin + *first, end - (int)*first,
-                     NULL);
+    ptq__member_list(json, ", ", "bins", 0, most, s->bin + *first, end - (int)*first, NULL);
     s->exponent = (int)exponent;
 }
 
@@ -9695,48 +9759,35 @@ static int ptq__statistics_agree(const ptq_observer *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || end <= PTQ__HALF_BINS);
 }
 
-/* {"count": ...}. Only bins that count something are written, from the first to the last. */
+/* {"count": ...}. Only bins that count something are written, from the first to the last; an empty
+   list begins at 0. */
 static void ptq__json_statistics(ptq__json *json, ptq_observer *s) {
     int used = 0, end = PTQ_BINS, n = 0;
-    int64_t first = 0;
-    if (json->out) {
+    if (json->out)
         ptq__used_bins(s, &used, &end);
-        first = end ? used : 0; /* an empty list begins at 0 */
-        ptq__put_string(json->out, "{\n      ");
+    int64_t first = end ? used : 0;
+    while (ptq__json_turn(json, "{\n      ", "}", &n))
         ptq__statistics_members(json, s, &first, end);
-        ptq__put_char(json->out, '}');
-        return;
-    }
-    while (ptq__json_key(json, "an object", &n)) {
-        ptq__statistics_members(json, s, &first, end);
-        if (!json->known)
-            ptq__json_wrong(json, "a known key");
-    }
-    if (!json->wrong && !ptq__statistics_agree(s))
+    if (!json->out && !json->wrong && !ptq__statistics_agree(s))
         ptq__json_wrong(json, "counts that agree with each other");
 }
 
 /* {"conv1": {...}, ...} */
 static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int n = 0, t;
-    for (t = 0; json->out && t < c->tensors; t++) {
-        ptq__put_string(json->out, t ? ",\n    " : "{\n    ");
-        ptq__put_json(json->out, c->tensor[t].name);
-        ptq__put_string(json->out, ": ");
-        ptq__json_statistics(json, &c->tensor[t].observer);
-    }
-    if (json->out) {
-        ptq__put_string(json->out, t ? "\n  }" : "{\n  }");
-        return PTQ_OK;
-    }
-    while (ptq__json_key(json, "an object", &n)) {
-        if (!ptq__is_name(json->key, strlen(json->key)) ||
-            ptq_calibration_find(c, json->key) >= 0 || c->tensors == 2 * PTQ_MAX_NODES) {
-            ptq__json_wrong(json, "tensor names, each once");
-            break;
+    int n = 0;
+    while (ptq__json_each(json, "{}", "\n    ", "\n  ", (size_t)c->tensors, &n)) {
+        if (json->out) {
+            ptq__put_json(json->out, c->tensor[n - 1].name);
+            ptq__put_string(json->out, ": ");
+        } else {
+            if (!ptq__json_name(json) || !ptq__is_name(json->key, strlen(json->key)) ||
+                ptq_calibration_find(c, json->key) >= 0 || n > 2 * PTQ_MAX_NODES) {
+                ptq__json_wrong(json, "tensor names, each once");
+                break;
+            }
+            PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
         }
-        PTQ__TRY(ptq__calibration_add_tensor(c, json->key, err));
-        ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer);
+        ptq__json_statistics(json, &c->tensor[n - 1].observer);
     }
     json->known = 1; /* the list itself: nested keys came after its own */
     return PTQ_OK;
@@ -9745,23 +9796,18 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
 /* ["00a1...", ...]. A file that is not sorted is sorted here: others search the hashes. */
 static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int n = 0, capacity = 0;
-    size_t i;
-    for (i = 0; json->out && i < c->images; i++) {
-        ptq__put_string(json->out, i % 5 ? ", " : i ? ",\n    " : "[\n    ");
-        ptq__json_hash(json, &c->hash[i]);
-    }
-    if (json->out) {
-        ptq__put_string(json->out, i ? "\n  ]" : "[\n  ]");
-        return PTQ_OK;
-    }
-    if (c->images)
+    if (!json->out && c->images)
         ptq__json_wrong(json, "the images once");
-    while (n < INT32_MAX / 2 && ptq__json_next(json, "[]", "a list", &n)) {
-        PTQ__TRY(PTQ__GROW(&c->allocator, &c->hash, n - 1, &capacity, "image hashes", err));
+    while (n < INT32_MAX / 2 &&
+           ptq__json_each(json, "[]", n % 5 ? " " : "\n    ", "\n  ", c->images, &n)) {
+        if (!json->out) {
+            PTQ__TRY(PTQ__GROW(&c->allocator, &c->hash, n - 1, &capacity, "image hashes", err));
+            c->images = (size_t)n;
+        }
         ptq__json_hash(json, &c->hash[n - 1]);
-        c->images = (size_t)n;
     }
-    ptq__sort_hashes(c->hash, c->images);
+    if (!json->out)
+        ptq__sort_hashes(c->hash, c->images);
     return PTQ_OK;
 }
 
@@ -9775,46 +9821,41 @@ static void ptq__json_format(ptq__json *json) {
         ptq__json_wrong(json, "the format ptq-calibration");
 }
 
-static ptq_status ptq__calibration_members(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int64_t version = 1;
-    if (ptq__member(json, "{\n  ", "format"))
-        ptq__json_format(json);
-    ptq__member_integer(json, ",\n  ", "format_version", 0, ptq__most_count, &version);
-    if (version != 1)
-        ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
-    if (ptq__member(json, ",\n  ", "model"))
-        ptq__json_hash(json, &c->model);
-    c->classes = ptq__member_list(json, ",\n  ", "class_count", 0, ptq__most_count, c->class_count,
-                                  c->classes, NULL);
-    ptq__member_list(json, ",\n  ", "pixel", 0, ptq__most_count, c->pixel, 256, "256 pixel counts");
-    ptq__member_count(json, ",\n  ", "neighbours", &c->neighbours);
-    ptq__member_count(json, ",\n  ", "neighbour_sum", &c->neighbour_sum);
-    if (ptq__member(json, ",\n  ", "images"))
-        PTQ__TRY(ptq__json_images(json, c, err));
-    if (ptq__member(json, ",\n  ", "tensors"))
-        PTQ__TRY(ptq__json_tensors(json, c, err));
+static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
+    const int64_t most = ptq__most_count;
+    int n = 0;
+    while (ptq__json_turn(json, "{\n  ", "\n}\n", &n)) {
+        int64_t version = 1;
+        if (ptq__member(json, "", "format"))
+            ptq__json_format(json);
+        ptq__member_integer(json, ",\n  ", "format_version", 0, most, &version);
+        if (version != 1)
+            ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
+        if (ptq__member(json, ",\n  ", "model"))
+            ptq__json_hash(json, &c->model);
+        c->classes = ptq__member_list(json, ",\n  ", "class_count", 0, most, c->class_count,
+                                      c->classes, NULL);
+        ptq__member_list(json, ",\n  ", "pixel", 0, most, c->pixel, 256, "256 pixel counts");
+        ptq__member_integer(json, ",\n  ", "neighbours", 0, most, &c->neighbours);
+        ptq__member_integer(json, ",\n  ", "neighbour_sum", 0, most, &c->neighbour_sum);
+        if (ptq__member(json, ",\n  ", "images"))
+            PTQ__TRY(ptq__json_images(json, c, err));
+        if (ptq__member(json, ",\n  ", "tensors"))
+            PTQ__TRY(ptq__json_tensors(json, c, err));
+    }
     return PTQ_OK;
 }
 
-/* As much as fits into `size`; returns the length of the whole. */
-static size_t ptq__put_calibration(const ptq_calibration *c, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
+static void ptq__put_calibration(ptq__text *text, const void *calibration) {
     ptq__json json = ptq__json_over("", NULL, 0);
-    json.out = &text;
-    ptq__calibration_members(&json, (ptq_calibration *)(uintptr_t)c, NULL); /* only read, here */
-    ptq__put_string(&text, "\n}\n");
-    return text.length;
+    json.out = text;
+    (void)ptq__json_calibration(&json, (ptq_calibration *)(uintptr_t)calibration, NULL);
 }
 
 PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
                                          size_t *size, ptq_error *err) {
-    size_t length = ptq__put_calibration(calibration, NULL, 0);
-    char *text = NULL;
-    PTQ__TRY(PTQ__NEW(&calibration->allocator, &text, length + 1, "calibration", err));
-    ptq__put_calibration(calibration, text, length + 1);
-    *bytes = text;
-    *size = length;
-    return PTQ_OK;
+    return ptq__make_text(&calibration->allocator, ptq__put_calibration, calibration, "calibration",
+                          bytes, size, err);
 }
 
 /* Every image was seen by every tensor, and has one class or none. */
@@ -9828,36 +9869,24 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
 
-static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int n = 0;
-    while (ptq__json_key(json, "an object", &n)) {
-        PTQ__TRY(ptq__calibration_members(json, c, err));
-        if (!json->known)
-            ptq__json_wrong(json, "a known key");
-    }
-    PTQ__TRY(ptq__json_end(json, err));
-    PTQ__FAIL_IF(!ptq__calibration_agrees(c), PTQ_BAD_FILE,
-                 "calibration file: it has no images or tensors, or their counts disagree");
-    return PTQ_OK;
-}
-
 /* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
    tensor ("a":{}) at least six. */
-static int ptq__at_most(int most, size_t room) {
-    return room + 1 < (size_t)most ? (int)room + 1 : most;
-}
-
 PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
                                          const ptq_allocator *allocator, ptq_calibration **out,
                                          ptq_error *err) {
-    enum { MOST_CLASSES = 46340 };
+    const size_t most_classes = 46340, most_tensors = (size_t)2 * PTQ_MAX_NODES;
+    size_t classes = size / 2 < most_classes ? size / 2 + 1 : most_classes;
+    size_t tensors = size / 6 < most_tensors ? size / 6 + 1 : most_tensors;
     ptq__json json = ptq__json_over("calibration file", bytes, size);
     ptq_calibration *c = NULL;
-    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
-    ptq_status status =
-        PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
-                 "calibration", err);
-    PTQ__THEN(status, ptq__read_calibration(&json, c, err));
+    PTQ__TRY(ptq__calibration_create(allocator, (int)classes, &c, err));
+    ptq_status status = PTQ__NEW(&c->allocator, &c->tensor, tensors, "calibration", err);
+    PTQ__THEN(status, ptq__json_calibration(&json, c, err));
+    PTQ__THEN(status, ptq__json_end(&json, err));
+    if (!status && !ptq__calibration_agrees(c))
+        status = ptq_error_set(err, PTQ_BAD_FILE,
+                               "calibration file: it has no images or tensors, or their counts"
+                               " disagree");
     PTQ__FINISH(status, ptq_calibration_free(c), c, out);
 }
 
@@ -10466,24 +10495,21 @@ typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
     int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
-    /* Rows of a group's channels of x from y on, which may be outside. */
-    void (*stage)(const ptq__packed *k, const char *x, int group, int y, int rows, char *to);
+    /* Puts pixels into a staged row, whatever is behind them in memory: see PTQ__COPY. */
+    void (*copy)(const ptq__packed *k, const char *from, ptrdiff_t left, char *to, ptrdiff_t bytes);
     const ptq__winograd *winograd;             /* NULL: none */
     void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
-
-/* Bytes of an element in the arena. */
-static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups,
-        each;  /* output channels of a group; depthwise: of a vector, which is a group then */
+    int groups, deep, each; /* input, output channels of a group; depthwise: of a vector instead */
     int coded; /* integers: the input is codes */
     /* The staged input. */
-    int skip[2];         /* of so many rows and columns only the first is staged */
+    int direct;          /* whether it is read where it is instead */
+    int skip;            /* of so many rows only the first is staged */
     int count;           /* staged pixels of a row, besides the padding */
     int parts;           /* in which they are copied: 1, or one for each of them */
     ptrdiff_t pitch;     /* bytes of a staged pixel */
@@ -10509,12 +10535,12 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows, the one of zeros where reals are not staged; and bytes
-   of all, with what tiles read besides. */
+/* Rows to be staged for so many output rows, of zeros alone for tiles of reals; and bytes of all
+   that is read. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
     if (k->tiles)
         return k->coded ? rows + rows % 2 + 2 : 1;
-    return (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
+    return k->direct ? 0 : (rows - 1) * k->stride[0] / k->skip + k->runs;
 }
 
 static size_t ptq__staged_bytes(const ptq__packed *k) {
@@ -10790,10 +10816,9 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             if (dense)                                                                             \
                 I##_store(y, four[0]);                                                             \
             else                                                                                   \
-                PTQ__UNROLL for (v = 0; v < 4; v++)                                                \
-                    if (v < 4 / vectors)                                                           \
-                        memcpy(y + v * channels, (const char *)four + v * vectors * LANES,         \
-                               (size_t)(vectors * LANES));                                         \
+                PTQ__UNROLL for (v = 0; v < 4; v++) if (v < 4 / vectors)                           \
+                    memcpy(y + v * channels, (const char *)four + v * vectors * LANES,             \
+                           (size_t)(vectors * LANES));                                             \
             s->out += 4 / vectors * channels;                                                      \
         }                                                                                          \
     }                                                                                              \
@@ -10802,14 +10827,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         ptq__sums s = *sums; /* no store below can change them */                                  \
         const ptq__finish f = *finish;                                                             \
         int fours = f.fours && !f.mid && s.channels >= s.vectors * (int)(sizeof(I) / PTQ__WORD);   \
-        if (fours && f.residual && s.vectors == 2)                                                 \
-            I##_finish_fours(&s, &f, 2, 1);                                                        \
-        else if (fours && f.residual)                                                              \
-            I##_finish_fours(&s, &f, 1, 1);                                                        \
-        else if (fours && s.vectors == 2)                                                          \
-            I##_finish_fours(&s, &f, 2, 0);                                                        \
+        if (fours && s.vectors == 2)                                                               \
+            f.residual ? I##_finish_fours(&s, &f, 2, 1) : I##_finish_fours(&s, &f, 2, 0);          \
         else if (fours)                                                                            \
-            I##_finish_fours(&s, &f, 1, 0);                                                        \
+            f.residual ? I##_finish_fours(&s, &f, 1, 1) : I##_finish_fours(&s, &f, 1, 0);          \
         I##_finish_rest(&s, &f);                                                                   \
     }
 
@@ -10903,62 +10924,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     static const ptq__winograd NAME = {NAME##_bytes, NAME##_scatter, NAME##_gather};
 
-/* Staging, from the first byte to the last in whole units: what one of them writes too much is
-   overwritten by what follows. A unit is made from BYTES bytes of the tensor, behind whose end
-   nothing may be read; MOVE(to, from, flip, zero) writes half of it. */
-#define PTQ__STAGE(NAME, TARGET, B, BYTES, MOVE)                                                   \
-    TARGET PTQ__INLINE void NAME##_blank(const ptq__packed *k, char *to, const char *end) {        \
-        B blank = B##_all((uint8_t)k->blank);                                                      \
-        for (; to < end; to += sizeof blank)                                                       \
-            B##_store(to, blank);                                                                  \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void NAME(const ptq__packed *k, const char *x, int group, int y, int rows,       \
-                            char *to) {                                                            \
-        ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
-        ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
-        const char *end = x + k->in[0] * row;                                                      \
-        int flip = k->flip, zero = k->zero, i, n;                                                  \
-        for (i = 0; i < rows; i++, to += k->row_bytes) {                                           \
-            int at = (y + i) * k->skip[0];                                                         \
-            const char *from = x + at * row + group * (pixel / k->groups);                         \
-            char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
-            if (at < 0 || at >= k->in[0]) {                                                        \
-                NAME##_blank(k, to, last);                                                         \
-                continue;                                                                          \
+/* What staging copies: `bytes` of what the multiplication wants, in whole units, each from COUNT
+   bytes of the tensor, of which `left` are left; MOVE(to, from, flip, zero) writes half a unit. */
+#define PTQ__COPY(NAME, TARGET, COUNT, MOVE)                                                       \
+    TARGET static void NAME(const ptq__packed *k, const char *from, ptrdiff_t left, char *to,      \
+                            ptrdiff_t bytes) {                                                     \
+        int flip = k->flip, zero = k->zero;                                                        \
+        char last[COUNT] = {0};                                                                    \
+        for (; bytes > 0; bytes -= PTQ__UNIT, to += PTQ__UNIT, from += COUNT, left -= COUNT) {     \
+            if (left < COUNT) {                                                                    \
+                memcpy(last, from, (size_t)left);                                                  \
+                from = last;                                                                       \
             }                                                                                      \
-            NAME##_blank(k, to, next);                                                             \
-            for (n = 0; n < k->parts; n++, next += part, from += k->skip[1] * pixel) {             \
-                const char *code = from, *stop = next + part;                                      \
-                char *unit = next, copy[BYTES] = {0};                                              \
-                for (; unit < stop && end - code >= BYTES; code += BYTES, unit += PTQ__UNIT) {     \
-                    MOVE(unit, code, flip, zero);                                                  \
-                    MOVE(unit + PTQ__UNIT / 2, code + BYTES / 2, flip, zero);                      \
-                }                                                                                  \
-                if (unit < stop) { /* the tensor's last codes */                                   \
-                    memcpy(copy, code, (size_t)(end - code));                                      \
-                    MOVE(unit, copy, flip, zero);                                                  \
-                    MOVE(unit + PTQ__UNIT / 2, copy + BYTES / 2, flip, zero);                      \
-                }                                                                                  \
-            }                                                                                      \
-            NAME##_blank(k, next, last);                                                           \
+            MOVE(to, from, flip, zero);                                                            \
+            MOVE(to + PTQ__UNIT / 2, from + COUNT / 2, flip, zero);                                \
         }                                                                                          \
     }
 
-/* B: a vector of bytes. Floats are staged as bytes are, with nothing to flip. */
-#define PTQ__STAGES(B, TARGET)                                                                     \
-    TARGET PTQ__INLINE B B##_all(uint8_t value) {                                                  \
-        B nothing = {0};                                                                           \
-        return nothing + value;                                                                    \
-    }                                                                                              \
+/* B: a vector of bytes. Floats are copied as bytes are, with nothing to flip. */
+#define PTQ__COPIES(B, TARGET)                                                                     \
     TARGET PTQ__INLINE void B##_move_bytes(char *to, const char *from, int flip, int zero) {       \
         int i;                                                                                     \
         (void)zero; /* that is in the bias */                                                      \
         PTQ__UNROLL for (i = 0; i < PTQ__UNIT / 2; i += (int)sizeof(B))                            \
             B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
     }                                                                                              \
-    PTQ__STAGE(B##_stage_bytes, TARGET, B, PTQ__UNIT, B##_move_bytes)                              \
-    PTQ__STAGE(B##_stage_pairs, TARGET, B, PTQ__UNIT / 2, B##_move_pairs)
+    PTQ__COPY(B##_copy_bytes, TARGET, PTQ__UNIT, B##_move_bytes)                                   \
+    PTQ__COPY(B##_copy_pairs, TARGET, PTQ__UNIT / 2, B##_move_pairs)
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
@@ -10989,11 +10981,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 /* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
    ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
 #define PTQ__AVERAGE(F, I, TARGET)                                                                 \
-    TARGET PTQ__INLINE void F##_pool(const ptq__step *step, const ptq__frame *frame, int coded) {  \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
         const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
         const void *all = frame->in[0];                                                            \
         int width = step->in[1], channels = step->in[2], exponent, i, c, u, v;                     \
-        int is_signed = q->type == PTQ_TYPE_S8;                                                    \
+        int is_signed = q->type == PTQ_TYPE_S8, coded = ptq__is_coded(step->node);                 \
         float in_scale = (float)frexp((double)q->scale, &exponent);                                \
         float scale = (float)ldexp((double)to->scale, -exponent);                                  \
         for (i = 0; i < step->elements; i += channels) {                                           \
@@ -11022,13 +11014,6 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                     F##_put(frame->out, i + c, channels - c, sum);                                 \
             }                                                                                      \
         }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
-        if (ptq__is_coded(step->node))                                                             \
-            F##_pool(step, frame, 1);                                                              \
-        else                                                                                       \
-            F##_pool(step, frame, 0);                                                              \
     }                                                                                              \
                                                                                                    \
     TARGET static void I##_average_all(const ptq__step *step, const ptq__frame *frame) {           \
@@ -11105,30 +11090,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
    vectors of them, as real numbers less their zero point. Sums of so few products are exact: see
    ptq__vectorize_weights. So they become integers again before they are finished. */
 #define PTQ__CHANNELS(NAME, TARGET, F, I, SMALL, LARGE)                                            \
-    TARGET static void NAME##_stage(const ptq__packed *k, const char *x, int group, int y,         \
-                                    int rows, char *to) {                                          \
-        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
-        ptrdiff_t channels = k->out[2], step = channels * k->skip[1], before, after;               \
-        int is_signed = k->flip != 0, first = group * LANES, count = k->count, i, j;               \
-        int n = k->out[2] - first < LANES ? k->out[2] - first : LANES, coded = k->coded;           \
+    TARGET static void NAME##_copy(const ptq__packed *k, const char *from, ptrdiff_t left,         \
+                                   char *to, ptrdiff_t bytes) {                                    \
+        int size = k->coded ? 1 : PTQ__WORD, step = k->in[2] * size;                               \
+        int is_signed = k->flip != 0;                                                              \
         uint32_t zero = (uint32_t)(k->zero - k->flip);                                             \
-        before = k->pad[1] * k->pitch;                                                             \
-        after = k->row_bytes - before - count * k->pitch;                                          \
-        for (i = 0; i < rows; i++) {                                                               \
-            int row = (y + i) * k->skip[0];                                                        \
-            ptrdiff_t at = (ptrdiff_t)row * k->in[1] * channels + first;                           \
-            if (row < 0 || row >= k->in[0]) {                                                      \
-                memset(to, 0, (size_t)k->row_bytes);                                               \
-                to += k->row_bytes;                                                                \
-                continue;                                                                          \
-            }                                                                                      \
-            memset(to, 0, (size_t)before);                                                         \
-            to += before;                                                                          \
-            for (j = 0; j < count; j++, at += step, to += sizeof(F))                               \
-                F##_store(to, coded ? I##_real(I##_get(x, at, n, is_signed) - zero)                \
-                                    : F##_get(x, at, n, 0));                                       \
-            memset(to, 0, (size_t)after);                                                          \
-            to += after;                                                                           \
+        for (; bytes > 0; bytes -= (int)sizeof(F), to += sizeof(F), from += step, left -= step) {  \
+            int n = left < PTQ__UNIT ? (int)left / size : PTQ__UNIT;                               \
+            F##_store(to, k->coded ? I##_real(I##_get(from, 0, n, is_signed) - zero)               \
+                                   : F##_get(from, 0, n, 0));                                      \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
@@ -11145,7 +11115,33 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
     static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
-                                     NAME##_stage,          NULL, {NAME##_one, NAME##_one}};
+                                     NAME##_copy,           NULL, {NAME##_one, NAME##_one}};
+
+/* Rows of a group's channels of x from y on, which may be outside. What is written behind them is
+   overwritten by what follows, or not read. */
+static void ptq__fill(const ptq__packed *k, char *to, const char *end) {
+    for (; to < end; to += PTQ__UNIT)
+        memset(to, k->blank, PTQ__UNIT);
+}
+
+static void ptq__stage(const ptq__packed *k, const char *x, int group, int y, int rows, char *to) {
+    ptrdiff_t pixel = k->in[2] * (k->coded ? 1 : PTQ__WORD), row = k->in[1] * pixel;
+    ptrdiff_t part = k->count / k->parts * k->pitch;
+    const char *end = x + k->in[0] * row;
+    x += group * (pixel / k->in[2]) * k->deep;
+    for (; rows > 0; rows--, y++, to += k->row_bytes) {
+        char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;
+        const char *from = x + y * k->skip * row;
+        if (y < 0 || y * k->skip >= k->in[0]) {
+            ptq__fill(k, to, last);
+            continue;
+        }
+        ptq__fill(k, to, next);
+        for (int i = 0; i < k->parts; i++, next += part, from += pixel)
+            k->engine->copy(k, from, end - from, next, part);
+        ptq__fill(k, next, last);
+    }
+}
 
 /* What becomes of the sums in this run. */
 static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
@@ -11201,7 +11197,6 @@ typedef struct ptq__vector_kernel {
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     ptq_isa isa;
-    int fused; /* whether there is a multiply-add that is rounded once */
     const ptq__engine *real;
     const ptq__engine *pairs; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
@@ -11264,6 +11259,15 @@ typedef struct ptq__family {
     TARGET PTQ__INLINE void V##_narrow(void *to, V v) { V##_store(to, v); }                        \
     PTQ__ELEMENTS(V, LANES, SIZE, TARGET)
 
+/* Codes, of which only the low byte counts. */
+#define PTQ__CODES(I, LANES, TARGET)                                                               \
+    TARGET PTQ__INLINE void I##_narrow(void *to, I v) {                                            \
+        I four[4] = {v & 255};                                                                     \
+        four[0] = I##_bytes(four, 0, 0, 255);                                                      \
+        memcpy(to, four, LANES);                                                                   \
+    }                                                                                              \
+    PTQ__ELEMENTS(I, LANES, 1, TARGET)
+
 #ifdef PTQ__X86
 
 /* What SSE2, AVX2 and AVX-512 have under names that differ by the width W and the type M alone. */
@@ -11280,6 +11284,8 @@ typedef struct ptq__family {
         M z = _mm##W##_set1_epi16((short)zero), a, b;                                              \
         a = _mm##W##_packs_epi32((M)four[0], (M)four[1]);                                          \
         b = _mm##W##_packs_epi32((M)four[2], (M)four[3]);                                          \
+        if (zero == 0 && low == 0 && high == 255) /* as after most activations */                  \
+            return I##_order((I)_mm##W##_packus_epi16(a, b));                                      \
         a = _mm##W##_packus_epi16(_mm##W##_adds_epi16(a, z), _mm##W##_adds_epi16(b, z));           \
         a = _mm##W##_max_epu8(a, _mm##W##_set1_epi8((char)low));                                   \
         return I##_order((I)_mm##W##_min_epu8(a, _mm##W##_set1_epi8((char)high)));                 \
@@ -11352,16 +11358,10 @@ PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed)
     return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
-    __m256i low = (__m256i)(v & 255);
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
-}
-
 PTQ__AS_THEY_ARE(ptq__f256, 8, 4, PTQ__AVX2)
 PTQ__AS_THEY_ARE(ptq__b256, 32, 1, PTQ__AVX2)
-PTQ__ELEMENTS(ptq__i256, 8, 1, PTQ__AVX2)
-PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__CODES(ptq__i256, 8, PTQ__AVX2)
+PTQ__COPIES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
@@ -11369,19 +11369,19 @@ PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256, >> 2)
 PTQ__SCATTER(ptq__filter256, PTQ__AVX2, ptq__f256)
 PTQ__GATHER(ptq__filter256, PTQ__AVX2, ptq__f256, ptq__f256, *0.25f)
 PTQ__OPERATORS(ptq__f256, ptq__i256, ptq__b256, PTQ__AVX2)
-PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes,
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_copy_bytes,
             &ptq__filter256, 4, 8, 4, 6)
-PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_copy_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
 PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
-            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+            ptq__b256_copy_bytes, NULL, 4, 8, 4, 6)
 PTQ__CHANNELS(ptq__channels256, PTQ__AVX2, ptq__f256, ptq__i256, 4, 8)
 #if PTQ__HAS_AVXVNNI
 /* VNNI: four products, summed exactly, by one instruction. */
 #define ptq__i256_vnni(sum, x, w)                                                                  \
     (ptq__i256) _mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(x), (__m256i)(w))
-PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
-            NULL, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_copy_bytes, NULL,
+            4, 8, 4, 6)
 #endif
 
 /* AVX-512: 32 registers, and masks for some lanes of a vector. */
@@ -11426,13 +11426,13 @@ PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
 PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512, >> 2)
 PTQ__SCATTER(ptq__filter512, PTQ__AVX512, ptq__f512)
 PTQ__GATHER(ptq__filter512, PTQ__AVX512, ptq__f512, ptq__f512, *0.25f)
-PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes,
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_copy_bytes,
             &ptq__filter512, 8, 16, 4, 8)
-PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_copy_pairs,
             &ptq__winograd512, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
-            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
-PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            ptq__b256_copy_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_copy_bytes,
             NULL, 8, 16, 4, 8)
 
 PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
@@ -11537,7 +11537,7 @@ PTQ__AMX static void ptq__amx_area(const ptq__area *area) {
 }
 
 static const ptq__engine ptq__amx = {
-    16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
+    16, 4, PTQ__MATRICES, 16, ptq__b256_copy_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
 #endif /* PTQ__X86 */
@@ -11611,27 +11611,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return (ptq__i128)(is_signed ? _mm_srai_epi32(codes, 24) : _mm_srli_epi32(codes, 24));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    __m128i pack = (__m128i)(v & 255);
-    pack = _mm_packs_epi32(pack, pack);
-    int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(pack, pack));
-    memcpy(to, &bytes, sizeof bytes);
-}
-
-PTQ__INLINE __m128d ptq__fma_low(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    return _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(x), _mm_cvtps_pd(w)), _mm_cvtps_pd(sum));
-}
-
-/* Double precision holds the product, and the sum by ptq__adds_in_double, so that only the
-   conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    __m128d low = ptq__fma_low(sum, x, w);
-    __m128d high = ptq__fma_low(_mm_movehl_ps(sum, sum), _mm_movehl_ps(x, x), _mm_movehl_ps(w, w));
-    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
-
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)_mm_madd_epi16((__m128i)x, (__m128i)w);
 }
@@ -11671,13 +11650,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    uint16x4_t half = vmovn_u32(v);
-    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
-    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
-    memcpy(to, &bytes, sizeof bytes);
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
     int16x8_t z = vdupq_n_s16((int16_t)zero), a, b;
     uint8x16_t bytes;
@@ -11715,12 +11687,6 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s3
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    for (int i = 0; i < 4; i++)
-        sum[i] = ptq__fma(x[i], w[i], sum[i]);
-    return sum;
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
@@ -11728,9 +11694,6 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 }
 #endif
 
-PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
-#define PTQ__PAIRS_FORM PTQ__PLANAR
-#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
@@ -11767,12 +11730,6 @@ PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
-    v128_t pack = (v128_t)(v & 255);
-    pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
-}
-
 PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, int high) {
     v128_t z = wasm_i16x8_splat((int16_t)zero), a, b;
     a = wasm_i16x8_narrow_i32x4((v128_t)four[0], (v128_t)four[1]);
@@ -11788,28 +11745,6 @@ PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
 
 PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
-PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
-    v128_t product =
-        wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x), wasm_f64x2_promote_low_f32x4(w));
-    v128_t rounded =
-        wasm_f32x4_demote_f64x2_zero(wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
-    __asm__("" : "+r"(rounded)); /* else clang converts number by number */
-    return rounded;
-}
-
-PTQ__INLINE v128_t ptq__high_half(v128_t x) { return wasm_i32x4_shuffle(x, x, 2, 3, 2, 3); }
-
-/* There is no such instruction. Double precision holds the product, and the sum by
-   ptq__adds_in_double, so that only the conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
-    v128_t low = ptq__fma_low((v128_t)sum, (v128_t)x, (v128_t)w);
-    v128_t high = ptq__fma_low(ptq__high_half((v128_t)sum), ptq__high_half((v128_t)x),
-                               ptq__high_half((v128_t)w));
-    return (ptq__f128)wasm_i32x4_shuffle(low, high, 0, 1, 4, 5);
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
-
 /* Two products of 16 bits are summed exactly. */
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
@@ -11817,10 +11752,26 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
 
 #endif /* PTQ__WASM */
 
-#if defined(PTQ__X86) || defined(PTQ__WASM)
+#ifdef PTQ__128
+#ifndef __aarch64__ /* there is no such instruction */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
+    for (int i = 0; i < 4; i++)
+        sum[i] = ptq__fma(x[i], w[i], sum[i]);
+    return sum;
+}
+#endif
+
+#ifdef PTQ__NEON
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
+#else
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
-/* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
+/* A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual,
                                     int clamp) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
@@ -11830,20 +11781,16 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
     code = ptq__i128_near(sum);
     rest = sum - ptq__i128_real(code);
-    if (ptq__any128(rest > f->sure) || ptq__any128(rest < -f->sure))
+    if (ptq__any128((rest > f->sure) | (rest < -f->sure)))
         return ptq__exact_sum(f, own, residual, clamp);
     return code;
 }
-
-#define PTQ__PAIRS_FORM 0
-#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif
 
-#ifdef PTQ__128
 PTQ__AS_THEY_ARE(ptq__f128, 4, 4, PTQ__BASE)
 PTQ__AS_THEY_ARE(ptq__b128, 16, 1, PTQ__BASE)
-PTQ__ELEMENTS(ptq__i128, 4, 1, PTQ__BASE)
-PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__CODES(ptq__i128, 4, PTQ__BASE)
+PTQ__COPIES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 #ifndef PTQ__NEON
 PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
@@ -11852,10 +11799,10 @@ PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128, >> 2)
 PTQ__SCATTER(ptq__filter128, PTQ__BASE, ptq__f128)
 PTQ__GATHER(ptq__filter128, PTQ__BASE, ptq__f128, ptq__f128, *0.25f)
 PTQ__OPERATORS(ptq__f128, ptq__i128, ptq__b128, PTQ__BASE)
-PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes,
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_copy_bytes,
             &ptq__filter128, 4, 8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
-            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
+            ptq__b128_copy_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
 #ifdef PTQ__DOTPROD
 /* Four products of signed codes and signed weights, summed exactly. */
@@ -11866,7 +11813,7 @@ PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, pt
 #define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
     (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
 PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
-            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+            ptq__b128_copy_bytes, NULL, 4, 8, 4, PTQ__WIDE)
 #endif
 
 PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
@@ -11878,23 +11825,23 @@ PTQ__CHANNELS(ptq__channels128, PTQ__BASE, ptq__f128, ptq__i128, 4, 8)
 #define PTQ__ON512 &ptq__channels512, ptq__f256_operators, ptq__f256_preprocess
 static const ptq__family ptq__families[] = {
 #if defined(PTQ__X86)
-    {PTQ_ISA_SSE2, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
-    {PTQ_ISA_AVX2, 1, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
-    {PTQ_ISA_AVX512, 1, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
-    {PTQ_ISA_AVX512VNNI, 1, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
+    {PTQ_ISA_SSE2, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__ON256},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__ON512},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__ON512},
 #if PTQ__HAS_AVXVNNI
-    {PTQ_ISA_AVXVNNI, 1, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__ON256},
 #endif
 #if PTQ__HAS_AMX
-    {PTQ_ISA_AMX, 1, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__ON512},
 #endif
 #elif defined(PTQ__NEON)
 #ifdef PTQ__DOTPROD
-    {PTQ_ISA_NEONDOT, 1, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__ON128},
 #endif
-    {PTQ_ISA_NEON, 1, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #else
-    {PTQ_ISA_WASM, 0, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__ON128},
 #endif
 };
 
@@ -11917,7 +11864,7 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
     int wait = k->coded && k->engine->form & PTQ__DEPTHWISE;
     ptq__area b;
     b.run = k->row_bytes;
-    b.row = b.run * k->stride[0] / k->skip[0];
+    b.row = b.run * k->stride[0] / k->skip;
     b.from = from;
     b.advance = k->advance;
     b.runs = k->runs;
@@ -11955,8 +11902,8 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows from oy on. Codes are staged; real numbers are read where they are. A plane is a row of
-   the block. */
+/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows
+   of what is multiplied. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
                                char *planes, char *sums, int oy, int rows,
                                const ptq__finish *finish) {
@@ -11999,18 +11946,18 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     if (k->tiles && !k->coded)
         memset(staged, 0, (size_t)k->wide); /* what is outside */
     for (int oy = 0; oy < k->out[0]; oy += rows) {
+        const char *x = (const char *)frame->in[0];
+        const char *from = k->direct ? x + oy * k->stride[0] * k->row_bytes : staged;
         rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
         for (int group = i = 0; group < k->groups; group++) {
-            if (!k->tiles || k->coded)
-                k->engine->stage(k, (const char *)frame->in[0], group,
-                                 oy * k->stride[0] / k->skip[0] - k->pad[0],
-                                 ptq__staged_rows(k, rows), staged);
+            if (k->tiles ? k->coded : !k->direct)
+                ptq__stage(k, x, group, oy * k->stride[0] / k->skip - k->pad[0],
+                           ptq__staged_rows(k, rows), staged);
             for (int at = 0, n = 2 * k->batch; at < rows && k->tiles; at += n)
-                ptq__winograd_rows(k, (const char *)frame->in[0],
-                                   staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
+                ptq__winograd_rows(k, x, staged + (k->coded ? at * k->row_bytes : 0), planes, sums,
                                    oy + at, rows - at < n ? rows - at : n, &finish);
             for (; !k->tiles && i < k->panels && k->panel[i].group == group; i++) {
-                ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+                ptq__area b = ptq__area_of(k, &k->panel[i], from, sums, oy, rows, &finish);
                 k->engine->compute[k->panel[i].vectors - 1](&b);
             }
         }
@@ -12034,29 +11981,6 @@ static int ptq__fits_s8(const ptq__step *step) {
         if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
-}
-
-/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
-   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
-   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
-   are below 256. The first sum is rounded to single between the two, but is a multiple of that
-   power even then. */
-static int ptq__can_add(const ptq__family *family, const ptq__step *step) {
-    float term[3];
-    double total = 0;
-    int e, least = INT_MAX;
-    if (family->fused || !step->from[1])
-        return 1;
-    term[0] = step->adder.ratio_a;
-    term[1] = step->adder.ratio_b;
-    term[2] = step->adder.offset;
-    for (int i = 0; i < 3; i++) {
-        frexp((double)term[i], &e); /* 24 bits below 2^e */
-        if (term[i] != 0 && e - 24 < least)
-            least = e - 24;
-        total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
-    }
-    return least < INT_MAX && total < ldexp(1, least + 53); /* no terms: it is no addition */
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two weights that share 16 bits in a row of the kernel,
@@ -12116,15 +12040,14 @@ static int ptq__can_winograd(const ptq__step *step) {
    ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
     int one = (k->engine->form & PTQ__DEPTHWISE) != 0, size = PTQ__WORD / k->engine->codes;
-    int deep = one ? k->engine->lanes : k->in[2] / k->groups, columns, pieces, fit;
+    int deep = k->deep, columns, pieces, fit;
     ptrdiff_t run;
-    for (int i = 0; i < 2; i++)
-        k->skip[i] = k->kernel[i] == 1 && !k->pad[i] ? k->stride[i] : 1;
+    k->skip = k->kernel[0] == 1 && !k->pad[0] && !k->direct ? k->stride[0] : 1;
     k->pitch = deep * size;
     k->runs = k->kernel[0];
-    columns = (k->out[1] - 1) * k->stride[1] / k->skip[1] + k->kernel[1];
+    columns = (k->out[1] - 1) * k->stride[1] + k->kernel[1];
     run = k->kernel[1] * k->pitch;
-    k->advance = k->out[1] > 1 ? k->stride[1] / k->skip[1] * k->pitch : 0;
+    k->advance = k->out[1] > 1 ? k->stride[1] * k->pitch : 0;
     if (winograd) {
         k->tiles = (k->out[1] + 1) / 2;
         k->runs = 1;
@@ -12137,13 +12060,11 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         pieces = (k->words + 15) / 16;
         k->words = (k->words + pieces - 1) / pieces * pieces;
     }
-    k->count = (k->in[1] + k->skip[1] - 1) / k->skip[1];
-    if (k->count > columns - k->pad[1])
-        k->count = columns - k->pad[1];
-    k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
-    k->row_bytes = columns * k->pitch;
+    k->count = k->in[1] < columns - k->pad[1] ? k->in[1] : columns - k->pad[1];
+    k->parts = !one && (k->groups > 1 || k->pitch > deep * size) ? k->count : 1;
+    k->row_bytes = (k->direct ? k->in[1] : columns) * k->pitch;
     fit = (int)((one && k->coded ? 2 : 1) * PTQ__AT_ONCE / k->row_bytes) - k->kernel[0];
-    fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
+    fit = (fit < 0 ? 0 : fit) * k->skip / k->stride[0] + 1;
     k->block = k->tiles ? fit + fit % 2 : fit;
     if (k->block > k->out[0] || (k->tiles && !k->coded))
         k->block = k->out[0];
@@ -12166,6 +12087,15 @@ static void ptq__describe_planes(ptq__packed *k) {
         k->products = pixels * wide;
         k->apart = PTQ__PLACES * k->plane;
     }
+}
+
+/* Whether a layer may read its input where it is: as it would be staged, and within the session's
+   memory, where so much follows that more may be read. */
+static int ptq__reads_directly(const ptq__packed *k, const ptq__step *step) {
+    int same = k->groups == 1 && !(k->engine->form & PTQ__DEPTHWISE) && k->engine->codes != 2;
+    for (int i = 0; i < 2; i++)
+        same = same && !k->pad[i] && (k->out[i] - 1) * k->stride[i] + k->kernel[i] <= k->in[i];
+    return same && !k->flip && step->from[0]->op != PTQ_OP_INPUT;
 }
 
 /* What becomes of the sums of a step, but for the tensors of a run. */
@@ -12207,9 +12137,10 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.stride = step->stride;
     k.pad = step->pad;
     k.groups = step->groups;
+    k.deep = k.in[2] / k.groups;
     k.each = k.out[2] / k.groups;
     if (engine->form & PTQ__DEPTHWISE) {
-        k.each = engine->lanes;
+        k.deep = k.each = engine->lanes;
         k.groups = (k.out[2] + k.each - 1) / k.each;
     }
     k.coded = step->multiplier != NULL;
@@ -12352,6 +12283,7 @@ static size_t ptq__conv_scratch(const ptq__packed *k) {
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.direct = ptq__reads_directly(&shape, step);
     ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step) &&
                                     (shape.coded || step->in[2] % engine->lanes == 0));
     if (shape.tiles)
@@ -12412,7 +12344,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     int known = !coded || step->arithmetic == PTQ__ONNX ||
                 (step->arithmetic == PTQ__XNNPACK && step->multiplier && !step->from[1]) ||
                 step->node->op == PTQ_OP_MAX_POOL;
-    if (!family || !known || (coded && !ptq__can_add(family, step)))
+    if (!family || !known)
         return PTQ_OK;
     if (ptq__has_weight(step->node->op))
         return ptq__vectorize_weights(plan, family, step, err);
@@ -12567,7 +12499,7 @@ static int ptq__needs_units(const ptq_model *model, int i) {
     const ptq_node *node = &model->node[i];
     return ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
            ptq__act_of(node) == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
-           i == ptq_model_logits(model);
+           node->output || i == ptq_model_logits(model);
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
@@ -12653,24 +12585,20 @@ static void ptq__choose_factors(ptq__equalizer *eq, int group) {
         }
 }
 
-/* The input channel that weight k of output channel o belongs to. */
-static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k) {
-    int channels = model->node[node->input[0]].shape[2];
-    int area = node->kernel[0] * node->kernel[1];
-    int first = o / (node->shape[2] / node->groups) * (channels / node->groups);
-    return (first + (int)k / area) % channels;
-}
-
-/* w: O x taps. A factor for whoever reads is 1 if its input has none. */
+/* w: O x taps. Weight k of output channel o belongs to the input channel that its group begins with
+   or one behind it. A factor for whoever reads is 1 if its input has none. */
 static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const float *in = eq->factor + eq->first[node->input[0]], *out = eq->factor + eq->first[index];
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
-    size_t taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int channels = eq->model->node[node->input[0]].shape[2], each = node->shape[2] / node->groups;
+    int taps = (int)(ptq_tensor_elements(weight) / (size_t)weight->dim[0]);
+    int area = node->kernel[0] * node->kernel[1];
     for (int o = 0; o < weight->dim[0]; o++) {
-        for (size_t k = 0; k < taps; k++, w++)
-            *w = *w * in[ptq__tap_channel(eq->model, node, o, k)] / out[o];
+        int first = o / each * (channels / node->groups);
+        for (int k = 0; k < taps; k++, w++)
+            *w = *w * in[(first + k / area) % channels] / out[o];
         if (b)
             b[o] /= out[o];
     }
@@ -12678,61 +12606,46 @@ static void ptq__scale_weights(const ptq__equalizer *eq, int index) {
 
 /* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. Into the
    metadata, so that the model can be compared with float, tensor by tensor. */
-static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
+static void ptq__put_factors(ptq__text *text, const void *what) {
+    const ptq__equalizer *eq = (const ptq__equalizer *)what;
     for (int i = 1; i < eq->model->nodes; i++) {
-        if (!eq->group[i])
-            continue;
-        ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
-        for (int c = 0; c < eq->model->node[i].shape[2]; c++)
+        if (eq->group[i])
+            ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
+        for (int c = 0; c < eq->model->node[i].shape[2] && eq->group[i]; c++)
             ptq__put(text, " %g", (double)eq->factor[eq->first[i] + c]);
     }
 }
 
-/* The factors of a node's result in the metadata, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : "");
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
-            return 1;
-    }
-    return 0;
-}
-
 /* The reverse: factors from the metadata of a model that was made of this one. */
-static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
-                                    ptq_error *err) {
-    for (int i = 1; i < eq->model->nodes; i++) {
-        const ptq_node *node = &eq->model->node[i];
-        float *factor = eq->factor + eq->first[i];
-        ptq__span text;
-        if (!eq->group[i] || !ptq__find_factors(quantized, node, &text))
-            continue;
-        for (int c = 0; c < node->shape[2]; c++)
+static ptq_status ptq__read_factors(ptq__equalizer *eq, const char *kept, ptq_error *err) {
+    ptq__span rest = ptq__span_of(kept);
+    while (rest.n) {
+        ptq__span text = ptq__cut(&rest, ';'), name = ptq__cut(&text, ' ');
+        int i = ptq__find(eq->model, name.p, name.n);
+        float *factor = i < 0 ? NULL : eq->factor + eq->first[i];
+        for (int c = 0; i >= 0 && eq->group[i] && c < eq->model->node[i].shape[2]; c++)
             PTQ__FAIL_IF(!ptq__read_float(ptq__cut(&text, ' '), &factor[c]) || !(factor[c] > 0),
                          PTQ_BAD_FILE,
                          "metadata equalization: no factor for channel %d of %s; give the model"
                          " that the quantized one was made from",
-                         c, node->out);
+                         c, eq->model->node[i].out);
     }
     return PTQ_OK;
 }
 
-/* Weights and metadata of the model, once the factors are known. The text is measured, then
-   written. */
+/* Weights and metadata of the model, once the factors are known. */
 static ptq_status ptq__apply_factors(ptq__equalizer *eq, ptq_error *err) {
-    ptq__text text = ptq__text_over(NULL, 0);
-    char *kept = NULL;
+    const ptq_allocator *allocator = &eq->memory.allocator;
+    void *kept = NULL;
+    size_t length;
     for (int i = 1; i < eq->model->nodes; i++)
         if (ptq__has_weight(eq->model->node[i].op))
             ptq__scale_weights(eq, i);
-    ptq__put_factors(&text, eq);
-    PTQ__TRY(PTQ__KEEP(&eq->memory, &kept, text.length + 1, "factors", err));
-    text = ptq__text_over(kept, text.length + 1);
-    ptq__put_factors(&text, eq);
-    PTQ__TRY(ptq_model_set_meta(eq->model, "equalization", kept, err));
-    return ptq_model_check(eq->model, err);
+    PTQ__TRY(ptq__make_text(allocator, ptq__put_factors, eq, "factors", &kept, &length, err));
+    ptq_status status = ptq_model_set_meta(eq->model, "equalization", (const char *)kept, err);
+    ptq__free(allocator, kept);
+    PTQ__THEN(status, ptq_model_check(eq->model, err));
+    return status;
 }
 
 /* A copy of a fused float model that computes the same logits from channels of like ranges. */
@@ -12758,11 +12671,13 @@ static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, c
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err) {
+    const char *kept = ptq_model_get_meta(quantized, "equalization");
     ptq__equalizer eq;
     ptq_status status = ptq__equalizer_open(&eq, model, &model->allocator, err);
-    PTQ__THEN(status, ptq__read_factors(&eq, quantized, err));
-    if (ptq_model_get_meta(quantized, "equalization"))
+    if (kept) {
+        PTQ__THEN(status, ptq__read_factors(&eq, kept, err));
         PTQ__THEN(status, ptq__apply_factors(&eq, err));
+    }
     ptq_release(&eq.memory);
     PTQ__FINISH(status, ptq_model_free(eq.model), eq.model, out);
 }
@@ -12825,16 +12740,6 @@ typedef struct ptq__lesson {
                          x[i] x[j], j = 0..i, j < terms */
     size_t yx;        /* each x terms: y x[j]. None without targets */
 } ptq__lesson;
-
-/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
-static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
-    size_t n = (size_t)lesson->taps + 1, each = lesson->targets ? (size_t)lesson->each : 0, end;
-    lesson->terms = lesson->rounds ? lesson->taps + 1 : 1;
-    lesson->xx = at;
-    lesson->yx = at + (lesson->rounds ? n * (n + 1) / 2 : n);
-    end = lesson->yx + each * (size_t)lesson->terms;
-    return end < at ? SIZE_MAX : end;
-}
 
 /* The largest absolute value of a tensor of the float model on the calibration images; of pixels,
    on any image. */
@@ -12918,37 +12823,44 @@ typedef struct ptq__learner {
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *part = NULL;
+    ptq_memory *memory;
     PTQ__TRY(PTQ__NEW(&job->work.allocator, &part, 1, "moments", err));
     worker->own = part;
     *part = *(const ptq__learner *)job->context;
-    PTQ__TRY(PTQ__KEEP(&part->memory, &part->sums, part->size, "moments", err));
-    PTQ__TRY(PTQ__KEEP(&part->memory, &part->x, (part->taps + 1) * PTQ__PATCHES, "moments", err));
-    PTQ__TRY(
-        PTQ__KEEP(&part->memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
+    memory = &part->memory;
+    PTQ__TRY(PTQ__KEEP(memory, &part->sums, part->size, "moments", err));
+    PTQ__TRY(PTQ__KEEP(memory, &part->x, (part->taps + 1) * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__KEEP(memory, &part->y, part->each * PTQ__PATCHES + part->taps, "moments", err));
     part->patch = part->y + part->each * PTQ__PATCHES;
     return part->real ? ptq__session_of(part->real, &job->work.allocator, 1, &part->session, err)
                       : PTQ_OK;
 }
 
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, node).in[k];
+/* Lays out the sums of a lesson behind those before it; SIZE_MAX if memory cannot hold them. */
+static void ptq__place_sums(ptq__learner *all, ptq__lesson *lesson) {
+    size_t taps = (size_t)lesson->taps, each = (size_t)lesson->each, before = all->size;
+    lesson->terms = lesson->rounds ? lesson->taps + 1 : 1;
+    lesson->xx = before;
+    lesson->yx = before + (lesson->rounds ? (taps + 1) * (taps + 2) / 2 : taps + 1);
+    all->size = lesson->yx + (lesson->targets ? each : 0) * (size_t)lesson->terms;
+    all->size = all->size < before ? SIZE_MAX : all->size;
+    all->taps = taps > all->taps ? taps : all->taps;
+    all->each = each > all->each ? each : all->each;
 }
 
 /* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
    result depends on, in the order of its weights: int16_t codes less their zero point for a node on
-   integers, float for one on real numbers. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
+   integers, float for one on real numbers. */
+static void ptq__gather(const ptq_session *session, int index, int group, int position,
+                        void *patch) {
     const ptq__step *step = &session->plan->step[index];
     const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0);
+    const void *x = ptq__frame_of(session, index).in[0];
     int first = group * step->deep, n = step->deep;
     if (q->type != PTQ_TYPE_F32)
         ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
     else
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
-    return step->taps;
 }
 
 /* Column n of y: what the channels should become at position `at`. That is the float model's result
@@ -12956,20 +12868,19 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
    residual lacks. */
 static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
                               const ptq_session *session, int at, int n) {
-    const ptq_node *from = lesson->from;
+    const ptq_node *from = lesson->from, *nodes = part->cv->model->node;
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
-    const void *have = ptq__operand(session, lesson->index, 1);
-    int k, o, taps = lesson->taps;
+    const float *want = (const float *)ptq__frame_of(part->session, lesson->old).in[1];
+    const void *have = ptq__frame_of(session, lesson->index).in[1];
+    int taps = lesson->taps;
     ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
-    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+    for (int k = 0, o = lesson->first; k < lesson->each; k++, o++) {
         const float *x = (const float *)part->patch;
         double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
         int i = at * from->shape[2] + o;
         if (want && from->act == PTQ_ACTIVATION_NONE)
-            y += (double)want[i] -
-                 (double)ptq__real(&part->cv->model->node[lesson->to->input[1]], have, i);
+            y += (double)want[i] - (double)ptq__real(&nodes[lesson->to->input[1]], have, i);
         part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
     }
 }
@@ -13218,32 +13129,26 @@ static double ptq__mean_bias(const ptq__bench *b) {
     return bias;
 }
 
-/* Gives channel o of an integer node a bias, per unit of its input's scale; where a corrected one
-   would not fit, `own`, the float model's, whose code was made to fit. */
-static void ptq__set_bias(ptq_node *node, int o, double bias, double own) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    double scale = (double)weight->scale[weight->scales > 1 ? o : 0];
-    int fits = fabs(bias) <= ptq__most_bias * scale;
-    double code = floor((fits ? bias : own) / scale + 0.5);
-    ((int32_t *)node->param[PTQ_PARAM_BIAS].data)[o] = (int32_t)code;
-}
-
-/* The bias of channel o, learned. It makes up for errors of the layers before, the residual's
-   included, and so may be far larger than the float model's: beside the smallest weights, or none,
-   it would leave 32 bits. Then the channel's scale grows until it fits; the weights, which count
-   for next to nothing there, are coded anew, and change the bias once more. */
+/* The bias of channel o, learned, per unit of its input's scale. It makes up for errors of the
+   layers before, the residual's included, and so may be far larger than the float model's: beside
+   the smallest weights, or none, it would leave 32 bits. Then the channel's scale grows until it
+   fits; the weights, which count for next to nothing there, are coded anew, and change the bias
+   once more. If it never fits, the float model's stays, whose code was made to fit. */
 static void ptq__learn_bias(ptq__bench *b, int o) {
     size_t n = (size_t)b->lesson->taps;
-    float in_scale = (float)b->lesson->in_scale;
-    double bias = ptq__mean_bias(b);
+    double in_scale = b->lesson->in_scale, bias = ptq__mean_bias(b);
     for (int tries = 0; tries < 3 && b->codes->scales > 1; tries++) {
         if (fabs(bias) <= ptq__most_bias * (double)*b->scale)
             break;
-        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * in_scale, in_scale, 0);
+        *b->scale = ptq__scale_for_bias(*b->scale, 0, 2 * (float)bias * (float)in_scale,
+                                        (float)in_scale, 0);
         ptq__code_weights(b->w, n, *b->scale, 0, b->low, b->high, b->codes, (size_t)o * n);
         bias = ptq__mean_bias(b);
     }
-    ptq__set_bias(b->lesson->to, o, bias, (double)b->bias / b->lesson->in_scale);
+    if (fabs(bias) > ptq__most_bias * (double)*b->scale)
+        bias = (double)b->bias / in_scale;
+    ((int32_t *)b->lesson->to->param[PTQ_PARAM_BIAS].data)[o] =
+        (int32_t)floor(bias / (double)*b->scale + 0.5);
 }
 
 /* Channel k of the lesson. One without weights is its bias, and stays so. */
@@ -13271,29 +13176,24 @@ static void ptq__learn_channel(ptq__bench *b, int k) {
 static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
                                     const ptq_allocator *allocator, ptq_error *err) {
     size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
-    ptq_memory memory;
     ptq__bench b;
     memset(&b, 0, sizeof b);
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = *allocator;
     b.lesson = lesson;
     b.sums = sums;
     b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
     ptq__weight_limits(lesson->scheme, &b.low, &b.high);
-    ptq_status status = PTQ__KEEP(&memory, &b.fitted, n, "weights", err);
-    PTQ__THEN(status, PTQ__KEEP(&memory, &b.mean, 3 * n + (lesson->targets ? 2 : 1) * square,
-                                "covariance", err));
-    if (!status) {
-        b.d = b.mean + n;
-        b.g = b.d + n;
-        b.c = b.g + n;
-        b.factor = b.c + square;
-        ptq__find_covariance(&b);
-    }
-    for (int k = 0; k < lesson->each && !status; k++)
+    PTQ__TRY(PTQ__NEW(allocator, &b.mean, 4 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err));
+    b.d = b.mean + n;
+    b.g = b.d + n;
+    b.fitted = (float *)(b.g + n);
+    b.c = b.g + 2 * n;
+    b.factor = b.c + square;
+    ptq__find_covariance(&b);
+    for (int k = 0; k < lesson->each; k++)
         ptq__learn_channel(&b, k);
-    ptq_release(&memory);
-    return status;
+    ptq__free(allocator, b.mean);
+    return PTQ_OK;
 }
 
 /* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
@@ -13310,12 +13210,8 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     learner.lesson = lesson;
     learner.lessons = lessons;
     learner.memory.allocator = work->allocator;
-    for (int i = 0; i < lessons; i++) {
-        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
-        learner.size = ptq__place_sums(&lesson[i], learner.size);
-        learner.taps = taps > learner.taps ? taps : learner.taps;
-        learner.each = each > learner.each ? each : learner.each;
-    }
+    for (int i = 0; i < lessons; i++)
+        ptq__place_sums(&learner, &lesson[i]);
     PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
     job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
@@ -13326,8 +13222,8 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     ptq_status status = ptq__check_fits(plan, job.data, err);
     PTQ__THEN(status, PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err));
     PTQ__THEN(status, ptq__job_run(&job, err));
-    for (int i = 0; i < lessons && !status; i++)
-        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    for (int i = 0; i < lessons; i++)
+        PTQ__THEN(status, ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err));
     ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
@@ -13371,9 +13267,8 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
 
    A search stays where it is made: its data sets point into it. */
 typedef struct ptq__search {
-    const ptq__converter *cv; /* of the float model */
-    ptq_work work;
-    size_t done, total;           /* conversions */
+    const ptq__converter *cv;     /* of the float model */
+    size_t done, total;           /* conversions; 0: nobody is told */
     ptq_subset measured, learned; /* the images, in the order of the search */
     ptq_evaluation real;          /* of the float model */
     ptq_memory memory;            /* of the images' indices and hashes */
@@ -13381,7 +13276,7 @@ typedef struct ptq__search {
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options options = {ptq__quiet(&search->work), 0, 1};
+    ptq_evaluate_options options = {ptq__quiet(&search->cv->options->work), 0, 1};
     ptq_plan *plan = NULL;
     PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
     ptq_status status = ptq_evaluate(plan, &search->measured.dataset, &options, out, err);
@@ -13389,47 +13284,35 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     return status;
 }
 
-/* A model's logits beside float's, on the same images. */
-static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
-                                      ptq_comparison *out, ptq_error *err) {
+/* Converts as `options` say, but with the images of the search, and sets the logits beside float's,
+   on the same images. `range`: see ptq__converter. */
+static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *options,
+                                  ptq_status (*convert)(ptq__converter *cv, ptq_error *err),
+                                  ptq__interval *range, ptq_comparison *out, ptq_error *err) {
+    const ptq_work *work = &search->cv->options->work;
+    ptq_convert_options own = *options;
+    ptq__converter trial = *search->cv;
     ptq_evaluation measured;
-    PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    ptq_status status = ptq_compare(&search->real, &measured, out, err);
-    ptq_release(&measured.memory);
-    return status;
-}
-
-/* Converts as `wanted` says, its images and work aside, and measures. */
-static ptq_status ptq__search_try(ptq__search *search, const ptq_convert_options *wanted,
-                                  ptq_comparison *out, ptq_error *err) {
-    const ptq_work *work = &search->work;
-    ptq_convert_options options = *wanted;
-    ptq_model *model = NULL;
-    PTQ__FAIL_IF(work->progress && work->progress(work->user, search->done, search->total),
+    PTQ__FAIL_IF(search->total && work->progress &&
+                     work->progress(work->user, search->done, search->total),
                  PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done, search->total);
     search->done++;
-    options.images = &search->learned.dataset;
-    options.work = ptq__quiet(work);
-    PTQ__TRY(ptq_convert(search->cv->old, search->cv->calibration, &options, &model, NULL, err));
-    ptq_status status = ptq__search_measure(search, model, out, err);
-    ptq_model_free(model);
+    own.images = &search->learned.dataset;
+    own.work = ptq__quiet(work);
+    trial.options = &own;
+    trial.range = range;
+    PTQ__TRY(convert(&trial, err));
+    ptq_status status = ptq__search_evaluate(search, trial.model, &measured, err);
+    ptq_model_free(trial.model);
+    PTQ__TRY(status);
+    status = ptq_compare(&search->real, &measured, out, err);
+    ptq_release(&measured.memory);
     return status;
 }
 
 static void ptq__search_close(ptq__search *search) {
     ptq_release(&search->real.memory);
     ptq_release(&search->memory);
-}
-
-/* The scheme without what learns: fast to convert with. Never all zeros, which would be "best". */
-static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
-    ptq_scheme plain = *scheme;
-    plain.rounding = PTQ_ROUNDING_NEAREST;
-    plain.refit = PTQ_REFIT_NEVER;
-    plain.equalize = plain.fit_ranges = plain.confirm = 0;
-    plain.bias = PTQ_BIAS_CORRECTION_NONE;
-    plain.weight_bits = ptq__weight_bits(scheme);
-    return plain;
 }
 
 /* Indices of images, whose hashes are the context. */
@@ -13452,8 +13335,7 @@ static ptq_status ptq__search_open(ptq__search *search, const ptq__converter *cv
     int label;
     memset(search, 0, sizeof *search);
     search->cv = cv;
-    search->work = cv->options->work;
-    search->memory.allocator = search->work.allocator;
+    search->memory.allocator = cv->options->work.allocator;
     PTQ__TRY(PTQ__KEEP(&search->memory, &indices, images->count, "indices", err));
     PTQ__TRY(PTQ__KEEP(&search->memory, &hash, images->count, "hashes", err));
     PTQ__TRY(ptq__keep(&search->memory, ptq__item_size(images), 1, "an image", &item, err));
@@ -13470,127 +13352,107 @@ static ptq_status ptq__search_open(ptq__search *search, const ptq__converter *cv
 
 /* Fitting ranges. The range of one tensor after the other is made smaller or larger as long as the
    logits come closer to float's: a smaller one clips more and rounds less, and which of the two
-   hurts depends on all that comes behind, which no rule for one tensor can know. Weights are plain
-   and of 8 bits meanwhile, so that it is the activations that decide, and a model is made
-   quickly. */
+   hurts depends on all that comes behind, which no rule for one tensor can know. */
 
 enum { PTQ__FIT_IMAGES = 256 };
 
-typedef struct ptq__fitter {
-    ptq__search search;
-    ptq__converter trial; /* plain: of the models tried */
-    double most;          /* SQNR of the logits so far, in dB */
-} ptq__fitter;
-
-static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
-    ptq_comparison compared;
-    ptq_status status = ptq__convert_model(&fit->trial, err);
-    PTQ__THEN(status, ptq__search_measure(&fit->search, fit->trial.model, &compared, err));
-    ptq_model_free(fit->trial.model);
-    if (!status)
-        *sqnr_db = compared.sqnr_db;
-    return status;
-}
-
-/* The range of one tensor: 15 % smaller, up to three times, as long as that is better; where it
-   never was, larger. */
-static ptq_status ptq__fit_tensor(ptq__fitter *fit, ptq__interval *range, ptq_error *err) {
+/* The range of tensor t: 15 % smaller, up to three times, as long as that is better than `most`,
+   the SQNR of the logits so far in dB; where it never was, larger. */
+static ptq_status ptq__fit_tensor(ptq__search *search, const ptq_convert_options *options,
+                                  ptq__interval *range, int t, double *most, ptq_error *err) {
     static const float factor[] = {0.85f, 1.15f};
-    double before = fit->most, sqnr_db;
-    for (int way = 0; way < 2 && !(fit->most > before); way++)
+    ptq_comparison tried;
+    double before = *most;
+    for (int way = 0; way < 2 && !(*most > before); way++)
         for (int k = 0; k < 3; k++) {
-            ptq__interval kept = *range;
-            range->low *= factor[way];
-            range->high *= factor[way];
-            PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
-            if (!(sqnr_db > fit->most)) {
-                *range = kept;
+            ptq__interval kept = range[t];
+            range[t].low *= factor[way];
+            range[t].high *= factor[way];
+            PTQ__TRY(ptq__search_try(search, options, ptq__convert_model, range, &tried, err));
+            if (!(tried.sqnr_db > *most)) {
+                range[t] = kept;
                 break;
             }
-            fit->most = sqnr_db;
+            *most = tried.sqnr_db;
         }
     return PTQ_OK;
 }
 
+/* The scheme without what learns, fast to convert with: weights are plain and of 8 bits, so that it
+   is the activations that decide. */
 static int ptq__to_fit_with(ptq_scheme *scheme) {
-    *scheme = ptq__plain_scheme(scheme);
+    scheme->rounding = PTQ_ROUNDING_NEAREST;
+    scheme->refit = PTQ_REFIT_NEVER;
+    scheme->equalize = scheme->fit_ranges = scheme->confirm = 0;
+    scheme->bias = PTQ_BIAS_CORRECTION_NONE;
     scheme->weight_bits = 8;
     scheme->weight_method = PTQ_METHOD_MINMAX;
     return 1;
 }
 
-/* Fills cv->range, which is to be freed, after a failure too. */
+/* Fills cv->range, which is to be freed, after a failure too. The first model tried fills in the
+   scheme's ranges. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
-    size_t count = cv->options->images->count;
+    size_t count = cv->options->images->count, tensors = (size_t)cv->calibration->tensors;
     size_t measure = count < PTQ__FIT_IMAGES ? count : (size_t)PTQ__FIT_IMAGES;
     ptq_convert_options options;
-    ptq__fitter fit;
-    PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, (size_t)cv->calibration->tensors,
-                      "ranges", err));
+    ptq_comparison first;
+    ptq__search search;
+    PTQ__TRY(PTQ__NEW(&cv->options->work.allocator, &cv->range, tensors, "ranges", err));
     PTQ__TRY(ptq__change_schemes(cv->options, ptq__to_fit_with, &options, err));
-    fit.trial = *cv;
-    fit.trial.options = &options;
-    ptq_status status = ptq__search_open(&fit.search, cv, measure, 0, err);
-    PTQ__THEN(status, ptq__fit_measure(&fit, &fit.most, err)); /* fills in the scheme's ranges */
+    ptq_status status = ptq__search_open(&search, cv, measure, 0, err);
+    PTQ__THEN(status,
+              ptq__search_try(&search, &options, ptq__convert_model, cv->range, &first, err));
     for (int t = 0; t < cv->calibration->tensors && !status; t++)
         if (cv->range[t].high > cv->range[t].low)
-            status = ptq__fit_tensor(&fit, &cv->range[t], err);
-    ptq__search_close(&fit.search);
+            status = ptq__fit_tensor(&search, &options, cv->range, t, &first.sqnr_db, err);
+    ptq__search_close(&search);
     ptq__free(&options.work.allocator, (void *)(uintptr_t)options.override);
     return status;
 }
 
-/* Converts the model that `cv` names: fits ranges first if that is asked for, then converts, then
-   learns on what has become of it. */
-static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    cv->range = NULL;
-    if (ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
-        status = ptq__fit_ranges(cv, err);
-    PTQ__THEN(status, ptq__convert_model(cv, err));
-    ptq__free(&cv->options->work.allocator, cv->range);
-    PTQ__THEN(status, ptq__learn(cv, err));
-    PTQ__THEN(status, ptq_model_check(cv->model, err)); /* accumulators of the final codes */
-    if (status) {
-        ptq_model_free(cv->model);
-        cv->model = NULL;
-    }
-    return status;
-}
-
-/* Equalizes, calibrates the result, whose ranges are others now, and converts that. The images
-   are those of the caller's calibration, as was checked before. */
-static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
+/* Puts the equalized model in the place of cv->old, and of its calibration its own, since ranges are
+   others now. Both are to be freed. The images were accepted before. */
+static ptq_status ptq__equalize_first(ptq__converter *cv, ptq_model **equalized,
+                                      ptq_calibration **calibration, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
-    ptq__converter other = *cv;
-    ptq_calibrate_options calibrate;
-    ptq_model *equalized = NULL;
-    ptq_calibration *calibration = NULL;
-    ptq_plan *plan = NULL, *before = NULL;
-    calibrate.work = ptq__quiet(&cv->options->work);
-    calibrate.accept_any = 1; /* they were accepted before */
-    ptq_status status = ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err);
-    PTQ__THEN(status, ptq__equalize(before, images, &calibrate.work, &equalized, err));
-    ptq_plan_free(before);
-    PTQ__THEN(status, ptq__plan_model(equalized, &calibrate.work.allocator, &plan, err));
-    PTQ__THEN(status, ptq_calibrate(plan, images, &calibrate, &calibration, err));
-    other.old = equalized;
-    other.calibration = calibration;
-    PTQ__THEN(status, ptq__convert_learned(&other, err));
-    cv->model = other.model;
-    ptq_calibration_free(calibration);
+    ptq_calibrate_options options = {ptq__quiet(&cv->options->work), 1};
+    ptq_plan *plan = NULL;
+    PTQ__TRY(ptq__plan_model(cv->old, &options.work.allocator, &plan, err));
+    ptq_status status = ptq__equalize(plan, images, &options.work, equalized, err);
     ptq_plan_free(plan);
-    ptq_model_free(equalized);
+    PTQ__TRY(status);
+    PTQ__TRY(ptq__plan_model(*equalized, &options.work.allocator, &plan, err));
+    status = ptq_calibrate(plan, images, &options, calibration, err);
+    ptq_plan_free(plan);
+    cv->old = *equalized;
+    cv->calibration = *calibration;
     return status;
 }
 
-/* Converts as decided. */
+/* Converts as decided: equalizes, fits ranges, converts what has become of the float model, and
+   learns on what has become of that. */
 static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
     int equalizes = ptq__below_8(scheme, scheme->equalize);
-    if (equalizes || ptq__below_8(scheme, scheme->fit_ranges))
-        PTQ__TRY(ptq__check_images(cv, err));
-    return equalizes ? ptq__convert_equalized(cv, err) : ptq__convert_learned(cv, err);
+    int fits = ptq__below_8(scheme, scheme->fit_ranges);
+    ptq__converter now = *cv;
+    ptq_model *equalized = NULL;
+    ptq_calibration *calibration = NULL;
+    ptq_status status = equalizes || fits ? ptq__check_images(cv, err) : PTQ_OK;
+    now.range = NULL;
+    now.model = NULL;
+    if (equalizes)
+        PTQ__THEN(status, ptq__equalize_first(&now, &equalized, &calibration, err));
+    if (fits)
+        PTQ__THEN(status, ptq__fit_ranges(&now, err));
+    PTQ__THEN(status, ptq__convert_model(&now, err));
+    PTQ__THEN(status, ptq__learn(&now, err));
+    PTQ__THEN(status, ptq_model_check(now.model, err)); /* accumulators of the final codes */
+    ptq__free(&cv->options->work.allocator, now.range);
+    ptq_calibration_free(calibration);
+    ptq_model_free(equalized);
+    PTQ__FINISH(status, ptq_model_free(now.model), now.model, &cv->model);
 }
 
 /* ---- [CONFIRM] ----------------------------------------------------------------------------------
@@ -13660,23 +13522,23 @@ static double ptq__rounded(double value) { return (double)(float)(floor(value * 
    0.0513, without 0.1021"; "no ..." for what was left out. */
 static ptq_status ptq__decide(ptq__search *search, ptq_convert_options *decided, ptq__text *said,
                               ptq_error *err) {
-    ptq_convert_options without, worse;
     ptq_comparison least, cost;
-    int k, stays;
-    for (k = 0, search->total = 1; k < PTQ__CHOICES; k++)
+    search->total = 1;
+    for (int k = 0; k < PTQ__CHOICES; k++)
         search->total += (size_t)ptq__is_open(decided, k);
-    ptq_status status = ptq__search_try(search, decided, &least, err);
-    for (k = 0; k < PTQ__CHOICES && !status; k++) {
+    ptq_status status = ptq__search_try(search, decided, ptq__convert_decided, NULL, &least, err);
+    for (int k = 0; k < PTQ__CHOICES && !status; k++) {
+        ptq_convert_options without, worse;
         if (!ptq__is_open(decided, k))
             continue;
         PTQ__TRY(ptq__change_schemes(decided, ptq__choices[k].leave_out, &without, err));
-        status = ptq__search_try(search, &without, &cost, err);
-        stays = status || cost.kl > least.kl;
+        status = ptq__search_try(search, &without, ptq__convert_decided, NULL, &cost, err);
+        int stays = status || cost.kl > least.kl;
+        worse = stays ? without : *decided;
         if (!status)
             ptq__put(said, "%s%s%s: KL %g, without %g", said->length ? "; " : "",
                      stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(least.kl),
                      ptq__rounded(cost.kl));
-        worse = stays ? without : *decided;
         if (!stays) {
             *decided = without;
             least = cost;
@@ -13750,6 +13612,7 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
 /* clang-format off */
 PTQ__LEFT_OUT(ptq_equalize_like, const ptq_model *m, const ptq_model *q, ptq_model **o)
 #ifdef PTQ_RUN_ONLY
+PTQ__LEFT_OUT(ptq_fuse, const ptq_model *m, ptq_model **o, ptq_fuse_report *r)
 PTQ__LEFT_OUT(ptq_observer_create, ptq_observer *o, const ptq_allocator *a)
 PTQ__LEFT_OUT(ptq_observe, ptq_observer *o, const float *v, size_t n)
 PTQ__LEFT_OUT(ptq_observer_range, const ptq_observer *o, ptq_method m, float p, ptq_type t, int b,

@@ -204,7 +204,8 @@ $(BUILD)/figures: tools/docs/figures.c $(wildcard tools/docs/figures/*.[ch]) $(B
 
 # ---- Timings ----
 
-#: make bench    time float and integers, all instruction sets, layer by layer (a minute)
+#: make bench    time float and integers, all instruction sets, layer by layer; layers of ImageNet
+#:               networks on the best one (a minute and a half)
 #: make bench-peers  the same network in other engines, turn by turn with this one
 #: make bench-train  train in C and in PyTorch, turn by turn, where PyTorch is at hand
 
@@ -221,9 +222,24 @@ bench bench-peers: $(BUILD)/ptq
 
 RUN_bench = $(BUILD)/ptq bench --table --json '$(BUILD)/bench.json' \
             $(if $(MODEL),--model '$(MODEL)') \
-            $$(test ! -f '$(BENCH_MODEL)' || echo --quantized '$(BENCH_MODEL)')
+            $$(test ! -f '$(BENCH_MODEL)' || echo --quantized '$(BENCH_MODEL)') && \
+            sh tools/bench/bench_layers.sh '$(BUILD)/bench_layers'
 RUN_bench-peers = sh tools/bench/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers' '$(MODEL)' \
-                  '$(BENCH_MODEL)'
+                  '$(BENCH_MODEL)' && \
+                  sh tools/bench/bench_layers.sh '$(BUILD)/bench_layers' $(LAYERS_ONEDNN)
+
+bench bench-peers: $(BUILD)/bench_layers
+$(BUILD)/bench_layers: tools/bench/bench_layers.c $(BUILD)/ptq_impl.o \
+                       $(filter-out $(BUILD)/tool/main.o,$(TOOL_OBJECTS))
+	$(Q)$(COMPILE) -Itools/ptq -D_POSIX_C_SOURCE=200809L $(filter %.c %.o,$^) $(LIB_LDFLAGS) -lm -o $@
+
+# oneDNN 2, where it is installed (Debian: libdnnl-dev); version 3 has another interface.
+ifneq ($(wildcard $(addsuffix /include/oneapi/dnnl/dnnl.hpp,/usr /usr/local)),)
+LAYERS_ONEDNN := $(BUILD)/bench_layers_onednn
+bench-peers: $(LAYERS_ONEDNN)
+endif
+$(BUILD)/bench_layers_onednn: tools/bench/bench_layers.cpp tools/bench/layers.h | $(BUILD)
+	$(Q)$(CXX) -O2 $< -ldnnl -o $@
 
 bench-train: $(BUILD)/ptq $(BUILD)/shapes10
 	@sh tools/bench/bench_train.sh $^

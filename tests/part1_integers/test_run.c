@@ -71,6 +71,56 @@ static void what_a_plan_tells(void **state) {
     assert_int_equal(ptq_isa_support(ptq_plan_get_info(f->plan)->isa), PTQ_SUPPORT_AVAILABLE);
 }
 
+/* The sum of the first block, which what follows would be written over and its ReLU join, is the
+   second result of a model; the first is the logits. */
+static void several_results(void **state) {
+    const fixture *f = (const fixture *)*state;
+    float logits[3 * CLASSES], first[3 * CLASSES], *second, *out[2];
+    ptq_model *model = random_resnet8(SIDE, 4, CLASSES, 11, NULL), *fused, *back;
+    int at = ptq_model_find(model, "block1.add.relu"), n;
+    ptq_session *kept = open_session(f, 1), *session;
+    ptq_tensor view;
+    ptq_plan *plan;
+    size_t size;
+    void *bytes;
+
+    model->node[at].output = 3;
+    assert_int_equal(ptq_model_check(model, &err), PTQ_BAD_GRAPH);
+    model->node[at].output = 2;
+    assert_int_equal(ptq_model_check(model, &err), PTQ_BAD_GRAPH);
+    model->node[ptq_model_find(model, "fc")].output = 1;
+    assert_ok(ptq_fuse(model, &fused, NULL, &err));
+    assert_ok(ptq_model_write(fused, &bytes, &size, &err));
+    assert_ok(ptq_model_parse(bytes, size, NULL, &back, &err));
+    at = ptq_model_output(back, 2);
+    assert_string_equal(back->node[at].out, "block1.add.relu");
+    assert_int_equal(ptq_model_output(back, 1), ptq_model_logits(back));
+    assert_int_equal(ptq_model_output(back, 3), -1);
+    n = back->node[at].shape[0] * back->node[at].shape[1] * back->node[at].shape[2];
+    second = (float *)malloc(3 * (size_t)n * sizeof *second);
+    assert_non_null(second);
+    out[0] = first, out[1] = second;
+    assert_ok(ptq_plan_create(back, NULL, &plan, &err));
+    assert_ok(ptq_session_create(plan, NULL, &session, &err));
+    assert_ok(ptq_run_outputs(session, PTQ_TYPE_U8, f->pixels, 3, out, &err));
+    assert_ok(ptq_run(kept, f->pixels, 3, logits, NULL, &err));
+    assert_memory_equal(logits, first, sizeof logits);
+    assert_ok(ptq_session_tensor(kept, "block1.add.relu", &view, &err));
+    assert_memory_equal(view.data, second + 2 * n, (size_t)n * sizeof *second);
+    out[1] = NULL;
+    assert_ok(ptq_run_outputs(session, PTQ_TYPE_U8, f->pixels, 1, out, &err));
+    assert_int_equal(ptq_run_outputs(session, PTQ_TYPE_U8, NULL, 1, out, &err),
+                     PTQ_INVALID_ARGUMENT);
+    free(second);
+    ptq_session_free(kept);
+    ptq_session_free(session);
+    ptq_plan_free(plan);
+    ptq_bytes_free(bytes, NULL);
+    ptq_model_free(back);
+    ptq_model_free(fused);
+    ptq_model_free(model);
+}
+
 static void instruction_sets(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_plan_options o;
@@ -530,6 +580,7 @@ static void freeing_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_plan_tells),
+        cmocka_unit_test(several_results),
         cmocka_unit_test(instruction_sets),
         cmocka_unit_test(arena_of_resnet8),
         cmocka_unit_test(memory_from_the_caller),

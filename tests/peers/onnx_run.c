@@ -1,7 +1,9 @@
 /* What ptq makes of ONNX files, for the differential test: reads lines "MODEL.onnx IMAGES RESULT N"
    from standard input, imports each model, runs it on N images of H x W x C bytes, and writes its
-   logits and then its probabilities (or the logits again), as 32-bit floats, to RESULT. Prints "ran" or "refused"
-   behind what the import had to say; exit status 1 only where a file cannot be read or written. */
+   logits and then its probabilities (or the logits again), as 32-bit floats, to RESULT, and of further
+   results each to RESULT.2 and so on, whose names it prints as "also 2 NAME". Prints "ran" or
+   "refused" behind what the import had to say; exit status 1 only where a file cannot be read or
+   written. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,33 @@ static int run_images(ptq_session *session, const ptq_model *model, size_t class
     return (file && fclose(file)) || !good;
 }
 
+/* Results from the second on, each in a file of its own. */
+static int run_others(ptq_session *session, const ptq_model *model, const uint8_t *images,
+                      size_t count, const char *path) {
+    int good = 1, at;
+
+    for (int k = 2; (at = ptq_model_output(model, k)) >= 0 && good; k++) {
+        const int *shape = model->node[at].shape;
+        size_t n = count * (size_t)(shape[0] * shape[1] * shape[2]);
+        float *numbers = malloc(n * sizeof *numbers), *out[PTQ_MAX_NODES] = {NULL};
+        char name[600];
+        ptq_error err;
+        FILE *file;
+
+        snprintf(name, sizeof name, "%s.%d", path, k);
+        out[k - 1] = numbers;
+        file = fopen(name, "wb");
+        good = numbers && file &&
+               !ptq_run_outputs(session, PTQ_TYPE_U8, images, count, out, &err) &&
+               fwrite(numbers, sizeof *numbers, n, file) == n;
+        if (file && fclose(file))
+            good = 0;
+        free(numbers);
+        printf("also %d %s\n", k, model->node[at].out);
+    }
+    return !good;
+}
+
 /* 0, 1 where the model is refused, 2 where something else goes wrong. */
 static int run_model(const char *onnx, const char *images, const char *result, size_t count) {
     ptq_model *model = NULL;
@@ -53,7 +82,8 @@ static int run_model(const char *onnx, const char *images, const char *result, s
         !ptq_session_create(plan, &options, &session, &err) &&
         !ptq_file_read(images, 0, NULL, &bytes, &size, &err))
         status = run_images(session, model, (size_t)ptq_plan_get_info(plan)->classes, bytes, count,
-                            result)
+                            result) ||
+                         run_others(session, model, bytes, count, result)
                      ? 2
                      : 0;
     ptq_bytes_free(bytes, NULL);

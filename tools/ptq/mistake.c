@@ -56,7 +56,7 @@ static const mistake mistakes[] = {
     {"no-fusion", "quantize between convolution and batch norm", mistake_unfused, NULL},
     {"training-batch-norm", "normalize by the batch at hand, as in training", mistake_training,
      check_batch_norm},
-    {"relu-range", "observe a tensor before its ReLU instead of behind it", mistake_relu, NULL},
+    {"relu-range", "observe a tensor before its ReLU instead of after it", mistake_relu, NULL},
     {"saturating-kernel", "sum pairs of products in 16 bits that saturate", mistake_saturation,
      check_layers},
     {"lost-scale", "save scales for less than they are", mistake_scale, NULL},

@@ -21,7 +21,7 @@
 
 typedef struct run_options {
     data_options data; /* its `data` is --images */
-    const char *model, *logits, *codes, *explain, *beside, *tensors;
+    const char *model, *logits, *codes, *explain, *beside, *tensors, *output;
     int threads, no_fuse, image, top, brief;
 } run_options;
 
@@ -46,6 +46,8 @@ static int parse(int argc, char **argv, run_options *o) {
         DATA_LIMIT_OPTION(&o->data),
         {"logits", 'o', "FILE", "where to write N x classes float32, as they are or as .npy",
          .text = &o->logits, .file = WRITTEN_FILE},
+        {"output", 0, "NAME", "with --logits: write this one of several results",
+         .text = &o->output},
         {"top", 0, "N", "show the N likeliest classes of each item", .number = &o->top, .least = 1},
         {"codes", 0, "FILE", "where to write N x classes int32, the logits' codes",
          .text = &o->codes, .file = WRITTEN_FILE},
@@ -195,6 +197,65 @@ static int run_codes(const run_options *o, const engine *ready, const ptq_datase
     return status;
 }
 
+/* ---- One of several results ---- */
+
+static int make_output(ptq_session *session, const ptq_dataset *data, void *item, float **rows,
+                       int number, size_t n) {
+    progress state = progress_start("run");
+    int label, status = 0;
+    ptq_error err;
+
+    for (size_t i = 0; i < data->count && !status; i++, rows[number - 1] += n) {
+        if (data->get(data->user, i, item, &label, &err) ||
+            ptq_run_outputs(session, data->type, item, 1, rows, &err))
+            status = fail("%s", err.text);
+        progress_show(&state, i + 1, data->count);
+    }
+    progress_end(&state);
+    return status;
+}
+
+static int refuse_output(const run_options *o, const ptq_model *model) {
+    char names[400] = "";
+
+    for (int k = 1, at; (at = ptq_model_output(model, k)) >= 0; k++)
+        if (strlen(names) + PTQ_NAME_SIZE + 3 < sizeof names)
+            sprintf(names + strlen(names), "%s%s", k > 1 ? ", " : "", model->node[at].out);
+    return *names ? fail("the model has no result '%s', but %s", o->output, names)
+                  : fail("the model has one result only; leave out --output");
+}
+
+static int run_output(const run_options *o, const engine *ready, const ptq_dataset *data) {
+    const ptq_model *model = ready->model;
+    int index = ptq_model_find(model, o->output),
+        number = index < 0 ? 0 : model->node[index].output;
+    const int *shape = number ? model->node[index].shape : NULL;
+    size_t n = number ? (size_t)(shape[0] * shape[1] * shape[2]) : 0;
+    float *numbers = malloc(data->count * n * sizeof *numbers + 1), *rows[PTQ_MAX_NODES] = {NULL};
+    void *item = malloc(data_item_bytes(data));
+    ptq_session *session = NULL;
+    ptq_error err;
+    int status = 0;
+
+    if (!number)
+        status = refuse_output(o, model);
+    else if (!numbers || !item)
+        status = fail("no memory for the results of %zu images", data->count);
+    else if (ptq_session_create(ready->plan, NULL, &session, &err))
+        status = fail("%s", err.text);
+    if (!status) {
+        rows[number - 1] = numbers;
+        status = make_output(session, data, item, rows, number, n) ||
+                 write_words(o->logits, numbers, data->count, n, 'f');
+    }
+    if (!status)
+        say_written(o->logits, "%zu images x %zu numbers of '%s'", data->count, n, o->output);
+    ptq_session_free(session);
+    free(item);
+    free(numbers);
+    return status;
+}
+
 /* ---- One image ---- */
 
 /* A session that keeps everything and has run the image. */
@@ -315,7 +376,8 @@ static int run_all(const run_options *o, const engine *ready, const ptq_dataset 
     if ((size_t)o->image >= data->count)
         return fail("%s has %zu images, counted from 0: there is no image %d", o->data.data,
                     data->count, o->image);
-    return ((o->logits || o->top) && run_images(o, ready, data)) ||
+    return (o->output && run_output(o, ready, data)) ||
+           ((o->logits || o->top) && !o->output && run_images(o, ready, data)) ||
            (o->codes && run_codes(o, ready, data)) ||
            (o->tensors && write_tensors(ready, data, o->tensors)) ||
            (o->explain && explain(o, ready, data)) || (o->beside && show_beside(o, ready, data));
@@ -335,6 +397,8 @@ int command_run(int argc, char **argv) {
     if (!o.data.data || (!o.logits && !o.top && !o.codes && !o.tensors && !o.explain && !o.beside))
         return misuse("--images, and what to do with them, such as --logits, are needed; see 'ptq "
                       "run --help'");
+    if (o.output && !o.logits)
+        return misuse("--output goes with --logits, the file to write");
     if (o.threads == 0)
         o.threads = count_cores();
     if (data_find(&o.data, &from) || find_model_for(o.model, from.path, model_path) ||

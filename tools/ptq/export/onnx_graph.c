@@ -48,21 +48,112 @@ static Onnx__ValueInfoProto *describe(exporter *ex, const char *name, const ptq_
     return made;
 }
 
-/* The logits, and behind them the probabilities where the model has them. */
-static void add_outputs(exporter *ex) {
-    int logits = ptq_model_logits(ex->model), last = ex->model->nodes - 1;
+/* ---- Outputs ---- */
 
-    ex->graph.output = grab(ex, 2 * sizeof(void *));
-    for (int i = logits;; i = last) {
-        result *from = &ex->results[i];
-        const char *name = from->q.codes ? real_of(ex, i, from->rank) : from->real;
+/* Name number i of a list that the file left from which the model came; "" if there is none, or if
+   it was cut. */
+static void had_name(const exporter *ex, const char *list, int i, char name[PTQ_NAME_SIZE]) {
+    const char *from = ptq_model_get_meta(ex->model, list), *end = NULL;
 
-        ex->graph.output[ex->graph.n_output++] =
-            describe(ex, name, &ex->model->node[i], from->rank);
-        if (i == last)
-            break;
+    *name = 0;
+    for (from = from ? strchr(from, '\'') : NULL; from; from = strchr(end + 1, '\'')) {
+        end = strchr(++from, '\'');
+        if (!end)
+            return;
+        if (i-- == 0 && end - from < PTQ_NAME_SIZE - 4) {
+            memcpy(name, from, (size_t)(end - from));
+            name[end - from] = 0;
+            return;
+        }
     }
 }
+
+static int count_had(const exporter *ex, const char *list) {
+    const char *from = ptq_model_get_meta(ex->model, list);
+    int quotes = 0;
+
+    for (; from && *from; from++)
+        quotes += *from == '\'';
+    return quotes / 2;
+}
+
+static int was_row(const exporter *ex, const char *name) {
+    char row[PTQ_NAME_SIZE];
+
+    for (int i = 0; i < count_had(ex, ONNX_ROWS_META); i++) {
+        had_name(ex, ONNX_ROWS_META, i, row);
+        if (*row && strcmp(row, name) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* A tensor gets another name wherever it stands; not one that another tensor has. */
+static const char *rename_tensor(exporter *ex, const char *old, const char *name) {
+    char *made = make_text(ex, "%s", name);
+
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < ex->graph.n_node; i++) {
+            Onnx__NodeProto *node = ex->graph.node[i];
+
+            for (size_t k = 0; k < node->n_output + node->n_input; k++) {
+                char **at =
+                    k < node->n_output ? &node->output[k] : &node->input[k - node->n_output];
+
+                if (pass == 0 && strcmp(*at, name) == 0)
+                    return old;
+                if (pass == 1 && strcmp(*at, old) == 0)
+                    *at = made;
+            }
+        }
+    return made;
+}
+
+static void put_output(exporter *ex, int index, const char *wanted) {
+    result *from = &ex->results[index];
+    int rank = was_row(ex, wanted) ? 2 : from->rank;
+    const char *name = real_of(ex, index, rank);
+
+    if (*wanted)
+        name = rename_tensor(ex, name, wanted);
+    ex->graph.output[ex->graph.n_output++] = describe(ex, name, &ex->model->node[index], rank);
+}
+
+/* The numbered results, in the order of the file that they came from. */
+static void add_numbered(exporter *ex) {
+    char done[PTQ_MAX_NODES] = {0}, name[PTQ_NAME_SIZE];
+    int index;
+
+    for (int i = 0; i < count_had(ex, ONNX_OUTPUTS_META); i++) {
+        had_name(ex, ONNX_OUTPUTS_META, i, name);
+        index = *name ? ptq_model_find(ex->model, name) : -1;
+        if (index >= 0 && ex->model->node[index].output && !done[index]++)
+            put_output(ex, index, name);
+    }
+    for (int i = 1; (index = ptq_model_output(ex->model, i)) >= 0; i++)
+        if (!done[index])
+            put_output(ex, index, "");
+}
+
+/* Otherwise the logits, and behind them the probabilities where the model has them; or the one result
+   of the file that it came from. */
+static void add_outputs(exporter *ex) {
+    int logits = ptq_model_logits(ex->model), last = ex->model->nodes - 1;
+    char name[PTQ_NAME_SIZE] = "";
+
+    ex->graph.output = grab(ex, ((size_t)ex->model->nodes + 2) * sizeof(void *));
+    if (ptq_model_output(ex->model, 1) >= 0) {
+        add_numbered(ex);
+        return;
+    }
+    if (count_had(ex, ONNX_OUTPUTS_META) == 1)
+        had_name(ex, ONNX_OUTPUTS_META, 0, name);
+    if (logits != last && !*name)
+        put_output(ex, logits, "");
+    put_output(ex, last, name);
+}
+
+/* ---- The file ---- */
 
 static void add_metadata(exporter *ex, Onnx__ModelProto *onnx) {
     const ptq_model *model = ex->model;
@@ -73,7 +164,8 @@ static void add_metadata(exporter *ex, Onnx__ModelProto *onnx) {
 
         if (strcmp(model->meta[i].key, "self_test") == 0 ||
             strcmp(model->meta[i].key, ONNX_INPUT_META) == 0 ||
-            strcmp(model->meta[i].key, ONNX_OUTPUTS_META) == 0)
+            strcmp(model->meta[i].key, ONNX_OUTPUTS_META) == 0 ||
+            strcmp(model->meta[i].key, ONNX_ROWS_META) == 0)
             continue;
         onnx__string_string_entry_proto__init(entry);
         entry->key = make_text(ex, "ptq.%s", model->meta[i].key);

@@ -195,10 +195,20 @@ static int check_views(const importer *im, const value *a, const value *b) {
     return 0;
 }
 
+int nodes_of_pair(importer *im, const value *a, const value *b, int *second, state *made) {
+    int coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED && computes_codes(im);
+    int first = coded ? a->node : real_node(im, a);
+
+    *second = first < 0 ? -1 : coded ? b->node : real_node(im, b);
+    *made = coded ? STATE_PENDING : STATE_REAL;
+    return *second < 0 ? -1 : first;
+}
+
 int import_add(importer *im) {
     value *a, *b;
     char name[PTQ_NAME_SIZE];
-    int coded, first, second;
+    int first, second;
+    state made;
 
     if (reads_constant(im))
         return import_affine(im, '+');
@@ -206,14 +216,10 @@ int import_add(importer *im) {
     b = a ? tensor_input(im, 1) : NULL;
     if (!b || check_views(im, a, b))
         return 1;
-    coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED && computes_codes(im);
-    first = coded ? a->node : real_node(im, a);
-    second = first < 0 ? -1 : coded ? b->node : real_node(im, b);
-    if (second < 0)
+    if ((first = nodes_of_pair(im, a, b, &second, &made)) < 0)
         return 1;
     node_name(im, name);
-    return set_result(im, ptq_add_add(im->model, name, first, second), a->view,
-                      coded ? STATE_PENDING : STATE_REAL);
+    return set_result(im, ptq_add_add(im->model, name, first, second), a->view, made);
 }
 
 /* Two are an Add; more are added one by one, in real numbers. */

@@ -148,18 +148,15 @@ static int order_factors(importer *im, value **a, value **b) {
 int import_product(importer *im) {
     value *a = tensor_input(im, 0), *b = a ? tensor_input(im, 1) : NULL;
     char name[PTQ_NAME_SIZE];
-    int coded, first, second;
+    int first, second;
+    state made;
 
     if (!b || order_factors(im, &a, &b))
         return 1;
-    coded = a->state == STATE_DEQUANTIZED && b->state == STATE_DEQUANTIZED && computes_codes(im);
-    first = coded ? a->node : real_node(im, a);
-    second = first < 0 ? -1 : coded ? b->node : real_node(im, b);
-    if (second < 0)
+    if ((first = nodes_of_pair(im, a, b, &second, &made)) < 0)
         return 1;
     node_name(im, name);
-    return set_result(im, ptq_add_mul(im->model, name, first, second), a->view,
-                      coded ? STATE_PENDING : STATE_REAL);
+    return set_result(im, ptq_add_mul(im->model, name, first, second), a->view, made);
 }
 
 int import_coded_mul(importer *im) {

@@ -219,8 +219,8 @@ static void mark_inputs(importer *im, const onnx_node *node) {
         }
 }
 
-/* Marks what the kept output depends on, from the end, and counts who reads it; being an output of
-   the graph, kept or not, counts as well. A graph may carry nodes that nothing needs; in a sorted
+/* Marks what the outputs depend on, from the end, and counts who reads it; being an output of the
+   graph counts as well. A graph may carry nodes that nothing needs; in a sorted
    graph one pass finds them. */
 static void mark_needed(importer *im, char *needed) {
     mark_fixed(im);
@@ -229,8 +229,8 @@ static void mark_needed(importer *im, char *needed) {
 
         out->uses++;
         out->dropped += out != im->kept;
+        out->needed = 1;
     }
-    im->kept->needed = 1;
     for (size_t i = im->graph->n_node; i-- > 0;) {
         const onnx_node *node = im->graph->node[i];
 
@@ -398,6 +398,7 @@ static int finish_model(importer *im, ptq_model **out) {
     ptq_error err;
 
     im->model->bare = 0;
+    number_outputs(im);
     if (ptq_model_check(im->model, &err))
         return refuse_as(im, err.text);
     if (describe_interface(im))

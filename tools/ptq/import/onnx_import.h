@@ -196,14 +196,19 @@ int computes_codes(importer *im);
 /* The model's node that has the tensor in real numbers; -1 after an error. */
 int real_node(importer *im, const value *from);
 
+/* The nodes of two operands: with codes where both are coded and the result is to be, else with real
+   numbers. The first; -1 after an error. */
+int nodes_of_pair(importer *im, const value *a, const value *b, int *second, state *made);
+
 /* ---- Inputs and outputs of the graph (onnx_interface.c) ---- */
 
 /* The one output that the model will compute, the last that is made: im->kept. */
 int find_kept(importer *im);
 
 /* What the model has of the graph's outputs: refuses what it would give in another order than the
-   file, and tells and records what it drops or changes. */
+   file, numbers them where there are several, and tells and records what it drops or changes. */
 int check_outputs(importer *im);
+void number_outputs(importer *im);
 int describe_interface(importer *im);
 
 /* ---- Constants (onnx_constants.c) ---- */

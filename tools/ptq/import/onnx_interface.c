@@ -85,15 +85,62 @@ int check_outputs(importer *im) {
 
 /* ---- What is said and recorded ---- */
 
+/* Whether a model can give an output: numbers of a node, in an order that the model has. */
+static int is_result(const importer *im, const value *out) {
+    return out->state > STATE_CONSTANT && is_whole(im, out) && shown_node(im, out) > 0 &&
+           !is_padded(out) && !(view_rank(out->view) != 4 && is_permuted(im, out));
+}
+
+/* A result is called as the file has it, as far as names may go; what the model knows as an image
+   and the file as a row is remembered. */
+static void name_output(importer *im, const value *out, ptq_node *node, int number) {
+    char name[PTQ_NAME_SIZE], words[ONNX_WORDS_SIZE] = "";
+    const char *known = ptq_model_get_meta(im->model, ONNX_ROWS_META);
+
+    node->output = number;
+    make_name(im, out->name, name);
+    if (strcmp(node->name, node->out) == 0 && ptq_model_find(im->model, out->name) < 0)
+        memcpy(node->out, name, sizeof name);
+    if (view_rank(out->view) != 2 || node->op == PTQ_OP_DENSE)
+        return;
+    if (known)
+        strcpy(words, known);
+    onnx_add_words(words, out->name);
+    ptq_model_set_meta(im->model, ONNX_ROWS_META, words, NULL);
+}
+
+/* Where the graph has several results, and the model too, they are numbered: the classes', which is
+   the one made last, first, then the others in the file's order. Logits in front of a softmax are no
+   second result: the model has both anyway. */
+void number_outputs(importer *im) {
+    int kept = shown_node(im, im->kept), logits = ptq_model_logits(im->model), number = 1;
+
+    for (size_t i = 0; i < im->graph->n_output; i++) {
+        const value *out = find_value(im, im->graph->output[i]->name);
+        int index = out == im->kept || !is_result(im, out) ? kept : shown_node(im, out);
+
+        if (index != kept && index != logits && !im->model->node[index].output)
+            name_output(im, out, &im->model->node[index], ++number);
+    }
+    if (number == 1)
+        return;
+    name_output(im, im->kept, &im->model->node[kept], 1);
+    for (size_t i = 0; i < im->graph->n_output; i++) {
+        const value *out = find_value(im, im->graph->output[i]->name);
+
+        if (is_result(im, out) && shown_node(im, out) == logits && logits != kept)
+            name_output(im, out, &im->model->node[logits], ++number);
+    }
+}
+
 /* The kept output, under this or another name, or the logits in front of a softmax. */
 static int is_had(const importer *im, const value *out) {
     int logits = ptq_model_logits(im->model), last = im->model->nodes - 1;
 
     if (out == im->kept)
         return 1;
-    return out->state > STATE_CONSTANT && is_whole(im, out) &&
-           (shown_node(im, out) == last || shown_node(im, out) == logits) && !is_padded(out) &&
-           !(view_rank(out->view) != 4 && is_permuted(im, out));
+    return is_result(im, out) && (im->model->node[shown_node(im, out)].output ||
+                                  shown_node(im, out) == last || shown_node(im, out) == logits);
 }
 
 /* Whether the graph gives the numbers in front of the last node, too. */
@@ -113,8 +160,9 @@ static void tell_output(const importer *im, const char *name) {
     const ptq_node *node;
 
     if (!is_had(im, out)) {
-        warn("%s: output '%.100s' is dropped; a model has one result, here '%.100s'", path, name,
-             im->kept->name);
+        warn("%s: output '%.100s' is dropped: it is padded, or in an order that a model does not "
+             "have; there is '%.100s'",
+             path, name, im->kept->name);
         return;
     }
     node = &im->model->node[shown_node(im, out)];

@@ -392,8 +392,10 @@ static int read_metadata(tflite_importer *im, flat_table model) {
         data = flat_list(&im->file, holder, BUFFER_DATA, 1);
         if (strcmp(name, "ptq.mean") == 0 || strcmp(name, "ptq.std") == 0) {
             float *to = strcmp(name, "ptq.mean") == 0 ? im->model->mean : im->model->std;
+            size_t most = (size_t)im->model->node[0].shape[2]; /* other channels have none */
 
-            for (size_t c = 0; c < data.count / 4 && c < PTQ_MAX_PIXEL_CHANNELS; c++)
+            most = most < PTQ_MAX_PIXEL_CHANNELS ? most : PTQ_MAX_PIXEL_CHANNELS;
+            for (size_t c = 0; c < data.count / 4 && c < most; c++)
                 to[c] = flat_real_at(&im->file, data, c);
             continue;
         }

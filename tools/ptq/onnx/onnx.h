@@ -19,6 +19,7 @@ int export_onnx(const char *model_path, const char *out_path, const char *form);
    the exporter, which leaves both out. */
 #define ONNX_INPUT_META "onnx_input"
 #define ONNX_OUTPUTS_META "onnx_outputs"
+#define ONNX_ROWS_META "onnx_rows" /* of several outputs those that are N x K */
 
 #ifdef PTQ_HAVE_onnx
 
