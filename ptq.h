@@ -1288,12 +1288,6 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
 
-/* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
-   needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
-PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                       const ptq_allocator *allocator, ptq_tensor *out,
-                                       ptq_error *err);
-
 /* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
 
@@ -6666,20 +6660,6 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     PTQ__FINISH(status, ptq_tensor_free(&made, allocator), made, out);
 }
 
-/* The same for callers, whose weights may be anything. */
-PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                       const ptq_allocator *allocator, ptq_tensor *out,
-                                       ptq_error *err) {
-    size_t n = ptq_tensor_elements(weight);
-    PTQ__TRY(ptq_scheme_check(scheme, err));
-    PTQ__FAIL_IF(weight->type != PTQ_TYPE_F32 || !n, PTQ_INVALID_ARGUMENT,
-                 "weights to quantize must be F32");
-    for (size_t i = 0; i < n; i++)
-        PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
-                     "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
-    return ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator, out, err);
-}
-
 /* A range that was found for a tensor; 0, 0: none yet. */
 typedef struct ptq__interval {
     float low, high;
@@ -6917,7 +6897,8 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
     if (changes && scheme->mode == PTQ_MODE_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(weight, scheme, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
+        PTQ__TRY(ptq__convert_weight(weight, scheme, NULL, NULL, 0, allocator,
+                                     &to->param[PTQ_PARAM_WEIGHT], err));
         to->dynamic = 1;
         p = 1;
     } else if (changes && scheme->mode == PTQ_MODE_HALF) {
@@ -8952,8 +8933,8 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     while (ptq__json_next(json, "{}", "a JSON object", &n)) {
         ptq_archive_entry *entry;
         int k = archive->entries;
-        PTQ__TRY(PTQ__GROW(&archive->allocator, &header->record, k, &header->capacity, "tensors",
-                           err));
+        PTQ__TRY(
+            PTQ__GROW(&archive->allocator, &header->record, k, &header->capacity, "tensors", err));
         PTQ__TRY(ptq__archive_append(archive, &entry, err));
         PTQ__TRY(ptq__json_strdup(json, 0, &archive->allocator, &entry->name, err));
         ptq__json_take(json, ':', "a colon");
@@ -9031,10 +9012,11 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
             return ptq__tensor_error(entry[record[i].entry].name, "occurs twice", err);
     ptq__sort(record, n, sizeof *record, ptq__data_before, NULL);
     for (r = record; n > 0; n--, r++) {
-        const char *what = r->offset[0] < at               ? "overlaps another tensor"
-                           : r->offset[0] > at             ? "a hole lies before its data"
-                           : (uint64_t)r->offset[1] <= data_size ? NULL
-                           : "its data end behind the end of the file; is the file truncated?";
+        const char *what = NULL;
+        if (r->offset[0] != at)
+            what = r->offset[0] < at ? "overlaps another tensor" : "a hole lies before its data";
+        else if ((uint64_t)r->offset[1] > data_size)
+            what = "its data end behind the end of the file; is the file truncated?";
         if (what)
             return ptq__tensor_error(entry[r->entry].name, what, err);
         at = r->offset[1];
@@ -9148,8 +9130,8 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     (void)archive;
     (void)out;
     return ptq_error_set(err, PTQ_UNSUPPORTED,
-                         "the file has no graph in its metadata, and to guess ResNet8's was left out"
-                         " by the macro PTQ_RUN_ONLY");
+                         "the file has no graph in its metadata; guessing that of ResNet8 was left"
+                         " out by the macro PTQ_RUN_ONLY");
 }
 #else
 /* A graph for a file that has none: ResNet8, if the shapes of its first and last layer say so. */
@@ -9373,21 +9355,9 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
     return status;
 }
 
-/* "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]}. Tensors lie one behind
-   the other, in the order of the entries. */
-static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
-    const ptq_tensor stored = ptq__as_stored(&entry->tensor);
-    int i = 0;
-    ptq__put_json(text, entry->name);
-    while (ptq__dtypes[i].type != (int)stored.type)
-        i++;
-    ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
-    for (i = 0; i < stored.rank; i++)
-        ptq__put(text, i ? ",%d" : "%d", stored.dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
-}
-
-/* The header. Spaces fill it up to a multiple of 8, for the data behind it to be aligned. */
+/* The header: "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]}, tensor for
+   tensor in the order of the entries, as they lie one behind the other. Spaces fill it up to a
+   multiple of 8, for the data behind it to be aligned. */
 static void ptq__put_header(ptq__text *text, const ptq_archive *archive) {
     size_t begin = 0;
     ptq__put_char(text, '{');
@@ -9397,12 +9367,19 @@ static void ptq__put_header(ptq__text *text, const ptq_archive *archive) {
         ptq__put_char(text, ':');
         ptq__put_json(text, archive->meta[i].value);
     }
-    if (archive->metas)
-        ptq__put_char(text, '}');
+    ptq__put_string(text, archive->metas ? "}" : "");
     for (int i = 0; i < archive->entries; i++) {
+        const ptq_tensor stored = ptq__as_stored(&archive->entry[i].tensor);
+        const ptq__dtype *dtype = ptq__dtypes;
+        while (dtype->type != (int)stored.type)
+            dtype++;
         ptq__put_string(text, i || archive->metas ? "," : "");
-        ptq__put_record(text, &archive->entry[i], begin);
-        begin += archive->entry[i].tensor.size;
+        ptq__put_json(text, archive->entry[i].name);
+        ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", dtype->name);
+        for (int k = 0; k < stored.rank; k++)
+            ptq__put(text, k ? ",%d" : "%d", stored.dim[k]);
+        ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + stored.size);
+        begin += stored.size;
     }
     ptq__put_char(text, '}');
     while (text->length % 8)
@@ -9462,8 +9439,8 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_node *node, in
             continue;
         PTQ__TRY(ptq_tensor_borrow(&tensor, k ? PTQ_TYPE_S32 : PTQ_TYPE_F32, 0, 1, &count[k],
                                    (void *)(uintptr_t)data[k], (size_t)count[k] * 4, err));
-        PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__scale_names[k]).text, &tensor,
-                                 err));
+        PTQ__TRY(
+            ptq_archive_add(archive, ptq__full_name(node, ptq__scale_names[k]).text, &tensor, err));
     }
     return PTQ_OK;
 }
@@ -9482,8 +9459,8 @@ static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model
         PTQ__THEN(status,
                   ptq_archive_set_meta(archive, model->meta[i].key, model->meta[i].value, err));
     for (int i = 0; i < 2 * model->nodes; i++)
-        PTQ__THEN(status, ptq__put_params(archive, &model->node[i % model->nodes],
-                                          i < model->nodes, err));
+        PTQ__THEN(status,
+                  ptq__put_params(archive, &model->node[i % model->nodes], i < model->nodes, err));
     return status;
 }
 
@@ -9735,9 +9712,8 @@ static void ptq__json_hash(ptq__json *json, uint64_t *hash) {
     ptq__text text = ptq__text_over(digits, sizeof digits);
     ptq__span span = {digits, 16};
     if (json->out) {
-        ptq__put_char(json->out, '"');
-        ptq__put_hex(json->out, *hash, 16);
-        ptq__put_char(json->out, '"');
+        ptq__put_hex(&text, *hash, 16);
+        ptq__put_json(json->out, digits);
     } else if (ptq__json_string(json, &text) &&
                (text.length != 16 || strspn(digits, ptq__hex) != 16 ||
                 !ptq__cut_hex(&span, 16, hash))) {
@@ -10250,6 +10226,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #define PTQ__X86
 #define PTQ__VECTOR
 #define PTQ__128
+#define PTQ__REGISTER "x" /* what a vector's place is called in assembly */
+#define PTQ__CLAMPED 0    /* whether only clamped numbers can be rounded */
 #include <cpuid.h>
 #if !defined(__clang__)
 /* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
@@ -10300,6 +10278,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #define PTQ__NEON
 #define PTQ__VECTOR
 #define PTQ__128
+#define PTQ__REGISTER "w"
+#define PTQ__CLAMPED 1
 #include <arm_neon.h>
 #if defined(__ARM_FEATURE_DOTPROD)
 #define PTQ__DOTPROD
@@ -10328,6 +10308,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #define PTQ__WASM
 #define PTQ__VECTOR
 #define PTQ__128
+#define PTQ__REGISTER "r"
+#define PTQ__CLAMPED 1
 #include <wasm_simd128.h>
 #define PTQ__BUILT_ISAS (1u << PTQ_ISA_WASM)
 #endif
@@ -10337,14 +10319,6 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 #endif
 
 #ifdef PTQ__X86
-/* The registers that the operating system saves: bits 1, 2: up to 256 bits wide; 5, 6, 7: 512;
-   17, 18: tiles and their configuration. */
-static unsigned ptq__saved_registers(void) {
-    unsigned low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-
 #if !PTQ__HAS_AMX || defined(PTQ__EMULATE)
 #define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
 #else
@@ -10364,17 +10338,14 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
 }
 #endif
 
-/* What processor and operating system have in common, as a set of 1 << isa. */
+/* What processor and operating system have in common, as a set of 1 << isa. Of registers the system
+   saves, bits 1, 2: up to 256 bits wide; 5, 6, 7: 512; 17, 18: tiles and their configuration. */
 static unsigned ptq__cpu_isas(void) {
-    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(d >> 26 & 1)) /* SSE2 */
-        return 0;
-    isas = 1u << PTQ_ISA_SSE2;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7))
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 1u << PTQ_ISA_SSE2;
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
+        (c & 0x18001000) != 0x18001000) /* AVX, xgetbv, FMA */
         return isas;
-    if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
-        return isas;
-    saved = ptq__saved_registers();
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return isas;
     isas |= 1u << PTQ_ISA_AVX2;
@@ -10420,18 +10391,17 @@ static ptq_isa ptq__best_isa(void) {
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
    - The plan packs the weights once, in the order in which they are read.
-   - Rows of the input are *staged* before their first use: copied into a buffer, in the form that
-     the multiplication wants, with their padding, pixel by pixel without a gap. A row of the kernel
-     then covers one run of words, whatever the number of channels, and no tap is ever tested for
-     being outside. As many rows are staged at once as a cache near the processor holds.
+   - Rows of the input are *staged* before their first use, unless they lie so already: copied into
+     a buffer, in the form that the multiplication wants, with their padding, pixel by pixel. A row
+     of the kernel then covers one run of words, whatever the number of channels, and no tap is ever
+     tested for being outside. As many rows are staged at once as a cache holds.
    - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
      of several pixels and multiplies each with the weights of one or two vectors of output
      channels. Its sums stay in registers. One call goes through all pixels of the staged rows.
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
-     activation and residual, four vectors of codes at a time, before the only store to the arena,
-     where tensors have the layout of the scalar kernels.
+     activation and residual, four vectors of codes at a time, before the only store to the arena.
    - Depthwise convolutions are the same loops: what is staged are vectors of channels, as real
-     numbers, so that a word is a vector and nothing is spread. Pools work from the arena.
+     numbers, so that a word is a vector and nothing is spread.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
@@ -10450,15 +10420,9 @@ static ptq_isa ptq__best_isa(void) {
      I_bytes(four, zero, low, high)   four vectors, `zero` added, clamped, as bytes of one
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
-   choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
-   PTQ__OPERATORS. */
+   choice of tile sizes. To make another operator fast, enter its kernel in PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__X86
-enum { PTQ__CLAMPED = 0 };
-#else
-enum { PTQ__CLAMPED = 1 }; /* whether only clamped numbers can be rounded */
-#endif
 
 enum {
     PTQ__UNIT = 64,          /* bytes that staging writes at once */
@@ -10580,8 +10544,7 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-/* Rows to be staged for so many output rows, of zeros alone for tiles of reals; and bytes of all
-   that is read. */
+/* Rows to be staged for so many output rows (tiles of reals: of zeros); and bytes of all. */
 static int ptq__staged_rows(const ptq__packed *k, int rows) {
     if (k->tiles)
         return k->coded ? rows + rows % 2 + 2 : 1;
@@ -11001,24 +10964,26 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* The largest under each window, of reals or of bytes. Up to the end of the tensors whole vectors
    are read and written, also beyond a pixel: what is wrong is overwritten by what comes next. */
-#define PTQ__LARGEST(V, TARGET)                                                                    \
+#define PTQ__LARGEST(V, TARGET, FLIPPED)                                                           \
     TARGET static void V##_largest(const ptq__step *step, const ptq__frame *frame) {               \
         const void *x = frame->in[0];                                                              \
-        int is_signed = step->from[0]->q.type == PTQ_TYPE_S8, lanes = V##_lanes;                   \
+        int lanes = V##_lanes;                                                                     \
+        uint8_t flip = step->from[0]->q.type == PTQ_TYPE_S8 ? 128 : 0;                             \
         int width = step->in[1], channels = step->in[2], n = step->elements, i, c, u, v, at;       \
         int inside = step->in[0] * width * channels;                                               \
+        (void)flip;                                                                                \
         for (i = 0; i < n; i += channels) {                                                        \
             ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
             for (c = 0; c < channels; c += lanes) {                                                \
                 V most;                                                                            \
                 at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
-                most = V##_get(x, at, inside - at, 0);                                             \
+                most = V##_get(x, at, inside - at, 0) FLIPPED;                                     \
                 for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
                     for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
                         at = (u * width + v) * channels + c;                                       \
-                        most = V##_larger(V##_get(x, at, inside - at, 0), most, is_signed);        \
+                        most = V##_larger(V##_get(x, at, inside - at, 0) FLIPPED, most);           \
                     }                                                                              \
-                V##_put(frame->out, i + c, n - i - c, most);                                       \
+                V##_put(frame->out, i + c, n - i - c, most FLIPPED);                               \
             }                                                                                      \
         }                                                                                          \
     }
@@ -11026,6 +10991,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 /* Averages of windows, and of the whole image: ptq__pool_f32, ptq__pool_int and
    ptq__global_pool_int. V_hold keeps compilers from changing the order of what they round. */
 #define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
+        __asm__ volatile("" : "+" PTQ__REGISTER(x));                                               \
+        return x;                                                                                  \
+    }                                                                                              \
+                                                                                                   \
     TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
         const ptq_qparams *q = &step->from[0]->q, *to = &step->node->q;                            \
         const void *all = frame->in[0];                                                            \
@@ -11149,26 +11119,25 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                                                                                                    \
     TARGET static void NAME##_finish(const ptq__sums *s, const ptq__finish *finish) {              \
         char *at = s->at, *end = at + s->pixels * (int)sizeof(F);                                  \
-        if (!s->later) {                                                                           \
-            F##_finish_row(s, finish);                                                             \
-            return;                                                                                \
-        }                                                                                          \
-        for (; at < end; at += sizeof(F))                                                          \
+        for (; s->later && at < end; at += sizeof(F))                                              \
             I##_store(at, I##_round(F##_load(at)) + I##_load(s->later));                           \
-        I##_finish_row(s, finish);                                                                 \
+        if (s->later)                                                                              \
+            I##_finish_row(s, finish);                                                             \
+        else                                                                                       \
+            F##_finish_row(s, finish);                                                             \
     }                                                                                              \
                                                                                                    \
     PTQ__COMPUTE(NAME##_one, TARGET, F, SMALL, LARGE, 1, F##_mac, PTQ__TAPS, NAME##_finish)        \
     static const ptq__engine NAME = {sizeof(F) / PTQ__WORD, 1,    PTQ__DEPTHWISE,          LARGE,  \
                                      NAME##_copy,           NULL, {NAME##_one, NAME##_one}};
 
-/* Rows of a group's channels of x from y on, which may be outside. What is written behind them is
-   overwritten by what follows, or not read. */
+/* Both write whole units: what is too much is overwritten by what follows, or not read. */
 static void ptq__fill(const ptq__packed *k, char *to, const char *end) {
     for (; to < end; to += PTQ__UNIT)
         memset(to, k->blank, PTQ__UNIT);
 }
 
+/* Rows of a group's channels of x from y on, which may be outside. */
 static void ptq__stage(const ptq__packed *k, const char *x, int group, int y, int rows, char *to) {
     ptrdiff_t pixel = k->in[2] * (k->coded ? 1 : PTQ__WORD), row = k->in[1] * pixel;
     ptrdiff_t part = k->count / k->parts * k->pitch;
@@ -11223,8 +11192,8 @@ typedef struct ptq__vector_kernel {
 
 /* The table of them, for one width. Convolutions run ptq__conv_vector. */
 #define PTQ__OPERATORS(F, I, B, TARGET)                                                            \
-    PTQ__LARGEST(F, TARGET)                                                                        \
-    PTQ__LARGEST(B, TARGET)                                                                        \
+    PTQ__LARGEST(F, TARGET, )                                                                      \
+    PTQ__LARGEST(B, TARGET, ^flip)                                                                 \
     PTQ__AVERAGE(F, I, TARGET)                                                                     \
     PTQ__ADD(F, I, TARGET)                                                                         \
     PTQ__MUL(F, I, TARGET)                                                                         \
@@ -11270,8 +11239,7 @@ typedef struct ptq__family {
         return V##_all(value);                                                                     \
     }
 
-/* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
-   an element. */
+/* V_get and V_put of elements of SIZE bytes, from V_widen(from, is_signed) and V_narrow(to, v). */
 #define PTQ__ELEMENTS(V, LANES, SIZE, TARGET)                                                      \
     enum { V##_lanes = LANES };                                                                    \
     TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
@@ -11338,14 +11306,7 @@ typedef struct ptq__family {
 
 /* What pools need. Under -ffast-math compilers would multiply by an estimate of 1 / y. */
 #define PTQ__X86_POOLS(F, W, TARGET, DIVIDE)                                                       \
-    TARGET PTQ__INLINE F F##_larger(F x, F most, int is_signed) {                                  \
-        (void)is_signed;                                                                           \
-        return _mm##W##_max_ps(x, most);                                                           \
-    }                                                                                              \
-    TARGET PTQ__INLINE F F##_hold(F x) {                                                           \
-        __asm__ volatile("" : "+x"(x));                                                            \
-        return x;                                                                                  \
-    }                                                                                              \
+    TARGET PTQ__INLINE F F##_larger(F x, F most) { return _mm##W##_max_ps(x, most); }              \
     TARGET PTQ__INLINE F F##_over(F x, F y) {                                                      \
         __asm__(DIVIDE : "+x"(x) : "x"(y));                                                        \
         return x;                                                                                  \
@@ -11361,8 +11322,7 @@ typedef struct ptq__family {
 
    I_dot2: of two codes of 16 bits; nothing saturates.
    I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
-   would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
-   I_dot2 take four. */
+   would saturate: only for weights of which ptq__pairs_fit. It takes 3 instructions, I_dot2 4. */
 #define PTQ__X86_FUSED(F, I, W, TARGET)                                                            \
     TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
     TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
@@ -11393,10 +11353,7 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
 }
 
-PTQ__AVX2 PTQ__INLINE ptq__b256 ptq__b256_larger(ptq__b256 x, ptq__b256 most, int is_signed) {
-    __m256i a = (__m256i)x, b = (__m256i)most;
-    return (ptq__b256)(is_signed ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b));
-}
+#define ptq__b256_larger(x, most) (ptq__b256) _mm256_max_epu8((__m256i)(x), (__m256i)(most))
 
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
     __m128i codes = _mm_loadl_epi64((const __m128i *)from);
@@ -11479,7 +11436,6 @@ PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATUR
             ptq__b256_copy_bytes, NULL, 8, 16, 4, 8)
 PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_copy_bytes,
             NULL, 8, 16, 4, 8)
-
 PTQ__CHANNELS(ptq__channels512, PTQ__AVX512, ptq__f512, ptq__i512, 4, 8)
 
 #if PTQ__HAS_AMX
@@ -11613,37 +11569,30 @@ typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 #ifdef PTQ__X86
 #define ptq__i128_near ptq__i128_round
 #else
-PTQ__INLINE ptq__f128 ptq__f128_hold(ptq__f128 x) {
-#ifdef PTQ__NEON
-    __asm__ volatile("" : "+w"(x));
-#else
-    __asm__ volatile("" : "+r"(x));
-#endif
-    return x;
+PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) {
+    __asm__ volatile("" : "+" PTQ__REGISTER(y));
+    return x / y;
 }
-
-PTQ__INLINE ptq__f128 ptq__f128_over(ptq__f128 x, ptq__f128 y) { return x / ptq__f128_hold(y); }
 
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
     return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
+#ifndef __aarch64__
+#define ptq__i128_round ptq__i128_near
+#endif
 #endif
 #endif /* PTQ__128 */
 
 #ifdef PTQ__X86 /* SSE2 */
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 #define ptq__any128(condition) _mm_movemask_ps((__m128)(condition))
+#define ptq__b128_larger(x, most) (ptq__b128) _mm_max_epu8((__m128i)(x), (__m128i)(most))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     __m128i codes = (__m128i)(ptq__b128_load(from) ^ (uint8_t)flip), none = _mm_setzero_si128();
     ptq__s128_store(to, (ptq__s128)_mm_unpacklo_epi8(codes, none) - (uint16_t)zero);
     ptq__s128_store(to + 16, (ptq__s128)_mm_unpackhi_epi8(codes, none) - (uint16_t)zero);
-}
-
-PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
-    uint8_t flip = is_signed ? 128 : 0;
-    return (ptq__b128)_mm_max_epu8((__m128i)(x ^ flip), (__m128i)(most ^ flip)) ^ flip;
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11662,6 +11611,9 @@ PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__NEON
+#define ptq__f128_larger(x, most) vmaxq_f32(x, most)
+#define ptq__b128_larger(x, most) vmaxq_u8(x, most)
+
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     uint8x16_t codes = ptq__b128_load(from) ^ (uint8_t)flip;
@@ -11672,17 +11624,6 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
-    (void)is_signed;
-    return vmaxq_f32(x, most);
-}
-
-PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
-    if (is_signed)
-        return (ptq__b128)vmaxq_s8((int8x16_t)x, (int8x16_t)most);
-    return vmaxq_u8(x, most);
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11732,8 +11673,6 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s3
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
-
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
@@ -11744,6 +11683,8 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 #ifdef PTQ__WASM
 PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 #define ptq__any128(condition) wasm_v128_any_true((v128_t)(condition))
+#define ptq__b128_larger(x, most) (ptq__b128) wasm_u8x16_max((v128_t)(x), (v128_t)(most))
+#define ptq__f128_larger(x, most) (ptq__f128) wasm_f32x4_pmax((v128_t)(most), (v128_t)(x))
 
 PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
     v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
@@ -11756,16 +11697,6 @@ PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     v128_t y = wasm_f32x4_pmax((v128_t)x, wasm_f32x4_splat(least));
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_larger(ptq__f128 x, ptq__f128 most, int is_signed) {
-    (void)is_signed;
-    return (ptq__f128)wasm_f32x4_pmax((v128_t)most, (v128_t)x);
-}
-
-PTQ__INLINE ptq__b128 ptq__b128_larger(ptq__b128 x, ptq__b128 most, int is_signed) {
-    v128_t a = (v128_t)x, b = (v128_t)most;
-    return (ptq__b128)(is_signed ? wasm_i8x16_max(a, b) : wasm_u8x16_max(a, b));
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
@@ -11787,8 +11718,6 @@ PTQ__INLINE ptq__i128 ptq__i128_bytes(const ptq__i128 *four, int zero, int low, 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
-
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 /* Two products of 16 bits are summed exactly. */
 PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
@@ -11892,8 +11821,7 @@ static const ptq__family ptq__families[] = {
 
 /* NULL where scalar kernels do everything. */
 static const ptq__family *ptq__family_of(ptq_isa isa) {
-    size_t i;
-    for (i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
+    for (size_t i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
         if (ptq__families[i].isa == isa)
             return &ptq__families[i];
     return NULL;
@@ -11947,8 +11875,7 @@ static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, con
    is a multiple of 4: see ptq__can_winograd. Real numbers are rounded no worse than in other
    orders; a fourth of one is exact. */
 
-/* Output rows from oy on. Codes are staged, real numbers read where they are. Planes are the rows
-   of what is multiplied. */
+/* Output rows from oy on. Codes are staged, real numbers read where they are. */
 static void ptq__winograd_rows(const ptq__packed *k, const char *x, const char *staged,
                                char *planes, char *sums, int oy, int rows,
                                const ptq__finish *finish) {
@@ -12220,8 +12147,7 @@ static void ptq__make_panels(ptq__packed *k) {
 
 /* Then the weights. */
 
-/* One weight, codes less their zero point; and as it is packed: as float, or as integer of 8 or 16
-   bits. */
+/* One weight, codes less their zero point; and as it is packed: float, or integer of 8, 16 bits. */
 static float ptq__weight_number(const ptq__step *step, size_t from) {
     return step->multiplier ? (float)ptq__weight_code(step, from)
                             : ((const float *)step->weight)[from];
@@ -12319,12 +12245,6 @@ static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, const ptq__p
     return PTQ_OK;
 }
 
-/* Bytes for what ptq__conv_vector keeps while it runs. */
-static size_t ptq__conv_scratch(const ptq__packed *k) {
-    return ptq__staged_bytes(k) + ptq__sums_bytes(k) +
-           (size_t)(PTQ__PLACES * k->plane + (k->apart ? PTQ__PLACES * k->products : 0));
-}
-
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
@@ -12341,7 +12261,8 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
     for (int i = 0; i < k->panels; i++)
         ptq__pack_panel(k, step, &k->panel[i]);
     step->run = ptq__conv_vector;
-    size_t scratch = ptq__conv_scratch(k);
+    size_t planes = (size_t)(PTQ__PLACES * (k->plane + (k->apart ? k->products : 0)));
+    size_t scratch = ptq__staged_bytes(k) + ptq__sums_bytes(k) + planes; /* of ptq__conv_vector */
     step->scratch = scratch > step->scratch ? scratch : step->scratch;
     return PTQ_OK;
 }
@@ -12357,24 +12278,20 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
     return family->bytes;
 }
 
-/* Whether no window reaches a column of the image: there is nothing to stage. */
-static int ptq__pads_alone(const ptq__step *step) {
-    return (step->node->shape[1] - 1) * step->stride[1] + step->window[1] <= step->pad[1];
-}
-
-/* A layer with weights. The scalar kernel stays where codes and floats are mixed, for groups of few
-   channels, which would leave most lanes idle, and for depthwise windows so large that real numbers
-   might not hold the sums. */
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, where no window
+   reaches the image, for groups of few channels, which would leave most lanes idle, and for
+   depthwise windows so large that real numbers might not hold the sums. */
 static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
                                          ptq_error *err) {
     ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     int groups = step->groups, each = step->node->shape[2] / groups;
+    int reach = (step->node->shape[1] - 1) * step->stride[1] + step->window[1];
     const ptq__engine *engine = ptq__choose_engine(family, step);
     if (groups > 1 && groups == step->in[2] && each == 1)
         engine = step->multiplier && !ptq__sums_below(step, 1 << 22) ? NULL : family->depthwise;
     else if (groups > 1 && each < 4)
         engine = NULL;
-    if (!engine || mode == PTQ_MODE_DYNAMIC || ptq__pads_alone(step) ||
+    if (!engine || mode == PTQ_MODE_DYNAMIC || reach <= step->pad[1] ||
         (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
         return PTQ_OK;
     return ptq__vectorize_conv(plan, step, engine, err);
@@ -12530,21 +12447,24 @@ typedef struct ptq__equalizer {
     ptq_memory memory;
 } ptq__equalizer;
 
-/* Two groups become one. The smaller number wins, so that 0 keeps whatever joins it. */
-static void ptq__join(ptq__equalizer *eq, int a, int b) {
-    int from = eq->group[a], to = eq->group[b];
-    for (int i = 0; i < eq->model->nodes; i++)
-        if (eq->group[i] == (from > to ? from : to))
-            eq->group[i] = from > to ? to : from;
-}
-
-/* Softmax and batch norm do not let factors through, nor does ReLU6, whose 6 is one of real units;
-   a concat has other channels than its operands; the logits are for others. */
-static int ptq__needs_units(const ptq_model *model, int i) {
+/* Groups. Whatever computes without weights shares the factors of what it reads, and node 0 stands
+   for all that keep their units: softmax and batch norm do not let factors through, nor does ReLU6,
+   whose 6 is one of real units; a concat has other channels than its operands; the logits are for
+   others. When two groups become one, the smaller number wins, so that 0 keeps whatever joins it. */
+static void ptq__join_groups(const ptq__equalizer *eq, int i) {
+    const ptq_model *model = eq->model;
     const ptq_node *node = &model->node[i];
-    return ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
-           ptq__act_of(node) == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
-           node->output || i == ptq_model_logits(model);
+    int units = ptq__operator_of(node)->codes == PTQ__NO_CODES || node->op == PTQ_OP_CONCAT ||
+                ptq__act_of(node) == PTQ_ACTIVATION_RELU6 ||
+                node->add_act == PTQ_ACTIVATION_RELU6 || node->output ||
+                i == ptq_model_logits(model);
+    int with[3] = {ptq__has_weight(node->op) ? -1 : node->input[0], node->input[1], units ? 0 : -1};
+    for (int k = 0; k < 3; k++) {
+        int a = eq->group[i], b = with[k] < 0 ? a : eq->group[with[k]];
+        for (int n = 0; n < model->nodes; n++)
+            if (eq->group[n] == (a > b ? a : b))
+                eq->group[n] = a > b ? b : a;
+    }
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
@@ -12562,15 +12482,8 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model
         eq->first[i] = channels;
         channels += model->node[i].shape[2];
     }
-    for (int i = 1; i < n; i++) {
-        const ptq_node *node = &model->node[i];
-        if (!ptq__has_weight(node->op))
-            ptq__join(eq, i, node->input[0]);
-        if (node->input[1] >= 0)
-            ptq__join(eq, i, node->input[1]);
-        if (ptq__needs_units(model, i))
-            ptq__join(eq, i, 0);
-    }
+    for (int i = 1; i < n; i++)
+        ptq__join_groups(eq, i);
     PTQ__TRY(PTQ__KEEP(&eq->memory, &eq->reach, 2 * (size_t)channels, "channel ranges", err));
     eq->factor = eq->reach + channels;
     for (int i = 0; i < channels; i++)
@@ -13247,8 +13160,9 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
                                   int lessons, ptq_error *err) {
     const ptq_work *work = &cv->options->work;
     ptq__learner learner;
-    ptq__job job;
     ptq_plan *plan = NULL;
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
+    ptq__job job = ptq__job_over(plan, cv->options->images, work);
     memset(&learner, 0, sizeof learner);
     learner.cv = cv;
     learner.real = real;
@@ -13257,8 +13171,6 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
     learner.memory.allocator = work->allocator;
     for (int i = 0; i < lessons; i++)
         ptq__place_sums(&learner, &lesson[i]);
-    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
-    job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
@@ -13668,8 +13580,6 @@ PTQ__LEFT_OUT(ptq_calibrate, const ptq_plan *p, const ptq_dataset *d,
 PTQ__LEFT_OUT(ptq_calibration_overlap, const ptq_calibration *c, const ptq_dataset *d, size_t *o)
 PTQ__LEFT_OUT(ptq_preset, const char *n, ptq_scheme *o)
 PTQ__LEFT_OUT(ptq_scheme_check, const ptq_scheme *s)
-PTQ__LEFT_OUT(ptq_quantize_weight, const ptq_tensor *w, const ptq_scheme *s, const ptq_allocator *a,
-              ptq_tensor *o)
 PTQ__LEFT_OUT(ptq_convert, const ptq_model *m, const ptq_calibration *c,
               const ptq_convert_options *o, ptq_model **out, ptq_convert_report *r)
 PTQ__LEFT_OUT(ptq_self_test_add, ptq_model *m)
