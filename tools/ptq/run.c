@@ -46,7 +46,7 @@ static int parse(int argc, char **argv, run_options *o) {
         DATA_LIMIT_OPTION(&o->data),
         {"logits", 'o', "FILE", "where to write N x classes float32, as they are or as .npy",
          .text = &o->logits, .file = WRITTEN_FILE},
-        {"output", 0, "NAME", "with --logits: of several results this one in their place",
+        {"output", 0, "NAME", "with --logits: write this one of several results",
          .text = &o->output},
         {"top", 0, "N", "show the N likeliest classes of each item", .number = &o->top, .least = 1},
         {"codes", 0, "FILE", "where to write N x classes int32, the logits' codes",

@@ -58,23 +58,45 @@ static int add_copy(coded_graph *g, const ptq_node *node) {
     }
 }
 
+/* What the codes of weights stand for. A layer's weights, coded by themselves, are those of a dense
+   layer with as many inputs as a channel has weights, whose inputs stay real numbers. */
+static int round_weights(const ptq_scheme *scheme, const ptq_tensor *weight, float *rounded) {
+    int channels = weight->dim[0];
+    size_t n = ptq_tensor_elements(weight);
+    ptq_convert_options options = {0};
+    ptq_model *layer = NULL, *coded = NULL;
+    ptq_error err;
+    ptq_status status = ptq_model_create(NULL, &layer, &err);
+
+    options.scheme.mode = PTQ_MODE_DYNAMIC;
+    options.scheme.weight_bits = scheme->weight_bits;
+    options.scheme.weight_per_tensor = scheme->weight_per_tensor;
+    options.scheme.weight_affine = scheme->weight_affine;
+    options.scheme.weight_full_range = scheme->weight_full_range;
+    options.scheme.weight_method = scheme->weight_method;
+    if (status == PTQ_OK) {
+        ptq_add_real_input(layer, "input", 1, 1, (int)(n / (size_t)channels));
+        if (ptq_add_dense(layer, "layer", 0, channels) > 0)
+            memcpy(layer->node[1].param[PTQ_PARAM_WEIGHT].data, weight->data, weight->size);
+        status = ptq_convert(layer, NULL, &options, &coded, NULL, &err);
+    }
+    for (size_t i = 0; i < n && status == PTQ_OK; i++)
+        rounded[i] = ptq_tensor_real(&coded->node[1].param[PTQ_PARAM_WEIGHT], i);
+    ptq_model_free(coded);
+    ptq_model_free(layer);
+    return status ? fail("%s", err.text) : 0;
+}
+
 /* Parameters as they are; weights of convolutions and dense layers as their codes stand for. */
 static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to) {
     int coded = from->op == PTQ_OP_CONV2D || from->op == PTQ_OP_DENSE;
-    ptq_tensor codes = {0};
-    ptq_error err;
 
     for (int p = 0; p < PTQ_PARAM_COUNT; p++)
         if (from->param[p].rank)
             memcpy(to->param[p].data, from->param[p].data, from->param[p].size);
-    if (!coded)
-        return 0;
-    if (ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], &g->at->scheme, NULL, &codes, &err))
-        return fail("%s: %s", from->name, err.text);
-    for (size_t i = 0; i < ptq_tensor_elements(&codes); i++)
-        ((float *)to->param[PTQ_PARAM_WEIGHT].data)[i] = ptq_tensor_real(&codes, i);
-    ptq_tensor_free(&codes, NULL);
-    return 0;
+    return coded ? round_weights(&g->at->scheme, &from->param[PTQ_PARAM_WEIGHT],
+                                 (float *)to->param[PTQ_PARAM_WEIGHT].data)
+                 : 0;
 }
 
 /* The result of node `made` through codes of the MinMax range that was seen. */
