@@ -9568,12 +9568,10 @@ static ptq_status ptq__loaded(const char *path, void *bytes, const ptq_allocator
 /* Nothing is borrowed from bytes that do not stay. */
 PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
                                   ptq_model **out, ptq_error *err) {
-    ptq_load_options copying;
+    ptq_load_options copying = {ptq__allocator(options ? &options->allocator : NULL), 0};
     ptq_error inner;
     void *bytes = NULL;
     size_t size = 0;
-    memset(&copying, 0, sizeof copying);
-    copying.allocator = ptq__allocator(options ? &options->allocator : NULL);
     PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
     ptq_status status = ptq_model_parse(bytes, size, &copying, out, &inner);
     return ptq__loaded(path, bytes, &copying.allocator, status, &inner, err);

@@ -24,7 +24,8 @@ enum { BATCH = 32, STEPS = 500, HELD_OUT = 5, SAVED = 100 };
 
 /* Learning rates to try, of weights, in codes a step. Those of all else are the same for each
    (state.c): how far weights may go before they know the images by heart depends on their bits, and
-   steps and zero points, which are few, want to move in any case. */
+   steps and zero points, which are few, want to move in any case. At the lowest hardly a weight gets
+   as far as the next code in the usual number of steps: then those alone are learned. */
 static const double rate_of[] = {0.004, 0.01, 0.02};
 enum { RATES = sizeof rate_of / sizeof *rate_of };
 
