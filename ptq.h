@@ -10340,7 +10340,9 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
    saves, bits 1, 2: up to 256 bits wide; 5, 6, 7: 512; 17, 18: tiles and their configuration. */
 static unsigned ptq__cpu_isas(void) {
     unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 1u << PTQ_ISA_SSE2;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d))
+        return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
         (c & 0x18001000) != 0x18001000) /* AVX, xgetbv, FMA */
         return isas;
     __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
