@@ -42,10 +42,11 @@ check-all: $(BUILD)/ptq
 coverage:
 	@sh tests/checks/coverage.sh
 
-# 500 random models beside ONNX Runtime, not the 100 of every run.
+# 500 random models beside ONNX Runtime, not the 100 of every run; and ONNX's own tests.
 test-onnx: $(BUILD)/ptq onnx-run
 	@RANDOM_MODELS=500 RANDOM_SEED=2 BUILD=$(BUILD) PTQ=$(BUILD)/ptq \
 	    sh tests/commands/cli_onnx_random.sh || [ $$? -eq 77 ]
+	@sh tests/peers/onnx_nodes.sh $(BUILD)/ptq || [ $$? -eq 77 ]
 
 analyze: $(BUILD)/ptq
 	@sh tests/checks/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) -Itools/ptq $(LIB_CFLAGS)

@@ -79,9 +79,7 @@ static uint8_t pixels[NET_PIXELS];
 
 #ifdef RAW_IMAGES
 /* They lie as the network takes them. */
-static int read_image(int32_t file) {
-    return host_read(file, pixels, sizeof pixels) == 0;
-}
+static int read_image(int32_t file) { return host_read(file, pixels, sizeof pixels) == 0; }
 #else
 enum { PLANE = NET_HEIGHT * NET_WIDTH };
 

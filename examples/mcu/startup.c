@@ -9,7 +9,6 @@ int main(void);
 void leave(int status);
 void reset(void);
 
-
 /* On the way up from the bottom of the stack to this function's own frame. */
 static void paint_stack(void) {
     uint32_t *at = stack_bottom, *here = (uint32_t *)__builtin_frame_address(0);

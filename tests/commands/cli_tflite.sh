@@ -62,6 +62,7 @@ test_operators() {
         there_and_back $name
         same $name
         same $name --no-fuse
+        same $name --output mean
     done
     accepts info --graph "$dir/back"
     prints "^tanh function .*q=s8:8:0.0078125:0"

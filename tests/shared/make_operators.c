@@ -50,13 +50,16 @@ static int pools(ptq_model *m, int x) {
 
 static int write(const char *dir, const char *arithmetic) {
     char path[1000];
-    ptq_model *model;
+    ptq_model *model = NULL;
     ptq_error err;
 
     coded = strcmp(arithmetic, "float") != 0;
     snprintf(path, sizeof path, "%s/ops_%s", dir, arithmetic);
-    if (ptq_model_create(NULL, &model, &err) || pools(model, functions(model, begin(model))) < 0 ||
-        (coded && ptq_model_set_meta(model, "arithmetic", arithmetic, &err)) ||
+    if (ptq_model_create(NULL, &model, &err) || pools(model, functions(model, begin(model))) < 0)
+        return fprintf(stderr, "%s: %s\n", path, model ? model->error.text : err.text), 1;
+    model->node[ptq_model_find(model, "mean")].output = 2; /* the first are the classes */
+    model->node[model->nodes - 1].output = 1;
+    if ((coded && ptq_model_set_meta(model, "arithmetic", arithmetic, &err)) ||
         ptq_model_save(model, path, &err))
         return fprintf(stderr, "%s: %s %s\n", path, err.text, model ? model->error.text : ""), 1;
     ptq_model_free(model);

@@ -203,10 +203,13 @@ size_t strips_bytes(const header *h) {
     const strip_buffers *b = &h->strips;
     size_t dsp = 2 * b->rows + 4 * b->dsp, thumb = b->rows + 4 * b->plain;
     size_t most = dsp > thumb ? dsp : thumb, rooms = h->small ? 2 : 1;
+    size_t four = h->arithmetic == FIXED ? 16 : 48; /* net_four */
 
+    if (!b->count)
+        return 0;
     if (h->small)
         most = 2 * b->rows;
-    return b->count ? most + 4 * b->depth + b->sums + rooms * b->unpacked + 32 : 0;
+    return most + 4 * b->depth + b->sums + rooms * b->unpacked + four;
 }
 
 /* ---- What is written ---- */

@@ -220,14 +220,17 @@ static void write_kinds(writer *w, size_t model) {
 static int write_graph(writer *w, size_t model) {
     flat_writer *to = &w->to;
     size_t list = flat_new_vector(to, 1, 4, 4), graph = flat_new_table(to, "44444");
-    int last = w->of[w->model->nodes - 1];
+    int results[PTQ_MAX_NODES] = {w->of[w->model->nodes - 1]}, count = 0, at;
 
     flat_link(to, flat_field(to, model, 2), list);
     flat_link(to, flat_element(list, 0, 4), graph);
     if (write_tensors(w, graph))
         return 1;
     flat_link(to, flat_field(to, graph, 1), flat_new_integers(to, &w->of[0], 1));
-    flat_link(to, flat_field(to, graph, 2), flat_new_integers(to, &last, 1));
+    while ((at = ptq_model_output(w->model, count + 1)) >= 0)
+        results[count++] = w->of[at];
+    flat_link(to, flat_field(to, graph, 2),
+              flat_new_integers(to, results, count ? (size_t)count : 1));
     write_operations(w, graph);
     flat_link(to, flat_field(to, graph, 4), flat_new_text(to, "main"));
     return 0;

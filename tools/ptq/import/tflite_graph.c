@@ -335,7 +335,22 @@ static int import_input(tflite_importer *im, flat_table subgraph) {
     return 0;
 }
 
-/* The first result is the classes'. The nodes behind it, which only others need, go. */
+/* The first result is the classes'. Several are numbered as they stand. */
+static int number_outputs(tflite_importer *im, flat_vector outputs) {
+    for (size_t i = 0; i < outputs.count && outputs.count > 1; i++) {
+        int number = tensor_number(im, outputs, i);
+        const tflite_tensor *output = number < 0 ? NULL : &im->tensor[number];
+
+        if (!output || output->node < 1 || is_padded(output) ||
+            im->model->node[output->node].output)
+            return fail("%s: output %zu is not computed by the operators, ends in a PAD, or stands "
+                        "for another one too",
+                        im->path, i);
+        im->model->node[output->node].output = (int)i + 1;
+    }
+    return 0;
+}
+
 static int import_output(tflite_importer *im, flat_table subgraph) {
     flat_vector outputs = flat_list(&im->file, subgraph, SUBGRAPH_OUTPUTS, 4);
     const tflite_tensor *output;
@@ -347,8 +362,7 @@ static int import_output(tflite_importer *im, flat_table subgraph) {
     if (output->node < 1 || is_padded(output))
         return fail("%s: its output is not computed by the operators, or ends in a PAD", im->path);
     if (outputs.count > 1)
-        return fail("%s: the graph has %zu outputs; write a file with the one that is wanted",
-                    im->path, outputs.count);
+        return number_outputs(im, outputs);
     if (output->node != im->model->nodes - 1)
         return fail("%s: operators behind its output compute what nobody reads; write the file "
                     "anew without them",

@@ -116,7 +116,8 @@ static void import_whole(tflite_importer *im, ptq_op op) {
     for (size_t i = 0; i < tflite_elements(axes); i++) {
         int64_t axis = tflite_code(im, axes, i);
 
-        seen |= 1 << ((axis < 0 ? axis + 4 : axis) & 31);
+        axis += axis < 0 ? 4 : 0;
+        seen |= axis >= 0 && axis < 4 ? 1 << axis : 1; /* that of the images is refused */
     }
     if (seen != (1 << 1 | 1 << 2) || tflite_operand(im, 0)->rank != 4) {
         tflite_refuse(im, "it is taken over other dimensions than height and width");

@@ -111,18 +111,28 @@ NET_INLINE void net_put_codes(const net_strip *s, int32_t a0, int32_t a1, int32_
     ((net_word *)(void *)y)->bits = NET_LIFT(s) ? four ^ 0x80808080u : four;
 }
 
+/* f = from[i], g = from[i + 1]: one instruction, which the compiler takes only where registers are
+   plenty. */
+#if defined(__GNUC__) && defined(__thumb2__)
+#define NET_LOAD_TWO(f, g, from, i) \
+    __asm__("ldrd %0, %1, [%2, %3]" \
+            : "=r"(f), "=r"(g) \
+            : "r"(from), "i"(4 * (i)), "m"((from)[i]), "m"((from)[(i) + 1]))
+#else
+#define NET_LOAD_TWO(f, g, from, i) f = (int32_t)(from)[i], g = (int32_t)(from)[(i) + 1]
+#endif
+
 /* Two inputs each at two places, with the weights of four channels. */
 #define NET_PAIR(i) \
     if ((i) < unrolled) { \
-        p = NET_WORD(x + 2 * (i)), q = NET_WORD(x + x1 + 2 * (i)); \
-        a0 = __smlad((int32_t)p, (int32_t)w[4 * (i)], a0); \
-        b0 = __smlad((int32_t)q, (int32_t)w[4 * (i)], b0); \
-        a1 = __smlad((int32_t)p, (int32_t)w[4 * (i) + 1], a1); \
-        b1 = __smlad((int32_t)q, (int32_t)w[4 * (i) + 1], b1); \
-        a2 = __smlad((int32_t)p, (int32_t)w[4 * (i) + 2], a2); \
-        b2 = __smlad((int32_t)q, (int32_t)w[4 * (i) + 2], b2); \
-        a3 = __smlad((int32_t)p, (int32_t)w[4 * (i) + 3], a3); \
-        b3 = __smlad((int32_t)q, (int32_t)w[4 * (i) + 3], b3); \
+        p = (int32_t)NET_WORD(x + 2 * (i)), q = (int32_t)NET_WORD(x + x1 + 2 * (i)); \
+        NET_LOAD_TWO(f, g, w, 4 * (i)); \
+        a0 = __smlad(p, f, a0), b0 = __smlad(q, f, b0); \
+        a1 = __smlad(p, g, a1), b1 = __smlad(q, g, b1); \
+        NET_LOAD_TWO(f, g, w, 4 * (i) + 2); \
+        a2 = __smlad(p, f, a2), b2 = __smlad(q, f, b2); \
+        a3 = __smlad(p, g, a3), b3 = __smlad(q, g, b3); \
+        NET_IN_ORDER; \
     }
 
 /* Two places of four channels: eight sums, two inputs and a weight fill the registers. */
@@ -133,7 +143,7 @@ NET_INLINE void net_places(const net_strip *s, const int16_t *x, uint8_t *y, int
     const int x1 = c->stride[1] * c->in[2];
     const uint32_t *w = net_factors, *end = w + 4 * pairs * c->kernel[0], *stop;
     int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
-    uint32_t p, q;
+    int32_t p, q, f, g;
     for (; w < end; x += s->row - 2 * pairs)
         for (stop = w + 4 * pairs; w < stop; x += 2 * unrolled, w += 4 * unrolled) {
             NET_PAIR(0) NET_PAIR(1) NET_PAIR(2) NET_PAIR(3)

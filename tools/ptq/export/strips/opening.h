@@ -17,8 +17,8 @@
 #define NET_MVE
 #elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_BIG_ENDIAN)
 #define NET_DSP
-#elif (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)) && defined(__GNUC__)
-#define NET_THUMB
+#elif (defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)) && defined(__OPTIMIZE__)
+#define NET_THUMB /* by assembly, for which registers are too few where nothing is optimized */
 #endif
 
 /* A few rows of the image with their padding, and the weights of four output channels, are laid out
