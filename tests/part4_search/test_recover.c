@@ -783,7 +783,7 @@ static void searches_can_be_cancelled(void **state) {
     fixture *f = (fixture *)*state;
     search_options o = search_for(preset("tflite"), pictures_dataset(&f->p));
     node_ranking r;
-    mix_goal goal = {20000, 0, 0, 0};
+    mix_goal goal = {20000, 0, 0, 0, 0};
     ptq_model *m = NULL;
 
     o.work.progress = stop_at_three;
@@ -797,7 +797,7 @@ static void searches_can_be_cancelled(void **state) {
 static void mixed_precision(void **state) {
     fixture *f = (fixture *)*state;
     search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
-    mix_goal goal = {0, 4, 0, 0};
+    mix_goal goal = {0, 4, 0, 0, 0};
     mix_report r;
     ptq_model *m = NULL;
     const uint8_t *chosen;
@@ -845,7 +845,7 @@ static void mixed_precision(void **state) {
 static void goals_are_kept(void **state) {
     fixture *f = (fixture *)*state;
     search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
-    mix_goal met = {0, 3.5, 0, 0}, missed = {0, 1.5, 0, 0}; /* fewer than 2 bits there are not */
+    mix_goal met = {0, 3.5, 0, 0, 0}, missed = {0, 1.5, 0, 0, 0}; /* fewer than 2 bits there are not */
     mix_report r, again;
     ptq_model *a = NULL, *b = NULL;
     int k;
@@ -883,7 +883,7 @@ static ptq_status run_all(void *user, ptq_allocator allocator) {
     const ptq_dataset *data = pictures_dataset(&on->p);
     search_options options = search_for(bits("tflite", 4, 0), data);
     ptq_convert_options o = with_scheme(bits("best", 4, 4), data);
-    mix_goal goal = {0, 4, 0, 0};
+    mix_goal goal = {0, 4, 0, 0, 0};
     ptq_model *m = NULL, *mixed = NULL;
     node_ranking sensitivity;
     mix_report mix;
