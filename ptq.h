@@ -9568,12 +9568,10 @@ static ptq_status ptq__loaded(const char *path, void *bytes, const ptq_allocator
 /* Nothing is borrowed from bytes that do not stay. */
 PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
                                   ptq_model **out, ptq_error *err) {
-    ptq_load_options copying;
+    ptq_load_options copying = {ptq__allocator(options ? &options->allocator : NULL), 0};
     ptq_error inner;
     void *bytes = NULL;
     size_t size = 0;
-    memset(&copying, 0, sizeof copying);
-    copying.allocator = ptq__allocator(options ? &options->allocator : NULL);
     PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
     ptq_status status = ptq_model_parse(bytes, size, &copying, out, &inner);
     return ptq__loaded(path, bytes, &copying.allocator, status, &inner, err);
@@ -10342,7 +10340,9 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
    saves, bits 1, 2: up to 256 bits wide; 5, 6, 7: 512; 17, 18: tiles and their configuration. */
 static unsigned ptq__cpu_isas(void) {
     unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 1u << PTQ_ISA_SSE2;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d))
+        return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
         (c & 0x18001000) != 0x18001000) /* AVX, xgetbv, FMA */
         return isas;
     __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
