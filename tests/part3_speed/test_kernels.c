@@ -28,7 +28,9 @@ static void expect_probes(ptq_isa isa, int integer, int count) {
     }
 }
 
-static void codes_equal_scalar(void **state) { expect_probes(isa_of(state), 1, how_many(NETWORKS, 400)); }
+static void codes_equal_scalar(void **state) {
+    expect_probes(isa_of(state), 1, how_many(NETWORKS, 400));
+}
 
 static void reals_are_close_to_scalar(void **state) {
     expect_probes(isa_of(state), 0, how_many(FLOAT_NETWORKS, 100));

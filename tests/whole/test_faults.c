@@ -509,7 +509,7 @@ static ptq_status sensitivity(void *user, ptq_allocator allocator) {
 static ptq_status mixed_bits(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     search_options o = searching_with(c, allocator);
-    mix_goal goal = {0, 5, 0, 0, 0};
+    mix_goal goal = {0, 5, 0, 0};
     ptq_model *mixed = NULL;
     mix_report mix;
     ptq_status s;

@@ -57,7 +57,8 @@ static int parse(int argc, char **argv, export_options *o) {
 
 static int check_options(const export_options *o) {
     if (!!o->onnx + !!o->c_header + !!o->tflite != 1)
-        return misuse("say what to write: --onnx OUT.onnx, --tflite OUT.tflite or --c-header OUT.h");
+        return misuse(
+            "say what to write: --onnx OUT.onnx, --tflite OUT.tflite or --c-header OUT.h");
     if (!o->c_header && (o->header.standalone || o->name))
         return misuse("--standalone and --name go with --c-header");
     if ((o->header.small || o->header.test || o->header.flash || o->header.ram) &&
@@ -84,7 +85,6 @@ int command_export(int argc, char **argv) {
         return export_c_header(path, o.c_header, o.name, &o.header);
     if (o.onnx ? export_onnx(path, o.onnx, o.form) : export_tflite(path, o.tflite))
         return 1;
-    say_written(o.onnx ? o.onnx : o.tflite, "%s as %s", path,
-                o.onnx ? "ONNX" : "TensorFlow Lite");
+    say_written(o.onnx ? o.onnx : o.tflite, "%s as %s", path, o.onnx ? "ONNX" : "TensorFlow Lite");
     return 0;
 }

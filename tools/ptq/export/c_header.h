@@ -49,13 +49,13 @@ typedef struct header {
     const ptq_model *model;
     const ptq_plan *plan;
     char name[NAME_LIMIT + 1], upper[NAME_LIMIT + 1];
-    uint64_t sections;   /* a bit for each that is needed */
-    int logits;          /* node */
+    uint64_t sections;     /* a bit for each that is needed */
+    int logits;            /* node */
     arithmetic arithmetic; /* standalone */
-    int small;           /* standalone: the least code and memory, not the fewest instructions */
-    int test;            /* standalone: with a test vector */
-    int pixels_in_place; /* standalone: the caller's input is the first node's codes */
-    size_t *flash;       /* standalone: bytes of tables, for each node */
+    int small;             /* standalone: the least code and memory, not the fewest instructions */
+    int test;              /* standalone: with a test vector */
+    int pixels_in_place;   /* standalone: the caller's input is the first node's codes */
+    size_t *flash;         /* standalone: bytes of tables, for each node */
     strip_buffers strips;
     int start;        /* standalone: the node whose codes are brought; 0: pixels are */
     size_t arena;     /* bytes of codes */
