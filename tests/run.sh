@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh test            what a person runs all day: one compiler, every test program and script
-#                        once, those that read hostile input under sanitizers
+#                        once
 # run.sh ci              what `test` leaves out: the second compiler, both under all sanitizers, and
 #                        what takes long
 # run.sh one [SAN]       everything with one compiler; SAN=1: under its sanitizers
@@ -16,23 +16,20 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 export PTQ_SHARED="${PTQ_SHARED:-../shared}"
 limit="timeout 600"
 
-# What reads files that anybody may have written: in `test`, these run under sanitizers, without the
-# vector kernels, which take longest to instrument and read no files.
-parsers="test_data test_file test_graph test_numeric test_onnx cli_import replay"
-
 # What does not depend on the compiler: the first one is enough.
 once="cli_data cli_docs cli_faults cli_foreign cli_install cli_keras cli_manifest cli_onnx_random cli_python cli_web"
 
 # Left to `ci`, where `test` would take more than three minutes on a slow machine. WebAssembly needs
 # clang, the second compiler, for ten seconds; files of other programs in every command are 300 calls
-# of it. Of the pages, `test` checks all but what their commands print (30 s of processor time); of
-# the examples, it does not run the two that convert over and over (16 s); of the dialects and macros
-# of the header it tries two, of the data no training and no sweep, of random networks a part, of the
+# of it; sanitizers need a second build of everything, and what fuzzing found is replayed in that. Of
+# the pages, `test` checks all but what their commands print (30 s of processor time); of the
+# examples, it does not run the two that convert over and over (16 s); of the dialects and macros of
+# the header it tries two, of the data no training and no sweep, of random networks a part, of the
 # presets not the slowest; kernels of other processors are emulated by test_manifest alone; and ONNX
 # Runtime takes part only where `ci` has fetched it (290 MB). A test named with ONLY is run whole.
 later="build_variants cli_data cli_docs cli_examples cli_export cli_foreign cli_manifest cli_onnx
-    cli_python cli_web test_kernels_emulated"
-not_in_test="cli_foreign cli_web test_kernels_emulated"
+    cli_python cli_tflite cli_web test_kernels_emulated"
+not_in_test="cli_foreign cli_web replay test_kernels_emulated"
 
 # Longest first, so that all processors end together. After the first run its times are known.
 longest="test_manifest test_memory build_variants cli_examples cli_docs cli_export cli_onnx
@@ -123,7 +120,7 @@ show_running() {
 run_one() { # NUMBER-OF-BUILD NAME
     id=$1.$2 name=$2
     . "$state/build.$1"
-    export CC CXX SAN NO_SIMD BUILD
+    export CC CXX SAN BUILD
     export PTQ="$BUILD/ptq"
     passed=0 failed=0 skipped=0 broken='' reason='' log=$BUILD/$name.log
     start=$(date +%s)
@@ -174,7 +171,7 @@ but() { # LIST NAME...
 
 # All tests that there are for a build.
 everything() {
-    make -s --no-print-directory CC="$CC" SAN="$SAN" NO_SIMD="$NO_SIMD" print-tests
+    make -s --no-print-directory CC="$CC" SAN="$SAN" print-tests
     for script in tests/checks/build_*.sh tests/commands/cli_*.sh; do
         name=$(basename "$script" .sh)
         case $SAN$name in
@@ -204,14 +201,14 @@ target_of() { # NAME
     esac
 }
 
-# A build with the tests that run in it: CC, CXX, SAN and NO_SIMD are set, and the command that runs
+# A build with the tests that run in it: CC, CXX and SAN are set, and the command that runs
 # one of its tests, `again`.
 plan() { # NAME...
     # shellcheck disable=SC2046
     set -- $(names "$@")
     [ $# -gt 0 ] || return 0
     builds=$((builds + 1))
-    BUILD=$(make -s --no-print-directory CC="$CC" SAN="$SAN" NO_SIMD="$NO_SIMD" print-build)
+    BUILD=$(make -s --no-print-directory CC="$CC" SAN="$SAN" print-build)
     SHAPES=$BUILD/shapes10-data/test_batch.bin
     mkdir -p "$BUILD"
     for name; do rm -f "$BUILD/$name.log"; done
@@ -220,13 +217,13 @@ plan() { # NAME...
     targets=$(echo "$targets" | grep kernels; echo "$targets" | grep -v kernels)
     targets=$(echo "$targets" | tr '\n' ' ')
     cat >"$state/build.$builds" <<VARIABLES
-CC='$CC' CXX='$CXX' SAN='$SAN' NO_SIMD='$NO_SIMD' BUILD='$BUILD' AGAIN="$again"
+CC='$CC' CXX='$CXX' SAN='$SAN' BUILD='$BUILD' AGAIN="$again"
 VARIABLES
     # Under make's own -j, so that no processor waits while one build has more to do than another.
     {
         printf 'all: b%d\nb%d:\n' $builds $builds
         printf "\t+@start=\$\$(date +%%s); \$(MAKE) -s -k --no-print-directory -f Makefile"
-        printf " CC='%s' CXX='%s' SAN='%s' NO_SIMD='%s'" "$CC" "$CXX" "$SAN" "$NO_SIMD"
+        printf " CC='%s' CXX='%s' SAN='%s'" "$CC" "$CXX" "$SAN"
         printf " %s >%s/build.log 2>&1; " "$targets" "$BUILD"
         printf "echo \$\$? \$\$((\$\$(date +%%s) - start)) >%s/build.status\n" "$BUILD"
     } >>"$state/builds.mk"
@@ -244,23 +241,14 @@ VARIABLES
 # shellcheck disable=SC2046
 plan_test() {
     again="make test$given"
-    SAN='' NO_SIMD=''
-    all=$(everything)
-    if can_sanitize "$CC"; then
-        plan $(but "$parsers $not_in_test" $all)
-        SAN=1 NO_SIMD=1
-        plan $(among "$parsers" $all)
-    else
-        echo "left out: $CC has no sanitizers here"
-        plan $(but "$not_in_test" $all)
-    fi
+    SAN=
+    if [ -n "${ONLY:-}" ]; then plan $(everything); else plan $(but "$not_in_test" $(everything)); fi
 }
 
 # shellcheck disable=SC2046
 plan_ci() {
     first=$CC first_cxx=$CXX
     case $CC in *clang*) second=gcc second_cxx=g++ ;; *) second=clang second_cxx=clang++ ;; esac
-    NO_SIMD=''
     for SAN in 1 ''; do
         for CC in "$first" $second; do
             if [ "$CC" = "$first" ]; then CXX=$first_cxx; else CXX=$second_cxx; fi
@@ -282,7 +270,6 @@ plan_ci() {
 
 plan_one() {
     again="make test CC='$CC' SAN=$SAN"
-    NO_SIMD=''
     # shellcheck disable=SC2046
     plan $(everything)
 }
@@ -295,7 +282,7 @@ minutes() { # SECONDS
 
 announce() {
     case $mode in
-    test) what="every test once with $CC, under its sanitizers what reads files" ;;
+    test) what="every test once with $CC" ;;
     ci) what="the second compiler, all sanitizers, and what takes long" ;;
     one) what="every test with $CC${SAN:+ under its sanitizers}" ;;
     esac
@@ -308,7 +295,7 @@ announce() {
 command_for() { # ID
     . "$state/build.${1%%.*}"
     case $1 in
-    *.build) echo "make CC=$CC SAN=$SAN NO_SIMD=$NO_SIMD all test-programs" ;;
+    *.build) echo "make CC=$CC SAN=$SAN all test-programs" ;;
     *) echo "$AGAIN ONLY=${1#*.}" ;;
     esac
 }

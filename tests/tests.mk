@@ -6,8 +6,8 @@
 # CC and CXX as given, if they are.
 given = $(if $(filter default undefined,$(origin $(1))),,$($(1)))
 
-#: make test     every test once with one compiler, CC=gcc, under sanitizers what reads files;
-#:               ONLY=NAME runs one alone, SAN=1 all under sanitizers, SAN= none
+#: make test     every test once with one compiler, CC=gcc; ONLY=NAME runs one alone, SAN=1 all
+#:               under sanitizers
 #: make test-ci  the second compiler, all sanitizers, and what takes long
 #: make test-all check-all, mcu, analyze, coverage, test-onnx: an hour or so; TABLE=docs/targets.md keeps the table
 #: make check-all  every compiler and processor at hand, under emulators; N=400 random networks,
