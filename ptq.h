@@ -118,8 +118,8 @@
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out part three, the vector kernels
      PTQ_NO_SEARCH        leave out part four: schemes that learn or search are refused
-     PTQ_RUN_ONLY         leave out all that loading and running a saved model does not need; a float
-                          model is fused before it is saved
+     PTQ_RUN_ONLY         leave out all that loading and running a saved model does not need; float
+                          models are fused before they are saved
      PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, as is done there because GCC takes
                           the stack for more aligned than it is (its bug 54412). For a GCC that is
                           mended, as Debian's, or together with -Wa,-muse-unaligned-vector-move
@@ -8049,8 +8049,8 @@ typedef struct ptq__line {
     int known, good;       /* the key is one of this node's; its value could be used */
 } ptq__line;
 
-/* Where a line, and JSON below, is written to; NULL: it is read. What only reads is compiled without
-   the half that writes. */
+/* Where a line, and JSON below, is written to; NULL: it is read. What only reads is compiled
+   without the half that writes. */
 #ifdef PTQ_RUN_ONLY
 #define PTQ__OUT(line) ((void)(line), (ptq__text *)NULL)
 #else
@@ -8128,7 +8128,8 @@ static int ptq__line_float(ptq__line *line, float *value) {
     return 1;
 }
 
-/* "3x3": n whole numbers from 1, or from 0 where the largest is 1: a flag. All `usual`: not written. */
+/* "3x3": n whole numbers from 1, or from 0 where the largest is 1: a flag. Where all are `usual`
+   nothing is written. */
 static int ptq__value_numbers(ptq__line *line, int *number, int n, int most, int usual) {
     int is_usual = PTQ__OUT(line) != NULL;
     for (int i = 0; i < n; i++)
@@ -12450,7 +12451,7 @@ typedef struct ptq__equalizer {
 /* Groups. Whatever computes without weights shares the factors of what it reads, and node 0 stands
    for all that keep their units: softmax and batch norm do not let factors through, nor does ReLU6,
    whose 6 is one of real units; a concat has other channels than its operands; the logits are for
-   others. When two groups become one, the smaller number wins, so that 0 keeps whatever joins it. */
+   others. When two groups become one, the smaller number wins: so 0 keeps whatever joins it. */
 static void ptq__join_groups(const ptq__equalizer *eq, int i) {
     const ptq_model *model = eq->model;
     const ptq_node *node = &model->node[i];
@@ -13368,8 +13369,8 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* Puts the equalized model in the place of cv->old, and of its calibration its own, since ranges are
-   others now. Both are to be freed. The images were accepted before. */
+/* Puts the equalized model in the place of cv->old, and of its calibration its own, since ranges
+   are others now. Both are to be freed. The images were accepted before. */
 static ptq_status ptq__equalize_first(ptq__converter *cv, ptq_model **equalized,
                                       ptq_calibration **calibration, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;

@@ -102,6 +102,39 @@ for macro in $macros; do
     try "run with PTQ_$macro" "$dir/variant"
 done
 
+# What only runs answers as the whole does.
+cat >"$dir/run.c" <<'END'
+#define PTQ_IMPLEMENTATION
+#include "ptq.h"
+#include <stdio.h>
+int main(int argc, char **argv)
+{
+    static uint8_t pixels[64 * 64 * 3];
+    float logits[16] = {0};
+    ptq_error err;
+    ptq_net *net = NULL;
+    size_t i;
+    for (i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i * 37 % 251);
+    if (argc < 2 || ptq_net_open(argv[1], &net, &err) || ptq_net_run(net, pixels, logits, &err))
+        return 1;
+    ptq_net_free(net);
+    for (i = 0; i < 16; i++)
+        printf("%.9g\n", (double)logits[i]);
+    return 0;
+}
+END
+if [ -z "${PTQ_TEST_QUICK:-}" ]; then
+    for macro in RUN_ONLY NO_SEARCH STATIC; do
+        try "program with PTQ_$macro" $cc $warn -Wno-unused-function -std=c99 -O1 -DPTQ_NO_SIMD \
+            -DPTQ_$macro -I. "$dir/run.c" -lm -o "$dir/runs"
+        "$dir/runs" tests/data/tiny-int8.safetensors >"$dir/log" || fail "no answer with PTQ_$macro"
+        cp "$dir/log" "$dir/answer.$macro"
+    done
+    cmp "$dir/answer.STATIC" "$dir/answer.RUN_ONLY" || fail "another answer with PTQ_RUN_ONLY"
+    cmp "$dir/answer.STATIC" "$dir/answer.NO_SEARCH" || fail "another answer with PTQ_NO_SEARCH"
+fi
+
 # 3. Two private copies live side by side, and neither gives names away.
 sed 's/int main/int second(void);\nint second/' "$dir/whole.c" >"$dir/second.c"
 try "second static copy" $cc -std=c99 -DPTQ_STATIC -DPTQ_NO_SIMD -I. -c "$dir/second.c" \

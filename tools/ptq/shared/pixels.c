@@ -192,7 +192,7 @@ static void warn_of_codes(const char *path, const ptq_model *model, const ptq_qp
     int32_t bottom, top;
 
     for (int c = 0; c < pixel_channels(model); c++) {
-        low = fmin(low, -(double)model->mean[c] / (double)model->std[c]);
+        low = fmin(low, (0 - (double)model->mean[c]) / (double)model->std[c]); /* no -0 */
         high = fmax(high, (255 - (double)model->mean[c]) / (double)model->std[c]);
     }
     ptq_code_range(q->type, q->bits, &bottom, &top);
