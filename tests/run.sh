@@ -28,7 +28,7 @@ once="cli_data cli_docs cli_faults cli_foreign cli_install cli_keras cli_manifes
 # presets not the slowest; kernels of other processors are emulated by test_manifest alone; and ONNX
 # Runtime takes part only where `ci` has fetched it (290 MB). A test named with ONLY is run whole.
 later="build_variants cli_data cli_docs cli_examples cli_export cli_foreign cli_manifest cli_onnx
-    cli_python cli_tflite cli_web test_kernels_emulated"
+    cli_tflite cli_web test_kernels_emulated"
 not_in_test="cli_foreign cli_web replay test_kernels_emulated"
 
 # Longest first, so that all processors end together. After the first run its times are known.
@@ -179,7 +179,8 @@ everything() {
         # Under clang's sanitizers, without vector kernels (see tests.mk), networks take minutes:
         # only what reads files runs there. Under gcc's everything does.
         1cli_data | 1cli_import | 1cli_onnx) echo "$name" ;;
-        1cli_examples) ;;
+        # Learning, timing and drawing take their time there and read nothing new.
+        1cli_bench | 1cli_examples | 1cli_meaning | 1cli_report | 1cli_train) ;;
         1cli_*) case $CC in *clang*) ;; *) echo "$name" ;; esac ;;
         *) echo "$name" ;;
         esac

@@ -124,7 +124,7 @@ test_refused() {
 test_official() {
     features=$shared/data/mlperf-tiny-kws
     [ -f "$features/features.npy" ] || return 0
-    [ -z "${PTQ_TEST_QUICK:-}" ] || return 0
+    [ -z "${PTQ_TEST_QUICK:-}${SAN:-}" ] || return 0
     for kind in "float 454" "int8 453" "int8 452 --arithmetic fixed"; do
         # shellcheck disable=SC2086 # words
         set -- $kind
