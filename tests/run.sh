@@ -25,11 +25,12 @@ once="cli_data cli_docs cli_faults cli_foreign cli_install cli_keras cli_manifes
 # the pages, `test` checks all but what their commands print (30 s of processor time); of the
 # examples, it does not run the two that convert over and over (16 s); of the dialects and macros of
 # the header it tries two, of the data no training and no sweep, of random networks a part, of the
-# presets not the slowest; kernels of other processors are emulated by test_manifest alone; and ONNX
-# Runtime takes part only where `ci` has fetched it (290 MB). A test named with ONLY is run whole.
+# presets not the slowest, and neither the Python package nor `bench`; kernels of other processors
+# are emulated by test_manifest alone; and ONNX Runtime takes part only where `ci` has fetched it
+# (290 MB). A test named with ONLY is run whole.
 later="build_variants cli_data cli_docs cli_examples cli_export cli_foreign cli_manifest cli_onnx
-    cli_tflite cli_web test_kernels_emulated"
-not_in_test="cli_foreign cli_web replay test_kernels_emulated"
+    cli_python cli_tflite cli_web test_kernels_emulated"
+not_in_test="cli_bench cli_foreign cli_python cli_web replay test_kernels_emulated"
 
 # Longest first, so that all processors end together. After the first run its times are known.
 longest="test_manifest test_memory build_variants cli_examples cli_docs cli_export cli_onnx

@@ -93,6 +93,7 @@ test_standalone() {
         alone $arithmetic $arithmetic
         alone $arithmetic $arithmetic --small
     done
+    [ -z "${PTQ_TEST_QUICK:-}" ] || return 0
     for name in kws_int8 vww_int8 ad_int8; do
         [ -f "$shared/models/others/$name.tflite" ] || continue
         accepts import "$shared/models/others/$name.tflite" --arithmetic fixed -o "$dir/$name"
