@@ -4606,7 +4606,6 @@ struct ptq_plan {
 
 enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the widest vector */
 
-/* The next multiple. */
 static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
 /* Bytes of a result in the arena: one for each code whatever its bits, since kernels read single
@@ -6094,7 +6093,6 @@ static int ptq__smaller_hash(const void *a, const void *b, const void *context) 
     return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
-/* Ascending. */
 static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
